@@ -1,0 +1,112 @@
+//! A guest's words in the host's log, bounded.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Longest message in bytes; longer ones are cut.
+pub const MAX_MESSAGE: usize = 4 * 1024;
+
+/// Lines that one call may log.
+pub const MAX_LINES: u32 = 100;
+
+/// Of the last error, what is kept to explain a trap.
+const MAX_REMEMBERED: usize = 512;
+
+/// The contract's levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Every step.
+    Trace,
+    /// For the author.
+    Debug,
+    /// For the operator.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// One call's log.
+pub struct Log {
+    plugin: Arc<str>,
+    call: String,
+    lines: u32,
+    last_error: Option<String>,
+}
+
+impl Log {
+    /// The log of one plugin for one call.
+    pub fn new(plugin: Arc<str>, call: String) -> Self {
+        Self { plugin, call, lines: 0, last_error: None }
+    }
+
+    /// Writes a line, unless the call has written its share.
+    pub fn write(&mut self, level: Level, message: &str) {
+        self.lines = self.lines.saturating_add(1);
+        if level == Level::Error {
+            self.last_error = Some(cut(message, MAX_REMEMBERED).into_owned());
+        }
+        if self.lines > MAX_LINES {
+            return;
+        }
+        let message = cut(message, MAX_MESSAGE);
+        let (plugin, call) = (&*self.plugin, &*self.call);
+        // As a field and by `Debug`: a line feed or an escape sequence in what a
+        // guest says must not look like a line of ours.
+        match level {
+            Level::Trace => tracing::trace!(target: TARGET, plugin, ?call, said = ?message),
+            Level::Debug => tracing::debug!(target: TARGET, plugin, ?call, said = ?message),
+            Level::Info => tracing::info!(target: TARGET, plugin, ?call, said = ?message),
+            Level::Warn => tracing::warn!(target: TARGET, plugin, ?call, said = ?message),
+            Level::Error => tracing::error!(target: TARGET, plugin, ?call, said = ?message),
+        }
+    }
+
+    /// The last message at level error.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+}
+
+/// What a filter in `log.level` calls the guests' words.
+const TARGET: &str = "plugboard::guest";
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(dropped) = self.lines.checked_sub(MAX_LINES).filter(|lines| *lines > 0) {
+            let (plugin, call) = (&*self.plugin, &*self.call);
+            tracing::warn!(target: TARGET, plugin, ?call, dropped, "it logged too many lines");
+        }
+    }
+}
+
+/// The text, or as much of it as fits with a mark that it was cut.
+pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cut_keeps_characters_whole() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "abc…");
+        assert_eq!(cut("aé", 2), "a…");
+    }
+
+    #[test]
+    fn the_last_error_is_remembered_even_beyond_the_bound() {
+        let mut log = Log::new("p".into(), "c".to_owned());
+        for line in 0..=MAX_LINES {
+            log.write(Level::Error, &format!("error {line}"));
+        }
+        assert_eq!(log.last_error(), Some("error 100"));
+    }
+}

@@ -1,0 +1,358 @@
+//! The server's configuration: what `plugboard.toml`, the environment and the
+//! flags say, as one checked value. Where each word came from is
+//! [`source`]'s business.
+
+mod source;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+pub use self::source::{Flags, Loaded, load};
+use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
+use crate::toml_text::TomlError;
+use crate::units;
+
+/// Everything that can be configured, checked and ready to use.
+#[derive(Debug)]
+pub struct Config {
+    /// Where platforms post their webhooks.
+    pub listen: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    /// What an operator must show as `Authorization: Bearer`.
+    pub admin_token: Option<Secret>,
+    /// What a platform must show. None: nobody is asked.
+    pub secret: Option<Secret>,
+    /// The folder of plugins.
+    pub plugins: PathBuf,
+    /// The folder of what is kept across restarts; made when it is missing.
+    pub data: Option<PathBuf>,
+    /// What decisions may say and what stands in for them.
+    pub answers: Answers,
+    /// Bounds of the service.
+    pub limits: ServerLimits,
+    /// What a plugin gets when its settings say nothing.
+    pub plugin_limits: PluginLimits,
+    /// The WebAssembly engine.
+    pub engine: EngineConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// The operator's own answers, and the bounds of the plugins'.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// For calls that no plugin decides.
+    pub fallback_sts_url: Option<StsUrl>,
+    /// For rejected calls, on platforms that cannot reject.
+    pub reject_sts_url: Option<StsUrl>,
+    /// Where plugins may send calls.
+    pub allowed_sts_hosts: AllowedHosts,
+}
+
+/// `[limits]`: bounds of the service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLimits {
+    /// From a decision request's head to its answer. AVR gives up after 3 s
+    /// (`WEBHOOK_TIMEOUT`), so 2 s leave a third for the network.
+    #[serde(deserialize_with = "units::duration")]
+    pub budget: Duration,
+    /// Largest body. AVR's events are below 10 KiB.
+    #[serde(deserialize_with = "units::size")]
+    pub body: usize,
+    /// Open connections, webhook listener; more wait in the backlog.
+    pub connections: usize,
+    /// For the head of a request to arrive, and the longest a kept-alive
+    /// connection may idle.
+    #[serde(deserialize_with = "units::duration")]
+    pub header_timeout: Duration,
+    /// For the body of a request to arrive.
+    #[serde(deserialize_with = "units::duration")]
+    pub body_timeout: Duration,
+    /// For requests in flight to be answered after SIGTERM.
+    #[serde(deserialize_with = "units::duration")]
+    pub shutdown: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            budget: Duration::from_secs(2),
+            body: 1 << 20,
+            connections: 10_000,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(2),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[plugin_limits]`: what a plugin gets when its own `[limits]` say nothing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginLimits {
+    /// For one call of one hook, by the clock on the wall.
+    #[serde(deserialize_with = "units::duration")]
+    pub timeout: Duration,
+    /// Linear memory of one instance, all its memories together.
+    #[serde(deserialize_with = "units::size")]
+    pub memory: usize,
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        // A decision without I/O takes microseconds; 250 ms leave room for a
+        // lookup, and for eight plugins in the budget of one call.
+        Self { timeout: Duration::from_millis(250), memory: 32 << 20 }
+    }
+}
+
+/// `[engine]`: the WebAssembly engine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// Instances at the same time; more calls wait, within their budget.
+    pub instances: u32,
+    /// The most memory that any plugin's settings may ask for.
+    #[serde(deserialize_with = "units::size")]
+    pub max_memory: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { instances: 200, max_memory: 256 << 20 }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or such a level for a part
+    /// of the program: `info,plugboard::plugin=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".to_owned() }
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of text each.
+    Human,
+    /// A JSON object each.
+    Json,
+}
+
+/// Text that is compared in constant time and never shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Whether `given` is the secret. Takes the same time wherever the two
+    /// differ; only the length can be told from it.
+    pub fn is(&self, given: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(given).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The message must not repeat what it was given.
+        let text = String::deserialize(deserializer)
+            .map_err(|_| de::Error::custom("a secret is text in quotes"))?;
+        if text.is_empty() || !text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            return Err(de::Error::custom(
+                "a secret is printable ASCII without spaces, and not empty \
+                 (leave the key out for none)",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Why there is no configuration to start with.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file that was asked for cannot be read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error(transparent)]
+    Toml(#[from] TomlError),
+    /// An environment variable is not what it should be.
+    #[error("environment variable {name}: {message}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// What is wrong with its value.
+        message: String,
+    },
+    /// Two places name a different secret.
+    #[error("WEBHOOK_SECRET and PLUGBOARD_SECRET are both set, and differ; set one")]
+    TwoSecrets,
+    /// Anybody could post.
+    #[error(
+        "listen = \"{0}\" can be reached from other machines, and no secret is set; set \
+         WEBHOOK_SECRET (or `secret`), or `allow_unauthenticated = true` when something in front \
+         of Plugboard keeps others out"
+    )]
+    Unauthenticated(SocketAddr),
+    /// Anybody could operate.
+    #[error(
+        "admin = \"{0}\" can be reached from other machines, and no admin_token is set; set one, \
+         or listen on 127.0.0.1"
+    )]
+    OpenAdmin(SocketAddr),
+    /// One of the operator's own URLs is no good.
+    #[error("{key}: {source}")]
+    StsUrl {
+        /// `fallback_sts_url` or `reject_sts_url`.
+        key: &'static str,
+        /// What is wrong.
+        source: StsUrlError,
+    },
+    /// One of the operator's own URLs would not fit some calls.
+    #[error(
+        "{0}: only {{id}}, {{platform}}, {{agent}}, {{from}} and {{to}} may stand in it, for it \
+         must fit every call"
+    )]
+    StsUrlNames(&'static str),
+    /// A value that cannot work.
+    #[error("{key}: {message}")]
+    Value {
+        /// The key, with its table.
+        key: &'static str,
+        /// What is expected.
+        message: String,
+    },
+}
+
+/// The document as it is written; [`Config::check`] makes sense of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Document {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    admin_token: Option<Secret>,
+    secret: Option<Secret>,
+    allow_unauthenticated: bool,
+    plugins: PathBuf,
+    data: Option<PathBuf>,
+    fallback_sts_url: Option<String>,
+    reject_sts_url: Option<String>,
+    allowed_sts_hosts: Vec<String>,
+    limits: ServerLimits,
+    plugin_limits: PluginLimits,
+    engine: EngineConfig,
+    log: LogConfig,
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9000)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            admin_token: None,
+            secret: None,
+            allow_unauthenticated: false,
+            plugins: PathBuf::from("plugins"),
+            data: None,
+            fallback_sts_url: None,
+            reject_sts_url: None,
+            allowed_sts_hosts: Vec::new(),
+            limits: ServerLimits::default(),
+            plugin_limits: PluginLimits::default(),
+            engine: EngineConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    fn check(document: Document) -> Result<Self, ConfigError> {
+        let Document { listen, admin, admin_token, secret, limits, plugin_limits, engine, .. } =
+            document;
+        if secret.is_none() && !listen.ip().is_loopback() && !document.allow_unauthenticated {
+            return Err(ConfigError::Unauthenticated(listen));
+        }
+        if admin_token.is_none() && !admin.ip().is_loopback() {
+            return Err(ConfigError::OpenAdmin(admin));
+        }
+        let at_least_one = |key, value: usize| match value {
+            0 => Err(ConfigError::Value { key, message: "expected at least 1".to_owned() }),
+            _ => Ok(()),
+        };
+        at_least_one("limits.connections", limits.connections)?;
+        at_least_one("engine.instances", engine.instances as usize)?;
+        if engine.instances > 10_000 {
+            let message = "expected at most 10000: each takes address space".to_owned();
+            return Err(ConfigError::Value { key: "engine.instances", message });
+        }
+        if engine.max_memory > 4 << 30 {
+            let message = "expected at most 4GiB, the most a 32-bit guest can use".to_owned();
+            return Err(ConfigError::Value { key: "engine.max_memory", message });
+        }
+        if plugin_limits.memory > engine.max_memory {
+            let message = format!("expected at most engine.max_memory, {}", engine.max_memory);
+            return Err(ConfigError::Value { key: "plugin_limits.memory", message });
+        }
+        if document.log.level.parse::<tracing_subscriber::filter::Targets>().is_err() {
+            let message = format!(
+                "{:?} is no level; expected error, warn, info, debug or trace",
+                document.log.level
+            );
+            return Err(ConfigError::Value { key: "log.level", message });
+        }
+        let allowed_sts_hosts = AllowedHosts::new(document.allowed_sts_hosts);
+        let own_url = |key, url: Option<String>| {
+            let Some(url) = url else { return Ok(None) };
+            let url = StsUrl::parse(&url, &allowed_sts_hosts)
+                .map_err(|source| ConfigError::StsUrl { key, source })?;
+            if url.fits_every_call() { Ok(Some(url)) } else { Err(ConfigError::StsUrlNames(key)) }
+        };
+        let answers = Answers {
+            fallback_sts_url: own_url("fallback_sts_url", document.fallback_sts_url)?,
+            reject_sts_url: own_url("reject_sts_url", document.reject_sts_url)?,
+            allowed_sts_hosts,
+        };
+        Ok(Self {
+            listen,
+            admin,
+            admin_token,
+            secret,
+            plugins: document.plugins,
+            data: document.data,
+            answers,
+            limits,
+            plugin_limits,
+            engine,
+            log: document.log,
+        })
+    }
+}

@@ -1,0 +1,322 @@
+//! Where the configuration comes from: a file, the environment, flags; a later
+//! one wins over an earlier one. Each is checked alone, so that an error names
+//! the place to mend.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::{Config, ConfigError, Document};
+use crate::toml_text;
+
+/// Read when `--config` names no other file and it is there.
+const DEFAULT_FILE: &str = "plugboard.toml";
+
+/// The prefix of every environment variable but [`SECRET_VARIABLE`].
+const PREFIX: &str = "PLUGBOARD_";
+
+/// The name that AVR's users know for the shared secret.
+const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
+
+/// Every key. The environment variable of `limits.body` is
+/// `PLUGBOARD_LIMITS_BODY`. A test compares the list with [`Document`].
+const KEYS: &[&str] = &[
+    "listen",
+    "admin",
+    "admin_token",
+    "secret",
+    "allow_unauthenticated",
+    "plugins",
+    "data",
+    "fallback_sts_url",
+    "reject_sts_url",
+    "allowed_sts_hosts",
+    "limits.budget",
+    "limits.body",
+    "limits.connections",
+    "limits.header_timeout",
+    "limits.body_timeout",
+    "limits.shutdown",
+    "plugin_limits.timeout",
+    "plugin_limits.memory",
+    "engine.instances",
+    "engine.max_memory",
+    "log.format",
+    "log.level",
+];
+
+/// What the command line says of the configuration.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Configuration file [default: plugboard.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of plugins [default: plugins]
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// Address for webhooks; port 0 takes a free one [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Address for operators [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// Folder for what is kept across restarts
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// A configuration, and what deserves a word about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// For the log, once there is one.
+    pub warnings: Vec<String>,
+}
+
+/// Reads file, environment (given as pairs) and flags.
+///
+/// # Errors
+///
+/// When one of them is wrong, or together they make no sense.
+pub fn load(
+    flags: Flags,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let mut warnings = Vec::new();
+    let mut table = file(flags.config.as_deref())?;
+    for (key, value) in variables(environment, &mut warnings)? {
+        set(&mut table, key, value);
+    }
+    let text = |path: &Path| Value::String(path.display().to_string());
+    let address = |address: SocketAddr| Value::String(address.to_string());
+    for (key, value) in [
+        ("plugins", flags.plugins.as_deref().map(text)),
+        ("data", flags.data.as_deref().map(text)),
+        ("listen", flags.listen.map(address)),
+        ("admin", flags.admin.map(address)),
+    ] {
+        if let Some(value) = value {
+            set(&mut table, key, value);
+        }
+    }
+    // Every part was read before; an error here would be one of the merge.
+    let document = Document::deserialize(table).map_err(|error| ConfigError::Value {
+        key: "configuration",
+        message: error.message().to_owned(),
+    })?;
+    Ok(Loaded { config: Config::check(document)?, warnings })
+}
+
+fn file(path: Option<&Path>) -> Result<Table, ConfigError> {
+    let (path, must_be) = path.map_or((Path::new(DEFAULT_FILE), false), |path| (path, true));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_be => {
+            return Ok(Table::new());
+        }
+        Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    };
+    toml_text::parse::<Document>(&text, path)?;
+    Ok(toml_text::parse(&text, path)?)
+}
+
+fn variables(
+    environment: impl IntoIterator<Item = (String, String)>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(&'static str, Value)>, ConfigError> {
+    let names: Vec<String> = KEYS.iter().map(|key| variable(key)).collect();
+    let mut found = Vec::new();
+    let mut secret: Option<String> = None;
+    for (name, text) in environment {
+        // Compose files pass `NAME=${NAME}` on: empty means not set.
+        if text.is_empty() {
+            continue;
+        }
+        let key = match names.iter().zip(KEYS).find(|(known, _)| **known == name) {
+            Some((_, key)) => *key,
+            None if name == SECRET_VARIABLE => "secret",
+            None => {
+                // Not an error: Kubernetes sets PLUGBOARD_PORT and the like for
+                // a service of our name.
+                if name.starts_with(PREFIX) {
+                    let meant = toml_text::nearest(&name, names.iter().map(String::as_str))
+                        .map(|meant| format!("; did you mean {meant}?"));
+                    warnings.push(format!(
+                        "environment variable {name} is not known{}",
+                        meant.unwrap_or_default()
+                    ));
+                }
+                continue;
+            }
+        };
+        if key == "secret" && secret.replace(text.clone()).is_some_and(|other| other != text) {
+            return Err(ConfigError::TwoSecrets);
+        }
+        let value = value(key, &text)
+            .map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
+        found.push((key, value));
+    }
+    Ok(found)
+}
+
+/// The environment variable of a key.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// A variable's text as the value that its key takes: text, else a number or
+/// boolean, else a list with commas.
+fn value(key: &str, text: &str) -> Result<Value, String> {
+    let string = Value::String(text.to_owned());
+    let scalar = text.parse::<bool>().map(Value::Boolean).ok();
+    let scalar = scalar.or_else(|| text.parse::<i64>().map(Value::Integer).ok());
+    let list = text.split(',').map(|item| Value::String(item.trim().to_owned())).collect();
+    let fits = |value: &Value| {
+        let mut table = Table::new();
+        set(&mut table, key, value.clone());
+        Document::deserialize(table).map_err(|error| error.message().to_owned())
+    };
+    let refusal = match fits(&string) {
+        Ok(_) => return Ok(string),
+        Err(refusal) => refusal,
+    };
+    scalar.into_iter().chain([Value::Array(list)]).find(|value| fits(value).is_ok()).ok_or(refusal)
+}
+
+fn set(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((name, rest)) => {
+            let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Loaded, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plugboard.toml");
+        std::fs::write(&path, file).unwrap();
+        let flags = Flags { config: Some(path), ..flags };
+        load(flags, environment.iter().map(|(k, v)| (k.to_string(), v.to_string())))
+            .map_err(|error| error.to_string())
+    }
+
+    fn config(file: &str) -> Result<Config, String> {
+        with(file, &[], Flags::default()).map(|loaded| loaded.config)
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let file = "listen = '127.0.0.1:1'\nadmin = '127.0.0.1:1'\nplugins = 'file'\n";
+        let environment =
+            [("PLUGBOARD_ADMIN", "127.0.0.1:2"), ("PLUGBOARD_PLUGINS", "environment")];
+        let flags = Flags { plugins: Some("flag".into()), ..Flags::default() };
+        let config = with(file, &environment, flags).unwrap().config;
+        assert_eq!(config.listen.port(), 1);
+        assert_eq!(config.admin.port(), 2);
+        assert_eq!(config.plugins, Path::new("flag"));
+    }
+
+    #[test]
+    fn variables_take_the_type_of_their_key() {
+        let environment = [
+            ("PLUGBOARD_LIMITS_BODY", "2MiB"),
+            ("PLUGBOARD_LIMITS_CONNECTIONS", "7"),
+            ("PLUGBOARD_ALLOWED_STS_HOSTS", "a, b"),
+            ("PLUGBOARD_LOG_FORMAT", "json"),
+            ("PLUGBOARD_SECRET", "1234"),
+            ("PLUGBOARD_REJECT_STS_URL", ""),
+        ];
+        let config = with("", &environment, Flags::default()).unwrap().config;
+        assert_eq!(config.limits.body, 2 << 20);
+        assert_eq!(config.limits.connections, 7);
+        assert!(config.secret.unwrap().is(b"1234"));
+        assert!(config.answers.reject_sts_url.is_none());
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_and_an_unknown_one_is_a_warning() {
+        let error = with("", &[("PLUGBOARD_LIMITS_BUDGET", "soon")], Flags::default()).unwrap_err();
+        assert!(error.contains("PLUGBOARD_LIMITS_BUDGET") && error.contains("250ms"), "{error}");
+        let loaded = with("", &[("PLUGBOARD_LISTNE", "x"), ("OTHER", "x")], Flags::default());
+        let warnings = loaded.unwrap().warnings;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("did you mean PLUGBOARD_LISTEN?"), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_secret_has_two_names_but_one_value() {
+        let pair =
+            |a, b| with("", &[("WEBHOOK_SECRET", a), ("PLUGBOARD_SECRET", b)], Flags::default());
+        assert!(pair("s", "s").unwrap().config.secret.unwrap().is(b"s"));
+        assert!(pair("s", "").unwrap().config.secret.unwrap().is(b"s"));
+        assert!(pair("s", "t").unwrap_err().contains("differ"));
+        let config = pair("s3cret", "").unwrap().config;
+        assert!(!format!("{config:?}").contains("s3cret"));
+        assert!(!config.secret.unwrap().is(b"s3creT"));
+    }
+
+    #[test]
+    fn an_error_in_the_file_names_line_and_meant_key() {
+        let error = config("listen = '127.0.0.1:1'\n[limits]\nbugdet = '1s'\n").unwrap_err();
+        assert!(error.contains("plugboard.toml:3: unknown field `bugdet`"), "{error}");
+        assert!(error.contains("did you mean `budget`?"), "{error}");
+        let error = config("secret = 5\n").unwrap_err();
+        assert!(error.contains("plugboard.toml:1: a secret is text"), "{error}");
+        let error = config("listen = 'nowhere'").unwrap_err();
+        assert!(error.contains("plugboard.toml:1"), "{error}");
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_needs_a_secret() {
+        let open = "listen = '0.0.0.0:9000'\n";
+        assert!(config(open).unwrap_err().contains("WEBHOOK_SECRET"));
+        assert!(config(&format!("{open}secret = 'x'")).is_ok());
+        assert!(config(&format!("{open}allow_unauthenticated = true")).is_ok());
+        let open = "admin = '[::]:9901'\n";
+        assert!(config(open).unwrap_err().contains("admin_token"));
+        assert!(config(&format!("{open}admin_token = 'x'")).is_ok());
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused() {
+        for (text, expected) in [
+            ("secret = ''", "not empty"),
+            ("fallback_sts_url = 'ftp://x'", "fallback_sts_url"),
+            ("reject_sts_url = 'ws://x/{channel}'", "every call"),
+            ("fallback_sts_url = 'ws://b/'\nallowed_sts_hosts = ['a']", "allowed_sts_hosts"),
+            ("[engine]\ninstances = 0", "at least 1"),
+            ("[plugin_limits]\nmemory = '1GiB'", "engine.max_memory"),
+            ("[log]\nlevel = 'loud=so'", "log.level"),
+        ] {
+            let error = config(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_keys_is_the_documents() {
+        let mut known = Vec::new();
+        for prefix in ["", "limits.", "plugin_limits.", "engine.", "log."] {
+            let mut table = Table::new();
+            set(&mut table, &format!("{prefix}?"), Value::Boolean(true));
+            let error = Document::deserialize(table).unwrap_err().message().to_owned();
+            let names = error.split('`').skip(3).step_by(2);
+            known.extend(names.map(|name| format!("{prefix}{name}")));
+        }
+        known.retain(|key| !["limits", "plugin_limits", "engine", "log"].contains(&key.as_str()));
+        assert_eq!(known, KEYS);
+    }
+}

@@ -1,0 +1,199 @@
+//! The WebAssembly engine: its configuration, the pool of instances, the
+//! ticker that interrupts guests, and the two queues in front of it all.
+//!
+//! One engine serves the whole process. Every call takes a fresh instance from
+//! a pool whose slots are reserved at start; [`Engine::slot`] makes calls wait
+//! for a free one, because an exhausted pool is an error and not a queue.
+//!
+//! Guests run on the runtime's own threads, as a decision takes microseconds
+//! and a hop to another thread would cost more. What keeps a guest that
+//! computes for long from starving the listeners is [`Engine::gate`]: after its
+//! first [`TICK`] a guest gives the thread back and goes on only with a turn,
+//! and there are fewer turns than threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use crate::config::EngineConfig;
+
+/// How often guests are interrupted to see whether they may go on: the longest
+/// that one holds a thread, and how late a deadline can strike.
+pub const TICK: Duration = Duration::from_millis(5);
+
+/// How long a guest keeps its turn while others wait for one. Short enough that
+/// a guest that never ends holds up few others, long enough that those that do
+/// end are not all late together.
+pub const TURN: Duration = Duration::from_millis(50);
+
+/// Core instances that one component may have: a Rust one has three (module,
+/// shim, fixup), componentize-py's and -js's ones have more.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 4;
+
+/// Memories and tables per instance of a component, on average over the pool.
+const MEMORIES_PER_COMPONENT: u32 = 2;
+
+/// Elements of one table; what componentize-py needs.
+pub const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// Metadata of one instance in bytes; what componentize-js needs.
+const MAX_INSTANCE_SIZE: usize = 10 << 20;
+
+/// Of a slot's memory and stack, what stays resident between calls. With
+/// `pagemap_scan` only the pages that a call wrote are reset, so that a large
+/// share costs nothing; without it, resetting is a memset of all of it.
+const KEEP_RESIDENT_SCANNED: usize = 1 << 20;
+const KEEP_RESIDENT_BLIND: usize = 64 << 10;
+
+/// Address space per memory when the process may not have wasmtime's default
+/// of 4 GiB each, by which bounds checks cost nothing.
+const SMALL_GUARD: u64 = 64 << 10;
+
+/// How instances get their memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// From slots reserved at start, 4 GiB of address space each.
+    Pool,
+    /// From slots reserved at start, as large as `engine.max_memory`.
+    SmallPool,
+    /// From the system, for each call.
+    OnDemand,
+}
+
+/// The process's engine and the queues in front of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    allocation: Allocation,
+    max_memory: usize,
+    slots: Arc<Semaphore>,
+    gate: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// Starts the engine and its ticker. `threads` is the number of threads
+    /// that the runtime polls tasks with.
+    ///
+    /// # Errors
+    ///
+    /// When the machine cannot run WebAssembly code, or start a thread.
+    pub fn start(config: &EngineConfig, threads: usize) -> anyhow::Result<Self> {
+        let mut refusals = Vec::new();
+        let candidates = [Allocation::Pool, Allocation::SmallPool, Allocation::OnDemand];
+        let found = candidates.into_iter().find_map(|allocation| {
+            match wasmtime::Engine::new(&wasm_config(config, allocation)) {
+                Ok(wasm) => Some((wasm, allocation)),
+                Err(error) => {
+                    refusals.push(format!("{allocation:?}: {error:#}"));
+                    None
+                }
+            }
+        });
+        let Some((wasm, allocation)) = found else {
+            anyhow::bail!("cannot start the WebAssembly engine: {}", refusals.join("; "));
+        };
+        if !refusals.is_empty() {
+            tracing::warn!(
+                ?allocation,
+                refused = refusals.join("; "),
+                "no room for the pool of instances; calls will be slower (see `ulimit -v`)"
+            );
+        }
+        start_ticker(&wasm)?;
+        Ok(Self {
+            wasm,
+            allocation,
+            max_memory: config.max_memory,
+            slots: Arc::new(Semaphore::new(config.instances as usize)),
+            // One thread is always left for guests that are quick, and for the
+            // listeners; on a single thread they take turns with the tick.
+            gate: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
+        })
+    }
+
+    /// The engine proper.
+    pub fn wasm(&self) -> &wasmtime::Engine {
+        &self.wasm
+    }
+
+    /// How instances get their memory here.
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    /// The most memory that a plugin may be given, in bytes.
+    pub fn max_memory(&self) -> usize {
+        self.max_memory
+    }
+
+    /// Waits for a place in the pool; hold it for as long as the instance.
+    /// None when there was none until the deadline.
+    pub async fn slot(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        let slot = Arc::clone(&self.slots).acquire_owned();
+        tokio::time::timeout_at(deadline, slot).await.ok()?.ok()
+    }
+
+    /// Waits for a turn among the guests that compute for longer than a tick.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.gate).acquire_owned().await.ok()
+    }
+}
+
+fn wasm_config(config: &EngineConfig, allocation: Allocation) -> Config {
+    let mut wasm = Config::new();
+    wasm.epoch_interruption(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // A shared memory would outlive the limits of an instance.
+        .wasm_memory64(false);
+    if allocation == Allocation::OnDemand {
+        return wasm;
+    }
+    if allocation == Allocation::SmallPool {
+        wasm.memory_reservation(config.max_memory as u64).memory_guard_size(SMALL_GUARD);
+    }
+    let scan = PoolingAllocationConfig::is_pagemap_scan_available();
+    let keep = if scan { KEEP_RESIDENT_SCANNED } else { KEEP_RESIDENT_BLIND };
+    let instances = config.instances;
+    let core_instances = instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT);
+    let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(core_instances)
+        .total_memories(memories)
+        .total_tables(core_instances)
+        .total_stacks(instances)
+        .max_component_instance_size(MAX_INSTANCE_SIZE)
+        .max_core_instance_size(MAX_INSTANCE_SIZE)
+        .max_memories_per_module(2)
+        .max_tables_per_module(2)
+        .table_elements(MAX_TABLE_ELEMENTS)
+        .max_memory_size(config.max_memory)
+        .max_unused_warm_slots(instances)
+        .linear_memory_keep_resident(keep)
+        .table_keep_resident(keep)
+        .async_stack_keep_resident(keep)
+        .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
+    wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    wasm
+}
+
+/// Lets guests see the time pass. Ends when the last engine is gone.
+fn start_ticker(engine: &wasmtime::Engine) -> anyhow::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Plugboard: a webhook target for voice platforms that decides where each
+//! phone call goes by running the operator's routing logic as sandboxed
+//! WebAssembly components. `ARCHITECTURE.md` at the root tells how it hangs
+//! together.
+
+pub mod capability;
+pub mod cli;
+pub mod config;
+pub mod decision;
+pub mod engine;
+pub mod event;
+pub mod logging;
+pub mod platform;
+pub mod plugin;
+pub mod registry;
+pub mod router;
+pub mod server;
+pub mod sts_url;
+mod toml_text;
+mod units;

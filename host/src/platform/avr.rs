@@ -1,0 +1,364 @@
+//! AVR Core, and its rebrand DSAI: one envelope, two brands of headers, which
+//! deployments mix.
+
+use axum::http::HeaderMap;
+use jiff::Timestamp;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::{BadRequest, Unauthorized};
+use crate::config::Secret;
+use crate::event::{Call, Event, EventBody, Platform, Role, TextRef};
+use crate::router::Answer;
+
+const SECRETS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET];
+const DSAI_SECRET: &str = "x-dsai-webhook-secret";
+const AGENTS: [&str; 2] = ["x-avr-agent-id", DSAI_AGENT];
+const DSAI_AGENT: &str = "x-dsai-agent-id";
+
+/// Longest call id, in bytes. Real ones are UUIDs (36).
+const MAX_ID: usize = 128;
+
+/// Checks the shared secret. Either brand's header will do; when both are sent,
+/// both must be right. An empty header is what a platform without a secret
+/// sends: as good as none.
+///
+/// # Errors
+///
+/// When a secret is configured and it was not shown.
+pub fn authenticate(secret: Option<&Secret>, headers: &HeaderMap) -> Result<(), Unauthorized> {
+    let Some(secret) = secret else { return Ok(()) };
+    let mut shown = false;
+    for name in SECRETS {
+        for value in headers.get_all(name).iter().filter(|value| !value.is_empty()) {
+            if !secret.is(value.as_bytes()) {
+                return Err(Unauthorized("the webhook secret is wrong"));
+            }
+            shown = true;
+        }
+    }
+    if shown { Ok(()) } else { Err(Unauthorized("the webhook secret is missing")) }
+}
+
+/// Reads an event.
+///
+/// # Errors
+///
+/// When the body is not JSON, or a field is missing or mistyped.
+pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
+    let envelope: Envelope<'_> = read(body, "")?;
+    let id = envelope.uuid.0;
+    if id.is_empty() || id.len() > MAX_ID {
+        let message = format!("`uuid`: expected 1 to {MAX_ID} bytes, found {}", id.len());
+        return Err(BadRequest { message });
+    }
+    let mut call = Call {
+        id: id.into_owned(),
+        platform: platform(headers),
+        agent: agent(headers),
+        from: None,
+        to: None,
+        metadata: Vec::new(),
+    };
+    let payload = envelope.payload.get().as_bytes();
+    let body = match &*envelope.kind.0 {
+        "call_initiated" => {
+            let payload: CallPayload = read(payload, "payload")?;
+            (call.from, call.to, call.metadata) = (payload.from, payload.to, payload.metadata);
+            EventBody::Initiated
+        }
+        "call_started" => EventBody::Started,
+        "call_ended" => EventBody::Ended,
+        "interruption" => EventBody::Interruption,
+        "transcription" => {
+            let Transcription { role, text } = read(payload, "payload")?;
+            EventBody::Transcription { role, text }
+        }
+        "dtmf_digit" => EventBody::DtmfDigit(read::<Dtmf>(payload, "payload")?.digit),
+        "error" => EventBody::Error(read::<Failure>(payload, "payload")?.message),
+        // A newer core may tell more than we know; the reference receiver takes
+        // it, too.
+        kind => EventBody::Other { kind: kind.to_owned(), payload: envelope.payload.to_owned() },
+    };
+    Ok(Event { call, timestamp: envelope.timestamp, body })
+}
+
+/// The answer to `call_initiated`. AVR reads `sts_url` and nothing else; without
+/// it, it keeps its static one. It cannot reject.
+pub fn render(answer: &Answer) -> impl Serialize + use<'_> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sts_url: Option<&'a str>,
+    }
+    let (Answer::Route { sts_url, .. }
+    | Answer::Reject { sts_url, .. }
+    | Answer::Fallback { sts_url, .. }) = answer;
+    Body { sts_url: sts_url.as_deref() }
+}
+
+/// DSAI's own headers tell it from AVR, unless both brands' are there.
+fn platform(headers: &HeaderMap) -> Platform {
+    let has = |names: [&str; 2]| names.into_iter().any(|name| headers.contains_key(name));
+    let [avr_secret, dsai_secret] = SECRETS;
+    let [avr_agent, dsai_agent] = AGENTS;
+    if has([dsai_secret, dsai_agent]) && !has([avr_secret, avr_agent]) {
+        Platform::Dsai
+    } else {
+        Platform::Avr
+    }
+}
+
+fn agent(headers: &HeaderMap) -> Option<String> {
+    AGENTS.into_iter().find_map(|name| {
+        let value = headers.get(name)?.to_str().ok()?;
+        (!value.is_empty()).then(|| value.to_owned())
+    })
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    uuid: TextRef<'a>,
+    #[serde(borrow, rename = "type")]
+    kind: TextRef<'a>,
+    timestamp: Timestamp,
+    #[serde(borrow, deserialize_with = "object")]
+    payload: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Transcription {
+    role: Role,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Dtmf {
+    digit: String,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    message: String,
+}
+
+/// What the dialplan sends along: anything, of which `from` and `to` have a
+/// meaning.
+struct CallPayload {
+    from: Option<String>,
+    to: Option<String>,
+    metadata: Vec<(String, Box<RawValue>)>,
+}
+
+impl<'de> Deserialize<'de> for CallPayload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = CallPayload;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CallPayload, A::Error> {
+                let mut payload = CallPayload { from: None, to: None, metadata: Vec::new() };
+                while let Some(name) = map.next_key::<TextRef<'de>>()? {
+                    match &*name.0 {
+                        "from" => payload.from = map.next_value::<Party>()?.0,
+                        "to" => payload.to = map.next_value::<Party>()?.0,
+                        _ => payload.metadata.push((name.0.into_owned(), map.next_value()?)),
+                    }
+                }
+                Ok(payload)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// A phone number: text, or the bare number that some dialplans write.
+struct Party(Option<String>);
+
+impl<'de> Deserialize<'de> for Party {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = <&RawValue>::deserialize(deserializer)?.get();
+        match value.as_bytes().first() {
+            Some(b'n') => Ok(Self(None)),
+            Some(b'"') => serde_json::from_str(value).map(Some).map(Self).map_err(D::Error::custom),
+            Some(b'-' | b'0'..=b'9') => Ok(Self(Some(value.to_owned()))),
+            _ => Err(D::Error::custom("invalid type: expected text or a number")),
+        }
+    }
+}
+
+fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de RawValue, D::Error> {
+    let value = <&RawValue>::deserialize(deserializer)?;
+    if value.get().starts_with('{') {
+        Ok(value)
+    } else {
+        Err(D::Error::custom("invalid type: expected an object"))
+    }
+}
+
+/// Reads JSON; `parent` is the path of what is read.
+fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Result<T, BadRequest> {
+    serde_json::from_slice(json).map_err(|error| {
+        if !error.is_data() {
+            return BadRequest { message: format!("the body is not JSON: {error}") };
+        }
+        // Read once more with the path kept, which good requests need not pay for.
+        let json = &mut serde_json::Deserializer::from_slice(json);
+        let Err(error) = serde_path_to_error::deserialize::<_, T>(json) else {
+            return BadRequest { message: error.to_string() };
+        };
+        let path = error.path().to_string();
+        let path = match (parent, &*path) {
+            (parent, ".") => parent.to_owned(),
+            ("", path) => path.to_owned(),
+            (parent, path) => format!("{parent}.{path}"),
+        };
+        // Line and column are those of the part that was read, not of the body.
+        let message = error.inner().to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        BadRequest {
+            message: match &*path {
+                "" => message.to_owned(),
+                path => format!("`{path}`: {message}"),
+            },
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn error(body: &str) -> String {
+        match parse(&HeaderMap::new(), body.as_bytes()) {
+            Ok(_) => panic!("{body} was taken"),
+            Err(error) => error.message,
+        }
+    }
+
+    fn event(kind: &str, payload: &str) -> Event {
+        let body = format!(
+            r#"{{"uuid":"u","type":"{kind}","timestamp":"2026-01-01T12:00:00.000Z",
+            "payload":{payload},"more":1}}"#
+        );
+        parse(&HeaderMap::new(), body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"))
+    }
+
+    #[test]
+    fn a_call_is_read_with_its_metadata_in_order() {
+        let call = event(
+            "call_initiated",
+            r#"{"z":{"a":[1,null]},"from":"+39 02","recording":false,"to":5001}"#,
+        )
+        .call;
+        assert_eq!(call.from.as_deref(), Some("+39 02"));
+        assert_eq!(call.to.as_deref(), Some("5001"));
+        let metadata: Vec<_> =
+            call.metadata.iter().map(|(name, value)| (name.as_str(), value.get())).collect();
+        assert_eq!(metadata, [("z", r#"{"a":[1,null]}"#), ("recording", "false")]);
+        assert_eq!(event("call_initiated", r#"{"from":null}"#).call.from, None);
+    }
+
+    #[test]
+    fn every_kind_of_event_is_understood() {
+        let transcription = event("transcription", r#"{"role":"user","text":"a\nb"}"#);
+        assert!(matches!(transcription.body,
+            EventBody::Transcription { role: Role::User, text } if text == "a\nb"));
+        assert!(matches!(event("dtmf_digit", r#"{"digit":"1"}"#).body,
+            EventBody::DtmfDigit(digit) if digit == "1"));
+        assert!(matches!(event("error", r#"{"message":"m"}"#).body,
+            EventBody::Error(message) if message == "m"));
+        assert!(matches!(event("call_started", "{}").body, EventBody::Started));
+        assert!(matches!(event("call_ended", "{}").body, EventBody::Ended));
+        assert!(matches!(event("interruption", "{}").body, EventBody::Interruption));
+        assert!(matches!(event("novelty", r#"{"a":1}"#).body,
+            EventBody::Other { kind, payload } if kind == "novelty" && payload.get() == r#"{"a":1}"#));
+    }
+
+    #[test]
+    fn a_bad_body_is_told_by_the_name_of_the_field() {
+        let good = serde_json::json!({
+            "uuid": "u", "type": "transcription", "timestamp": "2026-01-01T12:00:00.000Z",
+            "payload": {"role": "user", "text": "t"},
+        });
+        for field in ["uuid", "type", "timestamp", "payload"] {
+            let mut body = good.clone();
+            body.as_object_mut().unwrap().remove(field);
+            assert_eq!(error(&body.to_string()), format!("missing field `{field}`"));
+            body[field] = serde_json::json!(true);
+            let error = error(&body.to_string());
+            assert!(error.starts_with(&format!("`{field}`: ")), "{error}");
+        }
+        for field in ["role", "text"] {
+            let mut body = good.clone();
+            body["payload"].as_object_mut().unwrap().remove(field);
+            assert_eq!(error(&body.to_string()), format!("`payload`: missing field `{field}`"));
+            body["payload"][field] = serde_json::json!(5);
+            let error = error(&body.to_string());
+            assert!(error.starts_with(&format!("`payload.{field}`: ")), "{error}");
+        }
+        let mut body = good.clone();
+        body["timestamp"] = serde_json::json!("yesterday");
+        assert!(error(&body.to_string()).starts_with("`timestamp`: "));
+        body = good.clone();
+        body["type"] = serde_json::json!("call_initiated");
+        body["payload"] = serde_json::json!({"from": ["x"]});
+        assert!(error(&body.to_string()).starts_with("`payload.from`: "));
+        body = good;
+        body["uuid"] = serde_json::json!("");
+        assert!(error(&body.to_string()).starts_with("`uuid`: "));
+    }
+
+    #[test]
+    fn what_is_not_json_is_called_so() {
+        for body in ["", "{", "hello", "{\"uuid\":\"a\"} x", "\u{0}"] {
+            assert!(error(body).starts_with("the body is not JSON"), "{body:?}: {}", error(body));
+        }
+        assert!(error("[]").contains("invalid"), "{}", error("[]"));
+    }
+
+    #[test]
+    fn secrets_of_both_brands_are_taken_and_both_must_be_right() {
+        let secret: Secret = serde_json::from_str("\"s\"").unwrap();
+        let secret = Some(&secret);
+        let shown = |pairs: &[_]| authenticate(secret, &headers(pairs)).is_ok();
+        assert!(shown(&[("x-avr-webhook-secret", "s")]));
+        assert!(shown(&[("x-dsai-webhook-secret", "s")]));
+        assert!(shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "s")]));
+        assert!(shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "")]));
+        assert!(!shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "t")]));
+        assert!(!shown(&[("x-avr-webhook-secret", "t"), ("x-dsai-webhook-secret", "s")]));
+        assert!(!shown(&[("x-avr-webhook-secret", "")]));
+        assert!(!shown(&[]));
+        let mut twice = headers(&[("x-avr-webhook-secret", "s")]);
+        twice.append("x-avr-webhook-secret", HeaderValue::from_static("t"));
+        assert!(authenticate(secret, &twice).is_err());
+        assert!(authenticate(None, &headers(&[("x-avr-webhook-secret", "any")])).is_ok());
+    }
+
+    #[test]
+    fn the_brand_and_the_agent_come_from_the_headers() {
+        assert_eq!(platform(&headers(&[])), Platform::Avr);
+        assert_eq!(platform(&headers(&[("x-dsai-webhook-secret", "s")])), Platform::Dsai);
+        assert_eq!(platform(&headers(&[("x-dsai-agent-id", "a")])), Platform::Dsai);
+        let mixed = headers(&[("x-avr-webhook-secret", "s"), ("x-dsai-agent-id", "a")]);
+        assert_eq!(platform(&mixed), Platform::Avr);
+        assert_eq!(agent(&mixed).as_deref(), Some("a"));
+        assert_eq!(agent(&headers(&[("x-avr-agent-id", "")])), None);
+    }
+}

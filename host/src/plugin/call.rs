@@ -1,0 +1,222 @@
+//! One call of one hook: a fresh instance, bounded in time and in everything
+//! else, dropped at the end whatever happened.
+//!
+//! Time has three bounds. The epoch interrupts a guest that computes; a timeout
+//! around it all ends one that waits in a host function; host functions that
+//! wait have bounds of their own. Dropping the future at any point is safe: the
+//! store goes with it, and its slot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::yield_now;
+use tokio::time::{Instant, timeout_at};
+use wasmtime::{
+    PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
+};
+use wasmtime_wasi::I32Exit;
+
+use super::bindings::exports::plugboard::plugin::router;
+use super::bindings::plugboard::plugin::types;
+use super::bindings::{RouterPlugin, RouterPluginPre};
+use super::error::PluginError;
+use super::limits::{HOST_CALL_DATA, MAX_HANDLES};
+use super::state::State;
+use super::{Plugin, Shared};
+use crate::capability::log::cut;
+use crate::decision::{Decision, Reuse, Verdict};
+use crate::engine::Engine;
+use crate::event::Call;
+
+/// Of a guest's own error, what is kept, in bytes.
+const MAX_ERROR: usize = 1024;
+
+/// Frames of a trap's backtrace that its message names.
+const FRAMES: usize = 4;
+
+impl Plugin {
+    /// Asks the plugin about a call, until the deadline at the latest. None when
+    /// it has no router.
+    ///
+    /// # Errors
+    ///
+    /// When there is no decision, for whatever reason.
+    pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
+        let Some(router) = &self.router else {
+            return Ok(Decision { verdict: Verdict::Pass, cache: None });
+        };
+        let mut bounds = Bounds::new(&self.shared, &self.engine, deadline).await?;
+        let mut store = store(&self.shared, &self.engine, &call.id, &mut bounds);
+        let answer = timeout_at(bounds.until, decide(router, &mut store, call)).await;
+        match answer {
+            Ok(Ok(Ok(decision))) => Ok(decision.into()),
+            Ok(Ok(Err(message))) => Err(PluginError::Guest(cut(&message, MAX_ERROR).into_owned())),
+            Ok(Err(error)) => Err(explain(&error, store.data_mut(), bounds.time)),
+            Err(_) => Err(PluginError::Timeout(bounds.time)),
+        }
+    }
+}
+
+async fn decide(
+    router: &RouterPluginPre<State>,
+    store: &mut Store<State>,
+    call: &Call,
+) -> wasmtime::Result<Result<router::Decision, String>> {
+    let metadata: Vec<(&str, &str)> =
+        call.metadata.iter().map(|(name, value)| (name.as_str(), value.get())).collect();
+    let call = types::Call {
+        id: &call.id,
+        platform: call.platform.name(),
+        agent: call.agent.as_deref(),
+        from: call.from.as_deref(),
+        to: call.to.as_deref(),
+        metadata: &metadata,
+    };
+    let instance = router.instantiate_async(&mut *store).await?;
+    instance.plugboard_plugin_router().call_decide(store, call).await
+}
+
+/// Makes an instance and drops it again: whatever stands in the way of that
+/// is told at load, not on the first call.
+pub(super) async fn try_instance(
+    shared: &Arc<Shared>,
+    engine: &Engine,
+    router: &RouterPluginPre<State>,
+    deadline: Instant,
+) -> Result<(), PluginError> {
+    let mut bounds = Bounds::new(shared, engine, deadline).await?;
+    let mut store = store(shared, engine, "", &mut bounds);
+    let made: Result<wasmtime::Result<RouterPlugin>, _> =
+        timeout_at(bounds.until, router.instantiate_async(&mut store)).await;
+    match made {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(explain(&error, store.data_mut(), bounds.time)),
+        Err(_) => Err(PluginError::Timeout(bounds.time)),
+    }
+}
+
+/// Leave to run, and for how long.
+struct Bounds {
+    until: Instant,
+    time: Duration,
+    /// Taken beforehand by a guest that is expected to be slow.
+    turn: Option<OwnedSemaphorePermit>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Bounds {
+    /// Waits for leave to run. The plugin's own time starts when it has it.
+    async fn new(shared: &Shared, engine: &Engine, deadline: Instant) -> Result<Self, PluginError> {
+        let left = |now| shared.limits.timeout.min(deadline.saturating_duration_since(now));
+        let now = Instant::now();
+        let mut turn = None;
+        if shared.pace.is_slow(now) {
+            // Before the slot, so that a queue of slow guests leaves the pool to
+            // the quick ones.
+            let waited = timeout_at(now + left(now), engine.turn()).await;
+            turn = waited.map_err(|_| PluginError::Timeout(left(now)))?;
+        }
+        let slot = engine.slot(deadline).await.ok_or(PluginError::Busy)?;
+        let now = Instant::now();
+        let time = left(now);
+        Ok(Self { until: now + time, time, turn, _slot: slot })
+    }
+}
+
+fn store(shared: &Arc<Shared>, engine: &Engine, call: &str, bounds: &mut Bounds) -> Store<State> {
+    let state = State::new(Arc::clone(shared), call, bounds.turn.take());
+    let mut store = Store::new(engine.wasm(), state);
+    store.limiter(|state| &mut state.meter);
+    store.set_hostcall_fuel(HOST_CALL_DATA);
+    store.set_max_component_handles(MAX_HANDLES);
+    // Two ticks, as the first may come at once. Most calls never see one.
+    store.set_epoch_deadline(2);
+    let engine = engine.clone();
+    let until = bounds.until;
+    store.epoch_deadline_callback(move |context| Ok(on_tick(context, &engine, until)));
+    store
+}
+
+/// A guest has computed for a tick: it gives the thread back, ends if its time
+/// is up, and goes on when it has a turn.
+fn on_tick(context: StoreContextMut<'_, State>, engine: &Engine, until: Instant) -> UpdateDeadline {
+    let now = Instant::now();
+    if now >= until {
+        return UpdateDeadline::Interrupt;
+    }
+    let state = context.data();
+    state.plugin.pace.overran(now);
+    let (turn, engine) = (Arc::clone(&state.turn), engine.clone());
+    UpdateDeadline::YieldCustom(
+        1,
+        Box::pin(async move {
+            if !turn.is_valid(now) {
+                turn.give_up();
+                if let Some(permit) = engine.turn().await {
+                    turn.take(permit);
+                }
+            }
+            yield_now().await;
+        }),
+    )
+}
+
+/// What an error of the engine means.
+fn explain(error: &wasmtime::Error, state: &mut State, time: Duration) -> PluginError {
+    state.log_output();
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::Interrupt) {
+        return PluginError::Timeout(time);
+    }
+    if state.meter.refused() {
+        return PluginError::Memory { limit: state.plugin.limits.memory };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return PluginError::Busy;
+    }
+    let mut message = match (trap, error.downcast_ref::<I32Exit>()) {
+        (Some(trap), _) => trap.to_string(),
+        (_, Some(exit)) => format!("it ended itself with exit code {}", exit.0),
+        _ => error.root_cause().to_string(),
+    };
+    // The type is private to wasmtime; a test holds the text.
+    if message.contains("fuel allocated for hostcalls") {
+        return PluginError::TooMuchData { limit: HOST_CALL_DATA };
+    }
+    if let Some(place) = error.downcast_ref::<WasmBacktrace>().and_then(place) {
+        message = format!("{message}, in {place}");
+    }
+    PluginError::Trap {
+        message: cut(&message, MAX_ERROR).into_owned(),
+        said: state.log.last_error().map(str::to_owned),
+    }
+}
+
+/// Where a trap happened: the innermost functions that have names.
+fn place(backtrace: &WasmBacktrace) -> Option<String> {
+    let text = backtrace.to_string();
+    let frames: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once('!').map(|(_, function)| function.trim()))
+        .filter(|function| !function.contains("<wasm function"))
+        .take(FRAMES)
+        .collect();
+    (!frames.is_empty()).then(|| frames.join(" < "))
+}
+
+impl From<router::Decision> for Decision {
+    fn from(decision: router::Decision) -> Self {
+        let verdict = match decision.verdict {
+            types::Verdict::Pass => Verdict::Pass,
+            types::Verdict::Route(route) => {
+                Verdict::Route { sts_url: route.sts_url, prompt: route.prompt }
+            }
+            types::Verdict::Reject(rejection) => Verdict::Reject { reason: rejection.reason },
+        };
+        let cache = decision
+            .cache
+            .map(|cache| Reuse { ttl: Duration::from_millis(cache.ttl), vary: cache.vary });
+        Self { verdict, cache }
+    }
+}

@@ -1,0 +1,232 @@
+//! What can go wrong with a plugin. One type for loading and for calling: its
+//! variants are the label of the metric, the field in the log and the outcome
+//! of the step; its text is for the plugin's author and the operator.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::sts_url::StsUrlError;
+use crate::toml_text::TomlError;
+
+/// Why a plugin was not loaded, or did not decide.
+#[derive(Debug, Error)]
+pub enum PluginError {
+    // === Loading ===
+    /// The file or its settings cannot be read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The name cannot serve as the plugin's name.
+    #[error("the file name {0:?} is not UTF-8; rename the file")]
+    Name(PathBuf),
+    /// The settings are wrong.
+    #[error("{0}")]
+    Settings(#[from] TomlError),
+    /// The settings ask for more than the server gives.
+    #[error("limits.memory is {asked} bytes; the server's engine.max_memory is {most}")]
+    MemoryTooLarge {
+        /// The plugin's limit.
+        asked: usize,
+        /// The server's.
+        most: usize,
+    },
+    /// No bytes.
+    #[error("the file is empty; was the copy finished? Write to another name, then rename")]
+    Empty,
+    /// More bytes than any plugin has.
+    #[error("the file has {size} bytes; a plugin may have {most}")]
+    FileTooLarge {
+        /// The file's size.
+        size: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// Something else altogether.
+    #[error("this is not WebAssembly: it starts with {start:?}, not with \"\\0asm\"")]
+    NotWasm {
+        /// The first bytes, printable.
+        start: String,
+    },
+    /// A module of the kind that browsers load.
+    #[error(
+        "this is a core module, not a component; build for wasm32-wasip2, which makes components: \
+         `cargo build --release --target wasm32-wasip2`"
+    )]
+    CoreModule,
+    /// Compiled already, so by somebody else.
+    #[error("this is compiled code (.cwasm), which cannot be checked; deploy the .wasm")]
+    Precompiled,
+    /// Damaged, or by a tool with another idea of the format.
+    #[error(
+        "this is a damaged or unfinished component: {0}; was the copy finished? Write to another \
+         name, then rename"
+    )]
+    Malformed(String),
+    /// Nothing for us to call.
+    #[error(
+        "no hook is exported; expected at least one of: {expected}. It exports {found}. With the \
+         Rust SDK: `plugboard_sdk::export!(MyPlugin: Router)`"
+    )]
+    NoHook {
+        /// What we can call.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A version of the contract that we do not speak.
+    #[error("it speaks {found}; this host speaks {spoken}; build it against that version")]
+    ContractVersion {
+        /// The interface with the plugin's version.
+        found: String,
+        /// The package with ours.
+        spoken: &'static str,
+    },
+    /// Something that we do not lend.
+    #[error(
+        "it imports `{import}`, which this host does not have; there are: {known}, and WASI 0.2"
+    )]
+    UnknownImport {
+        /// The import.
+        import: String,
+        /// What we have.
+        known: String,
+    },
+    /// An interface of a name that we know, with other functions or types.
+    #[error("its imports or exports do not fit the contract {spoken}: {detail}")]
+    Mismatch {
+        /// The package with our version.
+        spoken: &'static str,
+        /// In wasmtime's words.
+        detail: String,
+    },
+    /// It loads, but an instance cannot be made.
+    #[error("an instance cannot be made: {0}")]
+    Instantiate(#[source] Box<PluginError>),
+
+    // === Calling ===
+    /// The guest crashed.
+    #[error("trap: {message}{}", said.as_deref().map(|s| format!("; it said: {s}")).unwrap_or_default())]
+    Trap {
+        /// What happened and where.
+        message: String,
+        /// The last error that the guest logged: a panic's message.
+        said: Option<String>,
+    },
+    /// The guest wanted more memory or table than it may have, and gave up.
+    #[error("it wanted more than its {limit} bytes of memory (limits.memory)")]
+    Memory {
+        /// What it may have.
+        limit: usize,
+    },
+    /// It did not answer in time.
+    #[error("no answer within {0:?} (limits.timeout, or what was left of the call's budget)")]
+    Timeout(Duration),
+    /// No place in the pool until the call's budget was used up.
+    #[error("all engine.instances were busy until the call's budget was used up")]
+    Busy,
+    /// It answered more than we read.
+    #[error("it passed more than {limit} bytes at once")]
+    TooMuchData {
+        /// What we read.
+        limit: usize,
+    },
+    /// It said itself that it failed.
+    #[error("it answered with an error: {0}")]
+    Guest(String),
+    /// It decided something that cannot be.
+    #[error("its sts-url cannot be used: {0}")]
+    BadUrl(#[from] StsUrlError),
+}
+
+impl PluginError {
+    /// The word for metrics and logs; part of the interface.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "unreadable",
+            Self::Name(_) => "name",
+            Self::Settings(_) => "settings",
+            Self::MemoryTooLarge { .. } => "memory_too_large",
+            Self::Empty => "empty",
+            Self::FileTooLarge { .. } => "file_too_large",
+            Self::NotWasm { .. } => "not_wasm",
+            Self::CoreModule => "core_module",
+            Self::Precompiled => "precompiled",
+            Self::Malformed(_) => "malformed",
+            Self::NoHook { .. } => "no_hook",
+            Self::ContractVersion { .. } => "contract_version",
+            Self::UnknownImport { .. } => "unknown_import",
+            Self::Mismatch { .. } => "mismatch",
+            Self::Instantiate(_) => "instantiate",
+            Self::Trap { .. } => "trap",
+            Self::Memory { .. } => "memory",
+            Self::Timeout(_) => "timeout",
+            Self::Busy => "busy",
+            Self::TooMuchData { .. } => "too_much_data",
+            Self::Guest(_) => "guest_error",
+            Self::BadUrl(_) => "bad_url",
+        }
+    }
+
+    /// Where in a plugin's life it happened.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Unreadable { .. } | Self::Name(_) | Self::Empty | Self::FileTooLarge { .. } => {
+                Stage::Read
+            }
+            Self::Settings(_) | Self::MemoryTooLarge { .. } => Stage::Settings,
+            Self::NotWasm { .. } | Self::CoreModule | Self::Precompiled | Self::Malformed(_) => {
+                Stage::Compile
+            }
+            Self::NoHook { .. }
+            | Self::ContractVersion { .. }
+            | Self::UnknownImport { .. }
+            | Self::Mismatch { .. } => Stage::Link,
+            Self::Instantiate(_) => Stage::Instantiate,
+            Self::Trap { .. }
+            | Self::Memory { .. }
+            | Self::Timeout(_)
+            | Self::Busy
+            | Self::TooMuchData { .. }
+            | Self::Guest(_)
+            | Self::BadUrl(_) => Stage::Call,
+        }
+    }
+}
+
+/// A step in a plugin's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Reading the files.
+    Read,
+    /// Understanding the settings.
+    Settings,
+    /// Making machine code.
+    Compile,
+    /// Finding hooks and capabilities.
+    Link,
+    /// Making the first instance.
+    Instantiate,
+    /// Answering a call.
+    Call,
+}
+
+impl Stage {
+    /// The word for the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Settings => "settings",
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::Instantiate => "instantiate",
+            Self::Call => "call",
+        }
+    }
+}

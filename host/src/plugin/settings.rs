@@ -1,0 +1,249 @@
+//! A plugin's settings: `NAME.toml` beside `NAME.wasm`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::event::{Call, Platform};
+use crate::toml_text::{self, TomlError};
+use crate::units;
+
+/// What the operator says about one plugin.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Whether it is loaded at all.
+    pub enabled: bool,
+    /// Whose calls it is asked about. Empty: everybody's.
+    pub platforms: Vec<Platform>,
+    /// What its failure means for the call.
+    pub on_failure: OnFailure,
+    /// Which calls it is asked about.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// What its `config.get` returns.
+    #[serde(deserialize_with = "config_values")]
+    pub config: BTreeMap<String, String>,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            platforms: Vec::new(),
+            on_failure: OnFailure::default(),
+            matches: Match::default(),
+            config: BTreeMap::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the text of a settings file.
+    ///
+    /// # Errors
+    ///
+    /// When it is not TOML or not settings; names the line.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, TomlError> {
+        toml_text::parse(text, file)
+    }
+
+    /// Whether the plugin is to be asked about a call.
+    pub fn accept(&self, call: &Call) -> bool {
+        (self.platforms.is_empty() || self.platforms.contains(&call.platform))
+            && self.matches.fit(call)
+    }
+}
+
+/// What the failure of a plugin means for the call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// As if it had no opinion: the next plugin decides.
+    #[default]
+    Pass,
+    /// The rest of the chain is skipped: the fallback takes the call.
+    Stop,
+}
+
+/// Bounds of the plugin; what is not given is the server's default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// For one call.
+    #[serde(deserialize_with = "some_duration")]
+    pub timeout: Option<Duration>,
+    /// For one instance.
+    #[serde(deserialize_with = "some_size")]
+    pub memory: Option<usize>,
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    units::duration(deserializer).map(Some)
+}
+
+fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    units::size(deserializer).map(Some)
+}
+
+/// Which calls a plugin is asked about, judged before any WebAssembly runs. All
+/// given fields must match; a field that a call lacks does not.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    from: Option<Globs>,
+    to: Option<Globs>,
+    agent: Option<Globs>,
+    metadata: BTreeMap<String, Globs>,
+}
+
+impl Match {
+    fn fit(&self, call: &Call) -> bool {
+        let fits = |globs: &Option<Globs>, value: &Option<String>| match (globs, value) {
+            (None, _) => true,
+            (Some(globs), Some(value)) => globs.0.is_match(value),
+            (Some(_), None) => false,
+        };
+        fits(&self.to, &call.to)
+            && fits(&self.from, &call.from)
+            && fits(&self.agent, &call.agent)
+            && self.metadata.iter().all(|(name, globs)| {
+                call.metadata(name).is_some_and(|value| globs.0.is_match(&*value))
+            })
+    }
+}
+
+/// One pattern or several, of which one must match: `*` is any text, `?` one
+/// character, `[0-9]` one of a set, `{a,b}` either.
+#[derive(Debug)]
+struct Globs(GlobSet);
+
+impl<'de> Deserialize<'de> for Globs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a match is a pattern, or a list of patterns, in quotes")]
+        enum OneOrMany {
+            One(String),
+            Many(Vec<String>),
+        }
+        let patterns = match OneOrMany::deserialize(deserializer)? {
+            OneOrMany::One(pattern) => vec![pattern],
+            OneOrMany::Many(patterns) => patterns,
+        };
+        if patterns.is_empty() {
+            return Err(de::Error::custom(
+                "an empty list matches no call; leave the key out to match every call",
+            ));
+        }
+        let mut set = GlobSetBuilder::new();
+        for pattern in &patterns {
+            set.add(Glob::new(pattern).map_err(|error| {
+                de::Error::custom(format!(
+                    "{pattern:?} is not a pattern: {}; `*`, `?`, `[0-9]` and `{{a,b}}` are special",
+                    error.kind()
+                ))
+            })?);
+        }
+        set.build().map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// Numbers and booleans as text, arrays and tables as JSON.
+fn config_values<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let table = BTreeMap::<String, toml::Value>::deserialize(deserializer)?;
+    let text = |value| match value {
+        toml::Value::String(text) => Ok(text),
+        toml::Value::Datetime(time) => Ok(time.to_string()),
+        other => serde_json::to_string(&other).map_err(de::Error::custom),
+    };
+    table.into_iter().map(|(key, value)| Ok((key, text(value)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::tests::call;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(text, Path::new("10-vip.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_documented_example_is_read() {
+        let settings = parse(
+            r#"
+            enabled = true
+            platforms = ["avr"]
+            on_failure = "stop"
+            [match]
+            to = ["5001", "60*"]
+            [config]
+            vip = "2000,2001"
+            weight = 3
+            on = true
+            list = [{ url = "ws://a", weight = 1 }]
+            [limits]
+            timeout = "100ms"
+            memory = "16MiB"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.on_failure, OnFailure::Stop);
+        assert_eq!(settings.limits.timeout, Some(Duration::from_millis(100)));
+        assert_eq!(settings.limits.memory, Some(16 << 20));
+        assert_eq!(settings.config["vip"], "2000,2001");
+        assert_eq!(settings.config["weight"], "3");
+        assert_eq!(settings.config["on"], "true");
+        assert_eq!(settings.config["list"], r#"[{"url":"ws://a","weight":1}]"#);
+    }
+
+    #[test]
+    fn every_given_field_must_match() {
+        let settings =
+            parse("[match]\nto = ['5001', '60*']\nfrom = '+39*'\nmetadata.channel = 'PJSIP/*'\n")
+                .unwrap();
+        let channel = r#"{"channel":"PJSIP/2000-0001"}"#;
+        assert!(settings.accept(&call("+39021", "5001", channel)));
+        assert!(settings.accept(&call("+39021", "6077", channel)));
+        assert!(!settings.accept(&call("+39021", "5002", channel)));
+        assert!(!settings.accept(&call("2000", "5001", channel)));
+        assert!(!settings.accept(&call("+39021", "5001", r#"{"channel":"SIP/1"}"#)));
+        assert!(!settings.accept(&call("+39021", "5001", "{}")));
+        assert!(!parse("[match]\nagent = '*'").unwrap().accept(&call("1", "2", "{}")));
+    }
+
+    #[test]
+    fn other_platforms_are_left_alone() {
+        assert!(parse("platforms = ['avr', 'dsai']").unwrap().accept(&call("1", "2", "{}")));
+        assert!(!parse("platforms = ['blackbox']").unwrap().accept(&call("1", "2", "{}")));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line_and_remedy() {
+        for (text, expected) in [
+            ("\nenabeld = true", "10-vip.toml:2: unknown field `enabeld`"),
+            ("enabeld = true", "did you mean `enabled`?"),
+            ("[limits]\ntimeot = '1s'", "did you mean `timeout`?"),
+            ("[grant]\nkv = true", "10-vip.toml:1: unknown field `grant`"),
+            ("[match]\nto = ['60[']", "10-vip.toml:2: \"60[\" is not a pattern"),
+            ("[match]\nto = []", "10-vip.toml:2: an empty list matches no call"),
+            ("[match]\nto = 5001", "10-vip.toml:2: a match is a pattern"),
+            ("[limits]\ntimeout = '250'", "10-vip.toml:2: \"250\" is not a duration"),
+            ("[limits]\nmemory = '1 parsec'", "10-vip.toml:2: \"1 parsec\" is not a size"),
+            ("on_failure = 'pas'", "did you mean `pass`?"),
+            ("platforms = ['aver']", "did you mean `avr`?"),
+            ("enabled = \n", "10-vip.toml:1: "),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

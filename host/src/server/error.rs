@@ -1,0 +1,94 @@
+//! Errors as answers: `{"error":{"code","message"}}`. The codes are part of the
+//! interface.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::platform::{BadRequest, Unauthorized};
+
+/// Why a request is not answered as it asks.
+#[derive(Debug)]
+pub(super) struct HttpError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl HttpError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "this path takes another method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub(super) fn too_large(most: usize) -> Self {
+        let message = format!("the body has more than {most} bytes (limits.body)");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    pub(super) fn body_timeout() -> Self {
+        let message = "the body did not arrive in time (limits.body_timeout)";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+    }
+
+    pub(super) fn body_unreadable() -> Self {
+        let message = "the body could not be read";
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn unauthorized_admin() -> Self {
+        let message = "show the admin_token as `Authorization: Bearer`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+}
+
+impl From<Unauthorized> for HttpError {
+    fn from(error: Unauthorized) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string())
+    }
+}
+
+impl From<BadRequest> for HttpError {
+    fn from(error: BadRequest) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", error.message)
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            error: Inner<'a>,
+        }
+        #[derive(Serialize)]
+        struct Inner<'a> {
+            code: &'a str,
+            message: &'a str,
+        }
+        // The message may quote what the sender wrote.
+        tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request refused");
+        let error = Inner { code: self.code, message: &self.message };
+        (self.status, json(&Body { error })).into_response()
+    }
+}
+
+/// A document as the body of an answer.
+pub(super) fn json(document: &impl Serialize) -> Response {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    match serde_json::to_vec(document) {
+        Ok(body) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
+        Err(error) => {
+            // Only maps with keys that are not text fail, and we have none.
+            tracing::error!(%error, "an answer is no JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The listeners, and what is behind them: webhooks for the platforms, the
+//! admin surface for operators.
+
+mod admin;
+mod error;
+mod listener;
+mod webhook;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use self::listener::Bounds;
+use crate::config::Config;
+use crate::registry::Generation;
+
+/// Connections of operators and probes.
+const ADMIN_CONNECTIONS: usize = 256;
+
+/// What every request may need.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// The plugins.
+    pub generation: Arc<Generation>,
+    stopping: AtomicBool,
+}
+
+/// A service whose addresses are bound.
+pub struct Server {
+    app: Arc<App>,
+    webhooks: TcpListener,
+    admin: TcpListener,
+}
+
+impl Server {
+    /// Binds both addresses.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be had.
+    pub async fn bind(config: Config, generation: Generation) -> anyhow::Result<Self> {
+        let bind = async |key, address: SocketAddr| {
+            let bound = TcpListener::bind(address).await;
+            bound.with_context(|| format!("cannot listen on {address} ({key})"))
+        };
+        let webhooks = bind("listen", config.listen).await?;
+        let admin = bind("admin", config.admin).await?;
+        let generation = Arc::new(generation);
+        let app = Arc::new(App { config, generation, stopping: AtomicBool::new(false) });
+        Ok(Self { app, webhooks, admin })
+    }
+
+    /// Where webhooks are taken.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn webhook_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.webhooks.local_addr()?)
+    }
+
+    /// Where operators look.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn admin_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.admin.local_addr()?)
+    }
+
+    /// Serves until `stop` resolves, then lets what is in flight finish. The
+    /// admin listener stays up until the last webhook is answered, so that
+    /// probes see why.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { app, webhooks, admin } = self;
+        let limits = &app.config.limits;
+        let admin_bounds = Bounds {
+            connections: ADMIN_CONNECTIONS,
+            header_timeout: limits.header_timeout,
+            drain: Duration::from_secs(1),
+        };
+        let webhook_bounds = Bounds {
+            connections: limits.connections,
+            header_timeout: limits.header_timeout,
+            drain: limits.shutdown,
+        };
+        let (end_admin, admin_ends) = tokio::sync::oneshot::channel::<()>();
+        let admin = tokio::spawn(listener::serve(
+            admin,
+            admin::routes(Arc::clone(&app)),
+            admin_bounds,
+            // Sent, or dropped with the sender: the end either way.
+            async move { _ = admin_ends.await },
+        ));
+        let stop = async {
+            stop.await;
+            app.stopping.store(true, Ordering::Relaxed);
+        };
+        let routes = webhook::routes(Arc::clone(&app));
+        listener::serve(webhooks, routes, webhook_bounds, stop).await;
+        drop(end_admin);
+        _ = admin.await;
+    }
+}
+
+impl App {
+    /// Whether the service is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}

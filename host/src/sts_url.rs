@@ -1,0 +1,329 @@
+//! URLs of speech-to-speech services, as templates that are filled for each
+//! call.
+//!
+//! A template is RFC 6570 level 1 (simple expansion only), compiled once and
+//! filled by percent-encoding everything but unreserved characters. Two more
+//! rules keep the shape of the URL in its author's hands, whatever a caller
+//! sends: no expression may stand before the path (an unreserved `.` is enough
+//! to name another host), and no filled path may have a `.` or `..` segment
+//! (every URL parser resolves those, even when they are percent-encoded).
+//!
+//! Own code and not a crate: the crates expand, but none compiles the template,
+//! checks these two rules, or takes metadata names with a hyphen.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use thiserror::Error;
+use url::Url;
+
+use crate::event::Call;
+
+/// Everything but RFC 3986's unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Longest URL that we answer with, in bytes. AVR's STS services are Node
+/// servers, which take 16 KiB for the whole head of a request.
+const MAX_LENGTH: usize = 8 * 1024;
+
+/// What is wrong with a URL.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum StsUrlError {
+    /// Too long, as a template or filled.
+    #[error("the URL is longer than {MAX_LENGTH} bytes")]
+    TooLong,
+    /// A character that has no place in a URL or template.
+    #[error("{0:?} must be percent-encoded in a URL")]
+    Character(char),
+    /// A brace without its partner, or an empty or unusable name.
+    #[error(
+        "`{{{0}` is not an expression; expected a call field such as {{id}} (RFC 6570, level 1)"
+    )]
+    Expression(String),
+    /// An expression in scheme, user, host or port.
+    #[error("{{{0}}} stands before the path; only path and query may depend on the call")]
+    BeforePath(String),
+    /// No URL at all.
+    #[error("it is not a URL: {0}")]
+    Unparsable(url::ParseError),
+    /// A URL, but not for a speech-to-speech service.
+    #[error("its scheme is {0:?}; expected ws, wss, http or https, followed by ://")]
+    Scheme(String),
+    /// A fragment never reaches a server.
+    #[error("it has a fragment (#), which no server would see")]
+    Fragment,
+    /// Not among the operator's `allowed_sts_hosts`.
+    #[error("its host {0:?} is not among allowed_sts_hosts")]
+    Host(String),
+    /// The call lacks a field that the template names.
+    #[error("it names {{{0}}}, which this call does not have")]
+    UnknownName(String),
+    /// A filled path that a URL parser would shorten.
+    #[error("filled for this call, its path has a `.` or `..` segment")]
+    DotSegment,
+}
+
+/// Which hosts a URL may lead to.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedHosts(Vec<String>);
+
+impl AllowedHosts {
+    /// Takes host names or addresses (an IPv6 address in brackets);
+    /// `*.example.com` stands for every name below `example.com`. Empty: every
+    /// host.
+    pub fn new(hosts: impl IntoIterator<Item = String>) -> Self {
+        Self(hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect())
+    }
+
+    fn allow(&self, host: &str) -> bool {
+        self.0.is_empty()
+            || self.0.iter().any(|allowed| match allowed.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+                None => host == allowed,
+            })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Field(String),
+}
+
+/// A template that was found good: filled for any call, it is a URL of the
+/// shape that its author gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StsUrl {
+    parts: Vec<Part>,
+}
+
+impl StsUrl {
+    /// Compiles and judges a template.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a template, not a URL, or leads where it may not.
+    pub fn parse(template: &str, allowed: &AllowedHosts) -> Result<Self, StsUrlError> {
+        if template.len() > MAX_LENGTH {
+            return Err(StsUrlError::TooLong);
+        }
+        let parts = compile(template)?;
+        let head = match parts.first() {
+            Some(Part::Literal(literal)) => literal.as_str(),
+            _ => "",
+        };
+        // The scheme is checked on the text, for a URL parser forgives too much.
+        let (scheme, rest) = head.split_once("://").unwrap_or((head, ""));
+        if !["ws", "wss", "http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
+            return Err(StsUrlError::Scheme(scheme.chars().take(16).collect()));
+        }
+        if let (None, Some(Part::Field(name))) = (rest.find(['/', '?']), parts.get(1)) {
+            return Err(StsUrlError::BeforePath(name.clone()));
+        }
+        // Fields cannot change the shape, so any inert text shows it.
+        let shape: Cow<'_, str> = match parts.as_slice() {
+            [Part::Literal(literal)] => Cow::Borrowed(literal),
+            parts => parts
+                .iter()
+                .map(|part| match part {
+                    Part::Literal(literal) => literal.as_str(),
+                    Part::Field(_) => "x",
+                })
+                .collect(),
+        };
+        let url = Url::parse(&shape).map_err(StsUrlError::Unparsable)?;
+        let host = url.host_str().unwrap_or_default();
+        if !allowed.allow(host) {
+            return Err(StsUrlError::Host(host.to_owned()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The URL for one call.
+    ///
+    /// # Errors
+    ///
+    /// When the call lacks a metadata field that the template names (fixed
+    /// fields that a call lacks are empty), or its values make the URL too long
+    /// or put a dot segment into the path.
+    pub fn fill(&self, call: &Call) -> Result<String, StsUrlError> {
+        let mut url = String::with_capacity(128);
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => url.push_str(literal),
+                Part::Field(name) => {
+                    let value = match call.field(name) {
+                        Some(value) => value,
+                        None if Call::FIXED_FIELDS.contains(&name.as_str()) => Cow::Borrowed(""),
+                        None => return Err(StsUrlError::UnknownName(name.clone())),
+                    };
+                    // Measured before the copy: a value can be as long as a body.
+                    if url.len() + value.len() > MAX_LENGTH {
+                        return Err(StsUrlError::TooLong);
+                    }
+                    url.extend(utf8_percent_encode(&value, RESERVED));
+                }
+            }
+        }
+        if url.len() > MAX_LENGTH {
+            return Err(StsUrlError::TooLong);
+        }
+        let path = url.split('?').next().unwrap_or_default();
+        if path.split('/').skip(3).any(is_dot_segment) {
+            return Err(StsUrlError::DotSegment);
+        }
+        Ok(url)
+    }
+
+    /// Whether filling can only fail by what a caller sends, never by a field
+    /// that the call lacks.
+    pub fn fits_every_call(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Literal(_) => true,
+            Part::Field(name) => Call::FIXED_FIELDS.contains(&name.as_str()),
+        })
+    }
+}
+
+fn compile(template: &str) -> Result<Vec<Part>, StsUrlError> {
+    let mut parts = Vec::new();
+    let mut rest = template;
+    while let Some(open) = rest.find('{') {
+        let (literal, tail) = rest.split_at(open);
+        push_literal(&mut parts, literal)?;
+        let tail = tail.get(1..).unwrap_or_default();
+        let expression = || StsUrlError::Expression(tail.chars().take(32).collect());
+        let (name, after) = tail.split_once('}').ok_or_else(expression)?;
+        if name.is_empty() || !name.bytes().all(is_name_byte) {
+            return Err(expression());
+        }
+        parts.push(Part::Field(name.to_owned()));
+        rest = after;
+    }
+    push_literal(&mut parts, rest)?;
+    Ok(parts)
+}
+
+fn push_literal(parts: &mut Vec<Part>, literal: &str) -> Result<(), StsUrlError> {
+    let unusable = |c: &char| !c.is_ascii_graphic() || "\"<>\\^`|}".contains(*c);
+    if let Some(c) = literal.chars().find(unusable) {
+        return Err(StsUrlError::Character(c));
+    }
+    if literal.contains('#') {
+        return Err(StsUrlError::Fragment);
+    }
+    if !literal.is_empty() {
+        parts.push(Part::Literal(literal.to_owned()));
+    }
+    Ok(())
+}
+
+/// RFC 6570's varname, and the hyphen that metadata names are fond of.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+fn is_dot_segment(segment: &str) -> bool {
+    // The longest is `%2e%2e`; most segments are told by their first byte.
+    segment.len() <= 6
+        && segment.starts_with(['.', '%'])
+        && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::tests::call;
+
+    fn parse(template: &str) -> Result<StsUrl, StsUrlError> {
+        StsUrl::parse(template, &AllowedHosts::default())
+    }
+
+    #[test]
+    fn fills_fields_and_encodes_everything_that_is_not_unreserved() {
+        let url = parse("ws://sts:6030/{to}?uuid={id}&who={from}&c={channel}&a={agent}").unwrap();
+        let call = call("x&a=b/?#\r\n%00 é+~-._", "5001", r#"{"channel":"PJSIP/2"}"#);
+        assert_eq!(
+            url.fill(&call).unwrap(),
+            "ws://sts:6030/5001?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265\
+             &who=x%26a%3Db%2F%3F%23%0D%0A%2500%20%C3%A9%2B~-._&c=PJSIP%2F2&a="
+        );
+    }
+
+    #[test]
+    fn a_plain_url_is_answered_to_the_letter() {
+        for plain in ["ws://avr-sts-openai:6030", "WSS://h:1/a?b=c", "http://[::1]:80/x"] {
+            assert_eq!(parse(plain).unwrap().fill(&call("", "", "{}")).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_url_of_a_service_is_refused() {
+        let error = |template: &str| parse(template).unwrap_err();
+        assert_eq!(error("ftp://h/"), StsUrlError::Scheme("ftp".into()));
+        assert_eq!(error("ws:h"), StsUrlError::Scheme("ws:h".into()));
+        assert_eq!(error("javascript:alert(1)"), StsUrlError::Scheme("javascript:alert".into()));
+        assert_eq!(error("not a url"), StsUrlError::Character(' '));
+        assert_eq!(error("ws://h/\n"), StsUrlError::Character('\n'));
+        assert_eq!(error("ws://h\\@evil/"), StsUrlError::Character('\\'));
+        assert_eq!(error("ws://h/#x"), StsUrlError::Fragment);
+        assert!(matches!(error("ws://"), StsUrlError::Unparsable(_)));
+        assert!(matches!(error("ws://h:99999/"), StsUrlError::Unparsable(_)));
+        assert!(matches!(error("ws://h/{id"), StsUrlError::Expression(_)));
+        assert!(matches!(error("ws://h/{}"), StsUrlError::Expression(_)));
+        assert!(matches!(error("ws://h/{+id}"), StsUrlError::Expression(_)));
+        assert_eq!(error("ws://h/}"), StsUrlError::Character('}'));
+        assert_eq!(error(&format!("ws://h/{}", "x".repeat(9000))), StsUrlError::TooLong);
+    }
+
+    #[test]
+    fn a_caller_cannot_name_the_host() {
+        for template in
+            ["{from}", "ws://{from}/", "ws://{from}", "ws://sts.{to}:1/", "ws://h:{to}?a"]
+        {
+            assert!(
+                matches!(parse(template), Err(StsUrlError::BeforePath(_) | StsUrlError::Scheme(_))),
+                "{template}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_caller_cannot_climb_in_the_path() {
+        let url = parse("ws://h/a/{from}/b").unwrap();
+        for climb in [".", ".."] {
+            assert_eq!(url.fill(&call(climb, "", "{}")), Err(StsUrlError::DotSegment));
+        }
+        assert_eq!(
+            parse("ws://h/%2E{from}").unwrap().fill(&call(".", "", "{}")),
+            Err(StsUrlError::DotSegment)
+        );
+        assert!(url.fill(&call("...", "", "{}")).is_ok());
+        assert!(url.fill(&call("../..", "", "{}")).is_ok());
+        assert!(parse("ws://h?p=/{from}").unwrap().fill(&call("..", "", "{}")).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_the_call_lacks_is_told() {
+        let url = parse("ws://h/?x={nope}").unwrap();
+        assert_eq!(url.fill(&call("", "", "{}")), Err(StsUrlError::UnknownName("nope".into())));
+        assert!(!url.fits_every_call());
+    }
+
+    #[test]
+    fn hosts_can_be_bounded() {
+        let allowed = AllowedHosts::new(["STS-a".into(), "*.example.com".into()]);
+        for good in ["ws://sts-A:1/", "wss://eu.example.com"] {
+            assert!(StsUrl::parse(good, &allowed).is_ok(), "{good}");
+        }
+        for bad in [
+            "ws://sts-b/",
+            "ws://example.com",
+            "ws://sts-a.evil/",
+            "ws://sts-a@evil/",
+            "ws://.example.com@h",
+        ] {
+            assert!(matches!(StsUrl::parse(bad, &allowed), Err(StsUrlError::Host(_))), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! A dial plan: the number that was dialled leads to a speech-to-speech service.
+//!
+//! The plan is the plugin's `[config]`: exact numbers, and prefixes with a `*`
+//! at the end. An exact number wins over a prefix, a longer prefix over a
+//! shorter one. A number that the plan does not have is left to the next plugin.
+
+use plugboard_sdk::prelude::*;
+
+/// For how long the host may answer from its cache. A change of the plan empties
+/// it, so this only bounds its size.
+const TTL: Duration = Duration::from_secs(300);
+
+/// Longer than any number: E.164 has 15 digits.
+const LONGEST: usize = 32;
+
+struct NumberPlan;
+
+impl Router for NumberPlan {
+    fn decide(call: &Call) -> Result<Decision> {
+        let number = call.to().unwrap_or_default();
+        let decision = match find(number) {
+            Some(sts_url) => route(sts_url),
+            None => pass(),
+        };
+        Ok(decision.cached(TTL, ["to"]))
+    }
+}
+
+fn find(number: &str) -> Option<String> {
+    if number.len() > LONGEST || number.contains('*') {
+        return None;
+    }
+    let prefixes = number.char_indices().rev().map(|(end, _)| &number[..end]);
+    let patterns = [number].into_iter().chain(prefixes).map(|prefix| format!("{prefix}*"));
+    config::get(number).or_else(|| patterns.into_iter().find_map(|pattern| config::get(&pattern)))
+}
+
+plugboard_sdk::export!(NumberPlan: Router);
+
+#[cfg(test)]
+mod tests {
+    use plugboard_sdk::testing::Host;
+
+    use super::*;
+
+    fn dial(number: &str) -> Option<String> {
+        let host = Host::new()
+            .with_config("5001", "ws://exact")
+            .with_config("50*", "ws://fifty")
+            .with_config("5*", "ws://five");
+        let decision = host.decide::<NumberPlan>(&Call::new("1").with_to(number)).unwrap();
+        assert_eq!(decision.cache(), Some((TTL, ["to".to_owned()].as_slice())));
+        decision.sts_url().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_exact_number_wins_then_the_longest_prefix() {
+        assert_eq!(dial("5001").as_deref(), Some("ws://exact"));
+        assert_eq!(dial("50011").as_deref(), Some("ws://fifty"));
+        assert_eq!(dial("50").as_deref(), Some("ws://fifty"));
+        assert_eq!(dial("51").as_deref(), Some("ws://five"));
+    }
+
+    #[test]
+    fn what_the_plan_does_not_have_is_left_to_others() {
+        for number in ["6000", "", "50*", "é", &"5".repeat(LONGEST + 1)] {
+            assert_eq!(dial(number), None, "{number}");
+        }
+    }
+}
