@@ -28,6 +28,8 @@
 //!
 //! [Plugboard]: https://github.com/plugboard/plugboard
 
+#[cfg(all(target_family = "wasm", feature = "allocator"))]
+mod allocator;
 mod call;
 pub mod config;
 mod decision;

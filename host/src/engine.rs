@@ -7,7 +7,7 @@
 //!
 //! Guests run on the runtime's own threads, as a decision takes microseconds
 //! and a hop to another thread would cost more. What keeps a guest that
-//! computes for long from starving the listeners is [`Engine::gate`]: after its
+//! computes for long from starving the listeners is [`Engine::turn`]: after its
 //! first [`TICK`] a guest gives the thread back and goes on only with a turn,
 //! and there are fewer turns than threads.
 
@@ -67,12 +67,14 @@ pub enum Allocation {
 
 /// The process's engine and the queues in front of it. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine {
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
     wasm: wasmtime::Engine,
     allocation: Allocation,
     max_memory: usize,
     slots: Arc<Semaphore>,
-    gate: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -105,45 +107,45 @@ impl Engine {
             );
         }
         start_ticker(&wasm)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             wasm,
             allocation,
             max_memory: config.max_memory,
             slots: Arc::new(Semaphore::new(config.instances as usize)),
             // One thread is always left for guests that are quick, and for the
             // listeners; on a single thread they take turns with the tick.
-            gate: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
-        })
+            turns: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
+        })))
     }
 
     /// The engine proper.
     pub fn wasm(&self) -> &wasmtime::Engine {
-        &self.wasm
+        &self.0.wasm
     }
 
     /// How instances get their memory here.
     pub fn allocation(&self) -> Allocation {
-        self.allocation
+        self.0.allocation
     }
 
     /// The most memory that a plugin may be given, in bytes.
     pub fn max_memory(&self) -> usize {
-        self.max_memory
+        self.0.max_memory
     }
 
     /// Waits for a place in the pool; hold it for as long as the instance.
     /// None when there was none until the deadline.
     pub async fn slot(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+        if let Ok(slot) = Arc::clone(&self.0.slots).try_acquire_owned() {
             return Some(slot);
         }
-        let slot = Arc::clone(&self.slots).acquire_owned();
+        let slot = Arc::clone(&self.0.slots).acquire_owned();
         tokio::time::timeout_at(deadline, slot).await.ok()?.ok()
     }
 
     /// Waits for a turn among the guests that compute for longer than a tick.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.gate).acquire_owned().await.ok()
+        Arc::clone(&self.0.turns).acquire_owned().await.ok()
     }
 }
 

@@ -1,26 +1,149 @@
 //! Where the program's own words go: standard error, for people or for machines.
+//!
+//! A call must not wait for whoever reads the log, nor pay for a system call, so
+//! lines are gathered in memory and written by a thread of their own some times
+//! a second. When the reader is so slow that they would fill the memory, they
+//! are dropped and counted. (tracing-appender queues line by line, and waking
+//! its thread cost a quarter of a decision.)
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
+/// How late a line may be: not noticed by a person, and many lines of a busy
+/// server at once.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Bytes that may wait to be written: some seconds of a busy server.
+const CAPACITY: usize = 16 << 20;
+
+/// The running log. Writes what is left when it is dropped.
+#[must_use = "the log ends with it"]
+pub struct Log {
+    lines: Lines,
+    writer: Option<JoinHandle<()>>,
+}
+
 /// Starts the log.
 ///
 /// # Errors
 ///
-/// When the level is none, or there is a log already.
-pub fn start(config: &LogConfig) -> anyhow::Result<()> {
+/// When the level is none, there is a log already, or no thread to be had.
+pub fn start(config: &LogConfig) -> anyhow::Result<Log> {
     let level: Targets = config.level.parse()?;
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let lines = Lines::default();
+    let layer = fmt::layer().with_writer(lines.clone());
     let layer = match config.format {
-        LogFormat::Human => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Human => layer.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(level)).try_init()?;
-    Ok(())
+    let writer = std::thread::Builder::new().name("log".to_owned()).spawn({
+        let lines = lines.clone();
+        move || {
+            while !lines.write(io::stderr().lock()) {
+                std::thread::park_timeout(INTERVAL);
+            }
+        }
+    })?;
+    Ok(Log { lines, writer: Some(writer) })
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.lines.lock().ended = true;
+        if let Some(writer) = self.writer.take() {
+            writer.thread().unpark();
+            _ = writer.join();
+        }
+    }
+}
+
+/// Lines that wait to be written. Clones share them.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    text: Vec<u8>,
+    dropped: u64,
+    ended: bool,
+}
+
+impl Lines {
+    /// Writes what waits; whether that was the end.
+    fn write(&self, mut out: impl Write) -> bool {
+        let Waiting { text, dropped, ended } = {
+            let mut waiting = self.lock();
+            let ended = waiting.ended;
+            mem::replace(&mut *waiting, Waiting { ended, ..Waiting::default() })
+        };
+        // There is nowhere to say that the log cannot be written.
+        _ = out.write_all(&text);
+        if dropped > 0 {
+            tracing::warn!(lines = dropped, "the log is read too slowly; lines were dropped");
+        }
+        ended
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One line, as the formatter hands it over.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut waiting = self.lock();
+        if waiting.text.len() + line.len() > CAPACITY {
+            waiting.dropped += 1;
+        } else {
+            waiting.text.extend_from_slice(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_written_once_and_too_many_are_dropped() {
+        let mut lines = Lines::default();
+        let line = vec![b'x'; CAPACITY - 1];
+        Write::write(&mut lines, &line).unwrap();
+        Write::write(&mut lines, b"ab").unwrap();
+        Write::write(&mut lines, b"c").unwrap();
+        assert_eq!(lines.lock().dropped, 1);
+        let mut out = Vec::new();
+        assert!(!lines.write(&mut out));
+        assert_eq!(out.len(), CAPACITY);
+        assert!(out.ends_with(b"xc"));
+        lines.lock().ended = true;
+        assert!(lines.write(&mut out));
+        assert_eq!(out.len(), CAPACITY);
+    }
 }

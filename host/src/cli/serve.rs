@@ -33,10 +33,13 @@ impl Serve {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
-        if let Err(error) = logging::start(&config.log) {
-            eprintln!("plugboard: cannot log: {error:#}");
-            return ExitCode::FAILURE;
-        }
+        let _log = match logging::start(&config.log) {
+            Ok(log) => log,
+            Err(error) => {
+                eprintln!("plugboard: cannot log: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
         for warning in warnings {
             tracing::warn!("{warning}");
         }

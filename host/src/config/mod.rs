@@ -332,7 +332,7 @@ impl Config {
         let allowed_sts_hosts = AllowedHosts::new(document.allowed_sts_hosts);
         let own_url = |key, url: Option<String>| {
             let Some(url) = url else { return Ok(None) };
-            let url = StsUrl::parse(&url, &allowed_sts_hosts)
+            let url = StsUrl::parse(url, &allowed_sts_hosts)
                 .map_err(|source| ConfigError::StsUrl { key, source })?;
             if url.fits_every_call() { Ok(Some(url)) } else { Err(ConfigError::StsUrlNames(key)) }
         };

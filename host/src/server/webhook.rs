@@ -55,8 +55,9 @@ async fn events(
     let headers = response.headers_mut();
     let (name, value) = CACHE_STATUS;
     headers.insert(name, value);
-    // Digits and a point: always a header value.
-    let timing = format!("decide;dur={:.3}", start.elapsed().as_secs_f64() * 1e3);
+    // In milliseconds. Digits and a point: always a header value.
+    let us = start.elapsed().as_micros();
+    let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
     if let Ok(timing) = HeaderValue::from_str(&timing) {
         headers.insert(HeaderName::from_static("server-timing"), timing);
     }

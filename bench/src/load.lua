@@ -1,0 +1,64 @@
+-- Posts sixteen different calls in turn, and checks that every answer is one of
+-- theirs, and that each call got as many answers as it was posted.
+local calls = 16
+local requests, expected, nth = {}, {}, 0
+wrong, counts = 0, ""
+
+function init()
+    wrk.headers["Content-Type"] = "application/json"
+    wrk.headers["X-AVR-WEBHOOK-SECRET"] = secret
+    for call = 1, calls do
+        local id = string.format("935652e3-7c59-4edc-b17f-9646a9c2a2%02x", call)
+        requests[call] = wrk.format("POST", nil, nil, '{"uuid":"' .. id ..
+            '","type":"call_initiated","timestamp":"2026-01-01T12:00:00.000Z","payload":' ..
+            '{"from":"2000","to":"5001","uniqueid":"1770758888.32","channel":"PJSIP/2000-00000013"}}')
+        expected['{"sts_url":"ws://avr-sts-openai:6030/?uuid=' .. id .. '"}'] = call
+    end
+    answered = {}
+    for call = 1, calls do answered[call] = 0 end
+end
+
+function request()
+    nth = nth % calls + 1
+    return requests[nth]
+end
+
+if pause > 0 then
+    function delay() return pause end
+end
+
+function response(status, _, body)
+    local call = expected[body]
+    if status ~= 200 or not call then
+        wrong = wrong + 1
+    else
+        answered[call] = answered[call] + 1
+    end
+    -- Read by done(), which sees only globals that are numbers or text.
+    least, most = math.huge, 0
+    if wrong == 0 then
+        least, most = answered[1], answered[1]
+        for other = 2, calls do
+            local count = answered[other]
+            if count < least then least = count end
+            if count > most then most = count end
+        end
+    end
+end
+
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+
+function done(summary, latency)
+    local bad = 0
+    for _, thread in ipairs(threads) do
+        bad = bad + thread:get("wrong")
+        -- In turn: no call may be ahead of another by more than what was in flight.
+        local spread = (thread:get("most") or 0) - (thread:get("least") or 0)
+        if spread > 64 then bad = bad + spread end
+    end
+    local e = summary.errors
+    io.write(string.format("RESULT %d %d %d %d %d %d\n", summary.requests, summary.duration, bad,
+        e.connect + e.read + e.write + e.status + e.timeout,
+        latency:percentile(50), latency:percentile(99)))
+end

@@ -1,0 +1,88 @@
+//! The bench: load against a bare axum handler and against Plugboard, in one
+//! run, rounds interleaved, server on one core and load on another. What counts
+//! are the ratios of the same round: machines differ and are never quiet.
+
+mod load;
+mod server;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+
+use self::load::{Load, Rate};
+use self::server::Server;
+use self::table::{Measured, Table};
+
+/// The core of the server, and the core of the load.
+const CORES: (usize, usize) = (0, 1);
+
+/// Below saturation: what a server of voice calls may see on a bad day.
+const FIXED_RATE: u32 = 2_000;
+
+/// Measures Plugboard against a bare axum handler.
+#[derive(Parser)]
+struct Arguments {
+    /// The load generator
+    #[arg(long, default_value = "wrk")]
+    wrk: PathBuf,
+    /// Rounds; each measures every server once
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Seconds of load for one measurement
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+}
+
+fn main() -> ExitCode {
+    match bench(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    let programs = std::env::current_exe()?;
+    let programs = programs.parent().context("the bench has no folder")?;
+    let pinned = std::thread::available_parallelism()?.get() > CORES.1;
+    if !pinned {
+        eprintln!("bench: one core only: server and load share it, and ratios flatter everybody");
+    }
+    // Every decision with its line in the log, as in production.
+    let log = tempfile::tempfile()?;
+    let servers = [
+        Server::bare(&programs.join("bare"), pinned)?,
+        Server::plugboard(
+            "uncached decision",
+            &programs.join("plugboard"),
+            &plugin_folder(programs),
+            log,
+            pinned,
+        )?,
+    ];
+    let load = Load::new(&arguments.wrk, pinned, Duration::from_secs(arguments.seconds.into()))?;
+    let mut table = Table::new(servers.iter().map(|server| server.name));
+    for round in 1..=arguments.rounds {
+        for (row, server) in servers.iter().enumerate() {
+            eprintln!("round {round} of {}: {}", arguments.rounds, server.name);
+            let cpu = server.cpu_time()?;
+            let full = load.run(&server.url, Rate::Full)?;
+            let cpu = server.cpu_time()?.saturating_sub(cpu);
+            let fixed = load.run(&server.url, Rate::Fixed(FIXED_RATE))?;
+            table.add(row, Measured { full, cpu, fixed });
+        }
+    }
+    println!("{}", table.render(FIXED_RATE)?);
+    Ok(())
+}
+
+/// The sample plugins, as `cargo xtask plugins` lays them out.
+fn plugin_folder(programs: &Path) -> PathBuf {
+    programs.with_file_name("plugins")
+}

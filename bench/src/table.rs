@@ -1,0 +1,99 @@
+//! The result: one table, medians, and ratios to the first server in the same
+//! round with their range.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::load::Seen;
+
+/// One server in one round.
+pub(crate) struct Measured {
+    pub(crate) full: Seen,
+    /// Of the server, during `full`.
+    pub(crate) cpu: Duration,
+    pub(crate) fixed: Seen,
+}
+
+/// All servers in all rounds.
+pub(crate) struct Table {
+    rows: Vec<(&'static str, Vec<Measured>)>,
+}
+
+impl Table {
+    pub(crate) fn new(names: impl Iterator<Item = &'static str>) -> Self {
+        Self { rows: names.map(|name| (name, Vec::new())).collect() }
+    }
+
+    pub(crate) fn add(&mut self, row: usize, measured: Measured) {
+        if let Some((_, rounds)) = self.rows.get_mut(row) {
+            rounds.push(measured);
+        }
+    }
+
+    /// The table as text.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was measured.
+    pub(crate) fn render(&self, rate: u32) -> anyhow::Result<String> {
+        let (_, bare) = self.rows.first().context("nothing was measured")?;
+        let mut text = format!(
+            "{:<20} {:>10} {:>22} {:>10} {:>22} {:>9} {:>9} {:>16} {:>16}\n",
+            "",
+            "req/s",
+            "/ bare (range)",
+            "CPU µs/req",
+            "x bare (range)",
+            "p50 full",
+            "p99 full",
+            format!("p50 at {rate}/s"),
+            format!("p99 at {rate}/s"),
+        );
+        for (name, rounds) in &self.rows {
+            let median_of = |what: fn(&Measured) -> f64| median(rounds.iter().map(what));
+            let ratio = |what: fn(&Measured) -> f64| {
+                let ratios = rounds.iter().zip(bare).map(|(row, bare)| what(row) / what(bare));
+                let ratios: Vec<f64> = ratios.collect();
+                let (least, most) = ratios
+                    .iter()
+                    .fold((f64::MAX, f64::MIN), |(least, most), r| (r.min(least), r.max(most)));
+                format!("{:.2} ({least:.2}–{most:.2})", median(ratios.iter().copied()))
+            };
+            writeln!(
+                text,
+                "{name:<20} {:>10.0} {:>22} {:>10.1} {:>22} {:>9} {:>9} {:>16} {:>16}",
+                median_of(|m| m.full.per_second),
+                ratio(|m| m.full.per_second),
+                median_of(cpu_per_request),
+                ratio(cpu_per_request),
+                micros(median_of(|m| m.full.p50.as_secs_f64())),
+                micros(median_of(|m| m.full.p99.as_secs_f64())),
+                micros(median_of(|m| m.fixed.p50.as_secs_f64())),
+                micros(median_of(|m| m.fixed.p99.as_secs_f64())),
+            )?;
+        }
+        text.push_str("Medians over rounds; every answer was checked.");
+        Ok(text)
+    }
+}
+
+fn cpu_per_request(measured: &Measured) -> f64 {
+    measured.cpu.as_secs_f64() * 1e6 / measured.full.requests as f64
+}
+
+fn micros(seconds: f64) -> String {
+    format!("{:.0} µs", seconds * 1e6)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.get(middle), values.get(middle.wrapping_sub(1))) {
+        (Some(upper), Some(lower)) if values.len() % 2 == 0 => f64::midpoint(*lower, *upper),
+        (Some(value), _) => *value,
+        _ => f64::NAN,
+    }
+}

@@ -1,0 +1,12 @@
+//! Routes to something that is no speech-to-speech service.
+use plugboard_sdk::prelude::*;
+
+struct Guest;
+
+impl Router for Guest {
+    fn decide(call: &Call) -> Result<Decision> {
+        Ok(route(format!("ftp://{}/", call.platform())))
+    }
+}
+
+plugboard_sdk::export!(Guest: Router);

@@ -1,0 +1,13 @@
+//! Routes with what the caller and the dialplan sent in the query.
+use plugboard_sdk::prelude::*;
+
+struct Guest;
+
+impl Router for Guest {
+    fn decide(call: &Call) -> Result<Decision> {
+        log::debug(call.metadata_names().count());
+        Ok(route("ws://sts-echo:6030/calls/{to}?uuid={id}&from={from}&channel={channel}"))
+    }
+}
+
+plugboard_sdk::export!(Guest: Router);

@@ -1,0 +1,12 @@
+//! Panics with a message.
+use plugboard_sdk::prelude::*;
+
+struct Guest;
+
+impl Router for Guest {
+    fn decide(call: &Call) -> Result<Decision> {
+        panic!("the plan for {} is missing", call.platform())
+    }
+}
+
+plugboard_sdk::export!(Guest: Router);

@@ -1,0 +1,13 @@
+//! Has no opinion.
+use plugboard_sdk::prelude::*;
+
+struct Guest;
+
+impl Router for Guest {
+    fn decide(call: &Call) -> Result<Decision> {
+        log::debug(call.platform());
+        Ok(pass())
+    }
+}
+
+plugboard_sdk::export!(Guest: Router);

@@ -1,0 +1,65 @@
+//! Plugin folders.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::built;
+
+/// A folder of plugins for one test, gone with it.
+pub struct PluginFolder(TempDir);
+
+impl PluginFolder {
+    /// An empty folder.
+    #[expect(clippy::new_without_default, reason = "it makes a folder on the disk")]
+    pub fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Puts a fixture guest into the folder as `NAME.wasm`.
+    #[must_use]
+    pub fn guest(self, name: &str, guest: &str) -> Self {
+        fs::copy(guest_file(guest), self.file(name, "wasm")).unwrap();
+        self
+    }
+
+    /// Puts a sample plugin into the folder as `NAME.wasm`.
+    #[must_use]
+    pub fn sample(self, name: &str, sample: &str) -> Self {
+        fs::copy(built(&format!("plugins/{sample}.wasm")), self.file(name, "wasm")).unwrap();
+        self
+    }
+
+    /// Writes `NAME.wasm` with these bytes.
+    #[must_use]
+    pub fn bytes(self, name: &str, bytes: &[u8]) -> Self {
+        fs::write(self.file(name, "wasm"), bytes).unwrap();
+        self
+    }
+
+    /// Writes `NAME.toml`.
+    #[must_use]
+    pub fn settings(self, name: &str, text: &str) -> Self {
+        fs::write(self.file(name, "toml"), text).unwrap();
+        self
+    }
+
+    fn file(&self, name: &str, ending: &str) -> PathBuf {
+        self.path().join(format!("{name}.{ending}"))
+    }
+}
+
+/// The bytes of a fixture guest, to damage.
+pub fn guest_bytes(guest: &str) -> Vec<u8> {
+    fs::read(guest_file(guest)).unwrap()
+}
+
+fn guest_file(guest: &str) -> PathBuf {
+    built(&format!("guests/{guest}.wasm"))
+}

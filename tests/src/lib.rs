@@ -1,0 +1,61 @@
+//! The harness of the whole-system tests: plugin folders, the real program on a
+//! free port, and what it logs.
+//!
+//! `cargo xtask test` builds the program and the guests first.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a harness fails by panicking"
+)]
+
+mod folder;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+pub use self::folder::{PluginFolder, guest_bytes};
+pub use self::server::{Answer, Server, Setup};
+
+/// The fixture guest that routes every call as a plugin should.
+pub const GOOD: &str = "routes";
+
+/// Where [`GOOD`] sends the call of [`initiated`].
+pub const GOOD_URL: &str = "ws://sts-good:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
+
+/// A file of `tests/fixtures/avr`, as text.
+pub fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/avr").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The usual `call_initiated`: 2000 calls 5001.
+pub fn initiated() -> String {
+    fixture("call_initiated.json")
+}
+
+/// A `call_initiated` of another call.
+pub fn initiated_as(uuid: &str, to: &str) -> String {
+    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+    body["uuid"] = json!(uuid);
+    body["payload"]["to"] = json!(to);
+    body.to_string()
+}
+
+/// The program.
+pub fn program() -> PathBuf {
+    built("release/plugboard")
+}
+
+/// A file that `cargo xtask test` built: `plugboard`, `guests/traps.wasm`.
+fn built(name: &str) -> PathBuf {
+    // target/release/deps/TEST → target
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(3).unwrap();
+    let path = target.join(name);
+    assert!(path.exists(), "{} is missing; run `cargo xtask test`", path.display());
+    path
+}

@@ -1,0 +1,232 @@
+//! The real program, started for one test.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reqwest::header::HeaderMap;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::program;
+
+/// For anything that should come at once but may be slow on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How to start it.
+pub struct Setup {
+    command: Command,
+}
+
+impl Setup {
+    /// The program with a plugin folder, ports of its own and a log for
+    /// machines. Nothing of the test's own environment reaches it.
+    pub fn new(plugins: &Path) -> Self {
+        let mut command = Command::new(program());
+        command.env_clear();
+        command.env("PLUGBOARD_LOG_FORMAT", "json");
+        command.env("PLUGBOARD_LOG_LEVEL", "info");
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--plugins"]);
+        command.arg(plugins);
+        // Where no plugboard.toml is.
+        command.current_dir(plugins);
+        Self { command }
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it, and waits until it serves.
+    pub fn start(mut self) -> Server {
+        let mut child = self.command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let (lines, into) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                into.push(line);
+            }
+            into.end();
+        });
+        let mut server = Server { child, log, webhooks: String::new(), admin: String::new() };
+        let serving = server.wait_for_log(|line| line["message"] == "serving");
+        server.webhooks = format!("http://{}", serving["webhooks"].as_str().unwrap());
+        server.admin = format!("http://{}", serving["admin"].as_str().unwrap());
+        server
+    }
+}
+
+/// A running program; ended with the test.
+pub struct Server {
+    child: Child,
+    log: Arc<Log>,
+    webhooks: String,
+    admin: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, if it is JSON.
+    pub body: Value,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// The field that AVR reads.
+    pub fn sts_url(&self) -> Option<&str> {
+        self.body["sts_url"].as_str()
+    }
+}
+
+impl Server {
+    /// The webhook listener's address.
+    pub fn webhook_address(&self) -> &str {
+        self.webhooks.trim_start_matches("http://")
+    }
+
+    /// Posts an event as AVR does.
+    pub async fn post(&self, body: impl Into<String>) -> Answer {
+        self.post_with(&reqwest::Client::new(), &[], body).await
+    }
+
+    /// Posts an event with these headers, over this client's connections.
+    pub async fn post_with(
+        &self,
+        client: &reqwest::Client,
+        headers: &[(&str, &str)],
+        body: impl Into<String>,
+    ) -> Answer {
+        let mut request = client.post(format!("{}/events", self.webhooks)).body(body.into());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request).await
+    }
+
+    /// Asks the webhook listener.
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(reqwest::Client::new().get(format!("{}{path}", self.webhooks))).await
+    }
+
+    /// Asks the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        self.admin_with(path, &[]).await
+    }
+
+    /// Asks the admin listener with these headers.
+    pub async fn admin_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = reqwest::Client::new().get(format!("{}{path}", self.admin));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request).await
+    }
+
+    /// A plugin's row of `GET /plugins`.
+    pub async fn plugin(&self, name: &str) -> Value {
+        let listing = self.admin("/plugins").await.body;
+        let rows = listing["plugins"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == name);
+        row.unwrap_or_else(|| panic!("no plugin {name} in {listing}")).clone()
+    }
+
+    /// The first line of the log, past or future, that is looked for.
+    pub fn wait_for_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.log.wait(wanted)
+    }
+
+    /// Every line of the log so far, as it was written.
+    pub fn log_text(&self) -> String {
+        self.log.lines.lock().unwrap().text.join("\n")
+    }
+
+    /// Asks the program to end.
+    pub fn terminate(&self) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended; whether it did so well.
+    pub fn wait(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.success();
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.log_text());
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let start = Instant::now();
+    let response = request.timeout(PATIENCE).send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    Answer { status, headers, body, took: start.elapsed() }
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Lines>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    text: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.lines.lock().unwrap().text.push(line);
+        self.more.notify_all();
+    }
+
+    fn end(&self) {
+        self.lines.lock().unwrap().ended = true;
+        self.more.notify_all();
+    }
+
+    fn wait(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.lines.lock().unwrap();
+        let mut read = 0;
+        loop {
+            while let Some(line) = lines.text.get(read) {
+                read += 1;
+                match serde_json::from_str(line) {
+                    Ok(line) if wanted(&line) => return line,
+                    _ => {}
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let text = || lines.text.join("\n");
+            assert!(!lines.ended, "the program ended:\n{}", text());
+            assert!(!left.is_zero(), "not in the log:\n{}", text());
+            lines = self.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}

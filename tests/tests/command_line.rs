@@ -1,0 +1,86 @@
+//! `plugboard check`, and what `serve` refuses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tests::{GOOD, PluginFolder, program};
+
+fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(folder).env_clear().envs(environment.iter().copied());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn check_judges_every_plugin() {
+    let folder = PluginFolder::new()
+        .guest("10-good", GOOD)
+        .guest("20-core", "core-module")
+        .guest("30-typo", GOOD)
+        .settings("30-typo", "\n[limits]\ntimeuot = '1s'\n")
+        .guest("40-off", "traps")
+        .settings("40-off", "enabled = false\n")
+        .guest("50-greedy", GOOD)
+        .settings("50-greedy", "[limits]\nmemory = '8GiB'\n");
+    let (status, said) = run(folder.path(), &["check", "--plugins", "."], &[]);
+    assert_eq!(status, Some(1), "{said}");
+    for line in [
+        "ok        10-good: router, ",
+        "disabled  40-off\n",
+        "broken    20-core: this is a core module, not a component; build for wasm32-wasip2",
+        "broken    30-typo: ./30-typo.toml:3: unknown field `timeuot`",
+        "; did you mean `timeout`?",
+        "broken    50-greedy: limits.memory is 8589934592 bytes; the server's engine.max_memory is",
+        "1 good, 3 broken",
+    ] {
+        assert!(said.contains(line), "{line:?} is not in:\n{said}");
+    }
+    let good = PluginFolder::new().guest("10-good", GOOD);
+    assert_eq!(run(good.path(), &["check", "--plugins", "."], &[]).0, Some(0));
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused() {
+    let folder = PluginFolder::new();
+    let refused = |arguments: &[&str], environment: &[(&str, &str)], expected: &str| {
+        let (status, said) = run(folder.path(), arguments, environment);
+        assert_eq!(status, Some(78), "{said}");
+        assert!(said.contains(expected), "{expected:?} is not in:\n{said}");
+    };
+    refused(&["serve", "--listen", "0.0.0.0:0"], &[], "no secret is set");
+    refused(&["serve", "--admin", "0.0.0.0:0"], &[], "no admin_token is set");
+    refused(&["serve", "--config", "nowhere.toml"], &[], "cannot read nowhere.toml");
+    refused(&["check"], &[("PLUGBOARD_LIMITS_BUDGET", "2")], "PLUGBOARD_LIMITS_BUDGET");
+    std::fs::write(folder.path().join("plugboard.toml"), "plugin = 'x'\n").unwrap();
+    let expected = "plugboard.toml:1: unknown field `plugin`";
+    refused(&["check"], &[], expected);
+    refused(&["check"], &[], "did you mean `plugins`?");
+    refused(&["serve", "--config", "plugboard.toml"], &[], expected);
+}
+
+#[test]
+fn what_cannot_be_had_is_named() {
+    let folder = PluginFolder::new();
+    let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let (status, said) =
+        run(folder.path(), &[&["serve", "--plugins", "nowhere"][..], &ports].concat(), &[]);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("cannot read the plugin folder nowhere"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (status, said) = run(
+        folder.path(),
+        &["serve", "--plugins", ".", "--listen", &address, "--admin", "127.0.0.1:0"],
+        &[],
+    );
+    assert_eq!(status, Some(1));
+    assert!(said.contains(&format!("cannot listen on {address} (listen)")), "{said}");
+}

@@ -1,0 +1,142 @@
+//! Starting, stopping, and connections that misbehave.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::{GOOD, GOOD_URL, PluginFolder, Server, Setup, initiated};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(server.webhook_address()).await.unwrap()
+}
+
+/// What comes until the other side ends the connection, and after how long.
+async fn rest(stream: &mut TcpStream) -> (String, Duration) {
+    let start = Instant::now();
+    let mut text = Vec::new();
+    // A reset is an end as well.
+    _ = stream.read_to_end(&mut text).await;
+    (String::from_utf8_lossy(&text).into_owned(), start.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_in_flight_are_finished_on_sigterm() {
+    let folder = PluginFolder::new()
+        .guest("10-spins", "spins")
+        .settings("10-spins", "[limits]\ntimeout = '1s'\n")
+        .guest("20-good", GOOD);
+    let mut server = Setup::new(folder.path()).start();
+    let address = server.webhook_address().to_owned();
+    let body = initiated();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request =
+        format!("POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // In flight once the guest has begun to spin, which the process's CPU time
+    // would show; that another request on the same machine is answered shows
+    // that ours was read before.
+    assert_eq!(server.get("/health").await.status, 200);
+    server.terminate();
+    server.wait_for_log(|line| line["signal"] == "SIGTERM");
+    let (answer, _) = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains(GOOD_URL), "{answer}");
+    assert!(server.wait(), "it ended badly:\n{}", server.log_text());
+    server.wait_for_log(|line| line["message"] == "stopped");
+    assert!(TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_hold_up_the_end() {
+    let folder = PluginFolder::new();
+    let mut server = Setup::new(folder.path()).start();
+    let mut idle = connect(&server).await;
+    assert_eq!(server.get("/health").await.status, 200);
+    server.terminate();
+    let (_, took) = rest(&mut idle).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(server.wait());
+}
+
+#[tokio::test]
+async fn slow_senders_are_let_go() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "400ms")
+        .env("PLUGBOARD_LIMITS_BODY_TIMEOUT", "400ms")
+        .start();
+    let mut half_a_head = connect(&server).await;
+    half_a_head.write_all(b"POST /events HTTP/1.1\r\nHost:").await.unwrap();
+    let mut half_a_body = connect(&server).await;
+    let head = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+    half_a_body.write_all(head).await.unwrap();
+    let mut idle = connect(&server).await;
+    let ((_, head), (answer, body), (_, idle)) =
+        tokio::join!(rest(&mut half_a_head), rest(&mut half_a_body), rest(&mut idle));
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    for took in [head, body, idle] {
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    // A kept-alive connection serves one request after the other.
+    let client = reqwest::Client::new();
+    for _ in 0..3 {
+        let answer = server.post_with(&client, &[], initiated()).await;
+        assert_eq!(answer.sts_url(), Some(GOOD_URL));
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_CONNECTIONS", "2");
+    let server = Arc::new(setup.start());
+    let held = [connect(&server).await, connect(&server).await];
+    let waiting = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.post(initiated()).await }
+    });
+    // Operators have a listener of their own.
+    assert_eq!(server.admin("/livez").await.status, 200);
+    assert!(!waiting.is_finished());
+    drop(held);
+    assert_eq!(waiting.await.unwrap().sts_url(), Some(GOOD_URL));
+}
+
+#[tokio::test]
+async fn the_admin_surface_tells_and_can_be_locked() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = Setup::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "open-sesame").start();
+    server.post(initiated()).await;
+    for wrong in
+        [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "open-sesame")]]
+    {
+        assert_eq!(server.admin_with("/plugins", wrong).await.status, 401);
+    }
+    let token = [("authorization", "Bearer open-sesame")];
+    let listing = server.admin_with("/plugins", &token).await.body;
+    assert_eq!(listing["generation"], 1);
+    let plugin = &listing["plugins"][0];
+    assert_eq!(plugin["name"], "10-good");
+    assert_eq!(plugin["state"], "active");
+    assert_eq!(plugin["exports"], json!(["router"]));
+    assert_eq!((&plugin["calls"], &plugin["failures"]), (&json!(1), &json!(0)));
+    assert!(plugin["file"].as_str().unwrap().ends_with("/10-good.wasm"));
+    assert_eq!(plugin["digest"].as_str().unwrap().len(), 64);
+    assert!(plugin["size"].as_u64().unwrap() > 1000);
+    assert!(plugin["latency_us"]["max"].as_u64().unwrap() > 0);
+    assert_eq!(plugin["last_error"], json!(null));
+    // Probes have no token.
+    for probe in ["/livez", "/readyz"] {
+        let answer = server.admin(probe).await;
+        assert_eq!((answer.status, answer.body), (200, json!({"status": "ok"})), "{probe}");
+    }
+}

@@ -1,0 +1,150 @@
+//! More than there is room for: nobody goes without an answer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated, initiated_as};
+use tokio::task::JoinSet;
+
+const BUDGET: Duration = Duration::from_secs(2);
+
+/// What an answer may take longer on a machine that is busy with the test.
+const SLACK: Duration = Duration::from_millis(750);
+
+/// 200 calls at once meet a plugin that spins for as long as it may. Meanwhile
+/// the listener answers others as if nothing were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spinning_plugins_starve_nobody() {
+    let folder = PluginFolder::new()
+        .guest("10-spins", "spins")
+        .settings("10-spins", "[limits]\ntimeout = '250ms'\n[match]\nto = '5001'\n")
+        .guest("20-good", GOOD);
+    let server = std::sync::Arc::new(Setup::new(folder.path()).start());
+    let client = reqwest::Client::new();
+    let mut calls = JoinSet::new();
+    for call in 0..200 {
+        let (server, client) = (server.clone(), client.clone());
+        calls.spawn(async move {
+            server.post_with(&client, &[], initiated_as(&format!("call-{call}"), "5001")).await
+        });
+    }
+    let mut health = Vec::new();
+    let mut quick = Vec::new();
+    let mut answered = 0;
+    let mut slowest = Duration::ZERO;
+    while answered < 200 {
+        let probe = reqwest::Client::new();
+        let request = async {
+            health.push(server.get("/health").await.took);
+            // Another number, so another plugin: it must not stand in that queue.
+            let body = initiated_as("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001");
+            let answer = server.post_with(&probe, &[], body).await;
+            assert_eq!(answer.sts_url(), Some(GOOD_URL));
+            quick.push(answer.took);
+        };
+        request.await;
+        while let Some(answer) = calls.try_join_next() {
+            let answer = answer.unwrap();
+            assert_eq!(answer.status, 200);
+            assert!(answer.sts_url().is_some_and(|url| url.starts_with("ws://sts-good:6030/")));
+            slowest = slowest.max(answer.took);
+            answered += 1;
+        }
+    }
+    health.sort();
+    quick.sort();
+    let [worst, worst_quick] = [&health, &quick].map(|times| *times.last().unwrap());
+    println!(
+        "{} probes: health at most {worst:?}, another plugin at most {worst_quick:?}; \
+         200 calls at most {slowest:?}",
+        health.len()
+    );
+    assert!(slowest < BUDGET + SLACK, "{slowest:?}");
+    assert!(worst < Duration::from_millis(50), "{worst:?} of {health:?}");
+    assert!(worst_quick < Duration::from_millis(250), "{worst_quick:?} of {quick:?}");
+}
+
+/// 2,000 calls at once, 100 instances.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_too_small_makes_calls_wait() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "100");
+    let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
+    let client = reqwest::Client::new();
+    let mut calls = JoinSet::new();
+    for call in 0..2000 {
+        let (server, client) = (server.clone(), client.clone());
+        calls.spawn(async move {
+            let id = format!("call-{call}");
+            let answer = server.post_with(&client, &[], initiated_as(&id, "5001")).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.sts_url(), Some(&*format!("ws://sts-good:6030/?uuid={id}")));
+        });
+    }
+    let mut answered = 0;
+    while let Some(answer) = calls.join_next().await {
+        answer.unwrap();
+        answered += 1;
+    }
+    assert_eq!(answered, 2000);
+    let plugin = server.plugin("10-good").await;
+    assert_eq!((&plugin["calls"], &plugin["failures"]), (&json!(2000), &json!(0)));
+}
+
+/// Slots that are held until their call's time is up: whoever waits falls back
+/// within the budget.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_finds_no_instance_falls_back_in_time() {
+    let folder = PluginFolder::new()
+        .guest("10-spins", "spins")
+        .settings("10-spins", "[limits]\ntimeout = '10s'\n");
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
+    let server = std::sync::Arc::new(
+        setup
+            .env("PLUGBOARD_LIMITS_BUDGET", "1s")
+            .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/")
+            .start(),
+    );
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let server = server.clone();
+        calls.spawn(async move { server.post(initiated()).await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!(answer.sts_url(), Some("ws://sts-fallback/"));
+        assert!(answer.took < Duration::from_secs(1) + SLACK, "{:?}", answer.took);
+    }
+    let labels: Vec<_> = server
+        .log_text()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|line| Some(line["error"].as_str()?.to_owned()))
+        .collect();
+    assert!(labels.iter().any(|label| label == "timeout"), "{labels:?}");
+    assert!(labels.iter().any(|label| label == "busy"), "{labels:?}");
+}
+
+/// A caller that hangs up frees its instance at once.
+#[tokio::test]
+async fn a_caller_that_is_gone_holds_nothing() {
+    let folder = PluginFolder::new()
+        .guest("10-spins", "spins")
+        .settings("10-spins", "[limits]\ntimeout = '60s'\n[match]\nto = '5001'\n")
+        .guest("20-good", GOOD);
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
+    let server = setup.env("PLUGBOARD_LIMITS_BUDGET", "60s").start();
+    let client = reqwest::Client::builder().timeout(Duration::from_millis(300)).build().unwrap();
+    let url = format!("http://{}/events", server.webhook_address());
+    assert!(client.post(url).body(initiated()).send().await.is_err());
+    // The only instance is free again, or this would wait for a minute.
+    let answer = server.post(initiated_as("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001")).await;
+    assert_eq!(answer.sts_url(), Some(GOOD_URL));
+}

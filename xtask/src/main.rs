@@ -1,0 +1,94 @@
+//! The repository's chores: `cargo xtask run | plugins | test | bench`.
+
+mod build;
+mod command;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use command::{Result, cargo, say};
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  run       set up everything and serve on 127.0.0.1:9000
+  plugins   build the sample plugins into target/plugins/
+  test      run everything that must pass
+  bench     measure against a bare server (needs wrk)";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let chore = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match chore.as_str() {
+        "run" => run(&rest),
+        "plugins" => build::plugins(),
+        "test" => test(),
+        "bench" => bench(&rest),
+        _ => {
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("cargo xtask {chore}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the sample plugins. What follows `run` goes to `plugboard serve`.
+fn run(arguments: &[String]) -> Result {
+    build::plugins()?;
+    build::host()?;
+    say("\nOnce it says `serving`, try in another terminal:\n\n  \
+         curl -d @tests/fixtures/avr/call_initiated.json http://127.0.0.1:9000/events\n");
+    let mut serve = command::program(build::release().join("plugboard"));
+    serve.args(["serve", "--plugins"]).arg(build::plugin_folder());
+    serve.args(["--listen", "127.0.0.1:9000"]).args(arguments);
+    command::run(serve)
+}
+
+/// Everything that must pass, the quick things first.
+fn test() -> Result {
+    command::run(cargo(["fmt", "--all", "--check"]))?;
+    build::plugins()?;
+    build::guests()?;
+    build::host()?;
+    command::run(cargo(
+        "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
+    ))?;
+    command::run(cargo(["test", "--release", "--workspace"]))
+}
+
+/// Measures. What follows `bench` goes to the bench.
+fn bench(arguments: &[String]) -> Result {
+    build::plugins()?;
+    build::host()?;
+    let wrk = command::find("wrk").map_or_else(install_wrk, Ok)?;
+    let mut bench = command::program(build::release().join("bench"));
+    bench.arg("--wrk").arg(wrk).args(arguments);
+    command::run(bench)
+}
+
+/// wrk comes with the system's packages, not with cargo.
+fn install_wrk() -> Result<PathBuf> {
+    let missing = "wrk (the load generator) is missing; install it: apt-get install wrk";
+    if command::find("apt-get").is_none() {
+        return Err(missing.to_owned());
+    }
+    let mut update = command::program("apt-get");
+    update.args(["update", "--quiet"]);
+    let mut install = command::program("apt-get");
+    install.args(["install", "--yes", "--quiet", "wrk"]);
+    command::run(update).and_then(|()| command::run(install)).map_err(|_| missing.to_owned())?;
+    command::find("wrk").ok_or_else(|| missing.to_owned())
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
