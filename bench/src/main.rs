@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the table is what it is for")]
 fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let programs = std::env::current_exe()?;
     let programs = programs.parent().context("the bench has no folder")?;

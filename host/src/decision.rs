@@ -22,6 +22,28 @@ pub enum Verdict {
     },
 }
 
+/// A verdict without its details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No opinion.
+    Pass,
+    /// The call goes on.
+    Route,
+    /// The call shall not be taken.
+    Reject,
+}
+
+impl Verdict {
+    /// The verdict without its details.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Pass => Kind::Pass,
+            Self::Route { .. } => Kind::Route,
+            Self::Reject { .. } => Kind::Reject,
+        }
+    }
+}
+
 /// A verdict, and for which other calls it may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {

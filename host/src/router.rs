@@ -39,7 +39,8 @@ pub enum Answer {
     Reject {
         /// Why.
         reason: String,
-        /// Who takes the call on platforms that cannot reject, filled.
+        /// Who takes the call on platforms that cannot reject, filled: the
+        /// operator's `reject_sts_url`, else the fallback.
         sts_url: Option<String>,
     },
     /// No plugin decided.
@@ -103,12 +104,13 @@ pub async fn decide(
             return Outcome { answer: fallback(Undecided::Late), by: None, failures };
         }
         let said = plugin.decide(call, deadline).await;
-        let answer = said.and_then(|decision| answer(decision, answers, call));
+        let judged = said
+            .and_then(|decision| Ok((decision.verdict.kind(), answer(decision, answers, call)?)));
         let took = start.elapsed();
-        plugin.stats.record(took, answer.as_ref().err());
-        match answer {
-            Ok(None) => {}
-            Ok(Some(answer)) => {
+        plugin.stats.record(took, judged.as_ref().map(|(kind, _)| *kind));
+        match judged {
+            Ok((_, None)) => {}
+            Ok((_, Some(answer))) => {
                 return Outcome { answer, by: Some(Arc::clone(plugin.name())), failures };
             }
             Err(error) => {
@@ -141,7 +143,8 @@ fn answer(
             Ok(Some(Answer::Route { sts_url, prompt }))
         }
         Verdict::Reject { reason } => {
-            let sts_url = own_url(answers.reject_sts_url.as_ref(), call);
+            let sts_url = own_url(answers.reject_sts_url.as_ref(), call)
+                .or_else(|| own_url(answers.fallback_sts_url.as_ref(), call));
             Ok(Some(Answer::Reject { reason, sts_url }))
         }
     }

@@ -147,7 +147,15 @@ impl Server {
         self.log.wait(wanted)
     }
 
-    /// Every line of the log so far, as it was written.
+    /// Ends the program; everything that it logged.
+    pub fn stop(&mut self) -> String {
+        self.terminate();
+        assert!(self.wait(), "it ended badly:\n{}", self.log_text());
+        self.wait_for_log(|line| line["message"] == "stopped");
+        self.log_text()
+    }
+
+    /// Every line of the log that was written so far.
     pub fn log_text(&self) -> String {
         self.log.lines.lock().unwrap().text.join("\n")
     }

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
@@ -11,7 +12,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated, initiated_as};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+
+/// Each of these wants the machine for itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 const BUDGET: Duration = Duration::from_secs(2);
 
@@ -22,6 +27,7 @@ const SLACK: Duration = Duration::from_millis(750);
 /// the listener answers others as if nothing were.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spinning_plugins_starve_nobody() {
+    let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .guest("10-spins", "spins")
         .settings("10-spins", "[limits]\ntimeout = '250ms'\n[match]\nto = '5001'\n")
@@ -60,20 +66,28 @@ async fn spinning_plugins_starve_nobody() {
     }
     health.sort();
     quick.sort();
-    let [worst, worst_quick] = [&health, &quick].map(|times| *times.last().unwrap());
+    let worst = |times: &[Duration]| *times.last().unwrap();
+    // All but one in a hundred: the machine has other things to do.
+    let usual = |times: &[Duration]| times[times.len() * 99 / 100];
     println!(
-        "{} probes: health at most {worst:?}, another plugin at most {worst_quick:?}; \
-         200 calls at most {slowest:?}",
-        health.len()
+        "{} probes: health within {:?} (99 %) and {:?}, another plugin within {:?} and {:?}; \
+         200 calls within {slowest:?}",
+        health.len(),
+        usual(&health),
+        worst(&health),
+        usual(&quick),
+        worst(&quick),
     );
     assert!(slowest < BUDGET + SLACK, "{slowest:?}");
-    assert!(worst < Duration::from_millis(50), "{worst:?} of {health:?}");
-    assert!(worst_quick < Duration::from_millis(250), "{worst_quick:?} of {quick:?}");
+    assert!(health.len() > 20, "{health:?}");
+    assert!(usual(&health) < Duration::from_millis(50), "{health:?}");
+    assert!(usual(&quick) < Duration::from_millis(50), "{quick:?}");
 }
 
 /// 2,000 calls at once, 100 instances.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_that_is_too_small_makes_calls_wait() {
+    let _alone = ALONE.lock().await;
     let folder = PluginFolder::new().guest("10-good", GOOD);
     let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "100");
     let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
@@ -102,6 +116,7 @@ async fn a_pool_that_is_too_small_makes_calls_wait() {
 /// within the budget.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_finds_no_instance_falls_back_in_time() {
+    let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .guest("10-spins", "spins")
         .settings("10-spins", "[limits]\ntimeout = '10s'\n");
@@ -122,19 +137,15 @@ async fn whoever_finds_no_instance_falls_back_in_time() {
         assert_eq!(answer.sts_url(), Some("ws://sts-fallback/"));
         assert!(answer.took < Duration::from_secs(1) + SLACK, "{:?}", answer.took);
     }
-    let labels: Vec<_> = server
-        .log_text()
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|line| Some(line["error"].as_str()?.to_owned()))
-        .collect();
-    assert!(labels.iter().any(|label| label == "timeout"), "{labels:?}");
-    assert!(labels.iter().any(|label| label == "busy"), "{labels:?}");
+    for label in ["timeout", "busy"] {
+        server.wait_for_log(|line| line["error"] == label);
+    }
 }
 
 /// A caller that hangs up frees its instance at once.
 #[tokio::test]
 async fn a_caller_that_is_gone_holds_nothing() {
+    let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .guest("10-spins", "spins")
         .settings("10-spins", "[limits]\ntimeout = '60s'\n[match]\nto = '5001'\n")

@@ -1,4 +1,4 @@
-//! The repository's chores: `cargo xtask run | plugins | test | bench`.
+//! The repository's chores: `cargo xtask run | plugins | guests | test | bench`.
 
 mod build;
 mod command;
@@ -13,6 +13,7 @@ usage: cargo xtask <chore>
 
   run       set up everything and serve on 127.0.0.1:9000
   plugins   build the sample plugins into target/plugins/
+  guests    build the fixture guests of the whole-system tests
   test      run everything that must pass
   bench     measure against a bare server (needs wrk)";
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let done = match chore.as_str() {
         "run" => run(&rest),
         "plugins" => build::plugins(),
+        "guests" => build::guests(),
         "test" => test(),
         "bench" => bench(&rest),
         _ => {

@@ -108,8 +108,8 @@ impl Loader {
         let name = Arc::<str>::from(sources.name()?);
         let (file, engine) = (sources.file.clone(), self.engine.clone());
         let read = blocking(move || read(&file).and_then(|bytes| compile(&engine, bytes))).await?;
-        let hooks = self.hooks(&read.component)?;
         self.check_imports(&read.component)?;
+        let hooks = self.hooks(&read.component)?;
         let mismatch = |error: wasmtime::Error| PluginError::Mismatch {
             spoken: CONTRACT,
             detail: format!("{error:#}"),

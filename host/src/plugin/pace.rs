@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Slices that were used up in the last second or two, above which a plugin is
-/// slow. More than one, because a machine that is busy with something else
-/// makes any guest look slow now and then.
-const MANY: u64 = 3;
+/// Slices that were used up within a second, above which a plugin is slow. More
+/// than one, because a machine that is busy with something else makes any guest
+/// look slow now and then; not many more, because each holds a thread for two
+/// ticks.
+const MANY: u64 = 1;
 
 /// How long a plugin is remembered as slow.
 const MEMORY: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ impl Pace {
         let second = self.second(now);
         // A lost update loses one of many counts.
         let (last, count) = unpack(self.overruns.load(Relaxed));
-        let count = if last == second { count.saturating_add(1) } else { count.min(MANY) / 2 + 1 };
+        let count = if last == second { count.saturating_add(1) } else { 1 };
         self.overruns.store(second << 32 | count.min(u64::from(u32::MAX)), Relaxed);
     }
 

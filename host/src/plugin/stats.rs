@@ -8,12 +8,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::error::{PluginError, Stage};
+use crate::decision::Kind;
 
 /// Counters of one plugin.
 #[derive(Debug, Default)]
 pub struct Stats {
     calls: AtomicU64,
     failures: AtomicU64,
+    passes: AtomicU64,
+    routes: AtomicU64,
+    rejections: AtomicU64,
     total_us: AtomicU64,
     max_us: AtomicU64,
     // Behind a lock because it is written on failures only.
@@ -51,14 +55,27 @@ pub struct Snapshot {
     pub calls: u64,
     /// Calls that failed.
     pub failures: u64,
+    /// What it decided.
+    pub decisions: Decisions,
     /// How long calls took, waiting for a free instance included.
     pub latency_us: Latency,
     /// The last failure.
     pub last_error: Option<LastError>,
 }
 
+/// Decisions by verdict.
+#[derive(Debug, Default, Serialize)]
+pub struct Decisions {
+    /// No opinion.
+    pub pass: u64,
+    /// The call goes on.
+    pub route: u64,
+    /// The call shall not be taken.
+    pub reject: u64,
+}
+
 /// Times in microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Latency {
     /// Of all calls.
     pub mean: u64,
@@ -67,16 +84,23 @@ pub struct Latency {
 }
 
 impl Stats {
-    /// Counts a call.
-    pub fn record(&self, took: Duration, error: Option<&PluginError>) {
+    /// Counts a call and what came of it.
+    pub fn record(&self, took: Duration, result: Result<Kind, &PluginError>) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.calls.fetch_add(1, Relaxed);
         self.total_us.fetch_add(took, Relaxed);
         self.max_us.fetch_max(took, Relaxed);
-        if let Some(error) = error {
-            self.failures.fetch_add(1, Relaxed);
-            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.into());
-        }
+        let kind = match result {
+            Ok(Kind::Pass) => &self.passes,
+            Ok(Kind::Route) => &self.routes,
+            Ok(Kind::Reject) => &self.rejections,
+            Err(error) => {
+                *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(error.into());
+                &self.failures
+            }
+        };
+        kind.fetch_add(1, Relaxed);
     }
 
     /// The counters now.
@@ -85,6 +109,11 @@ impl Stats {
         Snapshot {
             calls,
             failures: self.failures.load(Relaxed),
+            decisions: Decisions {
+                pass: self.passes.load(Relaxed),
+                route: self.routes.load(Relaxed),
+                reject: self.rejections.load(Relaxed),
+            },
             latency_us: Latency {
                 mean: self.total_us.load(Relaxed).checked_div(calls).unwrap_or(0),
                 max: self.max_us.load(Relaxed),

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::App;
 use super::error::{HttpError, json};
-use crate::plugin::stats::{LastError, Latency};
+use crate::plugin::stats::{Decisions, LastError, Latency};
 use crate::plugin::{Hook, Plugin};
 use crate::registry::{Broken, Generation};
 
@@ -93,6 +93,7 @@ struct Row<'a> {
     exports: &'a [Hook],
     calls: u64,
     failures: u64,
+    decisions: Decisions,
     latency_us: Latency,
     last_error: Option<LastError>,
 }
@@ -119,6 +120,7 @@ impl<'a> From<&'a Plugin> for Row<'a> {
             exports: &plugin.hooks,
             calls: stats.calls,
             failures: stats.failures,
+            decisions: stats.decisions,
             latency_us: stats.latency_us,
             last_error: stats.last_error,
         }
@@ -136,7 +138,8 @@ impl<'a> From<&'a Broken> for Row<'a> {
             exports: &[],
             calls: 0,
             failures: 0,
-            latency_us: Latency { mean: 0, max: 0 },
+            decisions: Decisions::default(),
+            latency_us: Latency::default(),
             last_error: Some(broken.error.clone()),
         }
     }

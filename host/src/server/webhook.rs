@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use super::error::{HttpError, json};
+use crate::config::Answers;
 use crate::event::{Call, EventBody};
 use crate::platform::avr;
 use crate::router::{self, Answer, Outcome, Undecided};
@@ -100,25 +101,25 @@ async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
         let answer = Answer::fallback(answers, call, Undecided::Internal);
         Outcome { answer, by: None, failures: 0 }
     });
-    log(call, &outcome, start);
+    log(answers, call, &outcome, start);
     outcome
 }
 
 /// The line that an operator looks for: which call, who decided, what, how fast.
 /// Never numbers or URLs, which may carry them.
-fn log(call: &Call, outcome: &Outcome, start: Instant) {
+fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
     let plugin = outcome.by.as_deref().unwrap_or("-");
     let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (decision, failures) = (outcome.answer.name(), outcome.failures);
     match &outcome.answer {
-        Answer::Reject { sts_url: None, .. } => tracing::warn!(
+        Answer::Reject { .. } if answers.reject_sts_url.is_none() => tracing::warn!(
             call = ?call.id,
             platform = call.platform.name(),
             plugin,
             decision,
             failures,
             took_us,
-            "rejected, but the platform cannot reject and no reject_sts_url is set: the call goes on"
+            "rejected, but the platform cannot reject and no reject_sts_url is set: treated as a pass"
         ),
         _ => tracing::info!(
             call = ?call.id,
