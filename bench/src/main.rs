@@ -6,6 +6,8 @@ mod load;
 mod server;
 mod table;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,6 +57,14 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     if !pinned {
         eprintln!("bench: one core only: server and load share it, and ratios flatter everybody");
     }
+    let awake = keep_awake();
+    match &awake {
+        Ok(_) => eprintln!("bench: idle cores are kept awake (/dev/cpu_dma_latency)"),
+        Err(error) => eprintln!(
+            "bench: idle cores may sleep (/dev/cpu_dma_latency: {error}); on a virtual machine, \
+             waking the load's core then costs the slower server some microseconds per answer"
+        ),
+    }
     // Every decision with its line in the log, as in production.
     let log = tempfile::tempfile()?;
     let servers = [
@@ -80,7 +90,21 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     println!("{}", table.render(FIXED_RATE)?);
+    drop(awake);
     Ok(())
+}
+
+/// Keeps idle cores from sleeping for as long as the file is open, if we may.
+///
+/// A server that is slower than the load lets the load's core fall idle after
+/// every answer; waking it is the server's work, and on a virtual machine goes
+/// through the hypervisor. That is a price of the machine, not of the server,
+/// and the bare handler, which keeps the load busy, does not pay it.
+fn keep_awake() -> std::io::Result<File> {
+    let mut file = File::options().write(true).open("/dev/cpu_dma_latency")?;
+    // The longest acceptable wake-up in microseconds, as Linux's PM QoS takes it.
+    file.write_all(&0i32.to_ne_bytes())?;
+    Ok(file)
 }
 
 /// The sample plugins, as `cargo xtask plugins` lays them out.

@@ -73,7 +73,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         if plugins == 0 {
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
         }
-        let server = Server::bind(config, generation).await?;
+        let server = Server::bind(config, generation)?;
         tracing::info!(
             webhooks = %server.webhook_address()?,
             admin = %server.admin_address()?,

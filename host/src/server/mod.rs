@@ -38,18 +38,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds both addresses.
+    /// Binds both addresses. Within a runtime only.
     ///
     /// # Errors
     ///
     /// When one of them cannot be had.
-    pub async fn bind(config: Config, generation: Generation) -> anyhow::Result<Self> {
-        let bind = async |key, address: SocketAddr| {
-            let bound = TcpListener::bind(address).await;
-            bound.with_context(|| format!("cannot listen on {address} ({key})"))
+    pub fn bind(config: Config, generation: Generation) -> anyhow::Result<Self> {
+        let bind = |key, address| {
+            listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
         };
-        let webhooks = bind("listen", config.listen).await?;
-        let admin = bind("admin", config.admin).await?;
+        let webhooks = bind("listen", config.listen)?;
+        let admin = bind("admin", config.admin)?;
         let generation = Arc::new(generation);
         let app = Arc::new(App { config, generation, stopping: AtomicBool::new(false) });
         Ok(Self { app, webhooks, admin })
