@@ -31,12 +31,14 @@ pub const TICK: Duration = Duration::from_millis(5);
 /// end are not all late together.
 pub const TURN: Duration = Duration::from_millis(50);
 
-/// Core instances that one component may have: a Rust one has three (module,
-/// shim, fixup), componentize-py's and -js's ones have more.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 4;
-
-/// Memories and tables per instance of a component, on average over the pool.
-const MEMORIES_PER_COMPONENT: u32 = 2;
+/// What one instance of a component may have. A Rust one has three core instances
+/// (module, shim, fixup), componentize-py's and -js's ones have more. The pool
+/// has as many for every slot, so that whoever holds a slot finds room.
+pub const MAX_CORE_INSTANCES: u32 = 32;
+/// As [`MAX_CORE_INSTANCES`].
+pub const MAX_TABLES: u32 = 32;
+/// As [`MAX_CORE_INSTANCES`].
+pub const MAX_MEMORIES: u32 = 4;
 
 /// Elements of one table; what componentize-py needs.
 pub const MAX_TABLE_ELEMENTS: usize = 100_000;
@@ -133,12 +135,14 @@ impl Engine {
         self.0.max_memory
     }
 
-    /// Waits for a place in the pool; hold it for as long as the instance.
-    /// None when there was none until the deadline.
+    /// A place in the pool, if there is one now; hold it for as long as the
+    /// instance.
+    pub fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.slots).try_acquire_owned().ok()
+    }
+
+    /// Waits for a place in the pool. None when there was none until the deadline.
     pub async fn slot(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.0.slots).try_acquire_owned() {
-            return Some(slot);
-        }
         let slot = Arc::clone(&self.0.slots).acquire_owned();
         tokio::time::timeout_at(deadline, slot).await.ok()?.ok()
     }
@@ -152,7 +156,9 @@ impl Engine {
 fn wasm_config(config: &EngineConfig, allocation: Allocation) -> Config {
     let mut wasm = Config::new();
     wasm.epoch_interruption(true)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // Reading a guest's own debug information would be work of the host's
+        // that nothing bounds.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         // A shared memory would outlive the limits of an instance.
         .wasm_memory64(false);
     if allocation == Allocation::OnDemand {
@@ -164,13 +170,11 @@ fn wasm_config(config: &EngineConfig, allocation: Allocation) -> Config {
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     let keep = if scan { KEEP_RESIDENT_SCANNED } else { KEEP_RESIDENT_BLIND };
     let instances = config.instances;
-    let core_instances = instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT);
-    let memories = instances.saturating_mul(MEMORIES_PER_COMPONENT);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(core_instances)
-        .total_memories(memories)
-        .total_tables(core_instances)
+        .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES))
+        .total_memories(instances.saturating_mul(MAX_MEMORIES))
+        .total_tables(instances.saturating_mul(MAX_TABLES))
         .total_stacks(instances)
         .max_component_instance_size(MAX_INSTANCE_SIZE)
         .max_core_instance_size(MAX_INSTANCE_SIZE)

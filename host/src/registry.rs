@@ -19,8 +19,18 @@ pub struct Generation {
     pub chain: Vec<Arc<Plugin>>,
     /// The plugins that cannot, and why.
     pub broken: Vec<Broken>,
-    /// The names of those that the operator switched off.
-    pub disabled: Vec<String>,
+    /// Those that the operator switched off.
+    pub disabled: Vec<Disabled>,
+    /// Settings without a plugin of their name.
+    pub orphans: Vec<PathBuf>,
+}
+
+/// A plugin with `enabled = false`.
+pub struct Disabled {
+    /// The plugin's name.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
 }
 
 /// A file in the folder that is not in the chain although it should be.
@@ -39,13 +49,17 @@ pub struct Broken {
 ///
 /// When the folder itself cannot be read.
 pub async fn load_folder(loader: &Loader, folder: &Path) -> anyhow::Result<Generation> {
-    let mut generation =
-        Generation { number: 1, chain: Vec::new(), broken: Vec::new(), disabled: Vec::new() };
-    for sources in list(folder)? {
+    let Listing { plugins, orphans } = list(folder)?;
+    for orphan in &orphans {
+        tracing::warn!(file = ?orphan, "settings without a plugin of that name");
+    }
+    let (chain, broken, disabled) = (Vec::new(), Vec::new(), Vec::new());
+    let mut generation = Generation { number: 1, chain, broken, disabled, orphans };
+    for sources in plugins {
         let name = sources.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match load(loader, &sources).await {
             Ok(Some(plugin)) => generation.chain.push(Arc::new(plugin)),
-            Ok(None) => generation.disabled.push(name),
+            Ok(None) => generation.disabled.push(Disabled { name, file: sources.file }),
             Err(error) => {
                 tracing::error!(
                     plugin = ?name,
@@ -69,9 +83,15 @@ async fn load(loader: &Loader, sources: &Sources) -> Result<Option<Plugin>, Plug
     loader.load(sources, settings).await.map(Some)
 }
 
+/// What is in a folder.
+struct Listing {
+    plugins: Vec<Sources>,
+    orphans: Vec<PathBuf>,
+}
+
 /// The plugins in a folder, in the order of their file names. Hidden files are
 /// those of editors and copy tools.
-fn list(folder: &Path) -> anyhow::Result<Vec<Sources>> {
+fn list(folder: &Path) -> anyhow::Result<Listing> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the plugin folder {}", folder.display()))?;
     let mut files = BTreeSet::new();
@@ -87,10 +107,9 @@ fn list(folder: &Path) -> anyhow::Result<Vec<Sources>> {
             _ => {}
         }
     }
-    for orphan in settings.iter().filter(|path| !files.contains(&path.with_extension("wasm"))) {
-        tracing::warn!(file = %orphan.display(), "settings without a plugin of that name");
-    }
-    Ok(files.into_iter().map(Sources::beside).collect())
+    settings.retain(|path| !files.contains(&path.with_extension("wasm")));
+    let plugins = files.into_iter().map(Sources::beside).collect();
+    Ok(Listing { plugins, orphans: settings.into_iter().collect() })
 }
 
 #[cfg(test)]
@@ -100,18 +119,27 @@ mod tests {
     #[test]
     fn plugins_come_in_the_order_of_their_names_and_others_are_left() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["20-b.wasm", "10-a.wasm", "10-a.toml", ".hidden.wasm", "notes.txt", "9.wasm"] {
+        for name in [
+            "20-b.wasm",
+            "10-a.wasm",
+            "10-a.toml",
+            "10-aa.toml",
+            ".hidden.wasm",
+            "notes.txt",
+            "9.wasm",
+        ] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let listed = list(folder.path()).unwrap();
-        let names: Vec<_> = listed.iter().map(|sources| sources.name().unwrap()).collect();
+        let Listing { plugins, orphans } = list(folder.path()).unwrap();
+        let names: Vec<_> = plugins.iter().map(|sources| sources.name().unwrap()).collect();
         assert_eq!(names, ["10-a", "20-b", "9"]);
-        assert_eq!(listed[0].settings, folder.path().join("10-a.toml"));
+        assert_eq!(plugins[0].settings, folder.path().join("10-a.toml"));
+        assert_eq!(orphans, [folder.path().join("10-aa.toml")]);
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_named() {
-        let error = format!("{:#}", list(Path::new("/nowhere/plugins")).unwrap_err());
+        let error = format!("{:#}", list(Path::new("/nowhere/plugins")).err().unwrap());
         assert!(error.contains("/nowhere/plugins"), "{error}");
     }
 }

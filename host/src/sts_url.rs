@@ -47,6 +47,9 @@ pub enum StsUrlError {
     /// No URL at all.
     #[error("it is not a URL: {0}")]
     Unparsable(url::ParseError),
+    /// Nothing between `://` and the path.
+    #[error("it has no host after ://")]
+    NoHost,
     /// A URL, but not for a speech-to-speech service.
     #[error("its scheme is {0:?}; expected ws, wss, http or https, followed by ://")]
     Scheme(String),
@@ -135,6 +138,10 @@ impl StsUrl {
             && let Some(Part::Field(name)) = self.parts.get(1)
         {
             return Err(StsUrlError::BeforePath(self.text(name).to_owned()));
+        }
+        // A URL parser would take the first segment of the path for the host.
+        if authority.is_empty() {
+            return Err(StsUrlError::NoHost);
         }
         if let Some(host) = plain_host(authority) {
             return allowed.check(host);
@@ -309,7 +316,8 @@ mod tests {
         assert_eq!(error("ws://h/\n"), StsUrlError::Character('\n'));
         assert_eq!(error("ws://h\\@evil/"), StsUrlError::Character('\\'));
         assert_eq!(error("ws://h/#x"), StsUrlError::Fragment);
-        assert!(matches!(error("ws://"), StsUrlError::Unparsable(_)));
+        assert_eq!(error("ws://"), StsUrlError::NoHost);
+        assert_eq!(error("ws:///h"), StsUrlError::NoHost);
         assert!(matches!(error("ws://h:99999/"), StsUrlError::Unparsable(_)));
         assert!(matches!(error("ws://h/{id"), StsUrlError::Expression(_)));
         assert!(matches!(error("ws://h/{}"), StsUrlError::Expression(_)));
@@ -337,6 +345,9 @@ mod tests {
 
     #[test]
     fn a_caller_cannot_name_the_host() {
+        for template in ["ws:///{from}", "http:////{to}/", "ws://?{from}"] {
+            assert_eq!(parse(template), Err(StsUrlError::NoHost), "{template}");
+        }
         for template in
             ["{from}", "ws://{from}/", "ws://{from}", "ws://sts.{to}:1/", "ws://h:{to}?a"]
         {

@@ -5,11 +5,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
+/// Longer than anything here takes, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Reads `"250ms"`, `"2s"`, `"1m 30s"`.
 ///
 /// # Errors
 ///
-/// When it is not a span of time above zero.
+/// When it is not a span of time above zero, or longer than a day.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
     parse_duration(text).map_err(de::Error::custom)
@@ -23,11 +26,11 @@ fn parse_duration(text: String) -> Result<Duration, String> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|span| Duration::try_from(span).ok())
-        .filter(|span| !span.is_zero())
+        .filter(|span| !span.is_zero() && *span <= LONGEST)
         .ok_or_else(|| {
             format!(
-                "{text:?} is not a duration: expected a number above zero and a unit, \
-                 such as \"250ms\" or \"2s\""
+                "{text:?} is not a duration: expected a number above zero and a unit, such as \
+                 \"250ms\" or \"2s\", a day at the most"
             )
         })
 }
@@ -68,7 +71,15 @@ mod tests {
         assert_eq!(read("time = '250ms'").unwrap().time, Duration::from_millis(250));
         assert_eq!(read("time = '1m 30s'").unwrap().time, Duration::from_secs(90));
         assert_eq!(read("size = '32MiB'").unwrap().size, 32 << 20);
-        for bad in ["time = '250'", "time = '0s'", "time = '-1s'", "time = 250", "time = 'soon'"] {
+        for bad in [
+            "time = '250'",
+            "time = '25h'",
+            "time = '999999999999h'",
+            "time = '0s'",
+            "time = '-1s'",
+            "time = 250",
+            "time = 'soon'",
+        ] {
             assert!(read(bad).unwrap_err().contains("\"250ms\""), "{bad}");
         }
         for bad in ["size = 'big'", "size = '0'", "size = '1 parsec'"] {

@@ -2,13 +2,6 @@
 //! free port, and what it logs.
 //!
 //! `cargo xtask test` builds the program and the guests first.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a harness fails by panicking"
-)]
 
 mod folder;
 mod server;

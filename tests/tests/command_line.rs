@@ -1,11 +1,4 @@
 //! `plugboard check`, and what `serve` refuses.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -29,7 +22,8 @@ fn check_judges_every_plugin() {
         .guest("40-off", "traps")
         .settings("40-off", "enabled = false\n")
         .guest("50-greedy", GOOD)
-        .settings("50-greedy", "[limits]\nmemory = '8GiB'\n");
+        .settings("50-greedy", "[limits]\nmemory = '8GiB'\n")
+        .settings("60-orphan", "enabled = true\n");
     let (status, said) = run(folder.path(), &["check", "--plugins", "."], &[]);
     assert_eq!(status, Some(1), "{said}");
     for line in [
@@ -39,6 +33,7 @@ fn check_judges_every_plugin() {
         "broken    30-typo: ./30-typo.toml:3: unknown field `timeuot`",
         "; did you mean `timeout`?",
         "broken    50-greedy: limits.memory is 8589934592 bytes; the server's engine.max_memory is",
+        "orphan    ./60-orphan.toml: settings without a plugin of that name",
         "1 good, 3 broken",
     ] {
         assert!(said.contains(line), "{line:?} is not in:\n{said}");

@@ -1,13 +1,6 @@
 //! One guest with one behaviour each, most of it bad: the caller gets the right
 //! answer within the budget, the next call is unharmed, and the operator can
 //! read what was wrong.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::time::Duration;
 
@@ -80,6 +73,11 @@ async fn one_that_traps() {
 #[tokio::test]
 async fn one_that_spins_forever() {
     fails("spins", "timeout", "no answer within 250ms").await;
+}
+
+#[tokio::test]
+async fn one_that_sleeps_in_the_host() {
+    fails("sleeps", "timeout", "no answer within 250ms").await;
 }
 
 #[tokio::test]

@@ -1,11 +1,4 @@
 //! What AVR and DSAI post, and what they get.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use serde_json::{Value, json};
 use tests::{GOOD, GOOD_URL, PluginFolder, Server, Setup, fixture, initiated, initiated_as};
@@ -155,6 +148,7 @@ async fn the_first_decision_wins_and_matches_are_honoured() {
     assert_eq!(calls("20-other-platform").await, 0);
     assert_eq!(calls("30-other-number").await, 0);
     assert_eq!(calls("60-never").await, 0);
+    assert_eq!(server.plugin("40-disabled").await["state"], "disabled");
     // Rejected by 30, for which nobody asks 50.
     for to in ["6", "7002"] {
         assert_eq!(server.post(initiated_as("u", to)).await.body, json!({}));

@@ -45,7 +45,7 @@ impl Log {
     pub fn write(&mut self, level: Level, message: &str) {
         self.lines = self.lines.saturating_add(1);
         if level == Level::Error {
-            self.last_error = Some(cut(message, MAX_REMEMBERED).into_owned());
+            self.last_error = Some(quote(message, MAX_REMEMBERED));
         }
         if self.lines > MAX_LINES {
             return;
@@ -81,6 +81,12 @@ impl Drop for Log {
     }
 }
 
+/// A guest's text for a message of ours: cut, and on one line, so that it cannot
+/// look like anything but a part of it.
+pub fn quote(text: &str, most: usize) -> String {
+    cut(text, most).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// The text, or as much of it as fits with a mark that it was cut.
 pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
@@ -99,6 +105,11 @@ mod tests {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("abcd", 3), "abc…");
         assert_eq!(cut("aé", 2), "a…");
+    }
+
+    #[test]
+    fn a_quote_stays_on_its_line() {
+        assert_eq!(quote("a\nINFO b\u{1b}[31m", 20), "a INFO b [31m");
     }
 
     #[test]

@@ -62,13 +62,16 @@ fn report(generation: &Generation) -> io::Result<bool> {
         let (name, hooks, size) = (plugin.name(), hooks.join(", "), plugin.size);
         writeln!(out, "ok        {name}: {hooks}, {size} bytes")?;
     }
-    for name in &generation.disabled {
-        writeln!(out, "disabled  {name}")?;
+    for disabled in &generation.disabled {
+        writeln!(out, "disabled  {}", disabled.name)?;
+    }
+    for orphan in &generation.orphans {
+        writeln!(out, "orphan    {}: settings without a plugin of that name", orphan.display())?;
     }
     for broken in &generation.broken {
         writeln!(out, "broken    {}: {}", broken.name, broken.error.message)?;
     }
     let (good, bad) = (generation.chain.len(), generation.broken.len());
     writeln!(out, "{good} good, {bad} broken")?;
-    Ok(bad == 0)
+    Ok(bad == 0 && generation.orphans.is_empty())
 }

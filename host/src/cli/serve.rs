@@ -63,8 +63,11 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let loader = Loader::new(engine.clone(), config.plugin_limits.clone())?;
     runtime.block_on(async {
         // Before the long work of loading: a signal must not be lost meanwhile.
-        let stop = stop_signal()?;
-        let generation = load_folder(&loader, &config.plugins).await?;
+        let mut stop = std::pin::pin!(stop_signal()?);
+        let generation = tokio::select! {
+            generation = load_folder(&loader, &config.plugins) => generation?,
+            () = &mut stop => return Ok(()),
+        };
         let (plugins, broken) = (generation.chain.len(), generation.broken.len());
         let folder = config.plugins.clone();
         if config.secret.is_none() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use self::source::{Flags, Loaded, load};
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
@@ -322,11 +323,19 @@ impl Config {
             let message = format!("expected at most engine.max_memory, {}", engine.max_memory);
             return Err(ConfigError::Value { key: "plugin_limits.memory", message });
         }
-        if document.log.level.parse::<tracing_subscriber::filter::Targets>().is_err() {
-            let message = format!(
-                "{:?} is no level; expected error, warn, info, debug or trace",
-                document.log.level
-            );
+        if limits.connections > 1_000_000 {
+            let message = "expected at most 1000000".to_owned();
+            return Err(ConfigError::Value { key: "limits.connections", message });
+        }
+        // A lone word that is no level would be taken for a part of the program,
+        // and silence all others.
+        let level = &document.log.level;
+        let mut words = level.split(',').filter(|item| !item.contains('='));
+        if level.parse::<Targets>().is_err()
+            || words.any(|word| word.trim().parse::<LevelFilter>().is_err())
+        {
+            let message =
+                format!("{level:?} is no level; expected error, warn, info, debug or trace");
             return Err(ConfigError::Value { key: "log.level", message });
         }
         let allowed_sts_hosts = AllowedHosts::new(document.allowed_sts_hosts);

@@ -300,6 +300,8 @@ mod tests {
             ("[engine]\ninstances = 0", "at least 1"),
             ("[plugin_limits]\nmemory = '1GiB'", "engine.max_memory"),
             ("[log]\nlevel = 'loud=so'", "log.level"),
+            ("[log]\nlevel = 'inof'", "log.level"),
+            ("[limits]\nconnections = 9223372036854775807", "limits.connections"),
         ] {
             let error = config(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
@@ -24,9 +23,9 @@ use super::error::PluginError;
 use super::limits::{HOST_CALL_DATA, MAX_HANDLES};
 use super::state::State;
 use super::{Plugin, Shared};
-use crate::capability::log::cut;
+use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
-use crate::engine::Engine;
+use crate::engine::{Engine, TICK};
 use crate::event::Call;
 
 /// Of a guest's own error, what is kept, in bytes.
@@ -34,6 +33,9 @@ const MAX_ERROR: usize = 1024;
 
 /// Frames of a trap's backtrace that its message names.
 const FRAMES: usize = 4;
+
+/// Longest name of a function that is read, in bytes, mangled.
+const MAX_NAME: usize = 256;
 
 impl Plugin {
     /// Asks the plugin about a call, until the deadline at the latest. None when
@@ -48,10 +50,12 @@ impl Plugin {
         };
         let mut bounds = Bounds::new(&self.shared, &self.engine, deadline).await?;
         let mut store = store(&self.shared, &self.engine, &call.id, &mut bounds);
-        let answer = timeout_at(bounds.until, decide(router, &mut store, call)).await;
+        let turn = Arc::clone(&store.data().turn);
+        let guest = turn.watch(decide(router, &mut store, call));
+        let answer = timeout_at(bounds.until, guest).await;
         match answer {
             Ok(Ok(Ok(decision))) => Ok(decision.into()),
-            Ok(Ok(Err(message))) => Err(PluginError::Guest(cut(&message, MAX_ERROR).into_owned())),
+            Ok(Ok(Err(message))) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
             Ok(Err(error)) => Err(explain(&error, store.data_mut(), bounds.time)),
             Err(_) => Err(PluginError::Timeout(bounds.time)),
         }
@@ -87,8 +91,9 @@ pub(super) async fn try_instance(
 ) -> Result<(), PluginError> {
     let mut bounds = Bounds::new(shared, engine, deadline).await?;
     let mut store = store(shared, engine, "", &mut bounds);
+    let turn = Arc::clone(&store.data().turn);
     let made: Result<wasmtime::Result<RouterPlugin>, _> =
-        timeout_at(bounds.until, router.instantiate_async(&mut store)).await;
+        timeout_at(bounds.until, turn.watch(router.instantiate_async(&mut store))).await;
     match made {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(explain(&error, store.data_mut(), bounds.time)),
@@ -115,11 +120,21 @@ impl Bounds {
             // Before the slot, so that a queue of slow guests leaves the pool to
             // the quick ones.
             let waited = timeout_at(now + left(now), engine.turn()).await;
-            turn = waited.map_err(|_| PluginError::Timeout(left(now)))?;
+            turn = waited.map_err(|_| PluginError::Busy)?;
         }
-        let slot = engine.slot(deadline).await.ok_or(PluginError::Busy)?;
+        let slot = match engine.try_slot() {
+            Some(slot) => slot,
+            None => {
+                // Whoever has the slots may need the turn to come to an end.
+                turn = None;
+                engine.slot(deadline).await.ok_or(PluginError::Busy)?
+            }
+        };
         let now = Instant::now();
         let time = left(now);
+        if time.is_zero() {
+            return Err(PluginError::Busy);
+        }
         Ok(Self { until: now + time, time, turn, _slot: slot })
     }
 }
@@ -130,8 +145,8 @@ fn store(shared: &Arc<Shared>, engine: &Engine, call: &str, bounds: &mut Bounds)
     store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(HOST_CALL_DATA);
     store.set_max_component_handles(MAX_HANDLES);
-    // Two ticks, as the first may come at once. Most calls never see one.
-    store.set_epoch_deadline(2);
+    // Most calls never see a tick.
+    store.set_epoch_deadline(1);
     let engine = engine.clone();
     let until = bounds.until;
     store.epoch_deadline_callback(move |context| Ok(on_tick(context, &engine, until)));
@@ -146,20 +161,13 @@ fn on_tick(context: StoreContextMut<'_, State>, engine: &Engine, until: Instant)
         return UpdateDeadline::Interrupt;
     }
     let state = context.data();
+    // The tick came early in the guest's slice, or while it waited for the host.
+    if state.turn.computed(now) < TICK {
+        return UpdateDeadline::Continue(1);
+    }
     state.plugin.pace.overran(now);
     let (turn, engine) = (Arc::clone(&state.turn), engine.clone());
-    UpdateDeadline::YieldCustom(
-        1,
-        Box::pin(async move {
-            if !turn.is_valid(now) {
-                turn.give_up();
-                if let Some(permit) = engine.turn().await {
-                    turn.take(permit);
-                }
-            }
-            yield_now().await;
-        }),
-    )
+    UpdateDeadline::YieldCustom(1, Box::pin(async move { turn.renew(&engine, now).await }))
 }
 
 /// What an error of the engine means.
@@ -188,19 +196,19 @@ fn explain(error: &wasmtime::Error, state: &mut State, time: Duration) -> Plugin
         message = format!("{message}, in {place}");
     }
     PluginError::Trap {
-        message: cut(&message, MAX_ERROR).into_owned(),
+        message: quote(&message, MAX_ERROR),
         said: state.log.last_error().map(str::to_owned),
     }
 }
 
-/// Where a trap happened: the innermost functions that have names.
+/// Where a trap happened: the innermost functions that have names. Names are the
+/// guest's, so long ones are not even read.
 fn place(backtrace: &WasmBacktrace) -> Option<String> {
-    let text = backtrace.to_string();
-    let frames: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.split_once('!').map(|(_, function)| function.trim()))
-        .filter(|function| !function.contains("<wasm function"))
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let frames: Vec<String> = names
         .take(FRAMES)
+        .filter(|name| name.len() <= MAX_NAME)
+        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
         .collect();
     (!frames.is_empty()).then(|| frames.join(" < "))
 }

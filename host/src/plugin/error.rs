@@ -62,6 +62,9 @@ pub enum PluginError {
     /// Compiled already, so by somebody else.
     #[error("this is compiled code (.cwasm), which cannot be checked; deploy the .wasm")]
     Precompiled,
+    /// More than the pool has for one instance.
+    #[error("it needs more than this server gives to a plugin: {0}")]
+    TooDemanding(String),
     /// Damaged, or by a tool with another idea of the format.
     #[error(
         "this is a damaged or unfinished component: {0}; was the copy finished? Write to another \
@@ -119,7 +122,9 @@ pub enum PluginError {
         said: Option<String>,
     },
     /// The guest wanted more memory or table than it may have, and gave up.
-    #[error("it wanted more than its {limit} bytes of memory (limits.memory)")]
+    #[error(
+        "it wanted more than its {limit} bytes of memory (limits.memory), or too large a table"
+    )]
     Memory {
         /// What it may have.
         limit: usize,
@@ -127,8 +132,8 @@ pub enum PluginError {
     /// It did not answer in time.
     #[error("no answer within {0:?} (limits.timeout, or what was left of the call's budget)")]
     Timeout(Duration),
-    /// No place in the pool until the call's budget was used up.
-    #[error("all engine.instances were busy until the call's budget was used up")]
+    /// No place in the pool, or no turn on the processor.
+    #[error("no room to run it in time: other guests had all engine.instances, or the processor")]
     Busy,
     /// It answered more than we read.
     #[error("it passed more than {limit} bytes at once")]
@@ -157,6 +162,7 @@ impl PluginError {
             Self::NotWasm { .. } => "not_wasm",
             Self::CoreModule => "core_module",
             Self::Precompiled => "precompiled",
+            Self::TooDemanding(_) => "too_demanding",
             Self::Malformed(_) => "malformed",
             Self::NoHook { .. } => "no_hook",
             Self::ContractVersion { .. } => "contract_version",
@@ -180,9 +186,11 @@ impl PluginError {
                 Stage::Read
             }
             Self::Settings(_) | Self::MemoryTooLarge { .. } => Stage::Settings,
-            Self::NotWasm { .. } | Self::CoreModule | Self::Precompiled | Self::Malformed(_) => {
-                Stage::Compile
-            }
+            Self::NotWasm { .. }
+            | Self::CoreModule
+            | Self::Precompiled
+            | Self::TooDemanding(_)
+            | Self::Malformed(_) => Stage::Compile,
             Self::NoHook { .. }
             | Self::ContractVersion { .. }
             | Self::UnknownImport { .. }

@@ -5,14 +5,8 @@ use std::time::Duration;
 use wasmtime::ResourceLimiter;
 
 use crate::config::PluginLimits;
-use crate::engine::MAX_TABLE_ELEMENTS;
+use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::plugin::settings;
-
-/// Core instances, memories and tables of one instance: what componentize-py
-/// needs, with room.
-const MAX_INSTANCES: usize = 32;
-const MAX_MEMORIES: usize = 8;
-const MAX_TABLES: usize = 32;
 
 /// Bytes that a guest may pass at once, to the host or as a decision. The
 /// longest legal decision is a prompt of some KiB.
@@ -88,15 +82,15 @@ impl ResourceLimiter for Meter {
     }
 
     fn instances(&self) -> usize {
-        MAX_INSTANCES
+        MAX_CORE_INSTANCES as usize
     }
 
     fn tables(&self) -> usize {
-        MAX_TABLES
+        MAX_TABLES as usize
     }
 
     fn memories(&self) -> usize {
-        MAX_MEMORIES
+        MAX_MEMORIES as usize
     }
 }
 

@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::state::{State, linker};
 use super::stats::Stats;
 use super::{CONTRACT, Hook, Plugin, Shared};
+use crate::capability::log::{MAX_MESSAGE, quote};
 use crate::config::PluginLimits;
 use crate::engine::Engine;
 
@@ -82,14 +83,12 @@ impl Loader {
     /// When the file cannot be read, is no settings, or asks for too much.
     pub async fn settings(&self, sources: &Sources) -> Result<Settings, PluginError> {
         let path = sources.settings.clone();
-        let settings = match blocking(move || std::fs::read_to_string(&path)).await {
-            Ok(text) => Settings::parse(&text, &sources.settings)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Settings::default(),
-            Err(source) => {
-                let path = sources.settings.clone();
-                return Err(PluginError::Unreadable { path, source });
-            }
-        };
+        let settings = blocking(move || match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Settings::parse(&text, &path)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
+            Err(source) => Err(PluginError::Unreadable { path, source }),
+        })
+        .await?;
         let asked = Limits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
         if asked > most {
@@ -112,7 +111,7 @@ impl Loader {
         let hooks = self.hooks(&read.component)?;
         let mismatch = |error: wasmtime::Error| PluginError::Mismatch {
             spoken: CONTRACT,
-            detail: format!("{error:#}"),
+            detail: quote(&format!("{error:#}"), MAX_MESSAGE),
         };
         let pre = self.linker.instantiate_pre(&read.component).map_err(mismatch)?;
         let router = RouterPluginPre::new(pre).map_err(mismatch)?;
@@ -220,10 +219,21 @@ fn read(file: &Path) -> Result<Vec<u8>, PluginError> {
 
 fn compile(engine: &Engine, bytes: Vec<u8>) -> Result<Compiled, PluginError> {
     sniff(&bytes)?;
-    let component = Component::from_binary(engine.wasm(), &bytes)
-        .map_err(|error| PluginError::Malformed(format!("{error:#}")))?;
+    let component =
+        Component::from_binary(engine.wasm(), &bytes).map_err(|error| refusal(&error))?;
     let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(Compiled { component, digest, size: bytes.len() as u64 })
+}
+
+/// Why a component does not compile. The file's own names may be quoted in it.
+fn refusal(error: &wasmtime::Error) -> PluginError {
+    let message = quote(&format!("{error:#}"), MAX_MESSAGE);
+    // The pool's own check, which wasmtime makes with the compiler's.
+    if message.contains("pooling allocator requirements") {
+        PluginError::TooDemanding(message)
+    } else {
+        PluginError::Malformed(message)
+    }
 }
 
 /// Tells what a file is by its first bytes, where a compiler would only say
@@ -249,13 +259,13 @@ fn sniff(bytes: &[u8]) -> Result<(), PluginError> {
     }
 }
 
-/// Runs what blocks on a thread for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        // Not cancelled, as we wait for it: it panicked, and so do we.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+/// Runs what blocks on a thread for that. A compiler that panics over one file
+/// must not stop the others.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, PluginError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(PluginError::Malformed("the compiler panicked over it".to_owned())))
 }
 
 #[cfg(test)]

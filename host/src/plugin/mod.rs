@@ -10,6 +10,7 @@ mod pace;
 pub mod settings;
 mod state;
 pub mod stats;
+mod turn;
 
 use std::path::PathBuf;
 use std::sync::Arc;

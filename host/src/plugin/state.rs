@@ -1,18 +1,17 @@
 //! What a store holds for one call, and the contract's imports on top of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::Shared;
 use super::bindings::plugboard::plugin::{config, log};
 use super::limits::{MAX_HANDLES, Meter};
+use super::turn::Turn;
 use crate::capability::log::{Level, Log};
 use crate::capability::stdio::Captured;
-use crate::engine::TURN;
 
 /// Most bytes of randomness that a guest gets at once.
 const MAX_RANDOM: u64 = 64 * 1024;
@@ -22,34 +21,10 @@ pub(super) struct State {
     pub(super) plugin: Arc<Shared>,
     pub(super) meter: Meter,
     pub(super) log: Log,
-    /// Shared with the future that waits for it.
     pub(super) turn: Arc<Turn>,
     // Made when the guest first uses WASI: most calls of most guests never do,
     // and the clocks and generators in it take longer than such a call.
     wasi: Option<Box<Wasi>>,
-}
-
-/// A guest's turn among those that compute for long (see [`crate::engine`]).
-#[derive(Default)]
-pub(super) struct Turn(Mutex<Option<(OwnedSemaphorePermit, Instant)>>);
-
-impl Turn {
-    /// Whether it may go on without asking again.
-    pub(super) fn is_valid(&self, now: Instant) -> bool {
-        self.lock().as_ref().is_some_and(|(_, since)| now.duration_since(*since) < TURN)
-    }
-
-    pub(super) fn take(&self, permit: OwnedSemaphorePermit) {
-        *self.lock() = Some((permit, Instant::now()));
-    }
-
-    pub(super) fn give_up(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(OwnedSemaphorePermit, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 struct Wasi {
@@ -65,10 +40,7 @@ impl State {
         call: &str,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let turn = Arc::new(Turn::default());
-        if let Some(permit) = permit {
-            turn.take(permit);
-        }
+        let turn = Arc::new(Turn::new(permit));
         let log = Log::new(Arc::clone(&plugin.name), call.to_owned());
         let meter = Meter::new(&plugin.limits);
         Self { plugin, meter, log, turn, wasi: None }

@@ -15,7 +15,7 @@ use super::App;
 use super::error::{HttpError, json};
 use crate::plugin::stats::{Decisions, LastError, Latency};
 use crate::plugin::{Hook, Plugin};
-use crate::registry::{Broken, Generation};
+use crate::registry::{Broken, Disabled, Generation};
 
 /// The admin listener's paths. Probes need no token.
 pub(super) fn routes(app: Arc<App>) -> Router {
@@ -102,7 +102,8 @@ impl<'a> From<&'a Generation> for Listing<'a> {
     fn from(generation: &'a Generation) -> Self {
         let chain = generation.chain.iter().map(|plugin| Row::from(&**plugin));
         let broken = generation.broken.iter().map(Row::from);
-        let mut plugins: Vec<Row<'_>> = chain.chain(broken).collect();
+        let disabled = generation.disabled.iter().map(Row::from);
+        let mut plugins: Vec<Row<'_>> = chain.chain(broken).chain(disabled).collect();
         plugins.sort_by_key(|row| row.file);
         Self { generation: generation.number, plugins }
     }
@@ -129,10 +130,24 @@ impl<'a> From<&'a Plugin> for Row<'a> {
 
 impl<'a> From<&'a Broken> for Row<'a> {
     fn from(broken: &'a Broken) -> Self {
+        let last_error = Some(broken.error.clone());
+        Self { last_error, ..Self::idle(&broken.name, &broken.file, "broken") }
+    }
+}
+
+impl<'a> From<&'a Disabled> for Row<'a> {
+    fn from(disabled: &'a Disabled) -> Self {
+        Self::idle(&disabled.name, &disabled.file, "disabled")
+    }
+}
+
+impl<'a> Row<'a> {
+    /// A plugin that is not in the chain.
+    fn idle(name: &'a str, file: &'a Path, state: &'static str) -> Self {
         Self {
-            name: &broken.name,
-            file: &broken.file,
-            state: "broken",
+            name,
+            file,
+            state,
             digest: None,
             size: None,
             exports: &[],
@@ -140,7 +155,7 @@ impl<'a> From<&'a Broken> for Row<'a> {
             failures: 0,
             decisions: Decisions::default(),
             latency_us: Latency::default(),
-            last_error: Some(broken.error.clone()),
+            last_error: None,
         }
     }
 }

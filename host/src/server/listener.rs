@@ -14,6 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 /// How long to wait when the system has no connection to give (out of file
 /// descriptors), before asking again.
@@ -40,7 +41,8 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) struct Bounds {
     /// Open at the same time; more wait in the system's backlog.
     pub(super) connections: usize,
-    /// For the head of a request, which covers an idle connection as well.
+    /// For the head of a request, which covers an idle connection as well, and
+    /// for the other side to take the next piece of an answer.
     pub(super) header_timeout: Duration,
     /// For requests in flight once the listener shall end.
     pub(super) drain: Duration,
@@ -65,7 +67,10 @@ pub(super) async fn serve(
             () = &mut stop => break,
             accepted = accept(&listener, &connections) => accepted,
         };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        // Or whoever asks and never reads the answers would stay for ever.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(bounds.header_timeout));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
