@@ -1,29 +1,35 @@
 //! What a plugin can decide, in our own words: the contract's types end in
 //! [`crate::plugin`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What shall become of a call.
+use crate::sts_url::StsUrl;
+
+/// What shall become of a call. It is the same for every call that the decision
+/// holds for: what depends on the call is a template, filled by
+/// [`crate::router`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// No opinion: the next plugin decides.
     Pass,
     /// The call goes on, this way.
     Route {
-        /// Template of the speech-to-speech service's URL, as the plugin gave it.
-        sts_url: Option<String>,
+        /// The speech-to-speech service's URL, found good.
+        sts_url: Option<Arc<StsUrl>>,
         /// What the voice agent shall be told.
-        prompt: Option<String>,
+        prompt: Option<Arc<str>>,
     },
     /// The call shall not be taken.
     Reject {
         /// Why, for the platform and the operator.
-        reason: String,
+        reason: Arc<str>,
     },
 }
 
 /// A verdict without its details.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// No opinion.
     Pass,
@@ -40,6 +46,18 @@ impl Verdict {
             Self::Pass => Kind::Pass,
             Self::Route { .. } => Kind::Route,
             Self::Reject { .. } => Kind::Reject,
+        }
+    }
+
+    /// The bytes of text in it.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Pass => 0,
+            Self::Route { sts_url, prompt } => {
+                sts_url.as_ref().map_or(0, |url| url.template().len())
+                    + prompt.as_ref().map_or(0, |prompt| prompt.len())
+            }
+            Self::Reject { reason } => reason.len(),
         }
     }
 }

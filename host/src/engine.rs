@@ -71,10 +71,20 @@ pub enum Allocation {
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+/// The pool's figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Instances that there is room for.
+    pub instances: u64,
+    /// Instances in use.
+    pub used: u64,
+}
+
 struct Inner {
     wasm: wasmtime::Engine,
     allocation: Allocation,
     max_memory: usize,
+    instances: u32,
     slots: Arc<Semaphore>,
     turns: Arc<Semaphore>,
 }
@@ -113,6 +123,7 @@ impl Engine {
             wasm,
             allocation,
             max_memory: config.max_memory,
+            instances: config.instances,
             slots: Arc::new(Semaphore::new(config.instances as usize)),
             // One thread is always left for guests that are quick, and for the
             // listeners; on a single thread they take turns with the tick.
@@ -133,6 +144,13 @@ impl Engine {
     /// The most memory that a plugin may be given, in bytes.
     pub fn max_memory(&self) -> usize {
         self.0.max_memory
+    }
+
+    /// How much of the pool is in use.
+    pub fn figures(&self) -> Figures {
+        let free = self.0.slots.available_permits() as u64;
+        let instances = u64::from(self.0.instances);
+        Figures { instances, used: instances.saturating_sub(free) }
     }
 
     /// A place in the pool, if there is one now; hold it for as long as the

@@ -21,6 +21,9 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// Every platform.
+    pub const ALL: [Self; 3] = [Self::Avr, Self::Dsai, Self::BlackBox];
+
     /// The name in settings, in the contract and in logs.
     pub fn name(self) -> &'static str {
         match self {

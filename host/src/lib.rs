@@ -3,16 +3,20 @@
 //! WebAssembly components. `ARCHITECTURE.md` at the root tells how it hangs
 //! together.
 
+pub mod cache;
 pub mod capability;
 pub mod cli;
 pub mod config;
 pub mod decision;
+pub mod deliveries;
 pub mod engine;
 pub mod event;
 pub mod logging;
+pub mod metrics;
 pub mod platform;
 pub mod plugin;
 pub mod registry;
+pub mod reload;
 pub mod router;
 pub mod server;
 pub mod sts_url;

@@ -159,6 +159,11 @@ impl StsUrl {
         allowed.check(url.host_str().unwrap_or_default())
     }
 
+    /// The text that it was made of.
+    pub fn template(&self) -> &str {
+        &self.template
+    }
+
     /// The URL for one call.
     ///
     /// # Errors

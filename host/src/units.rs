@@ -18,6 +18,21 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     parse_duration(text).map_err(de::Error::custom)
 }
 
+/// As [`duration`], but zero is none.
+///
+/// # Errors
+///
+/// As [`duration`].
+pub fn duration_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text: String = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
+    if text.parse::<jiff::SignedDuration>().is_ok_and(|span| span.is_zero()) {
+        return Ok(None);
+    }
+    parse_duration(text).map(Some).map_err(de::Error::custom)
+}
+
 fn expect_duration<E: de::Error>(error: E) -> E {
     E::custom(format!("{error}; a duration is text with a unit, such as \"250ms\" or \"2s\""))
 }
@@ -61,6 +76,8 @@ mod tests {
     struct Sample {
         #[serde(default, deserialize_with = "duration")]
         time: Duration,
+        #[serde(default, deserialize_with = "duration_or_none")]
+        perhaps: Option<Duration>,
         #[serde(default, deserialize_with = "size")]
         size: usize,
     }
@@ -70,6 +87,8 @@ mod tests {
         let read = |text: &str| toml::from_str::<Sample>(text).map_err(|e| e.message().to_owned());
         assert_eq!(read("time = '250ms'").unwrap().time, Duration::from_millis(250));
         assert_eq!(read("time = '1m 30s'").unwrap().time, Duration::from_secs(90));
+        assert_eq!(read("perhaps = '0s'").unwrap().perhaps, None);
+        assert_eq!(read("perhaps = '1s'").unwrap().perhaps, Some(Duration::from_secs(1)));
         assert_eq!(read("size = '32MiB'").unwrap().size, 32 << 20);
         for bad in [
             "time = '250'",
@@ -79,6 +98,8 @@ mod tests {
             "time = '-1s'",
             "time = 250",
             "time = 'soon'",
+            "perhaps = '-1s'",
+            "perhaps = 0",
         ] {
             assert!(read(bad).unwrap_err().contains("\"250ms\""), "{bad}");
         }

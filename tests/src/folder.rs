@@ -50,7 +50,8 @@ impl PluginFolder {
         self
     }
 
-    fn file(&self, name: &str, ending: &str) -> PathBuf {
+    /// The path of `NAME.ENDING`.
+    pub fn file(&self, name: &str, ending: &str) -> PathBuf {
         self.path().join(format!("{name}.{ending}"))
     }
 }

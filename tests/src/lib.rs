@@ -7,6 +7,7 @@ mod folder;
 mod server;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
@@ -25,9 +26,14 @@ pub fn fixture(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The usual `call_initiated`: 2000 calls 5001.
+/// The usual `call_initiated`: 2000 calls 5001. Each at another time, or it
+/// would be taken for a delivery that comes again.
 pub fn initiated() -> String {
-    fixture("call_initiated.json")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut body: Value = serde_json::from_str(&fixture("call_initiated.json")).unwrap();
+    body["timestamp"] = json!(format!("2026-02-10T21:56:42.{nth:09}Z"));
+    body.to_string()
 }
 
 /// A `call_initiated` of another call.

@@ -16,6 +16,9 @@ use crate::program;
 /// For anything that should come at once but may be slow on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Between two looks at something that is awaited.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How to start it.
 pub struct Setup {
     command: Command,
@@ -115,6 +118,51 @@ impl Server {
         answer(request).await
     }
 
+    /// Posts to the admin listener.
+    pub async fn admin_post(&self, path: &str, body: impl Into<String>) -> Answer {
+        let client = reqwest::Client::new();
+        answer(client.post(format!("{}{path}", self.admin)).body(body.into())).await
+    }
+
+    /// Has the plugin folder looked at now; what changed.
+    pub async fn reload(&self) -> Value {
+        let answer = self.admin_post("/reload", "").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    }
+
+    /// Where the next usual call is sent, and whether the answer was cached.
+    pub async fn route(&self) -> Option<String> {
+        self.post(crate::initiated()).await.sts_url().map(str::to_owned)
+    }
+
+    /// Waits until the usual call is sent there.
+    pub async fn wait_for_route(&self, url: Option<&str>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.route().await;
+            if now.as_deref() == url {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still {now:?}:\n{}", self.log_text());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until a plugin's row of `GET /plugins` is as wanted.
+    pub async fn wait_for_plugin(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let listing = self.admin("/plugins").await.body;
+            let row = listing["plugins"].as_array().unwrap().iter().find(|row| row["name"] == name);
+            if let Some(row) = row.filter(|row| wanted(row)) {
+                return row.clone();
+            }
+            assert!(Instant::now() < deadline, "still {listing}:\n{}", self.log_text());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Asks the webhook listener.
     pub async fn get(&self, path: &str) -> Answer {
         answer(reqwest::Client::new().get(format!("{}{path}", self.webhooks))).await
@@ -162,8 +210,17 @@ impl Server {
 
     /// Asks the program to end.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks the program to look at its plugins.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits until it has ended; whether it did so well.

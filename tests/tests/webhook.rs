@@ -26,7 +26,7 @@ async fn a_call_is_routed_by_the_dial_plan() {
         json!({"sts_url": "ws://avr-sts-openai:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265"})
     );
     assert_eq!(answer.headers["content-type"], "application/json");
-    assert_eq!(answer.headers["cache-status"], "plugboard; fwd=bypass");
+    assert_eq!(answer.headers["cache-status"], "plugboard; fwd=miss");
     let timing = answer.headers["server-timing"].to_str().unwrap();
     assert!(timing.strip_prefix("decide;dur=").unwrap().parse::<f64>().unwrap() > 0.0);
 
@@ -95,13 +95,13 @@ async fn a_hostile_caller_changes_nothing_but_values() {
              &channel=PJSIP%2F2000-00000014"
         )
     );
-    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
     let hostile = [
         "..", ".", "%2e%2e", "../../x", "a/b", "a?b=c", "a#b", "a\\b", "a@evil", "\u{0}", "é",
         "{id}", "a b", "\r\nX: y", "&a=b", "5001;x",
     ];
     for (field, other) in [("to", "from"), ("from", "to")] {
         for text in hostile {
+            let mut body: Value = serde_json::from_str(&initiated()).unwrap();
             body["payload"][field] = json!(text);
             body["payload"][other] = json!("1");
             let answer = server.post(body.to_string()).await;
@@ -197,8 +197,11 @@ async fn a_rejected_call_goes_where_the_operator_says() {
     // Without such a place: as if nobody had an opinion, and the log says so.
     let server = setup().start();
     assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://sts-fallback/"));
-    let warning = server.wait_for_log(|line| line["decision"] == "reject");
-    assert_eq!(warning["level"], "WARN");
+    let said = |line: &Value, text| line["message"].as_str().is_some_and(|it| it.contains(text));
+    let warning = server.wait_for_log(|line| said(line, "the platform cannot reject"));
+    assert_eq!((&warning["level"], &warning["plugin"]), (&json!("WARN"), &json!("10-rejects")));
+    let decided = server.wait_for_log(|line| said(line, "decided"));
+    assert_eq!(decided["decision"], "reject");
     let decisions = &server.plugin("10-rejects").await["decisions"];
     assert_eq!(*decisions, json!({"pass": 0, "route": 0, "reject": 1}));
 }

@@ -3,14 +3,17 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::runtime;
 
 use super::{BAD_CONFIG, environment};
 use crate::config::{self, Flags, Loaded};
 use crate::engine::Engine;
+use crate::metrics::Metrics;
 use crate::plugin::Loader;
-use crate::registry::{Generation, load_folder};
+use crate::registry::{Entry, Generation, Registry};
+use crate::reload::{Look, Reconciler};
 
 /// Judge configuration and plugins without serving.
 #[derive(clap::Args)]
@@ -47,31 +50,40 @@ impl Check {
     }
 }
 
-fn judge(config: &config::Config) -> anyhow::Result<Generation> {
+fn judge(config: &config::Config) -> anyhow::Result<Arc<Generation>> {
     let engine = Engine::start(&config.engine, 1)?;
-    let loader = Loader::new(engine, config.plugin_limits.clone())?;
+    let loader = Loader::new(engine, None, config)?;
+    let registry = Arc::new(Registry::default());
+    let folder = config.plugins.clone();
+    let witness = Arc::new(Metrics::default());
+    let mut reconciler = Reconciler::new(loader, folder, Arc::clone(&registry), witness);
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(load_folder(&loader, &config.plugins))
+    runtime.block_on(reconciler.reconcile(Look::Thorough))?;
+    Ok(registry.current())
 }
 
 /// Says what was found, a line each; whether all is well.
 fn report(generation: &Generation) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    for plugin in &generation.chain {
-        let hooks: Vec<&str> = plugin.hooks.iter().map(|hook| hook.interface()).collect();
-        let (name, hooks, size) = (plugin.name(), hooks.join(", "), plugin.size);
-        writeln!(out, "ok        {name}: {hooks}, {size} bytes")?;
-    }
-    for disabled in &generation.disabled {
-        writeln!(out, "disabled  {}", disabled.name)?;
+    let (mut good, mut bad) = (0, 0);
+    for Entry { name, plugin, error, .. } in &generation.entries {
+        match (plugin, error) {
+            (_, Some(error)) => {
+                bad += 1;
+                writeln!(out, "broken    {name}: {}", error.message)?;
+            }
+            (Some(plugin), None) => {
+                good += 1;
+                let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
+                let (hooks, size) = (hooks.join(", "), plugin.size());
+                writeln!(out, "ok        {name}: {hooks}, {size} bytes")?;
+            }
+            (None, None) => writeln!(out, "disabled  {name}")?,
+        }
     }
     for orphan in &generation.orphans {
         writeln!(out, "orphan    {}: settings without a plugin of that name", orphan.display())?;
     }
-    for broken in &generation.broken {
-        writeln!(out, "broken    {}: {}", broken.name, broken.error.message)?;
-    }
-    let (good, bad) = (generation.chain.len(), generation.broken.len());
     writeln!(out, "{good} good, {bad} broken")?;
     Ok(bad == 0 && generation.orphans.is_empty())
 }

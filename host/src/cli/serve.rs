@@ -3,19 +3,23 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use super::{BAD_CONFIG, environment};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::engine::Engine;
 use crate::logging;
-use crate::plugin::Loader;
-use crate::registry::load_folder;
-use crate::server::Server;
+use crate::metrics::Metrics;
+use crate::plugin::{CompileCache, Loader};
+use crate::registry::Registry;
+use crate::reload::{Reconciler, Reloader};
+use crate::server::{Parts, Server};
 
 /// Take webhooks and answer them.
 #[derive(clap::Args)]
@@ -55,28 +59,34 @@ impl Serve {
 
 fn serve(config: Config) -> anyhow::Result<()> {
     raise_file_limit();
-    if let Some(data) = &config.data {
-        make_data_folder(data)?;
-    }
     let (runtime, threads) = runtime()?;
     let engine = Engine::start(&config.engine, threads)?;
-    let loader = Loader::new(engine.clone(), config.plugin_limits.clone())?;
+    let compiled = config.data.as_deref().map(|data| compile_cache(data, &engine)).transpose()?;
+    let loader = Loader::new(engine.clone(), compiled, &config)?;
+    let registry = Arc::new(Registry::default());
+    let metrics = Arc::new(Metrics::default());
+    let folder = config.plugins.clone();
+    let witness = Arc::clone(&metrics);
+    let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), witness);
+    let (mut reloader, reload) = Reloader::new(reconciler, config.reload.clone());
     runtime.block_on(async {
         // Before the long work of loading: a signal must not be lost meanwhile.
         let mut stop = std::pin::pin!(stop_signal()?);
-        let generation = tokio::select! {
-            generation = load_folder(&loader, &config.plugins) => generation?,
+        let hangup = hangup_signal()?;
+        tokio::select! {
+            first = reloader.start() => { first?; }
             () = &mut stop => return Ok(()),
-        };
-        let (plugins, broken) = (generation.chain.len(), generation.broken.len());
-        let folder = config.plugins.clone();
+        }
+        let generation = registry.current();
+        let (plugins, broken) = (generation.chain().len(), generation.broken().count());
         if config.secret.is_none() {
             tracing::warn!("no secret is set: whoever reaches the webhook address can post");
         }
         if plugins == 0 {
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
         }
-        let server = Server::bind(config, generation)?;
+        let server =
+            Server::bind(config, Parts { engine: engine.clone(), registry, metrics, reload })?;
         tracing::info!(
             webhooks = %server.webhook_address()?,
             admin = %server.admin_address()?,
@@ -86,10 +96,24 @@ fn serve(config: Config) -> anyhow::Result<()> {
             allocation = ?engine.allocation(),
             "serving"
         );
+        drop(generation);
+        let reloading = tokio::spawn(reloader.run(hangup));
         server.run(stop).await;
+        reloading.abort();
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// The data folder and, in it, the compile cache. What is kept there concerns
+/// calls, so nobody else may look.
+fn compile_cache(data: &Path, engine: &Engine) -> anyhow::Result<CompileCache> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    CompileCache::open(data, engine)
 }
 
 /// A thread per core, and their number.
@@ -112,6 +136,19 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Is told of every SIGHUP.
+fn hangup_signal() -> anyhow::Result<Arc<Notify>> {
+    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let hangup = Arc::new(Notify::new());
+    let told = Arc::clone(&hangup);
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            told.notify_one();
+        }
+    });
+    Ok(hangup)
+}
+
 /// Every connection is a file; the usual limit of 1,024 is a leftover.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
@@ -119,13 +156,4 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-}
-
-/// What is kept in it concerns calls, so nobody else may look.
-fn make_data_folder(folder: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make the data folder {}", folder.display()))
 }

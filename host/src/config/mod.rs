@@ -2,22 +2,25 @@
 //! flags say, as one checked value. Where each word came from is
 //! [`source`]'s business.
 
+mod sections;
 mod source;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub use self::sections::{
+    BreakerConfig, CacheConfig, EngineConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig,
+    ServerLimits,
+};
 pub use self::source::{Flags, Loaded, load};
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::toml_text::TomlError;
-use crate::units;
 
 /// Everything that can be configured, checked and ready to use.
 #[derive(Debug)]
@@ -42,12 +45,18 @@ pub struct Config {
     pub plugin_limits: PluginLimits,
     /// The WebAssembly engine.
     pub engine: EngineConfig,
+    /// Changes of the plugin folder.
+    pub reload: ReloadConfig,
+    /// Verdicts that are used again.
+    pub cache: CacheConfig,
+    /// Plugins that keep failing.
+    pub breaker: BreakerConfig,
     /// The log.
     pub log: LogConfig,
 }
 
 /// The operator's own answers, and the bounds of the plugins'.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// For calls that no plugin decides.
     pub fallback_sts_url: Option<StsUrl>,
@@ -55,108 +64,6 @@ pub struct Answers {
     pub reject_sts_url: Option<StsUrl>,
     /// Where plugins may send calls.
     pub allowed_sts_hosts: AllowedHosts,
-}
-
-/// `[limits]`: bounds of the service.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ServerLimits {
-    /// From a decision request's head to its answer. AVR gives up after 3 s
-    /// (`WEBHOOK_TIMEOUT`), so 2 s leave a third for the network.
-    #[serde(deserialize_with = "units::duration")]
-    pub budget: Duration,
-    /// Largest body. AVR's events are below 10 KiB.
-    #[serde(deserialize_with = "units::size")]
-    pub body: usize,
-    /// Open connections, webhook listener; more wait in the backlog.
-    pub connections: usize,
-    /// For the head of a request to arrive, and the longest a kept-alive
-    /// connection may idle.
-    #[serde(deserialize_with = "units::duration")]
-    pub header_timeout: Duration,
-    /// For the body of a request to arrive.
-    #[serde(deserialize_with = "units::duration")]
-    pub body_timeout: Duration,
-    /// For requests in flight to be answered after SIGTERM.
-    #[serde(deserialize_with = "units::duration")]
-    pub shutdown: Duration,
-}
-
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            budget: Duration::from_secs(2),
-            body: 1 << 20,
-            connections: 10_000,
-            header_timeout: Duration::from_secs(30),
-            body_timeout: Duration::from_secs(2),
-            shutdown: Duration::from_secs(10),
-        }
-    }
-}
-
-/// `[plugin_limits]`: what a plugin gets when its own `[limits]` say nothing.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PluginLimits {
-    /// For one call of one hook, by the clock on the wall.
-    #[serde(deserialize_with = "units::duration")]
-    pub timeout: Duration,
-    /// Linear memory of one instance, all its memories together.
-    #[serde(deserialize_with = "units::size")]
-    pub memory: usize,
-}
-
-impl Default for PluginLimits {
-    fn default() -> Self {
-        // A decision without I/O takes microseconds; 250 ms leave room for a
-        // lookup, and for eight plugins in the budget of one call.
-        Self { timeout: Duration::from_millis(250), memory: 32 << 20 }
-    }
-}
-
-/// `[engine]`: the WebAssembly engine.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EngineConfig {
-    /// Instances at the same time; more calls wait, within their budget.
-    pub instances: u32,
-    /// The most memory that any plugin's settings may ask for.
-    #[serde(deserialize_with = "units::size")]
-    pub max_memory: usize,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self { instances: 200, max_memory: 256 << 20 }
-    }
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`, or such a level for a part
-    /// of the program: `info,plugboard::plugin=debug`.
-    pub level: String,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { format: LogFormat::Human, level: "info".to_owned() }
-    }
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// A line of text each.
-    Human,
-    /// A JSON object each.
-    Json,
 }
 
 /// Text that is compared in constant time and never shown.
@@ -271,6 +178,9 @@ struct Document {
     limits: ServerLimits,
     plugin_limits: PluginLimits,
     engine: EngineConfig,
+    reload: ReloadConfig,
+    cache: CacheConfig,
+    breaker: BreakerConfig,
     log: LogConfig,
 }
 
@@ -290,6 +200,9 @@ impl Default for Document {
             limits: ServerLimits::default(),
             plugin_limits: PluginLimits::default(),
             engine: EngineConfig::default(),
+            reload: ReloadConfig::default(),
+            cache: CacheConfig::default(),
+            breaker: BreakerConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -311,6 +224,7 @@ impl Config {
         };
         at_least_one("limits.connections", limits.connections)?;
         at_least_one("engine.instances", engine.instances as usize)?;
+        at_least_one("breaker.failures", document.breaker.failures as usize)?;
         if engine.instances > 10_000 {
             let message = "expected at most 10000: each takes address space".to_owned();
             return Err(ConfigError::Value { key: "engine.instances", message });
@@ -361,6 +275,9 @@ impl Config {
             limits,
             plugin_limits,
             engine,
+            reload: document.reload,
+            cache: document.cache,
+            breaker: document.breaker,
             log: document.log,
         })
     }

@@ -43,6 +43,16 @@ const KEYS: &[&str] = &[
     "plugin_limits.memory",
     "engine.instances",
     "engine.max_memory",
+    "reload.watch",
+    "reload.debounce",
+    "reload.poll",
+    "cache.enabled",
+    "cache.size",
+    "cache.max_ttl",
+    "cache.deliveries",
+    "breaker.failures",
+    "breaker.window",
+    "breaker.pause",
     "log.format",
     "log.level",
 ];
@@ -311,14 +321,17 @@ mod tests {
     #[test]
     fn the_list_of_keys_is_the_documents() {
         let mut known = Vec::new();
-        for prefix in ["", "limits.", "plugin_limits.", "engine.", "log."] {
+        for prefix in
+            ["", "limits.", "plugin_limits.", "engine.", "reload.", "cache.", "breaker.", "log."]
+        {
             let mut table = Table::new();
             set(&mut table, &format!("{prefix}?"), Value::Boolean(true));
             let error = Document::deserialize(table).unwrap_err().message().to_owned();
             let names = error.split('`').skip(3).step_by(2);
             known.extend(names.map(|name| format!("{prefix}{name}")));
         }
-        known.retain(|key| !["limits", "plugin_limits", "engine", "log"].contains(&key.as_str()));
+        let tables = ["limits", "plugin_limits", "engine", "reload", "cache", "breaker", "log"];
+        known.retain(|key| !tables.contains(&key.as_str()));
         assert_eq!(known, KEYS);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
@@ -22,11 +23,13 @@ use super::bindings::{RouterPlugin, RouterPluginPre};
 use super::error::PluginError;
 use super::limits::{HOST_CALL_DATA, MAX_HANDLES};
 use super::state::State;
+use super::turn::Turn;
 use super::{Plugin, Shared};
 use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
 use crate::engine::{Engine, TICK};
 use crate::event::Call;
+use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 
 /// Of a guest's own error, what is kept, in bytes.
 const MAX_ERROR: usize = 1024;
@@ -45,19 +48,15 @@ impl Plugin {
     ///
     /// When there is no decision, for whatever reason.
     pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
-        let Some(router) = &self.router else {
+        let Some(router) = &self.component.router else {
             return Ok(Decision { verdict: Verdict::Pass, cache: None });
         };
-        let mut bounds = Bounds::new(&self.shared, &self.engine, deadline).await?;
-        let mut store = store(&self.shared, &self.engine, &call.id, &mut bounds);
-        let turn = Arc::clone(&store.data().turn);
-        let guest = turn.watch(decide(router, &mut store, call));
-        let answer = timeout_at(bounds.until, guest).await;
-        match answer {
-            Ok(Ok(Ok(decision))) => Ok(decision.into()),
-            Ok(Ok(Err(message))) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
-            Ok(Err(error)) => Err(explain(&error, store.data_mut(), bounds.time)),
-            Err(_) => Err(PluginError::Timeout(bounds.time)),
+        let mut run = Run::enter(&self.shared, &self.engine, &call.id, deadline).await?;
+        let (turn, until) = run.clock();
+        let answer = timeout_at(until, turn.watch(decide(router, &mut run.store, call))).await;
+        match run.outcome(answer)? {
+            Ok(decision) => Ok(judge(decision, &self.shared.allowed_sts_hosts)?),
+            Err(message) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
         }
     }
 }
@@ -89,15 +88,43 @@ pub(super) async fn try_instance(
     router: &RouterPluginPre<State>,
     deadline: Instant,
 ) -> Result<(), PluginError> {
-    let mut bounds = Bounds::new(shared, engine, deadline).await?;
-    let mut store = store(shared, engine, "", &mut bounds);
-    let turn = Arc::clone(&store.data().turn);
-    let made: Result<wasmtime::Result<RouterPlugin>, _> =
-        timeout_at(bounds.until, turn.watch(router.instantiate_async(&mut store))).await;
-    match made {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(explain(&error, store.data_mut(), bounds.time)),
-        Err(_) => Err(PluginError::Timeout(bounds.time)),
+    let mut run = Run::enter(shared, engine, "", deadline).await?;
+    let (turn, until) = run.clock();
+    let made = timeout_at(until, turn.watch(router.instantiate_async(&mut run.store))).await;
+    run.outcome(made).map(|_: RouterPlugin| ())
+}
+
+/// A guest's place in the engine: everything that one call of it takes.
+struct Run {
+    store: Store<State>,
+    bounds: Bounds,
+}
+
+impl Run {
+    /// Waits for leave to run, and makes the store.
+    async fn enter(
+        shared: &Arc<Shared>,
+        engine: &Engine,
+        call: &str,
+        deadline: Instant,
+    ) -> Result<Self, PluginError> {
+        let mut bounds = Bounds::new(shared, engine, deadline).await?;
+        let store = store(shared, engine, call, &mut bounds);
+        Ok(Self { store, bounds })
+    }
+
+    /// What the guest's work is to be watched with, and when its time is up.
+    fn clock(&self) -> (Arc<Turn>, Instant) {
+        (Arc::clone(&self.store.data().turn), self.bounds.until)
+    }
+
+    /// What the guest's work came to.
+    fn outcome<T>(&mut self, done: Result<wasmtime::Result<T>, Elapsed>) -> Result<T, PluginError> {
+        match done {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(explain(&error, self.store.data_mut(), self.bounds.time)),
+            Err(_) => Err(PluginError::Timeout(self.bounds.time)),
+        }
     }
 }
 
@@ -213,18 +240,18 @@ fn place(backtrace: &WasmBacktrace) -> Option<String> {
     (!frames.is_empty()).then(|| frames.join(" < "))
 }
 
-impl From<router::Decision> for Decision {
-    fn from(decision: router::Decision) -> Self {
-        let verdict = match decision.verdict {
-            types::Verdict::Pass => Verdict::Pass,
-            types::Verdict::Route(route) => {
-                Verdict::Route { sts_url: route.sts_url, prompt: route.prompt }
-            }
-            types::Verdict::Reject(rejection) => Verdict::Reject { reason: rejection.reason },
-        };
-        let cache = decision
-            .cache
-            .map(|cache| Reuse { ttl: Duration::from_millis(cache.ttl), vary: cache.vary });
-        Self { verdict, cache }
-    }
+/// The contract's decision in our words, its URL found good.
+fn judge(decision: router::Decision, allowed: &AllowedHosts) -> Result<Decision, StsUrlError> {
+    let verdict = match decision.verdict {
+        types::Verdict::Pass => Verdict::Pass,
+        types::Verdict::Route(route) => {
+            let url = route.sts_url.map(|url| StsUrl::parse(url, allowed)).transpose()?;
+            Verdict::Route { sts_url: url.map(Arc::new), prompt: route.prompt.map(Arc::from) }
+        }
+        types::Verdict::Reject(rejection) => Verdict::Reject { reason: rejection.reason.into() },
+    };
+    let cache = decision
+        .cache
+        .map(|cache| Reuse { ttl: Duration::from_millis(cache.ttl), vary: cache.vary });
+    Ok(Decision { verdict, cache })
 }

@@ -22,6 +22,12 @@ pub enum PluginError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody is writing it.
+    #[error("{path} changed while it was read, again and again", path = .0.display())]
+    Changing(PathBuf),
+    /// The settings are no text.
+    #[error("{path} is not UTF-8", path = .0.display())]
+    SettingsNotText(PathBuf),
     /// The name cannot serve as the plugin's name.
     #[error("the file name {0:?} is not UTF-8; rename the file")]
     Name(PathBuf),
@@ -59,6 +65,9 @@ pub enum PluginError {
          `cargo build --release --target wasm32-wasip2`"
     )]
     CoreModule,
+    /// The system is out of threads.
+    #[error("no thread to compile it: {0}")]
+    NoThread(#[source] std::io::Error),
     /// Compiled already, so by somebody else.
     #[error("this is compiled code (.cwasm), which cannot be checked; deploy the .wasm")]
     Precompiled,
@@ -135,6 +144,9 @@ pub enum PluginError {
     /// No place in the pool, or no turn on the processor.
     #[error("no room to run it in time: other guests had all engine.instances, or the processor")]
     Busy,
+    /// It was not asked.
+    #[error("it keeps failing and is set aside for a while (breaker.pause)")]
+    SetAside,
     /// It answered more than we read.
     #[error("it passed more than {limit} bytes at once")]
     TooMuchData {
@@ -154,6 +166,8 @@ impl PluginError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "unreadable",
+            Self::Changing(_) => "changing",
+            Self::SettingsNotText(_) => "settings_not_text",
             Self::Name(_) => "name",
             Self::Settings(_) => "settings",
             Self::MemoryTooLarge { .. } => "memory_too_large",
@@ -161,6 +175,7 @@ impl PluginError {
             Self::FileTooLarge { .. } => "file_too_large",
             Self::NotWasm { .. } => "not_wasm",
             Self::CoreModule => "core_module",
+            Self::NoThread(_) => "no_thread",
             Self::Precompiled => "precompiled",
             Self::TooDemanding(_) => "too_demanding",
             Self::Malformed(_) => "malformed",
@@ -173,21 +188,39 @@ impl PluginError {
             Self::Memory { .. } => "memory",
             Self::Timeout(_) => "timeout",
             Self::Busy => "busy",
+            Self::SetAside => "set_aside",
             Self::TooMuchData { .. } => "too_much_data",
             Self::Guest(_) => "guest_error",
             Self::BadUrl(_) => "bad_url",
         }
     }
 
+    /// Whether loading the same files again may end better: what stood in the
+    /// way was not in them.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Changing(_) | Self::NoThread(_) | Self::Busy => true,
+            Self::Instantiate(error) => {
+                matches!(**error, Self::Busy | Self::Timeout(_))
+            }
+            _ => false,
+        }
+    }
+
     /// Where in a plugin's life it happened.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::Unreadable { .. } | Self::Name(_) | Self::Empty | Self::FileTooLarge { .. } => {
-                Stage::Read
+            Self::Unreadable { .. }
+            | Self::Changing(_)
+            | Self::Name(_)
+            | Self::Empty
+            | Self::FileTooLarge { .. } => Stage::Read,
+            Self::SettingsNotText(_) | Self::Settings(_) | Self::MemoryTooLarge { .. } => {
+                Stage::Settings
             }
-            Self::Settings(_) | Self::MemoryTooLarge { .. } => Stage::Settings,
             Self::NotWasm { .. }
             | Self::CoreModule
+            | Self::NoThread(_)
             | Self::Precompiled
             | Self::TooDemanding(_)
             | Self::Malformed(_) => Stage::Compile,
@@ -200,6 +233,7 @@ impl PluginError {
             | Self::Memory { .. }
             | Self::Timeout(_)
             | Self::Busy
+            | Self::SetAside
             | Self::TooMuchData { .. }
             | Self::Guest(_)
             | Self::BadUrl(_) => Stage::Call,

@@ -1,29 +1,31 @@
 //! From files to a plugin that can be called, or to a reason that its author
 //! can act on. Nothing here is on the way of a call.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
 use super::bindings::RouterPluginPre;
+use super::breaker::Breaker;
+use super::compiled::CompileCache;
 use super::error::PluginError;
+use super::habits::Habits;
 use super::limits::Limits;
 use super::pace::Pace;
 use super::settings::Settings;
+use super::sources::{Digest, Files, Sources};
 use super::state::{State, linker};
 use super::stats::Stats;
-use super::{CONTRACT, Hook, Plugin, Shared};
+use super::{CONTRACT, Hook, Plugin, Shared, next_id};
 use crate::capability::log::{MAX_MESSAGE, quote};
-use crate::config::PluginLimits;
+use crate::config::{BreakerConfig, Config, PluginLimits};
 use crate::engine::Engine;
-
-/// Largest plugin file. componentize-py makes 18 MB.
-const MAX_FILE: u64 = 64 << 20;
+use crate::sts_url::AllowedHosts;
 
 /// For the trial instance, which shares the pool with calls.
 const TRIAL: Duration = Duration::from_secs(5);
@@ -31,64 +33,120 @@ const TRIAL: Duration = Duration::from_secs(5);
 /// The package name of every version of our contract.
 const PACKAGE: &str = "plugboard:plugin/";
 
+/// How much less a compiler's thread gets of a processor than those that serve
+/// calls, when there is not enough for both (`nice`).
+const NICENESS: i32 = 10;
+
 /// Makes plugins of files.
 pub struct Loader {
     engine: Engine,
     linker: Linker<State>,
+    cache: Option<Arc<CompileCache>>,
     defaults: PluginLimits,
+    breaker: BreakerConfig,
+    allowed_sts_hosts: Arc<AllowedHosts>,
+    /// What is in use, by digest: the same file under another name or with other
+    /// settings is not compiled again.
+    components: Mutex<HashMap<Digest, Weak<Checked>>>,
 }
 
-/// Where a plugin comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sources {
-    /// The component.
-    pub file: PathBuf,
-    /// Its settings, which may be missing.
-    pub settings: PathBuf,
+/// A component that was compiled and found to fit the contract. Made once,
+/// however many plugins are made of it.
+pub(super) struct Checked {
+    /// Of the file, in bytes.
+    pub(super) size: u64,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) router: Option<RouterPluginPre<State>>,
 }
 
-impl Sources {
-    /// A component and the settings beside it.
-    pub fn beside(file: PathBuf) -> Self {
-        let settings = file.with_extension("toml");
-        Self { file, settings }
-    }
-
-    /// The plugin's name.
-    ///
-    /// # Errors
-    ///
-    /// When the file's name is not text.
-    pub fn name(&self) -> Result<&str, PluginError> {
-        let name = self.file.file_stem().and_then(|name| name.to_str());
-        name.ok_or_else(|| PluginError::Name(self.file.clone()))
-    }
+/// What came of loading.
+pub enum Loaded {
+    /// It can be called.
+    Plugin(Arc<Plugin>),
+    /// The operator switched it off.
+    Disabled,
 }
 
 impl Loader {
-    /// A loader for one engine.
+    /// A loader for one engine, with a compile cache or without.
     ///
     /// # Errors
     ///
     /// When the engine refuses our own host functions.
-    pub fn new(engine: Engine, defaults: PluginLimits) -> anyhow::Result<Self> {
+    pub fn new(
+        engine: Engine,
+        cache: Option<CompileCache>,
+        config: &Config,
+    ) -> anyhow::Result<Self> {
         let linker = linker(engine.wasm())?;
-        Ok(Self { engine, linker, defaults })
+        Ok(Self {
+            engine,
+            linker,
+            cache: cache.map(Arc::new),
+            defaults: config.plugin_limits.clone(),
+            breaker: config.breaker.clone(),
+            allowed_sts_hosts: Arc::new(config.answers.allowed_sts_hosts.clone()),
+            components: Mutex::default(),
+        })
     }
 
-    /// The settings of a plugin; the defaults when there is no file.
+    /// Loads one version of a plugin: reads its settings, compiles and links it,
+    /// and makes a first instance. `stats` is what goes on counting. Compiling is
+    /// done off the runtime's threads.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is no settings, or asks for too much.
-    pub async fn settings(&self, sources: &Sources) -> Result<Settings, PluginError> {
-        let path = sources.settings.clone();
-        let settings = blocking(move || match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Settings::parse(&text, &path)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
-            Err(source) => Err(PluginError::Unreadable { path, source }),
-        })
-        .await?;
+    /// When it cannot be called; names the step and what to do.
+    pub async fn load(
+        &self,
+        sources: &Sources,
+        files: Files,
+        stats: Arc<Stats>,
+    ) -> Result<Loaded, PluginError> {
+        let name = Arc::<str>::from(sources.name()?);
+        let settings = self.settings(sources, files.settings.as_deref())?;
+        if !settings.enabled {
+            return Ok(Loaded::Disabled);
+        }
+        let version = files.version;
+        let component = self.component(version.file, files.bytes).await?;
+        let limits = Limits::new(&settings.limits, &self.defaults);
+        let shared = Arc::new(Shared {
+            name,
+            settings,
+            limits,
+            allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
+            pace: Pace::new(),
+        });
+        if let Some(router) = &component.router {
+            super::call::try_instance(&shared, &self.engine, router, Instant::now() + TRIAL)
+                .await
+                .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
+        }
+        Ok(Loaded::Plugin(Arc::new(Plugin {
+            file: sources.file.clone(),
+            id: next_id(),
+            stats,
+            breaker: Breaker::new(self.breaker.clone()),
+            habits: Habits::default(),
+            version,
+            component,
+            shared,
+            engine: self.engine.clone(),
+            last_error: Mutex::default(),
+        })))
+    }
+
+    /// The settings of a plugin; the defaults when there is no file.
+    fn settings(&self, sources: &Sources, text: Option<&[u8]>) -> Result<Settings, PluginError> {
+        let settings = match text {
+            None => Settings::default(),
+            Some(text) => {
+                let text = str::from_utf8(text)
+                    .map_err(|_| PluginError::SettingsNotText(sources.settings.clone()))?;
+                Settings::parse(text, &sources.settings)?
+            }
+        };
         let asked = Limits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
         if asked > most {
@@ -97,39 +155,32 @@ impl Loader {
         Ok(settings)
     }
 
-    /// Loads a component: reads, compiles, links it, and makes a first instance.
-    /// Compiling is done off the runtime's threads.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be called; names the step and what to do.
-    pub async fn load(&self, sources: &Sources, settings: Settings) -> Result<Plugin, PluginError> {
-        let name = Arc::<str>::from(sources.name()?);
-        let (file, engine) = (sources.file.clone(), self.engine.clone());
-        let read = blocking(move || read(&file).and_then(|bytes| compile(&engine, bytes))).await?;
-        self.check_imports(&read.component)?;
-        let hooks = self.hooks(&read.component)?;
+    /// The component of these bytes, compiled and linked: one that is in use, one
+    /// of the compile cache, or a new one.
+    async fn component(&self, digest: Digest, bytes: Vec<u8>) -> Result<Arc<Checked>, PluginError> {
+        if let Some(component) = self.components().get(&digest).and_then(Weak::upgrade) {
+            return Ok(component);
+        }
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let size = bytes.len() as u64;
+        let component = apart(move || compile(&engine, cache.as_deref(), digest, &bytes)).await?;
+        self.check_imports(&component)?;
+        let hooks = self.hooks(&component)?;
         let mismatch = |error: wasmtime::Error| PluginError::Mismatch {
             spoken: CONTRACT,
             detail: quote(&format!("{error:#}"), MAX_MESSAGE),
         };
-        let pre = self.linker.instantiate_pre(&read.component).map_err(mismatch)?;
+        let pre = self.linker.instantiate_pre(&component).map_err(mismatch)?;
         let router = RouterPluginPre::new(pre).map_err(mismatch)?;
-        let limits = Limits::new(&settings.limits, &self.defaults);
-        let shared = Arc::new(Shared { name, settings, limits, pace: Pace::new() });
-        super::call::try_instance(&shared, &self.engine, &router, Instant::now() + TRIAL)
-            .await
-            .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
-        Ok(Plugin {
-            file: sources.file.clone(),
-            digest: read.digest,
-            size: read.size,
-            hooks,
-            stats: Stats::default(),
-            shared,
-            engine: self.engine.clone(),
-            router: Some(router),
-        })
+        let checked = Arc::new(Checked { size, hooks, router: Some(router) });
+        let mut components = self.components();
+        components.retain(|_, component| component.strong_count() > 0);
+        components.insert(digest, Arc::downgrade(&checked));
+        Ok(checked)
+    }
+
+    fn components(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Weak<Checked>>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hooks that a component exports.
@@ -202,27 +253,23 @@ fn speaks_our_version(name: &str) -> Result<(), PluginError> {
     }
 }
 
-struct Compiled {
-    component: Component,
-    digest: String,
-    size: u64,
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, PluginError> {
-    let unreadable = |source| PluginError::Unreadable { path: file.to_owned(), source };
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > MAX_FILE {
-        return Err(PluginError::FileTooLarge { size, most: MAX_FILE });
+/// Machine code for a component, from the cache if it has it.
+fn compile(
+    engine: &Engine,
+    cache: Option<&CompileCache>,
+    digest: Digest,
+    bytes: &[u8],
+) -> Result<Component, PluginError> {
+    sniff(bytes)?;
+    if let Some(component) = cache.and_then(|cache| cache.get(engine, digest)) {
+        return Ok(component);
     }
-    std::fs::read(file).map_err(unreadable)
-}
-
-fn compile(engine: &Engine, bytes: Vec<u8>) -> Result<Compiled, PluginError> {
-    sniff(&bytes)?;
     let component =
-        Component::from_binary(engine.wasm(), &bytes).map_err(|error| refusal(&error))?;
-    let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Compiled { component, digest, size: bytes.len() as u64 })
+        Component::from_binary(engine.wasm(), bytes).map_err(|error| refusal(&error))?;
+    if let Some(cache) = cache {
+        cache.put(digest, &component);
+    }
+    Ok(component)
 }
 
 /// Why a component does not compile. The file's own names may be quoted in it.
@@ -259,13 +306,25 @@ fn sniff(bytes: &[u8]) -> Result<(), PluginError> {
     }
 }
 
-/// Runs what blocks on a thread for that. A compiler that panics over one file
-/// must not stop the others.
-async fn blocking<T: Send + 'static>(
+/// Runs what computes for long on a thread of its own, that stands back behind
+/// those which serve calls. A compiler that panics over one file must not stop
+/// the others.
+async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
 ) -> Result<T, PluginError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(PluginError::Malformed("the compiler panicked over it".to_owned())))
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+        let thread = rustix::thread::gettid();
+        if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+            tracing::debug!(%error, "cannot set a compiler's priority");
+        }
+        _ = done.send(work());
+    });
+    let panicked = || PluginError::Malformed("the compiler panicked over it".to_owned());
+    match thread {
+        Ok(_) => result.await.unwrap_or_else(|_| Err(panicked())),
+        Err(source) => Err(PluginError::NoThread(source)),
+    }
 }
 
 #[cfg(test)]

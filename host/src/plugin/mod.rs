@@ -2,27 +2,37 @@
 //! [`load`] makes one of files, [`call`] asks it.
 
 mod bindings;
+pub mod breaker;
 mod call;
+mod compiled;
 pub mod error;
+pub mod habits;
 mod limits;
 mod load;
 mod pace;
 pub mod settings;
+mod sources;
 mod state;
 pub mod stats;
 mod turn;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use self::bindings::RouterPluginPre;
+use self::breaker::Breaker;
+pub use self::compiled::CompileCache;
+use self::error::PluginError;
+use self::habits::Habits;
 use self::limits::Limits;
-pub use self::load::{Loader, Sources};
+use self::load::Checked;
+pub use self::load::{Loaded, Loader};
 use self::pace::Pace;
 use self::settings::Settings;
-use self::state::State;
-use self::stats::Stats;
+pub use self::sources::{Digest, Files, Sources, Stamps, Version};
+use self::stats::{LastError, Stats};
 use crate::engine::Engine;
+use crate::sts_url::AllowedHosts;
 
 /// The package and version that we speak, as it stands in `wit/`.
 pub const CONTRACT: &str = "plugboard:plugin@0.1.0";
@@ -47,21 +57,26 @@ impl Hook {
     }
 }
 
-/// A plugin that can be called.
+/// One version of a plugin: a file and its settings, ready to be called. Never
+/// changed; another file or other settings make another one.
 pub struct Plugin {
     /// The file.
     pub file: PathBuf,
-    /// Of the file's bytes: SHA-256, in hex.
-    pub digest: String,
-    /// Of the file, in bytes.
-    pub size: u64,
-    /// What it can do.
-    pub hooks: Vec<Hook>,
-    /// What it did.
-    pub stats: Stats,
+    /// Tells this version from every other one that this process loaded, also
+    /// of the same file: what is remembered of one is never used for another.
+    pub id: u64,
+    /// What the plugins of this name did.
+    pub stats: Arc<Stats>,
+    /// Whether it is set aside.
+    pub breaker: Breaker,
+    /// What its verdicts depended on.
+    pub habits: Habits,
+    version: Version,
+    component: Arc<Checked>,
     shared: Arc<Shared>,
     engine: Engine,
-    router: Option<RouterPluginPre<State>>,
+    // Behind a lock because it is written on failures only.
+    last_error: Mutex<Option<LastError>>,
 }
 
 impl Plugin {
@@ -74,6 +89,63 @@ impl Plugin {
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
     }
+
+    /// Its file and its settings.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Of the file's bytes.
+    pub fn digest(&self) -> Digest {
+        self.version.file
+    }
+
+    /// Of the file, in bytes.
+    pub fn size(&self) -> u64 {
+        self.component.size
+    }
+
+    /// What it can do.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.component.hooks
+    }
+
+    /// Whether it is asked about calls.
+    pub fn decides(&self) -> bool {
+        self.component.router.is_some()
+    }
+
+    /// Remembers what went wrong in a call.
+    pub fn failed(&self, error: &PluginError) {
+        let error = LastError::now(error, Some(self.digest().to_string()));
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// What went wrong last in a call.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a failure of a call is the plugin's own: not the want of room,
+    /// nor of time that others have used up.
+    pub fn is_to_blame(&self, error: &PluginError) -> bool {
+        match error {
+            PluginError::Busy => false,
+            PluginError::Timeout(after) => *after >= self.shared.limits.timeout,
+            _ => true,
+        }
+    }
+
+    /// How long one call of it may take.
+    pub fn timeout(&self) -> std::time::Duration {
+        self.shared.limits.timeout
+    }
+}
+
+/// A number that no other plugin of this process has.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// What calls of a plugin need for as long as they last.
@@ -81,5 +153,6 @@ struct Shared {
     name: Arc<str>,
     settings: Settings,
     limits: Limits,
+    allowed_sts_hosts: Arc<AllowedHosts>,
     pace: Pace,
 }

@@ -1,10 +1,11 @@
 //! A plugin's settings: `NAME.toml` beside `NAME.wasm`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobSet};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::event::{Call, Platform};
@@ -104,25 +105,54 @@ pub struct Match {
 }
 
 impl Match {
+    /// What is asked of a call, field by field.
+    pub fn fields(&self) -> impl Iterator<Item = (Field<'_>, &Globs)> {
+        let fixed = [("to", &self.to), ("from", &self.from), ("agent", &self.agent)];
+        let fixed = fixed
+            .into_iter()
+            .filter_map(|(name, globs)| Some((Field::Fixed(name), globs.as_ref()?)));
+        fixed.chain(self.metadata.iter().map(|(name, globs)| (Field::Metadata(name), globs)))
+    }
+
     fn fit(&self, call: &Call) -> bool {
-        let fits = |globs: &Option<Globs>, value: &Option<String>| match (globs, value) {
-            (None, _) => true,
-            (Some(globs), Some(value)) => globs.0.is_match(value),
-            (Some(_), None) => false,
-        };
-        fits(&self.to, &call.to)
-            && fits(&self.from, &call.from)
-            && fits(&self.agent, &call.agent)
-            && self.metadata.iter().all(|(name, globs)| {
-                call.metadata(name).is_some_and(|value| globs.0.is_match(&*value))
-            })
+        self.fields()
+            .all(|(field, globs)| field.of(call).is_some_and(|value| globs.set.is_match(&*value)))
+    }
+}
+
+/// A field of a call that a match can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field<'a> {
+    /// One that every platform has.
+    Fixed(&'static str),
+    /// By its name.
+    Metadata(&'a str),
+}
+
+impl Field<'_> {
+    /// Its text in this call, if it has it.
+    pub fn of<'a>(&self, call: &'a Call) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Fixed(name) => call.field(name),
+            Self::Metadata(name) => call.metadata(name),
+        }
     }
 }
 
 /// One pattern or several, of which one must match: `*` is any text, `?` one
 /// character, `[0-9]` one of a set, `{a,b}` either.
 #[derive(Debug)]
-struct Globs(GlobSet);
+pub struct Globs {
+    patterns: Vec<Glob>,
+    set: GlobSet,
+}
+
+impl Globs {
+    /// The patterns.
+    pub fn patterns(&self) -> &[Glob] {
+        &self.patterns
+    }
+}
 
 impl<'de> Deserialize<'de> for Globs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -141,16 +171,17 @@ impl<'de> Deserialize<'de> for Globs {
                 "an empty list matches no call; leave the key out to match every call",
             ));
         }
-        let mut set = GlobSetBuilder::new();
-        for pattern in &patterns {
-            set.add(Glob::new(pattern).map_err(|error| {
+        let glob = |pattern: &String| {
+            Glob::new(pattern).map_err(|error| {
                 de::Error::custom(format!(
                     "{pattern:?} is not a pattern: {}; `*`, `?`, `[0-9]` and `{{a,b}}` are special",
                     error.kind()
                 ))
-            })?);
-        }
-        set.build().map(Self).map_err(de::Error::custom)
+            })
+        };
+        let patterns: Vec<Glob> = patterns.iter().map(glob).collect::<Result<_, _>>()?;
+        let set = GlobSet::new(&patterns).map_err(de::Error::custom)?;
+        Ok(Self { patterns, set })
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::platform::{BadRequest, Unauthorized};
+use crate::reload::ReloadError;
 
 /// Why a request is not answered as it asks.
 #[derive(Debug)]
@@ -47,6 +48,16 @@ impl HttpError {
     pub(super) fn unauthorized_admin() -> Self {
         let message = "show the admin_token as `Authorization: Bearer`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+}
+
+impl From<ReloadError> for HttpError {
+    fn from(error: ReloadError) -> Self {
+        let code = match error {
+            ReloadError::Folder(_) => "folder_unreadable",
+            ReloadError::Stopping => "stopping",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
     }
 }
 

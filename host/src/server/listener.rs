@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,6 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
 
 /// How long to wait when the system has no connection to give (out of file
 /// descriptors), before asking again.
@@ -49,16 +53,22 @@ pub(super) struct Bounds {
 }
 
 /// Takes connections until `stop` resolves, then lets those that are in a
-/// request finish it.
+/// request finish it. `count` is told the status of every answer.
 pub(super) async fn serve(
     listener: TcpListener,
     routes: Router,
+    count: impl Fn(u16) + Clone + Send + 'static,
     bounds: Bounds,
     stop: impl Future<Output = ()>,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout);
-    let service = TowerToHyperService::new(routes);
+    let counted =
+        ServiceExt::<Request<Incoming>>::map_response(routes, move |response: Response| {
+            count(response.status().as_u16());
+            response
+        });
+    let service = TowerToHyperService::new(counted);
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);

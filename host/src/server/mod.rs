@@ -16,7 +16,12 @@ use tokio::net::TcpListener;
 
 use self::listener::Bounds;
 use crate::config::Config;
-use crate::registry::Generation;
+use crate::deliveries::Deliveries;
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::reload::ReloadHandle;
+use crate::router::Router;
 
 /// Connections of operators and probes.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -26,8 +31,31 @@ pub struct App {
     /// The configuration.
     pub config: Config,
     /// The plugins.
-    pub generation: Arc<Generation>,
+    pub registry: Arc<Registry>,
+    /// The chain.
+    pub router: Router,
+    /// What was answered already.
+    pub deliveries: Option<Deliveries>,
+    /// Where plugins run.
+    pub engine: Engine,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The way to have plugins loaded again.
+    pub reload: ReloadHandle,
+    broken_at_start: Vec<String>,
     stopping: AtomicBool,
+}
+
+/// What the server is to be in front of.
+pub struct Parts {
+    /// Where plugins run.
+    pub engine: Engine,
+    /// The plugins, once looked for.
+    pub registry: Arc<Registry>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The way to have plugins loaded again.
+    pub reload: ReloadHandle,
 }
 
 /// A service whose addresses are bound.
@@ -43,15 +71,25 @@ impl Server {
     /// # Errors
     ///
     /// When one of them cannot be had.
-    pub fn bind(config: Config, generation: Generation) -> anyhow::Result<Self> {
+    pub fn bind(config: Config, parts: Parts) -> anyhow::Result<Self> {
         let bind = |key, address| {
             listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
         };
         let webhooks = bind("listen", config.listen)?;
         let admin = bind("admin", config.admin)?;
-        let generation = Arc::new(generation);
-        let app = Arc::new(App { config, generation, stopping: AtomicBool::new(false) });
-        Ok(Self { app, webhooks, admin })
+        let Parts { engine, registry, metrics, reload } = parts;
+        let app = App {
+            router: Router::new(config.answers.clone(), &config.cache),
+            deliveries: config.cache.deliveries.map(Deliveries::new),
+            broken_at_start: registry.current().broken().map(|it| it.name.clone()).collect(),
+            stopping: AtomicBool::new(false),
+            config,
+            registry,
+            engine,
+            metrics,
+            reload,
+        };
+        Ok(Self { app: Arc::new(app), webhooks, admin })
     }
 
     /// Where webhooks are taken.
@@ -88,10 +126,15 @@ impl Server {
             header_timeout: limits.header_timeout,
             drain: limits.shutdown,
         };
+        let http = Arc::clone(app.metrics.http());
         let (end_admin, admin_ends) = tokio::sync::oneshot::channel::<()>();
         let admin = tokio::spawn(listener::serve(
             admin,
             admin::routes(Arc::clone(&app)),
+            {
+                let http = Arc::clone(&http);
+                move |status| http.admin.count(status)
+            },
             admin_bounds,
             // Sent, or dropped with the sender: the end either way.
             async move { _ = admin_ends.await },
@@ -101,7 +144,8 @@ impl Server {
             app.stopping.store(true, Ordering::Relaxed);
         };
         let routes = webhook::routes(Arc::clone(&app));
-        listener::serve(webhooks, routes, webhook_bounds, stop).await;
+        let count = move |status| http.webhooks.count(status);
+        listener::serve(webhooks, routes, count, webhook_bounds, stop).await;
         drop(end_admin);
         _ = admin.await;
     }

@@ -17,13 +17,12 @@ use tokio::time::{Instant, timeout_at};
 use super::App;
 use super::error::{HttpError, json};
 use crate::config::Answers;
-use crate::event::{Call, EventBody};
+use crate::event::{Call, Event, EventBody};
 use crate::platform::avr;
-use crate::router::{self, Answer, Outcome, Undecided};
+use crate::router::{Answer, Outcome, Source, Undecided};
 
-/// RFC 9211. There is no cache that could have answered.
-const CACHE_STATUS: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("cache-status"), HeaderValue::from_static("plugboard; fwd=bypass"));
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The webhook listener's paths.
 pub(super) fn routes(app: Arc<App>) -> Router {
@@ -51,22 +50,51 @@ async fn events(
     let event = avr::parse(&head.headers, &body)?;
     drop(body);
     let EventBody::Initiated = event.body else { return Ok(json(&OK)) };
-    let outcome = decide(&app, &event.call, start).await;
+    let (outcome, again) = answer(&app, &event, start).await;
     let mut response = json(&avr::render(&outcome.answer));
     let headers = response.headers_mut();
-    let (name, value) = CACHE_STATUS;
-    headers.insert(name, value);
+    headers.insert(CACHE_STATUS, cache_status(&app, &outcome, again));
     // In milliseconds. Digits and a point: always a header value.
     let us = start.elapsed().as_micros();
     let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
     if let Ok(timing) = HeaderValue::from_str(&timing) {
-        headers.insert(HeaderName::from_static("server-timing"), timing);
+        headers.insert(SERVER_TIMING, timing);
     }
     Ok(response)
 }
 
+/// RFC 9211.
+fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
+    HeaderValue::from_static(match (again, outcome.source) {
+        (true, _) => "plugboard; hit; detail=delivery",
+        (false, Source::Cached) => "plugboard; hit",
+        (false, _) if app.router.cache().is_none() => "plugboard; fwd=bypass",
+        (false, _) => "plugboard; fwd=miss",
+    })
+}
+
+/// What becomes of a call; and whether that was asked before, by a delivery that
+/// comes again.
+async fn answer(app: &App, event: &Event, start: Instant) -> (Arc<Outcome>, bool) {
+    let decided = async || Arc::new(decide(app, &event.call, start).await);
+    let Some(deliveries) = &app.deliveries else { return (decided().await, false) };
+    let (slot, again) = deliveries.slot(event, start);
+    if !again {
+        return (Arc::clone(slot.get_or_init(decided).await), false);
+    }
+    // Who asked first may have started later than he should have been answered.
+    let deadline = start + app.config.limits.budget;
+    let outcome = match timeout_at(deadline, slot.get_or_init(decided)).await {
+        Ok(outcome) => Arc::clone(outcome),
+        Err(_) => Arc::new(app.router.undecided(Undecided::Late, None, 0, &event.call)),
+    };
+    let decision = outcome.answer.name();
+    tracing::info!(call = ?event.call.id, decision, "delivered again: the same answer");
+    (outcome, true)
+}
+
 /// Reads a body that is not larger and not slower than it may be.
-async fn read(
+pub(super) async fn read(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -92,16 +120,15 @@ async fn read(
 
 /// The chain's answer, or the fallback if anything at all goes wrong.
 async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
-    let answers = &app.config.answers;
     let deadline = start + app.config.limits.budget;
-    let chain = router::decide(&app.generation, answers, call, deadline);
+    let generation = app.registry.current();
+    let chain = app.router.decide(&generation, call, deadline);
     // A panic would be a bug of ours, but must not be a lost call.
     let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(call = ?call.id, "the host panicked while it decided; please report it");
-        let answer = Answer::fallback(answers, call, Undecided::Internal);
-        Outcome { answer, by: None, failures: 0 }
+        app.router.undecided(Undecided::Internal, None, 0, call)
     });
-    log(answers, call, &outcome, start);
+    log(app.router.answers(), call, &outcome, start);
     outcome
 }
 
@@ -109,28 +136,23 @@ async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
 /// Never numbers or URLs, which may carry them.
 fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
     let plugin = outcome.by.as_deref().unwrap_or("-");
-    let took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let (decision, failures) = (outcome.answer.name(), outcome.failures);
-    match &outcome.answer {
-        Answer::Reject { .. } if answers.reject_sts_url.is_none() => tracing::warn!(
+    if matches!(outcome.answer, Answer::Reject { .. }) && answers.reject_sts_url.is_none() {
+        tracing::warn!(
             call = ?call.id,
-            platform = call.platform.name(),
             plugin,
-            decision,
-            failures,
-            took_us,
             "rejected, but the platform cannot reject and no reject_sts_url is set: treated as a pass"
-        ),
-        _ => tracing::info!(
-            call = ?call.id,
-            platform = call.platform.name(),
-            plugin,
-            decision,
-            failures,
-            took_us,
-            "decided"
-        ),
+        );
     }
+    tracing::info!(
+        call = ?call.id,
+        platform = call.platform.name(),
+        plugin,
+        decision = outcome.answer.name(),
+        cached = outcome.source == Source::Cached,
+        failures = outcome.failures,
+        took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "decided"
+    );
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,70 @@
+//! Keys: which verdict fits which call.
+
+use crate::event::Call;
+use crate::plugin::Plugin;
+use crate::plugin::habits::Vary;
+
+/// Bytes of a key. A call whose fields are longer is not worth remembering.
+const MAX_KEY: usize = 4 * 1024;
+
+/// What the values of a key are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// A verdict, by the place of its set of fields in the plugin's habits.
+    Verdict(usize),
+    /// Calls that a computation is under way for, by the number of sets that the
+    /// plugin was known to use when it began: they make up the fields.
+    Flight(usize),
+}
+
+/// A plugin's version, the platform, and the values of some fields of a call. Two
+/// keys are equal if and only if all of these are.
+pub(super) type Key = Box<[u8]>;
+
+/// The key of a call. None: the values are too long.
+pub(super) fn key(plugin: &Plugin, space: Space, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(64);
+    key.extend_from_slice(&plugin.id.to_ne_bytes());
+    let (space, number) = match space {
+        Space::Verdict(place) => (0, place),
+        Space::Flight(sets) => (1, sets),
+    };
+    key.extend_from_slice(&[space, u8::try_from(number).ok()?, call.platform as u8]);
+    for name in fields.names() {
+        match name {
+            "id" => part(&mut key, Some(&call.id))?,
+            "agent" => part(&mut key, call.agent.as_deref())?,
+            "from" => part(&mut key, call.from.as_deref())?,
+            "to" => part(&mut key, call.to.as_deref())?,
+            _ => {}
+        }
+        // Also for the fixed names: a platform may send metadata of such a name,
+        // and the plugin may have meant that. As it was sent, since plugins see
+        // more of it than its text; all of them, since it may be there twice.
+        for (_, value) in call.metadata.iter().filter(|(known, _)| known == name) {
+            part(&mut key, Some(value.get()))?;
+        }
+        key.push(END);
+    }
+    Some(key)
+}
+
+/// What a part of a key begins with: a field that is missing is not the same as
+/// one that is empty.
+const END: u8 = 0;
+const MISSING: u8 = 1;
+const VALUE: u8 = 2;
+
+fn part(key: &mut Vec<u8>, value: Option<&str>) -> Option<()> {
+    let Some(value) = value else {
+        key.push(MISSING);
+        return Some(());
+    };
+    if key.len() + value.len() > MAX_KEY {
+        return None;
+    }
+    key.push(VALUE);
+    key.extend_from_slice(&u32::try_from(value.len()).ok()?.to_ne_bytes());
+    key.extend_from_slice(value.as_bytes());
+    Some(())
+}

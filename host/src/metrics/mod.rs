@@ -1,0 +1,146 @@
+//! The metrics for Prometheus (OpenMetrics text). What is counted elsewhere for
+//! other reasons is read from there when it is asked for, so that no call counts
+//! twice. Labels are names of plugins, words of ours, and status codes: nothing
+//! that a caller can make up.
+
+mod collect;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry as Series;
+
+use self::collect::Collect;
+use crate::engine::Engine;
+use crate::plugin::error::Stage;
+use crate::registry::Registry;
+use crate::reload::Witness;
+use crate::router::Router;
+
+/// Everything that is counted.
+pub struct Metrics {
+    series: Series,
+    http: Arc<Http>,
+    reloads: Family<ReloadLabels, Counter>,
+    load_failures: Family<StageLabels, Counter>,
+}
+
+/// Requests by listener and status.
+#[derive(Debug, Default)]
+pub struct Http {
+    /// To the webhook listener.
+    pub webhooks: Statuses,
+    /// To the admin listener.
+    pub admin: Statuses,
+}
+
+/// Requests by status. Counted without a lock, as every call does it.
+#[derive(Debug)]
+pub struct Statuses([AtomicU64; 500]);
+
+/// The least status there is; codes are 100 to 599.
+const FIRST_STATUS: u16 = 100;
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Statuses {
+    /// Counts an answer.
+    pub fn count(&self, status: u16) {
+        let counter = status.checked_sub(FIRST_STATUS).and_then(|at| self.0.get(usize::from(at)));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The statuses that were answered with, and how often.
+    fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
+        (FIRST_STATUS..)
+            .zip(&self.0)
+            .map(|(status, counter)| (status, counter.load(Relaxed)))
+            .filter(|(_, count)| *count > 0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut series = Series::with_prefix("plugboard");
+        let (reloads, load_failures) = (Family::default(), Family::default());
+        series.register(
+            "reloads",
+            "Looks at the plugin folder, by what came of them",
+            Family::clone(&reloads),
+        );
+        series.register(
+            "plugin_load_failures",
+            "Versions of plugins that could not be loaded, by stage",
+            Family::clone(&load_failures),
+        );
+        Self { series, http: Arc::default(), reloads, load_failures }
+    }
+}
+
+impl Metrics {
+    /// Requests by listener and status.
+    pub fn http(&self) -> &Arc<Http> {
+        &self.http
+    }
+
+    /// The metrics as text, with what these parts count.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: text can be written to memory.
+    pub fn render(
+        &self,
+        engine: &Engine,
+        registry: &Registry,
+        router: &Router,
+    ) -> Result<String, std::fmt::Error> {
+        let generation = registry.current();
+        let collect = Collect {
+            engine: engine.figures(),
+            cache: router.cache().map(|cache| cache.figures()),
+            http: Arc::clone(&self.http),
+            generation,
+        };
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode_registry(&mut text, &self.series)?;
+        let mut series = Series::with_prefix("plugboard");
+        series.register_collector(Box::new(collect));
+        encode(&mut text, &series)?;
+        Ok(text)
+    }
+}
+
+impl Witness for Metrics {
+    fn reconciled(&self, published: bool) {
+        let result = if published { "published" } else { "unchanged" };
+        self.reloads.get_or_create(&ReloadLabels { result }).inc();
+    }
+
+    fn load_failed(&self, stage: Stage) {
+        self.load_failures.get_or_create(&StageLabels { stage: stage.name() }).inc();
+    }
+
+    fn unreadable(&self) {
+        self.reloads.get_or_create(&ReloadLabels { result: "unreadable" }).inc();
+    }
+}

@@ -1,0 +1,228 @@
+//! A plugin's files: what is on the disk, told apart by digest.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+
+use super::error::PluginError;
+
+/// Largest plugin file. componentize-py makes 18 MB.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Largest settings file.
+const MAX_SETTINGS: u64 = 1 << 20;
+
+/// A file that was changed less than this before it was read may have been
+/// changed again since, without a change of its times: file systems count in
+/// steps, of up to two seconds.
+const GRAIN: Duration = Duration::from_secs(3);
+
+/// Where a plugin comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sources {
+    /// The component.
+    pub file: PathBuf,
+    /// Its settings, which may be missing.
+    pub settings: PathBuf,
+}
+
+impl Sources {
+    /// A component and the settings beside it.
+    pub fn beside(file: PathBuf) -> Self {
+        let settings = file.with_extension("toml");
+        Self { file, settings }
+    }
+
+    /// The plugin's name.
+    ///
+    /// # Errors
+    ///
+    /// When the file's name is not text.
+    pub fn name(&self) -> Result<&str, PluginError> {
+        let name = self.file.file_stem().and_then(|name| name.to_str());
+        name.ok_or_else(|| PluginError::Name(self.file.clone()))
+    }
+
+    /// The name for people, whatever the file's is.
+    pub fn shown_name(&self) -> String {
+        self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// What the system says of both files, without reading them.
+    pub fn stamps(&self) -> Stamps {
+        Stamps { file: Stamp::of(&self.file), settings: Stamp::of(&self.settings) }
+    }
+
+    /// Reads both files, as they were at one moment: changed while they were
+    /// read, they are read again. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read, or does not stop changing.
+    pub fn read(&self) -> Result<Files, PluginError> {
+        const ATTEMPTS: u32 = 3;
+        for _ in 0..ATTEMPTS {
+            let stamps = self.stamps();
+            let read_at = SystemTime::now();
+            let bytes = read(&self.file, MAX_FILE)?;
+            let settings = match read(&self.settings, MAX_SETTINGS) {
+                Ok(bytes) => Some(bytes),
+                Err(PluginError::Unreadable { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            if self.stamps() != stamps {
+                continue;
+            }
+            let version =
+                Version { file: Digest::of(&bytes), settings: settings.as_deref().map(Digest::of) };
+            return Ok(Files { bytes, settings, version, stamps, read_at });
+        }
+        Err(PluginError::Changing(self.file.clone()))
+    }
+}
+
+/// The contents of a plugin's files at one moment.
+pub struct Files {
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// The settings, if there are any.
+    pub settings: Option<Vec<u8>>,
+    /// The digests of both.
+    pub version: Version,
+    stamps: Stamps,
+    read_at: SystemTime,
+}
+
+impl Files {
+    /// What to compare with, to see whether the files were changed since. None
+    /// when they were changed so shortly before that one could not see it.
+    pub fn stamps(&self) -> Option<Stamps> {
+        let settled = |stamp: &Option<Stamp>| {
+            stamp.is_none_or(|stamp| {
+                let changed = Duration::from_secs(stamp.changed.try_into().unwrap_or(0));
+                let changed = SystemTime::UNIX_EPOCH + changed;
+                self.read_at.duration_since(changed).is_ok_and(|age| age > GRAIN)
+            })
+        };
+        (settled(&self.stamps.file) && settled(&self.stamps.settings)).then_some(self.stamps)
+    }
+}
+
+/// What makes a version of a plugin: its file and its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Of the component.
+    pub file: Digest,
+    /// Of the settings, if there are any.
+    pub settings: Option<Digest>,
+}
+
+/// SHA-256 of a file's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest as bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What the system says of a plugin's files; None for one that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamps {
+    file: Option<Stamp>,
+    settings: Option<Stamp>,
+}
+
+/// What the system says of a file, links followed. Changes whenever the file is
+/// written or replaced, also by a tool that keeps the modification time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: i64,
+    changed_nanos: i64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: metadata.ctime(),
+            changed_nanos: metadata.ctime_nsec(),
+        })
+    }
+}
+
+fn read(file: &Path, most: u64) -> Result<Vec<u8>, PluginError> {
+    let unreadable = |source| PluginError::Unreadable { path: file.to_owned(), source };
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > most {
+        return Err(PluginError::FileTooLarge { size, most });
+    }
+    std::fs::read(file).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_just_changed_is_not_trusted_to_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = Sources::beside(folder.path().join("10-a.wasm"));
+        std::fs::write(&sources.file, "new").unwrap();
+        assert!(sources.read().unwrap().stamps().is_none());
+        let mut files = sources.read().unwrap();
+        files.read_at += 2 * GRAIN;
+        assert_eq!(files.stamps(), Some(sources.stamps()));
+        std::fs::write(&sources.settings, "enabled = true").unwrap();
+        assert_ne!(files.stamps(), Some(sources.stamps()));
+    }
+
+    #[test]
+    fn a_version_is_the_file_and_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = Sources::beside(folder.path().join("10-a.wasm"));
+        std::fs::write(&sources.file, "one").unwrap();
+        let version = || sources.read().unwrap().version;
+        let first = version();
+        std::fs::write(&sources.settings, "").unwrap();
+        let second = version();
+        assert_ne!(first, second);
+        assert_eq!(first.file, second.file);
+        std::fs::remove_file(&sources.settings).unwrap();
+        assert_eq!(first, version());
+    }
+}

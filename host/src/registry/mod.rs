@@ -1,0 +1,105 @@
+//! Generations: the immutable set of plugins that answers a request. There is
+//! one at a time; a request takes it once and keeps it to its end.
+
+mod index;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use self::index::Index;
+use crate::plugin::Plugin;
+use crate::plugin::stats::LastError;
+
+/// All that a request needs to know about plugins.
+#[derive(Default)]
+pub struct Generation {
+    /// Which one it is: 1 is the first with plugins looked for. Another one has
+    /// other plugins.
+    pub number: u64,
+    /// The plugins that decide, in the order of their file names.
+    chain: Vec<Arc<Plugin>>,
+    index: Index,
+    /// Every plugin in the folder, in the order of their file names.
+    pub entries: Vec<Entry>,
+    /// Settings without a plugin of their name.
+    pub orphans: Vec<PathBuf>,
+}
+
+/// A plugin in the folder, whether it works or not.
+#[derive(Clone)]
+pub struct Entry {
+    /// The plugin's name.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// What serves: the last version that could be loaded.
+    pub plugin: Option<Arc<Plugin>>,
+    /// Whether the operator switched it off.
+    pub disabled: bool,
+    /// Why what is in the folder now does not serve.
+    pub error: Option<LastError>,
+}
+
+impl Entry {
+    /// Whether it should serve, and nothing does.
+    pub fn is_broken(&self) -> bool {
+        self.plugin.is_none() && self.error.is_some()
+    }
+}
+
+impl Generation {
+    /// A generation of what is in the folder.
+    ///
+    /// # Errors
+    ///
+    /// When all matches together are too large.
+    pub fn new(
+        number: u64,
+        entries: Vec<Entry>,
+        orphans: Vec<PathBuf>,
+    ) -> Result<Self, globset::Error> {
+        let serving = entries.iter().filter_map(|entry| entry.plugin.as_ref());
+        let chain: Vec<_> = serving.filter(|plugin| plugin.decides()).map(Arc::clone).collect();
+        let index = Index::new(&chain)?;
+        Ok(Self { number, chain, index, entries, orphans })
+    }
+
+    /// The plugins that decide.
+    pub fn chain(&self) -> &[Arc<Plugin>] {
+        &self.chain
+    }
+
+    /// The plugins that a call concerns, in the order in which they are asked.
+    pub fn concerned<'a>(
+        &'a self,
+        call: &'a crate::event::Call,
+    ) -> impl Iterator<Item = &'a Arc<Plugin>> {
+        let candidates = self.index.candidates(call).into_iter();
+        candidates
+            .filter_map(|place| self.chain.get(place as usize))
+            .filter(|plugin| plugin.settings().accept(call))
+    }
+
+    /// The plugins that should serve, and do not.
+    pub fn broken(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.is_broken())
+    }
+}
+
+/// The generation that answers requests now.
+#[derive(Default)]
+pub struct Registry(ArcSwap<Generation>);
+
+impl Registry {
+    /// The generation for a request that comes now.
+    pub fn current(&self) -> Arc<Generation> {
+        self.0.load_full()
+    }
+
+    /// Requests that come from now on get this one.
+    pub fn publish(&self, generation: Generation) {
+        self.0.store(Arc::new(generation));
+    }
+}

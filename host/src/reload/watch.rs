@@ -1,0 +1,99 @@
+//! Being told by the system that something happened in the plugin folder.
+//!
+//! What it tells is taken for a hint to look, and for nothing more: the names in
+//! it are those of temporary files and links, there are none for network file
+//! systems, and a watch stays with a folder that was moved away.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// A watch on a folder.
+pub(super) struct Watch {
+    folder: PathBuf,
+    hints: Arc<Notify>,
+    /// Held for what it does; gone, nothing is told any more.
+    watcher: Option<RecommendedWatcher>,
+    /// What is watched: device and inode.
+    armed: Option<(u64, u64)>,
+    complained: bool,
+}
+
+impl Watch {
+    /// A watch that is not armed yet.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        let (hints, watcher, armed) = (Arc::new(Notify::new()), None, None);
+        Self { folder, hints, watcher, armed, complained: false }
+    }
+
+    /// Resolves when something happened. What happens while nobody waits is kept.
+    pub(super) fn hints(&self) -> Arc<Notify> {
+        Arc::clone(&self.hints)
+    }
+
+    /// Watches the folder that has the name now, if that is not done yet. Blocks
+    /// for some microseconds.
+    pub(super) fn arm(&mut self) {
+        let now = fs::metadata(&self.folder).ok().map(|folder| (folder.dev(), folder.ino()));
+        if now == self.armed && self.watcher.is_some() {
+            return;
+        }
+        match watcher(&self.folder, Arc::clone(&self.hints)) {
+            Ok(watcher) => {
+                if self.watcher.is_some() && now.is_some() {
+                    tracing::info!(folder = %self.folder.display(), "watching the new folder");
+                }
+                (self.watcher, self.armed, self.complained) = (Some(watcher), now, false);
+            }
+            Err(error) => {
+                if !self.complained {
+                    tracing::warn!(
+                        folder = %self.folder.display(),
+                        %error,
+                        "cannot watch the plugin folder; looking at it every reload.poll"
+                    );
+                }
+                (self.watcher, self.armed, self.complained) = (None, None, true);
+            }
+        }
+    }
+}
+
+/// Watches the folder, and its own name in the folder above.
+fn watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let absolute = std::path::absolute(folder)?;
+    let above = absolute.parent().map(Path::to_path_buf);
+    let (name, parent) = (absolute.file_name().map(ToOwned::to_owned), above.clone());
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // An error may be one of many that were lost: better to look.
+        let matters = event.map_or(true, |event| {
+            // Reading is what we do ourselves.
+            let reading = matches!(event.kind, EventKind::Access(_));
+            let elsewhere = |path: &PathBuf| {
+                path.parent() == parent.as_deref() && path.file_name() != name.as_deref()
+            };
+            let foreign = !event.paths.is_empty() && event.paths.iter().all(elsewhere);
+            event.need_rescan() || (!reading && !foreign)
+        });
+        if matters {
+            hints.notify_one();
+        }
+    })?;
+    // A folder that was replaced, or that is still to come, shows up here; that
+    // this cannot be watched everywhere is no reason to complain.
+    let named = above.is_some_and(|above| {
+        let watched = watcher.watch(&above, RecursiveMode::NonRecursive);
+        watched
+            .inspect_err(|error| tracing::debug!(%error, "cannot watch the folder above"))
+            .is_ok()
+    });
+    match watcher.watch(&absolute, RecursiveMode::NonRecursive) {
+        Err(_) if named && !absolute.exists() => {}
+        done => done?,
+    }
+    Ok(watcher)
+}

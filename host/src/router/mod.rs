@@ -1,0 +1,312 @@
+//! The chain: asks plugin after plugin until one decides.
+
+mod explain;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::explain::{Explanation, Step};
+use crate::cache::{Ask, DecisionCache, Word};
+use crate::config::{Answers, CacheConfig};
+use crate::decision::Verdict;
+use crate::event::Call;
+use crate::plugin::Plugin;
+use crate::plugin::breaker::Condition;
+use crate::plugin::error::PluginError;
+use crate::plugin::settings::OnFailure;
+use crate::registry::Generation;
+use crate::sts_url::StsUrl;
+
+/// What became of a call.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub answer: Answer,
+    /// The plugin that gave it, or that stopped the chain.
+    pub by: Option<Arc<str>>,
+    /// Where its word came from.
+    pub source: Source,
+    /// How many plugins failed on the way.
+    pub failures: u32,
+}
+
+/// The answer, ready for a platform.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A plugin routes the call.
+    Route {
+        /// Filled for this call. None: the platform's own default.
+        sts_url: Option<String>,
+        /// What the voice agent shall be told.
+        prompt: Option<Arc<str>>,
+    },
+    /// A plugin rejects the call.
+    Reject {
+        /// Why.
+        reason: Arc<str>,
+        /// Who takes the call on platforms that cannot reject, filled: the
+        /// operator's `reject_sts_url`, else the fallback.
+        sts_url: Option<String>,
+    },
+    /// No plugin decided.
+    Fallback {
+        /// The operator's fallback, filled.
+        sts_url: Option<String>,
+        /// Why.
+        because: Undecided,
+    },
+}
+
+/// Why no plugin decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecided {
+    /// Every plugin that was asked passed or failed.
+    Passed,
+    /// A plugin with `on_failure = "stop"` failed.
+    Stopped,
+    /// The budget of the call was used up.
+    Late,
+    /// The host failed; see the log.
+    Internal,
+}
+
+/// Where a plugin's word on a call came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// It was asked.
+    #[default]
+    Ran,
+    /// The cache had it.
+    Cached,
+    /// It keeps failing, so it was not asked.
+    SetAside,
+}
+
+impl Answer {
+    /// The word for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Route { .. } => "route",
+            Self::Reject { .. } => "reject",
+            Self::Fallback { because: Undecided::Passed, .. } => "pass",
+            Self::Fallback { because: Undecided::Stopped, .. } => "stopped",
+            Self::Fallback { because: Undecided::Late, .. } => "late",
+            Self::Fallback { because: Undecided::Internal, .. } => "internal",
+        }
+    }
+}
+
+/// What one plugin came to.
+struct Heard {
+    source: Source,
+    said: Result<Arc<Verdict>, PluginError>,
+}
+
+/// What the chain needs beside its plugins.
+pub struct Router {
+    answers: Answers,
+    cache: Option<DecisionCache>,
+}
+
+impl Router {
+    /// A router with these answers of the operator's, and an empty cache.
+    pub fn new(answers: Answers, cache: &CacheConfig) -> Self {
+        Self { answers, cache: DecisionCache::new(cache) }
+    }
+
+    /// The operator's own answers.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// The cache, if there is one.
+    pub fn cache(&self) -> Option<&DecisionCache> {
+        self.cache.as_ref()
+    }
+
+    /// Asks the plugins of a generation about a call. Always answers, until the
+    /// deadline at the latest (give or take the engine's tick).
+    pub async fn decide(&self, generation: &Generation, call: &Call, deadline: Instant) -> Outcome {
+        self.walk(generation, call, deadline, None).await
+    }
+
+    /// As [`Router::decide`], but tells what each plugin came to, and leaves no
+    /// trace in counters, cache and breakers.
+    pub async fn explain(
+        &self,
+        generation: &Generation,
+        call: &Call,
+        deadline: Instant,
+    ) -> Explanation {
+        let mut steps = Vec::new();
+        let outcome = self.walk(generation, call, deadline, Some(&mut steps)).await;
+        Explanation::new(generation, call, steps, outcome)
+    }
+
+    async fn walk(
+        &self,
+        generation: &Generation,
+        call: &Call,
+        deadline: Instant,
+        mut steps: Option<&mut Vec<Step>>,
+    ) -> Outcome {
+        let mut failures = 0;
+        for plugin in generation.concerned(call) {
+            let start = Instant::now();
+            if start >= deadline {
+                return self.undecided(Undecided::Late, None, failures, call);
+            }
+            let Heard { source, said } = match steps {
+                None => self.ask(plugin, call, deadline).await,
+                Some(_) => self.peek(plugin, call, deadline).await,
+            };
+            let answer = match &said {
+                Ok(verdict) => self.fill(verdict, call),
+                Err(_) => Ok(None),
+            };
+            let failed = said.as_ref().err().or(answer.as_ref().err());
+            match &mut steps {
+                Some(steps) => {
+                    let verdict = said.as_deref().ok();
+                    steps.push(Step::new(plugin, source, verdict, failed, start.elapsed()));
+                }
+                None => {
+                    if let Some(error) = failed {
+                        note(plugin, call, start.elapsed(), error, said.is_ok());
+                    }
+                }
+            }
+            if failed.is_some() {
+                failures += 1;
+                if plugin.settings().on_failure == OnFailure::Stop {
+                    return self.undecided(Undecided::Stopped, Some(plugin), failures, call);
+                }
+            } else if let Ok(Some(answer)) = answer {
+                let by = Some(Arc::clone(plugin.name()));
+                return Outcome { answer, by, source, failures };
+            }
+        }
+        let late = failures > 0 && Instant::now() >= deadline;
+        let because = if late { Undecided::Late } else { Undecided::Passed };
+        self.undecided(because, None, failures, call)
+    }
+
+    /// The operator's answer when no plugin decided.
+    pub fn undecided(
+        &self,
+        because: Undecided,
+        by: Option<&Arc<Plugin>>,
+        failures: u32,
+        call: &Call,
+    ) -> Outcome {
+        let sts_url = own_url(self.answers.fallback_sts_url.as_ref(), call);
+        let answer = Answer::Fallback { sts_url, because };
+        let by = by.map(|plugin| Arc::clone(plugin.name()));
+        Outcome { answer, by, source: Source::Ran, failures }
+    }
+
+    /// One plugin's word on a call: the cache's, else its own.
+    async fn ask(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Heard {
+        let Some(cache) = &self.cache else { return run(plugin, call, deadline, None).await };
+        match cache.get_or_ask(plugin, call, deadline).await {
+            Word::Kept(verdict) => {
+                plugin.stats.cached(verdict.kind());
+                Heard { source: Source::Cached, said: Ok(verdict) }
+            }
+            Word::Ask(ask) => {
+                if plugin.habits.allow_reuse() {
+                    plugin.stats.missed();
+                }
+                run(plugin, call, deadline, Some(ask)).await
+            }
+        }
+    }
+
+    /// As [`Router::ask`], without a trace.
+    async fn peek(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Heard {
+        if let Some(verdict) = self.cache.as_ref().and_then(|cache| cache.get(plugin, call)) {
+            return Heard { source: Source::Cached, said: Ok(verdict) };
+        }
+        if plugin.breaker.condition(Instant::now()) == Condition::Open {
+            return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
+        }
+        let said = plugin.decide(call, deadline).await;
+        Heard { source: Source::Ran, said: said.map(|decision| Arc::new(decision.verdict)) }
+    }
+
+    /// A verdict as an answer for this call. None: the plugin has no opinion.
+    fn fill(&self, verdict: &Verdict, call: &Call) -> Result<Option<Answer>, PluginError> {
+        match verdict {
+            Verdict::Pass => Ok(None),
+            Verdict::Route { sts_url, prompt } => {
+                let sts_url = sts_url.as_ref().map(|url| url.fill(call)).transpose()?;
+                Ok(Some(Answer::Route { sts_url, prompt: prompt.clone() }))
+            }
+            Verdict::Reject { reason } => {
+                let sts_url = own_url(self.answers.reject_sts_url.as_ref(), call)
+                    .or_else(|| own_url(self.answers.fallback_sts_url.as_ref(), call));
+                Ok(Some(Answer::Reject { reason: Arc::clone(reason), sts_url }))
+            }
+        }
+    }
+}
+
+/// Runs a plugin, unless it is set aside; counts, and tells the cache.
+async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_>>) -> Heard {
+    let start = Instant::now();
+    let Some(leave) = plugin.breaker.admit(start) else {
+        plugin.stats.set_aside();
+        return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
+    };
+    let said = plugin.decide(call, deadline).await;
+    let now = Instant::now();
+    plugin.stats.ran(now - start, said.as_ref().map(|decision| decision.verdict.kind()));
+    match &said {
+        Ok(_) => leave.succeeded(),
+        Err(error) if plugin.is_to_blame(error) => {
+            if leave.failed(now) {
+                tracing::error!(
+                    plugin = &**plugin.name(),
+                    error = error.label(),
+                    "it keeps failing and is set aside for a while (breaker.pause)"
+                );
+            }
+        }
+        Err(_) => drop(leave),
+    }
+    if let Some(ask) = ask {
+        ask.answered(plugin, call, said.as_ref().ok());
+    }
+    Heard { source: Source::Ran, said: said.map(|decision| Arc::new(decision.verdict)) }
+}
+
+/// One of the operator's own URLs, filled. It was checked at start; what is
+/// left is a caller whose text would bend its path.
+fn own_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
+    let filled = url?.fill(call);
+    filled
+        .inspect_err(|error| tracing::warn!(call = ?call.id, "fallback or reject URL: {error}"))
+        .ok()
+}
+
+/// Remembers a failure and tells of it. `said`: what it decided cannot be used.
+fn note(plugin: &Plugin, call: &Call, took: Duration, error: &PluginError, said: bool) {
+    if matches!(error, PluginError::SetAside) {
+        // Told once, when it was.
+        return;
+    }
+    if said {
+        plugin.stats.failed(error);
+    }
+    plugin.failed(error);
+    tracing::warn!(
+        plugin = &**plugin.name(),
+        call = ?call.id,
+        error = error.label(),
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        message = ?error.to_string(),
+    );
+}

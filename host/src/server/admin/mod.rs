@@ -1,0 +1,96 @@
+//! What operators and probes ask.
+
+mod explain;
+mod plugins;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+
+use super::App;
+use super::error::{HttpError, json};
+
+/// The admin listener's paths. Probes need no token.
+pub(super) fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/plugins", get(plugins::plugins))
+        .route("/reload", post(reload))
+        .route("/explain", post(explain::explain))
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .fallback(async || HttpError::not_found())
+        .method_not_allowed_fallback(async || HttpError::method_not_allowed())
+        .with_state(app)
+}
+
+async fn authenticate(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, HttpError> {
+    let Some(token) = &app.config.admin_token else { return Ok(next.run(request).await) };
+    let shown = request.headers().get(header::AUTHORIZATION);
+    let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if shown.is_some_and(|shown| token.is(shown)) {
+        Ok(next.run(request).await)
+    } else {
+        Err(HttpError::unauthorized_admin())
+    }
+}
+
+/// The process answers.
+async fn livez() -> Response {
+    json(&Ready { status: "ok", broken: Vec::new() })
+}
+
+/// Whether all is as the operator wants it: 503 while stopping, and while a
+/// plugin is broken that was so at start, so that a rollout ends here and not in
+/// wrongly routed calls. Calls are answered all the same. What breaks later is no
+/// reason to take a service out that serves.
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let generation = app.registry.current();
+    let names = generation.broken().map(|entry| entry.name.as_str());
+    let broken: Vec<&str> =
+        names.filter(|name| app.broken_at_start.iter().any(|known| known == name)).collect();
+    let status = match (app.is_stopping(), broken.is_empty()) {
+        (true, _) => "stopping",
+        (false, false) => "degraded",
+        (false, true) => return json(&Ready { status: "ok", broken }),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, json(&Ready { status, broken })).into_response()
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken: Vec<&'a str>,
+}
+
+/// Looks at the plugin folder now. When this is answered, calls that start are
+/// answered by what is in it.
+async fn reload(State(app): State<Arc<App>>) -> Result<Response, HttpError> {
+    let report = app.reload.reload().await?;
+    Ok(json(&*report))
+}
+
+/// For Prometheus.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    const OPEN_METRICS: HeaderValue =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    match app.metrics.render(&app.engine, &app.registry, &app.router) {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

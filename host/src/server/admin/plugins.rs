@@ -1,0 +1,100 @@
+//! `GET /plugins`: what there is, what it did, and what went wrong.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::super::App;
+use super::super::error::json;
+use crate::plugin::breaker::Condition;
+use crate::plugin::stats::{Decisions, LastError, Latency};
+use crate::plugin::{Hook, Plugin};
+use crate::registry::Entry;
+
+pub(super) async fn plugins(State(app): State<Arc<App>>) -> Response {
+    let generation = app.registry.current();
+    let plugins = generation.entries.iter().map(Row::from).collect();
+    json(&Listing { generation: generation.number, plugins })
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    generation: u64,
+    plugins: Vec<Row<'a>>,
+}
+
+/// One plugin, whether it serves or not.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    file: &'a Path,
+    state: Status,
+    /// Why what is in the folder does not serve, else what went wrong in a call.
+    last_error: Option<LastError>,
+    /// What serves.
+    #[serde(flatten)]
+    serving: Option<Serving<'a>>,
+}
+
+/// What a plugin is doing.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    /// It is asked about calls.
+    Active,
+    /// It is not, because it keeps failing.
+    SetAside,
+    /// It could not be loaded.
+    Broken,
+    /// The operator switched it off.
+    Disabled,
+}
+
+#[derive(Serialize)]
+struct Serving<'a> {
+    digest: String,
+    size: u64,
+    exports: &'a [Hook],
+    breaker: Condition,
+    calls: u64,
+    failures: u64,
+    decisions: Decisions,
+    cached: Decisions,
+    latency_us: Latency,
+}
+
+impl<'a> From<&'a Entry> for Row<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        let serving = entry.plugin.as_deref().map(Serving::from);
+        let state = match &serving {
+            Some(serving) if serving.breaker == Condition::Closed => Status::Active,
+            Some(_) => Status::SetAside,
+            None if entry.is_broken() => Status::Broken,
+            None => Status::Disabled,
+        };
+        let called = || entry.plugin.as_ref().and_then(|plugin| plugin.last_error());
+        let last_error = entry.error.clone().or_else(called);
+        Self { name: &entry.name, file: &entry.file, state, last_error, serving }
+    }
+}
+
+impl<'a> From<&'a Plugin> for Serving<'a> {
+    fn from(plugin: &'a Plugin) -> Self {
+        let seen = plugin.stats.snapshot();
+        Self {
+            digest: plugin.digest().to_string(),
+            size: plugin.size(),
+            exports: plugin.hooks(),
+            breaker: plugin.breaker.condition(Instant::now()),
+            calls: seen.calls(),
+            failures: seen.failures.values().sum(),
+            decisions: seen.ran,
+            cached: seen.cached,
+            latency_us: seen.latency_us,
+        }
+    }
+}
