@@ -1,26 +1,33 @@
--- Posts sixteen different calls in turn, and checks that every answer is one of
--- theirs, and that each call got as many answers as it was posted.
+-- Posts sixteen different calls in turn, each time at another time (or it would
+-- be a delivery that comes again), and checks that every answer is one of theirs,
+-- and that each call got as many answers as it was posted.
 local calls = 16
-local requests, expected, nth = {}, {}, 0
+local heads, tails, expected, nth = {}, {}, {}, 0
 -- Global, as done() reads them from the thread.
 wrong, answered = 0, {}
 
 function init()
     wrk.headers["Content-Type"] = "application/json"
     wrk.headers["X-AVR-WEBHOOK-SECRET"] = secret
+    -- `minute` and `second` are other ones for every run of load.
+    local moment = string.format("2026-01-01T12:%02d:%02d.", minute, second)
     for call = 1, calls do
         local id = string.format("935652e3-7c59-4edc-b17f-9646a9c2a2%02x", call)
-        requests[call] = wrk.format("POST", nil, nil, '{"uuid":"' .. id ..
-            '","type":"call_initiated","timestamp":"2026-01-01T12:00:00.000Z","payload":' ..
+        local request = wrk.format("POST", nil, nil, '{"uuid":"' .. id ..
+            '","type":"call_initiated","timestamp":"' .. moment .. '000000000Z","payload":' ..
             '{"from":"2000","to":"5001","uniqueid":"1770758888.32","channel":"PJSIP/2000-00000013"}}')
+        local start = request:find("000000000Z", 1, true)
+        heads[call], tails[call] = request:sub(1, start - 1), request:sub(start + 9)
         expected['{"sts_url":"ws://avr-sts-openai:6030/?uuid=' .. id .. '"}'] = call
     end
     for call = 1, calls do answered[call] = 0 end
 end
 
 function request()
-    nth = nth % calls + 1
-    return requests[nth]
+    nth = nth + 1
+    local call = nth % calls + 1
+    -- Nine digits without a format, which would cost more than the rest.
+    return heads[call] .. (100000000 + nth) .. tails[call]
 end
 
 if pause > 0 then

@@ -1,6 +1,7 @@
 //! The load: wrk with a script that posts different calls and checks every
 //! answer.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub(crate) struct Load {
     pinned: bool,
     time: Duration,
     scripts: TempDir,
+    runs: Cell<u32>,
 }
 
 /// How much load.
@@ -48,7 +50,7 @@ pub(crate) struct Seen {
 
 impl Load {
     pub(crate) fn new(wrk: &Path, pinned: bool, time: Duration) -> anyhow::Result<Self> {
-        Ok(Self { wrk: wrk.to_owned(), pinned, time, scripts: TempDir::new()? })
+        Ok(Self { wrk: wrk.to_owned(), pinned, time, scripts: TempDir::new()?, runs: Cell::new(0) })
     }
 
     /// Puts load on a server.
@@ -62,7 +64,13 @@ impl Load {
             Rate::Fixed(rate) => (FIXED_CONNECTIONS, 1_000 * FIXED_CONNECTIONS / rate),
         };
         let script = self.scripts.path().join("load.lua");
-        std::fs::write(&script, format!("secret = {SECRET:?}\npause = {delay}\n{SCRIPT}"))?;
+        let run = self.runs.replace(self.runs.get() + 1);
+        let settings = format!(
+            "secret = {SECRET:?}\npause = {delay}\nminute = {}\nsecond = {}\n",
+            run / 60 % 60,
+            run % 60
+        );
+        std::fs::write(&script, settings + SCRIPT)?;
         let mut command = pinned(&self.wrk, self.pinned.then_some(CORES.1));
         command.args(["--threads", "1", "--connections", &connections.to_string()]);
         command.arg("--duration").arg(format!("{}s", self.time.as_secs()));

@@ -2,19 +2,22 @@
 //! run, rounds interleaved, server on one core and load on another. What counts
 //! are the ratios of the same round: machines differ and are never quiet.
 
+mod folder;
 mod load;
+mod reload;
 mod server;
 mod table;
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 
+use self::folder::Folder;
 use self::load::{Load, Rate};
 use self::server::Server;
 use self::table::{Measured, Table};
@@ -65,17 +68,18 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
              waking the load's core then costs the slower server some microseconds per answer"
         ),
     }
-    // Every decision with its line in the log, as in production.
-    let log = tempfile::tempfile()?;
+    let (program, samples) = (programs.join("plugboard"), programs.with_file_name("plugins"));
+    let plan = Folder::of_one(&samples)?;
+    let many = Folder::of_one(&samples)?.with_others(999)?;
+    let uncached = [("PLUGBOARD_CACHE_ENABLED", "false")];
+    let serve = |name, folder: &Folder, settings: &[_]| {
+        Server::plugboard(name, &program, folder.path(), settings, pinned)
+    };
     let servers = [
         Server::bare(&programs.join("bare"), pinned)?,
-        Server::plugboard(
-            "uncached decision",
-            &programs.join("plugboard"),
-            &plugin_folder(programs),
-            log,
-            pinned,
-        )?,
+        serve("uncached decision", &plan, &uncached)?,
+        serve("1,000 plugins, 1 fits", &many, &uncached)?,
+        serve("cached decision", &plan, &[])?,
     ];
     let load = Load::new(&arguments.wrk, pinned, Duration::from_secs(arguments.seconds.into()))?;
     let mut table = Table::new(servers.iter().map(|server| server.name));
@@ -89,7 +93,9 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
             table.add(row, Measured { full, cpu, fixed });
         }
     }
-    println!("{}", table.render(FIXED_RATE)?);
+    println!("{}\n", table.render(FIXED_RATE)?);
+    drop(servers);
+    println!("{}", reload::measure(&program, &samples, pinned)?);
     drop(awake);
     Ok(())
 }
@@ -105,9 +111,4 @@ fn keep_awake() -> std::io::Result<File> {
     // The longest acceptable wake-up in microseconds, as Linux's PM QoS takes it.
     file.write_all(&0i32.to_ne_bytes())?;
     Ok(file)
-}
-
-/// The sample plugins, as `cargo xtask plugins` lays them out.
-fn plugin_folder(programs: &Path) -> PathBuf {
-    programs.with_file_name("plugins")
 }

@@ -1,10 +1,10 @@
 //! The servers that are measured, each in a process of its own.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
@@ -37,29 +37,60 @@ impl Server {
         Ok(Self { name: "bare axum handler", url, child })
     }
 
-    /// Plugboard with a folder of plugins, and its log in a file.
+    /// Plugboard with a folder of plugins, some settings, and its log in a file.
     pub(crate) fn plugboard(
         name: &'static str,
         program: &Path,
         plugins: &Path,
-        log: File,
+        settings: &[(&str, &str)],
         pinned: bool,
     ) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = on_core(program, pinned);
         command.args(["serve", "--admin", "127.0.0.1:0", "--listen"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--plugins").arg(plugins);
-        command.env("WEBHOOK_SECRET", SECRET).stderr(log);
+        // Every decision with its line in the log, as in production.
+        command.env("WEBHOOK_SECRET", SECRET).stderr(tempfile::tempfile()?);
+        command.envs(settings.iter().copied());
         let child = command.spawn().with_context(|| program.display().to_string())?;
         let server = Self { name, url: format!("http://127.0.0.1:{port}/events"), child };
         let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if start.elapsed() > PATIENCE {
                 bail!("{} does not listen", program.display());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(server)
+    }
+
+    /// The memory that the process has of the machine, in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kilobytes.context("no VmRSS in /proc")?.parse::<u64>()? * 1024)
+    }
+
+    /// Where a call of the load is sent.
+    pub(crate) fn ask(&self) -> anyhow::Result<String> {
+        let (address, path) =
+            self.url.trim_start_matches("http://").split_once('/').context("no path")?;
+        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        let body = format!(
+            "{{\"uuid\":\"{nanos}\",\"type\":\"call_initiated\",\
+             \"timestamp\":\"2026-01-01T00:00:00Z\",\"payload\":{{\"to\":\"5001\"}}}}"
+        );
+        let mut stream = TcpStream::connect(address)?;
+        write!(
+            stream,
+            "POST /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             X-AVR-WEBHOOK-SECRET: {SECRET}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// What the process has used of its core so far, in user and kernel.

@@ -40,7 +40,7 @@ impl Table {
     pub(crate) fn render(&self, rate: u32) -> anyhow::Result<String> {
         let (_, bare) = self.rows.first().context("nothing was measured")?;
         let mut text = format!(
-            "{:<20} {:>10} {:>22} {:>10} {:>22} {:>9} {:>9} {:>16} {:>16}\n",
+            "{:<22} {:>10} {:>22} {:>10} {:>22} {:>9} {:>9} {:>16} {:>16}\n",
             "",
             "req/s",
             "/ bare (range)",
@@ -63,7 +63,7 @@ impl Table {
             };
             writeln!(
                 text,
-                "{name:<20} {:>10.0} {:>22} {:>10.1} {:>22} {:>9} {:>9} {:>16} {:>16}",
+                "{name:<22} {:>10.0} {:>22} {:>10.1} {:>22} {:>9} {:>9} {:>16} {:>16}",
                 median_of(|m| m.full.per_second),
                 ratio(|m| m.full.per_second),
                 median_of(cpu_per_request),
@@ -87,7 +87,7 @@ fn micros(seconds: f64) -> String {
     format!("{:.0} µs", seconds * 1e6)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

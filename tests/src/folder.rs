@@ -46,8 +46,23 @@ impl PluginFolder {
     /// Writes `NAME.toml`.
     #[must_use]
     pub fn settings(self, name: &str, text: &str) -> Self {
-        fs::write(self.file(name, "toml"), text).unwrap();
+        self.configure(name, text);
         self
+    }
+
+    /// Puts other settings in the place of `NAME.toml`, by a rename.
+    pub fn configure(&self, name: &str, text: &str) {
+        let new = self.file(name, "new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.file(name, "toml")).unwrap();
+    }
+
+    /// Puts another guest in the place of `NAME.wasm`, as it should be done: by a
+    /// rename.
+    pub fn replace(&self, name: &str, guest: &str) {
+        let new = self.file(name, "new");
+        fs::copy(guest_file(guest), &new).unwrap();
+        fs::rename(new, self.file(name, "wasm")).unwrap();
     }
 
     /// The path of `NAME.ENDING`.

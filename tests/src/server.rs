@@ -131,6 +131,19 @@ impl Server {
         answer.body
     }
 
+    /// One line of `GET /metrics`, by all that stands before its value.
+    pub async fn metric(&self, series: &str) -> Option<u64> {
+        let text = self.metrics().await;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
+    /// `GET /metrics`.
+    pub async fn metrics(&self) -> String {
+        let response = reqwest::get(format!("{}/metrics", self.admin)).await.unwrap();
+        response.text().await.unwrap()
+    }
+
     /// Where the next usual call is sent, and whether the answer was cached.
     pub async fn route(&self) -> Option<String> {
         self.post(crate::initiated()).await.sts_url().map(str::to_owned)

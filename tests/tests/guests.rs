@@ -31,7 +31,7 @@ async fn fails(guest: &str, label: &str, message: &str) {
     assert_eq!((&bad["calls"], &bad["failures"]), (&json!(3), &json!(3)), "{bad}");
     named(&bad["last_error"], "call", label, message);
     let line = server.wait_for_log(|line| line["plugin"] == "10-bad" && line["error"] == label);
-    assert_eq!(line["call"], "\"935652e3-7c59-4edc-b17f-9646a9c2a265\"");
+    assert_eq!(line["call"], "935652e3-7c59-4edc-b17f-9646a9c2a265");
 
     // The same guest ahead of a good one harms nobody.
     let folder = PluginFolder::new().guest("10-bad", guest).guest("20-good", GOOD);

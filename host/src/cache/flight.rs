@@ -38,8 +38,19 @@ pub(super) enum Part<'a> {
     Lead(Lead<'a>),
     /// Another one asked.
     Landed(Landing),
-    /// Another one asks, but there is no more time to wait for it.
-    Late,
+    /// Another one asks, but there is no more time to do nothing but wait for it.
+    Late(Flight),
+}
+
+/// What another one asks.
+pub(super) struct Flight(watch::Receiver<Landing>);
+
+impl Flight {
+    /// What comes of it; None when its leader's call was cancelled.
+    pub(super) async fn landed(&mut self) -> Option<Landing> {
+        let landed = self.0.wait_for(|landing| !matches!(landing, Landing::Flying)).await;
+        landed.ok().map(|landing| landing.clone())
+    }
 }
 
 /// The duty to ask the plugin. Dropped without a word (the call was cancelled),
@@ -55,19 +66,17 @@ impl Flights {
     pub(super) async fn join(&self, key: &[u8], until: Instant) -> Part<'_> {
         loop {
             let mut flight = match self.lock().entry(key.into()) {
-                Entry::Occupied(flight) => flight.get().clone(),
+                Entry::Occupied(flight) => Flight(flight.get().clone()),
                 Entry::Vacant(place) => {
                     let (landing, flight) = watch::channel(Landing::Flying);
                     place.insert(flight);
                     return Part::Lead(Lead { flights: self, key: key.into(), landing });
                 }
             };
-            let landed = flight.wait_for(|landing| !matches!(landing, Landing::Flying));
-            match timeout_at(until, landed).await {
-                Ok(Ok(landing)) => return Part::Landed(landing.clone()),
-                // The leader's call was cancelled.
-                Ok(Err(_)) => {}
-                Err(_) => return Part::Late,
+            match timeout_at(until, flight.landed()).await {
+                Ok(Some(landing)) => return Part::Landed(landing),
+                Ok(None) => {}
+                Err(_) => return Part::Late(flight),
             }
         }
     }

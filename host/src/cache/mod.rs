@@ -10,6 +10,7 @@
 mod flight;
 mod key;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use self::flight::{Flights, Landing, Lead, Part};
+use self::flight::{Flight, Flights, Landing, Lead, Part};
 use self::key::{Key, Space, key};
 use crate::config::CacheConfig;
 use crate::decision::{Decision, Verdict};
@@ -56,6 +57,24 @@ pub enum Word<'a> {
     Kept(Arc<Verdict>),
     /// The plugin must be asked, and [`Ask::answered`] told.
     Ask(Ask<'a>),
+    /// As `Ask`; but another call asks the same for long already, and whichever
+    /// is first will do.
+    Race(Ask<'a>, Race),
+}
+
+/// A computation of another call's, that this one has waited for as long as it
+/// could afford to.
+pub struct Race(Flight);
+
+impl Race {
+    /// The other one's verdict, if it comes and fits this call; else never.
+    pub async fn won(mut self, plugin: &Plugin, call: &Call) -> Arc<Verdict> {
+        let landing = self.0.landed().await;
+        match landing.and_then(|landing| landing.verdict(plugin, call)) {
+            Some(verdict) => verdict,
+            None => pending().await,
+        }
+    }
 }
 
 /// Leave to ask a plugin about a call.
@@ -116,8 +135,8 @@ impl DecisionCache {
     }
 
     /// A verdict of this plugin that fits this call, or leave to ask for one,
-    /// perhaps after waiting for another call that asks the same. Waits no longer
-    /// than leaves this call time to ask for itself.
+    /// perhaps after waiting for another call that asks the same. Only waits for as
+    /// long as leaves this call time to ask for itself.
     pub async fn get_or_ask(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Word<'_> {
         if let Some(verdict) = self.get(plugin, call) {
             return Word::Kept(verdict);
@@ -145,13 +164,10 @@ impl DecisionCache {
                 Some(verdict) => Word::Kept(verdict),
                 None => Word::Ask(Ask { cache: self, lead: Some(lead), flight: Some(flight) }),
             },
-            Part::Landed(Landing::Kept(fit, kept)) => {
-                match kept.valid(Instant::now()).filter(|_| fit.is_for(plugin, call)) {
-                    Some(verdict) => Word::Kept(verdict),
-                    None => alone(None),
-                }
+            Part::Landed(landing) => landing.verdict(plugin, call).map_or(alone(None), Word::Kept),
+            Part::Late(flight) => {
+                Word::Race(Ask { cache: self, lead: None, flight: None }, Race(flight))
             }
-            Part::Landed(_) | Part::Late => alone(None),
         }
     }
 
@@ -223,6 +239,16 @@ struct Fit {
     /// Of its set of fields, in the plugin's habits.
     place: usize,
     key: Key,
+}
+
+impl Landing {
+    /// What landed, if it is a verdict for this call.
+    fn verdict(&self, plugin: &Plugin, call: &Call) -> Option<Arc<Verdict>> {
+        match self {
+            Self::Kept(fit, kept) if fit.is_for(plugin, call) => kept.valid(Instant::now()),
+            _ => None,
+        }
+    }
 }
 
 impl Fit {

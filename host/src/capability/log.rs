@@ -52,14 +52,14 @@ impl Log {
         }
         let message = cut(message, MAX_MESSAGE);
         let (plugin, call) = (&*self.plugin, &*self.call);
-        // As a field and by `Debug`: a line feed or an escape sequence in what a
-        // guest says must not look like a line of ours.
+        // As a field: a line feed or an escape sequence in what a guest says must
+        // not look like a line of ours.
         match level {
-            Level::Trace => tracing::trace!(target: TARGET, plugin, ?call, said = ?message),
-            Level::Debug => tracing::debug!(target: TARGET, plugin, ?call, said = ?message),
-            Level::Info => tracing::info!(target: TARGET, plugin, ?call, said = ?message),
-            Level::Warn => tracing::warn!(target: TARGET, plugin, ?call, said = ?message),
-            Level::Error => tracing::error!(target: TARGET, plugin, ?call, said = ?message),
+            Level::Trace => tracing::trace!(target: TARGET, plugin, call, said = &*message),
+            Level::Debug => tracing::debug!(target: TARGET, plugin, call, said = &*message),
+            Level::Info => tracing::info!(target: TARGET, plugin, call, said = &*message),
+            Level::Warn => tracing::warn!(target: TARGET, plugin, call, said = &*message),
+            Level::Error => tracing::error!(target: TARGET, plugin, call, said = &*message),
         }
     }
 
@@ -76,7 +76,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         if let Some(dropped) = self.lines.checked_sub(MAX_LINES).filter(|lines| *lines > 0) {
             let (plugin, call) = (&*self.plugin, &*self.call);
-            tracing::warn!(target: TARGET, plugin, ?call, dropped, "it logged too many lines");
+            tracing::warn!(target: TARGET, plugin, call, dropped, "it logged too many lines");
         }
     }
 }

@@ -222,6 +222,16 @@ impl Router {
                 }
                 run(plugin, call, deadline, Some(ask)).await
             }
+            Word::Race(ask, race) => tokio::select! {
+                verdict = race.won(plugin, call) => {
+                    plugin.stats.cached(verdict.kind());
+                    Heard { source: Source::Cached, said: Ok(verdict) }
+                }
+                heard = run(plugin, call, deadline, Some(ask)) => {
+                    plugin.stats.missed();
+                    heard
+                }
+            },
         }
     }
 
@@ -288,7 +298,9 @@ async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_
 fn own_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
     let filled = url?.fill(call);
     filled
-        .inspect_err(|error| tracing::warn!(call = ?call.id, "fallback or reject URL: {error}"))
+        .inspect_err(|error| {
+            tracing::warn!(call = call.id.as_str(), "fallback or reject URL: {error}")
+        })
         .ok()
 }
 
@@ -304,7 +316,7 @@ fn note(plugin: &Plugin, call: &Call, took: Duration, error: &PluginError, said:
     plugin.failed(error);
     tracing::warn!(
         plugin = &**plugin.name(),
-        call = ?call.id,
+        call = call.id.as_str(),
         error = error.label(),
         took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         message = ?error.to_string(),

@@ -89,7 +89,7 @@ async fn answer(app: &App, event: &Event, start: Instant) -> (Arc<Outcome>, bool
         Err(_) => Arc::new(app.router.undecided(Undecided::Late, None, 0, &event.call)),
     };
     let decision = outcome.answer.name();
-    tracing::info!(call = ?event.call.id, decision, "delivered again: the same answer");
+    tracing::info!(call = event.call.id.as_str(), decision, "delivered again: the same answer");
     (outcome, true)
 }
 
@@ -125,7 +125,10 @@ async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
     let chain = app.router.decide(&generation, call, deadline);
     // A panic would be a bug of ours, but must not be a lost call.
     let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(call = ?call.id, "the host panicked while it decided; please report it");
+        tracing::error!(
+            call = call.id.as_str(),
+            "the host panicked while it decided; please report it"
+        );
         app.router.undecided(Undecided::Internal, None, 0, call)
     });
     log(app.router.answers(), call, &outcome, start);
@@ -138,13 +141,13 @@ fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
     let plugin = outcome.by.as_deref().unwrap_or("-");
     if matches!(outcome.answer, Answer::Reject { .. }) && answers.reject_sts_url.is_none() {
         tracing::warn!(
-            call = ?call.id,
+            call = call.id.as_str(),
             plugin,
             "rejected, but the platform cannot reject and no reject_sts_url is set: treated as a pass"
         );
     }
     tracing::info!(
-        call = ?call.id,
+        call = call.id.as_str(),
         platform = call.platform.name(),
         plugin,
         decision = outcome.answer.name(),

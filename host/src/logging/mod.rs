@@ -6,6 +6,8 @@
 //! are dropped and counted. (tracing-appender queues line by line, and waking
 //! its thread cost a quarter of a decision.)
 
+mod human;
+
 use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use self::human::Human;
 use crate::config::{LogConfig, LogFormat};
 
 /// How late a line may be: not noticed by a person, and many lines of a busy
@@ -44,10 +47,12 @@ pub fn start(config: &LogConfig) -> anyhow::Result<Log> {
     let lines = Lines::default();
     let layer = fmt::layer().with_writer(lines.clone());
     let layer = match config.format {
-        LogFormat::Human => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Human => layer.with_ansi(io::stderr().is_terminal()).event_format(Human).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(level)).try_init()?;
+    // For everything, as there is one layer: a filter of its own would be asked
+    // again for every line.
+    tracing_subscriber::registry().with(level).with(layer).try_init()?;
     let writer = std::thread::Builder::new().name("log".to_owned()).spawn({
         let lines = lines.clone();
         move || {

@@ -1,0 +1,206 @@
+//! What operators ask: why a call goes where it goes, what was counted, and which
+//! plugins are set aside.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated};
+
+const FAILS: &str = "[config]\nrules = '* * error boom'\n";
+const WORKS: &str = "[config]\nrules = '* * route ws://works/'\n";
+
+#[tokio::test]
+async fn explain_tells_what_each_plugin_came_to() {
+    let folder = PluginFolder::new()
+        .guest("10-other", "alpha")
+        .settings("10-other", "[match]\nto = '6*'\n")
+        .guest("20-fails", "rules")
+        .settings("20-fails", FAILS)
+        .guest("30-passes", "rules")
+        .settings("30-passes", "[config]\nttl_ms = 60000\nrules = 'from 1 reject no'\n")
+        .guest("40-alpha", "alpha")
+        .guest("50-late", GOOD);
+    let server = Setup::new(folder.path()).start();
+    // What the cache has is what live calls have put there.
+    let before = server.post(initiated()).await;
+    let counted = server.admin("/plugins").await.body;
+    for _ in 0..2 {
+        let answer = server.admin_post("/explain", initiated()).await;
+        assert_eq!(answer.status, 200);
+        let told = answer.body;
+        assert_eq!((&told["generation"], &told["platform"]), (&json!(1), &json!("avr")));
+        assert_eq!((&told["outcome"], &told["by"]), (&json!("route"), &json!("40-alpha")));
+        assert_eq!((&told["source"], &told["failures"]), (&json!("cached"), &json!(1)));
+        assert_eq!(told["answer"], before.body);
+        let steps = told["plugins"].as_array().unwrap();
+        let names: Vec<_> = steps.iter().map(|step| step["plugin"].as_str().unwrap()).collect();
+        assert_eq!(names, ["10-other", "20-fails", "30-passes", "40-alpha", "50-late"]);
+        let step = |nth: usize| {
+            let step = &steps[nth];
+            (step["matched"].as_bool().unwrap(), step["source"].as_str())
+        };
+        assert_eq!(step(0), (false, None));
+        assert_eq!(step(1), (true, Some("ran")));
+        assert_eq!(step(2), (true, Some("cached")));
+        assert_eq!(step(3), (true, Some("cached")));
+        assert_eq!(step(4), (true, None));
+        assert_eq!(steps[1]["error"]["label"], "guest_error");
+        assert!(steps[1]["took_us"].as_u64().unwrap() > 0);
+        assert_eq!(steps[2]["decision"], json!({"verdict": "pass"}));
+        let url = "ws://alpha:6030/?tag=&uuid={id}";
+        assert_eq!(steps[3]["decision"], json!({"verdict": "route", "sts_url": url}));
+    }
+    // It leaves no trace.
+    assert_eq!(server.admin("/plugins").await.body, counted);
+    let answer = server.admin_post("/explain", "{").await;
+    assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
+    let ended = tests::fixture("call_ended.json");
+    assert_eq!(server.admin_post("/explain", ended).await.status, 400);
+}
+
+#[tokio::test]
+async fn explain_keeps_nothing_for_later_calls() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = Setup::new(folder.path()).start();
+    for _ in 0..2 {
+        let told = server.admin_post("/explain", initiated()).await.body;
+        assert_eq!(
+            (&told["source"], &told["plugins"][0]["source"]),
+            (&json!("ran"), &json!("ran"))
+        );
+    }
+    let answer = server.post(initiated()).await;
+    assert_eq!(answer.headers["cache-status"], "plugboard; fwd=miss");
+}
+
+#[tokio::test]
+async fn a_plugin_that_keeps_failing_is_set_aside() {
+    let pause = Duration::from_millis(500);
+    let folder =
+        PluginFolder::new().guest("10-a", "rules").settings("10-a", FAILS).guest("20-good", GOOD);
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_BREAKER_FAILURES", "3")
+        .env("PLUGBOARD_BREAKER_PAUSE", "500ms")
+        .start();
+    let calls = async || server.plugin("10-a").await["calls"].as_u64().unwrap();
+    for nth in 1..=3 {
+        assert_eq!(server.plugin("10-a").await["state"], "active");
+        assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+        assert_eq!(calls().await, nth);
+    }
+    let opened = std::time::Instant::now();
+    let plugin = server.plugin("10-a").await;
+    assert_eq!((&plugin["state"], &plugin["breaker"]), (&json!("set_aside"), &json!("open")));
+    assert_eq!(plugin["last_error"]["label"], "guest_error");
+    server.wait_for_log(|line| line["level"] == "ERROR" && line["plugin"] == "10-a");
+    // Its `on_failure` counts, without running it.
+    assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+    let told = server.admin_post("/explain", initiated()).await.body;
+    assert_eq!(told["plugins"][0]["source"], "set_aside", "{told}");
+    assert!(opened.elapsed() >= pause || calls().await == 3);
+    // One call tries it again, and opens it again.
+    server.wait_for_plugin("10-a", |row| row["breaker"] == "half_open").await;
+    assert!(opened.elapsed() >= pause);
+    server.route().await;
+    assert_eq!((calls().await, &server.plugin("10-a").await["breaker"]), (4, &json!("open")));
+    // A new version starts anew.
+    folder.configure("10-a", &format!("on_failure = 'stop'\n{FAILS}"));
+    server.reload().await;
+    assert_eq!(server.plugin("10-a").await["state"], "active");
+    for _ in 0..4 {
+        assert_eq!(server.post(initiated()).await.body, json!({}));
+    }
+    assert_eq!(server.plugin("10-a").await["state"], "set_aside");
+    assert_eq!(calls().await, 7);
+    folder.configure("10-a", WORKS);
+    server.reload().await;
+    assert_eq!(server.route().await.as_deref(), Some("ws://works/"));
+}
+
+/// A plugin that fails for some and works for others, as a caller with a strange
+/// number could bring about, serves the others.
+#[tokio::test]
+async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
+    let folder = PluginFolder::new().guest("10-a", "rules").settings(
+        "10-a",
+        "[config]\nrules = '''from 666 error boom\n* * route ws://works/{from}'''\n",
+    );
+    let server = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "3").start();
+    let post = async |from: &str| {
+        let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+        body["payload"]["from"] = json!(from);
+        server.post(body.to_string()).await
+    };
+    for _ in 0..10 {
+        post("666").await;
+        for _ in 0..2 {
+            assert_eq!(post("1").await.sts_url(), Some("ws://works/1"));
+        }
+    }
+    // Nor by text that fits no URL, which is no fault of the plugin's.
+    for _ in 0..10 {
+        assert_eq!(post("..").await.body, json!({}));
+    }
+    assert_eq!(server.plugin("10-a").await["state"], "active");
+}
+
+#[tokio::test]
+async fn metrics_are_for_prometheus_and_name_no_caller() {
+    let folder = PluginFolder::new()
+        .guest("10-\"quoted\\name", "rules")
+        .settings("10-\"quoted\\name", "[config]\nttl_ms = 60000\nrules = 'from 2000 error boom'\n")
+        .guest("20-alpha", "alpha")
+        .guest("30-broken", "core-module");
+    let server = Setup::new(folder.path()).start();
+    for _ in 0..3 {
+        server.post(initiated()).await;
+    }
+    server.post("{").await;
+    server.reload().await;
+    let text = server.metrics().await;
+    for line in [
+        "plugboard_http_requests_total{listener=\"webhooks\",status=\"200\"} 3",
+        "plugboard_http_requests_total{listener=\"webhooks\",status=\"400\"} 1",
+        "plugboard_http_requests_total{listener=\"admin\",status=\"200\"} 1",
+        "plugboard_generation 1",
+        "plugboard_pool_instances 200",
+        "plugboard_pool_instances_used 0",
+        "plugboard_reloads_total{result=\"published\"} 1",
+        "plugboard_plugin_load_failures_total{stage=\"compile\"} 1",
+        "plugboard_plugin_load_failing{plugin=\"30-broken\"} 1",
+        "plugboard_plugin_failures_total{plugin=\"10-\\\"quoted\\\\name\",error=\"guest_error\"} 3",
+        "plugboard_plugin_decisions_total{plugin=\"20-alpha\",source=\"ran\",outcome=\"route\"} 1",
+        "plugboard_plugin_decisions_total{plugin=\"20-alpha\",source=\"cached\",outcome=\"route\"} 2",
+        "plugboard_plugin_set_aside{plugin=\"20-alpha\"} 0",
+        "plugboard_plugin_call_duration_seconds_count{plugin=\"20-alpha\"} 1",
+        "plugboard_plugin_call_duration_seconds_bucket{le=\"+Inf\",plugin=\"20-alpha\"} 1",
+        "plugboard_cache_requests_total{plugin=\"20-alpha\",result=\"hit\"} 2",
+        "plugboard_cache_evictions_total 0",
+    ] {
+        assert!(text.lines().any(|it| it == line), "no {line} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let families: Vec<_> = families.map(|rest| rest.split(' ').next().unwrap()).collect();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(families.iter().any(|family| line.starts_with(family)), "{line} has no type");
+    }
+    for personal in ["2000", "5001", "935652e3"] {
+        assert!(!text.contains(personal), "{personal} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn everything_but_probes_needs_the_token() {
+    let folder = PluginFolder::new();
+    let server = Setup::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
+    for path in ["/plugins", "/metrics"] {
+        assert_eq!(server.admin(path).await.status, 401, "{path}");
+        let shown = [("authorization", "Bearer t0ken")];
+        assert_eq!(server.admin_with(path, &shown).await.status, 200, "{path}");
+    }
+    for path in ["/reload", "/explain"] {
+        assert_eq!(server.admin_post(path, initiated()).await.status, 401, "{path}");
+    }
+    assert_eq!(server.admin("/livez").await.status, 200);
+}

@@ -1,0 +1,574 @@
+//! Verdicts that are used again: for the calls that they fit, for as long as they
+//! may, and never those of another version.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use tests::{Answer, PluginFolder, Server, Setup, guest_bytes, initiated};
+use tokio::task::JoinSet;
+
+const BUDGET: Duration = Duration::from_secs(2);
+const SLACK: Duration = Duration::from_millis(750);
+
+/// Settings of the guest `rules`.
+fn rules(ttl: Duration, sleep: Duration, rules: &str) -> String {
+    format!(
+        "[limits]\ntimeout = '1500ms'\n[config]\nttl_ms = {}\nsleep_ms = {}\nrules = '''{rules}'''\n",
+        ttl.as_millis(),
+        sleep.as_millis()
+    )
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// A call of its own id, from and to these numbers.
+fn call(id: &str, from: &str, to: &str) -> String {
+    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+    body["uuid"] = json!(id);
+    (body["payload"]["from"], body["payload"]["to"]) = (json!(from), json!(to));
+    body.to_string()
+}
+
+fn cache_status(answer: &Answer) -> &str {
+    answer.headers["cache-status"].to_str().unwrap()
+}
+
+const HIT: &str = "plugboard; hit";
+const MISS: &str = "plugboard; fwd=miss";
+
+async fn calls(server: &Server, plugin: &str) -> u64 {
+    server.plugin(plugin).await["calls"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_verdict_is_used_for_the_calls_that_it_fits_and_filled_for_each() {
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 route ws://a/{from}?u={id}"));
+    let server = Setup::new(folder.path()).start();
+    let answer = server.post(call("one", "2000", "5001")).await;
+    assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/2000?u=one"), MISS));
+    let answer = server.post(call("two", "2001", "5001")).await;
+    assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/2001?u=two"), HIT));
+    // A pass is kept as well, and does not hide behind the answer.
+    for expected in [2, 2] {
+        assert_eq!(server.post(call("x", "2000", "5002")).await.body, json!({}));
+        assert_eq!(calls(&server, "10-a").await, expected);
+    }
+    let plugin = server.plugin("10-a").await;
+    assert_eq!(plugin["cached"], json!({"pass": 1, "route": 1, "reject": 0}), "{plugin}");
+    for (result, count) in [("hit", 2), ("miss", 2)] {
+        let series =
+            format!("plugboard_cache_requests_total{{plugin=\"10-a\",result=\"{result}\"}}");
+        // The first call came before it was known that there would be a cache.
+        assert_eq!(server.metric(&series).await, Some(count - u64::from(result == "miss")));
+    }
+}
+
+/// The first plugin passes for one caller and not for the other; the second one
+/// looks at the number only.
+#[tokio::test]
+async fn what_one_plugin_says_is_not_what_the_chain_says() {
+    let folder = PluginFolder::new()
+        .guest("10-vip", "rules")
+        .settings("10-vip", &rules(MINUTE, AT_ONCE, "from 2000 route ws://vip/?u={id}"))
+        .guest("20-plan", "rules")
+        .settings("20-plan", &rules(MINUTE, AT_ONCE, "to 5001 route ws://plan/?u={id}"));
+    let server = Setup::new(folder.path()).start();
+    for round in 0..3 {
+        for (from, host) in [("2001", "plan"), ("2000", "vip"), ("2002", "plan")] {
+            let id = format!("{round}-{from}");
+            let answer = server.post(call(&id, from, "5001")).await;
+            assert_eq!(answer.sts_url(), Some(&*format!("ws://{host}/?u={id}")));
+        }
+    }
+    assert_eq!((calls(&server, "10-vip").await, calls(&server, "20-plan").await), (3, 1));
+}
+
+/// Which fields count differs from verdict to verdict.
+#[tokio::test]
+async fn every_field_that_a_verdict_names_counts() {
+    let plan = "to 6000 route ws://six/?u={id}\nfrom 2000 route ws://two/?u={id}\n\
+                channel \"x\" reject no\n* * route ws://all/?u={id}";
+    let folder =
+        PluginFolder::new().guest("10-a", "rules").settings("10-a", &rules(MINUTE, AT_ONCE, plan));
+    let server = Setup::new(folder.path()).start();
+    for round in 0..2 {
+        for (from, to, host) in [
+            ("2000", "6000", "six"),
+            ("2001", "6000", "six"),
+            ("2000", "5001", "two"),
+            ("2001", "5001", "all"),
+            ("2000", "5002", "two"),
+        ] {
+            let id = format!("{round}-{from}-{to}");
+            let answer = server.post(call(&id, from, to)).await;
+            assert_eq!(answer.sts_url(), Some(&*format!("ws://{host}/?u={id}")));
+        }
+        // The same numbers, but another metadata value.
+        let mut body: Value = serde_json::from_str(&call("m", "2001", "5001")).unwrap();
+        body["payload"]["channel"] = json!("x");
+        assert_eq!(server.post(body.to_string()).await.body, json!({}));
+        assert_eq!(calls(&server, "10-a").await, 5, "round {round}");
+    }
+    // A field that is missing is not one that is empty.
+    let mut body: Value = serde_json::from_str(&call("m", "", "5001")).unwrap();
+    server.post(body.to_string()).await;
+    body["payload"].as_object_mut().unwrap().remove("from");
+    body["timestamp"] = json!("2026-02-11T00:00:00Z");
+    server.post(body.to_string()).await;
+    assert_eq!(calls(&server, "10-a").await, 7);
+}
+
+#[tokio::test]
+async fn nothing_is_used_longer_than_it_may() {
+    let ttl = Duration::from_millis(400);
+    let settings = |ttl| rules(ttl, AT_ONCE, "* * route ws://a/?u={id}");
+    // Once by the plugin's word, once by the operator's.
+    for (asked, most) in [(ttl, "5m"), (MINUTE, "400ms")] {
+        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings(asked));
+        let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_MAX_TTL", most).start();
+        server.post(initiated()).await;
+        let kept = Instant::now();
+        let mut hits = 0;
+        loop {
+            // Judged by when the call began: what is answered later may be late.
+            let began = kept.elapsed();
+            let answer = server.post(initiated()).await;
+            if cache_status(&answer) == MISS {
+                break;
+            }
+            assert!(began < ttl, "used after {began:?}");
+            hits += 1;
+        }
+        assert!(hits > 0);
+    }
+    let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings(AT_ONCE));
+    let server = Setup::new(folder.path()).start();
+    for _ in 0..2 {
+        assert_eq!(cache_status(&server.post(initiated()).await), MISS);
+    }
+}
+
+#[tokio::test]
+async fn the_cache_can_be_switched_off_and_asks_for_leave() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false").start();
+    for _ in 0..2 {
+        assert_eq!(cache_status(&server.post(initiated()).await), "plugboard; fwd=bypass");
+    }
+    // A plugin that gives no leave is asked each time.
+    let folder = PluginFolder::new().guest("10-a", "routes");
+    let server = Setup::new(folder.path()).start();
+    for _ in 0..3 {
+        assert_eq!(cache_status(&server.post(initiated()).await), MISS);
+    }
+    assert_eq!(calls(&server, "10-a").await, 3);
+}
+
+/// Fifty equal calls at once, and each answered for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_equal_calls_are_one_computation() {
+    let plan = "to 5001 route ws://a/?u={id}";
+    let slow = rules(MINUTE, Duration::from_millis(300), plan);
+    // Also the very first one, of which nobody knows yet what it depends on.
+    for known in [true, false] {
+        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &slow);
+        let server = Arc::new(Setup::new(folder.path()).start());
+        if known {
+            server.post(call("first", "1", "9999")).await;
+        }
+        let mut waiting = JoinSet::new();
+        for nth in 0..50 {
+            let server = server.clone();
+            waiting.spawn(async move {
+                let id = format!("call-{nth}");
+                let answer = server.post(call(&id, &nth.to_string(), "5001")).await;
+                assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
+                assert!(answer.took < BUDGET, "{:?}", answer.took);
+            });
+        }
+        while let Some(call) = waiting.join_next().await {
+            call.unwrap();
+        }
+        assert_eq!(calls(&server, "10-a").await, 1 + u64::from(known));
+    }
+}
+
+/// The one that asks for all of them fails, or hangs up: the others do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_is_not_failed_by_who_asks() {
+    // Nobody knows yet what the plugin looks at, so all wait for the first one.
+    let plan = "from 1 error boom\nto 5001 route ws://a/?u={id}";
+    let slow = rules(MINUTE, Duration::from_millis(500), plan);
+    for hangs_up in [false, true] {
+        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &slow);
+        let server = Arc::new(Setup::new(folder.path()).start());
+        let patience = if hangs_up { Duration::from_millis(250) } else { BUDGET };
+        let leader = reqwest::Client::builder().timeout(patience).build().unwrap();
+        let url = format!("http://{}/events", server.webhook_address());
+        let leader = tokio::spawn(leader.post(url).body(call("leader", "1", "5001")).send());
+        // It is the leader once it holds an instance.
+        while server.metric("plugboard_pool_instances_used").await != Some(1) {}
+        let mut waiting = JoinSet::new();
+        for nth in 0..10 {
+            let server = server.clone();
+            waiting.spawn(async move {
+                let id = format!("call-{nth}");
+                let answer = server.post(call(&id, "2", "5001")).await;
+                assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
+                assert!(answer.took < BUDGET, "{:?}", answer.took);
+            });
+        }
+        while let Some(call) = waiting.join_next().await {
+            call.unwrap();
+        }
+        let led = leader.await.unwrap();
+        assert_eq!(led.is_err(), hangs_up);
+        let plugin = server.plugin("10-a").await;
+        assert_eq!(plugin["failures"], u64::from(!hangs_up), "{plugin}");
+        if hangs_up {
+            // One of those who waited took over, and the rest waited for him.
+            assert_eq!(plugin["calls"], 1);
+        }
+    }
+}
+
+/// Nobody knows yet that the number counts, so all wait for the first one; whom
+/// its verdict does not fit does not use it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_looks_whether_the_verdict_fits() {
+    let plan = "to 5001 route ws://one/?u={id}\nto 6001 route ws://two/?u={id}";
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, Duration::from_millis(200), plan));
+    let server = Arc::new(Setup::new(folder.path()).start());
+    let mut waiting = JoinSet::new();
+    for nth in 0..20 {
+        let server = server.clone();
+        waiting.spawn(async move {
+            let (to, host) = [("5001", "one"), ("6001", "two"), ("7001", "")][nth % 3];
+            let id = format!("call-{nth}");
+            let answer = server.post(call(&id, "1", to)).await;
+            let url = format!("ws://{host}/?u={id}");
+            assert_eq!(answer.sts_url(), (!host.is_empty()).then_some(&*url));
+        });
+    }
+    while let Some(call) = waiting.join_next().await {
+        call.unwrap();
+    }
+    assert!(calls(&server, "10-a").await < 20);
+}
+
+/// The one that asks for all takes longer than the others can wait idly: they ask
+/// themselves, and take what comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_wait_longer_takes_what_comes_first() {
+    // It hangs for the leader and for nobody else, or it takes most of the budget
+    // for everybody.
+    let hangs = rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}");
+    let slow = rules(MINUTE, Duration::from_millis(1500), "* * route ws://a/?u={id}");
+    for (settings, within) in [(hangs, 1600), (slow, 1990)] {
+        let settings = settings.replace("1500ms", "10s");
+        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings);
+        let server = Arc::new(Setup::new(folder.path()).start());
+        let leader = tokio::spawn({
+            let server = server.clone();
+            async move { server.post(call("leader", "1", "5001")).await }
+        });
+        while server.metric("plugboard_pool_instances_used").await != Some(1) {}
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut waiting = JoinSet::new();
+        for nth in 0..10 {
+            let server = server.clone();
+            waiting.spawn(async move {
+                let id = format!("call-{nth}");
+                let answer = server.post(call(&id, "2", "5001")).await;
+                assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
+                assert!(answer.took < Duration::from_millis(within), "{:?}", answer.took);
+            });
+        }
+        while let Some(call) = waiting.join_next().await {
+            call.unwrap();
+        }
+        leader.await.unwrap();
+    }
+}
+
+/// Who waits for another one's computation is late by his own clock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_keeps_his_own_budget() {
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, MINUTE, "* * pass"));
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_LIMITS_BUDGET", "1s")
+        .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/");
+    let server = Arc::new(server.start());
+    let mut waiting = JoinSet::new();
+    for _ in 0..10 {
+        let server = server.clone();
+        waiting.spawn(async move {
+            let answer = server.post(initiated()).await;
+            assert_eq!(answer.sts_url(), Some("ws://sts-fallback/"));
+            assert!(answer.took < Duration::from_secs(1) + SLACK, "{:?}", answer.took);
+        });
+    }
+    while let Some(call) = waiting.join_next().await {
+        call.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn failures_are_asked_again() {
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 error boom"));
+    let server = Setup::new(folder.path()).start();
+    for _ in 0..3 {
+        server.post(initiated()).await;
+    }
+    assert_eq!(calls(&server, "10-a").await, 3);
+}
+
+/// The old version is still thinking when the new one takes over; what it comes
+/// to is for its own call, and for no later one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_never_meets_the_verdict_of_another() {
+    let settings = |sleep, host: &str| rules(MINUTE, sleep, &format!("to 5001 route ws://{host}/"));
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &settings(Duration::from_secs(1), "old"));
+    let server = Arc::new(Setup::new(folder.path()).start());
+    // So that it is known what the old version looks at.
+    server.post(call("first", "1", "9999")).await;
+    let old = tokio::spawn({
+        let server = server.clone();
+        async move { server.post(initiated()).await }
+    });
+    while server.metric("plugboard_pool_instances_used").await != Some(1) {}
+    folder.configure("10-a", &settings(AT_ONCE, "new"));
+    server.reload().await;
+    assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://new/"));
+    assert_eq!(old.await.unwrap().sts_url(), Some("ws://old/"));
+    // It has landed now.
+    let answer = server.post(initiated()).await;
+    assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://new/"), HIT));
+    // Back to the old one: what it said before is not its word today.
+    folder.configure("10-a", &settings(Duration::from_millis(1), "old"));
+    server.reload().await;
+    assert_eq!(cache_status(&server.post(initiated()).await), MISS);
+}
+
+/// A reload of one plugin leaves the verdicts of the others.
+#[tokio::test]
+async fn who_is_not_reloaded_stays_warm() {
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, AT_ONCE, "* * pass"))
+        .guest("20-b", "alpha");
+    let server = Setup::new(folder.path()).start();
+    server.post(initiated()).await;
+    folder.replace("20-b", "beta");
+    server.reload().await;
+    assert_eq!(server.route().await.unwrap().split(':').nth(1), Some("//beta"));
+    assert_eq!(calls(&server, "10-a").await, 1);
+    // Counting goes on where the old version stopped.
+    assert_eq!(calls(&server, "20-b").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_comes_again_gets_the_same_answer() {
+    let folder = PluginFolder::new().guest("10-a", "rules").settings(
+        "10-a",
+        "[config]\nsleep_ms = 300\nrules = '* * route ws://a/?u={id}'\n[limits]\ntimeout = '1s'\n",
+    );
+    let serve = |keep| Setup::new(folder.path()).env("PLUGBOARD_CACHE_DELIVERIES", keep).start();
+    let server = Arc::new(serve("10m"));
+    // Twice at once, and once more after a change.
+    let body = call("one", "1", "2");
+    let (first, second) = tokio::join!(server.post(&*body), server.post(&*body));
+    folder.configure("10-a", "[config]\nrules = '* * route ws://b/?u={id}'\n");
+    server.reload().await;
+    let third = server.post(&*body).await;
+    for answer in [&first, &second, &third] {
+        assert_eq!(answer.sts_url(), Some("ws://a/?u=one"));
+    }
+    assert_eq!(cache_status(&third), "plugboard; hit; detail=delivery");
+    let both = [cache_status(&first), cache_status(&second)];
+    assert!(both.contains(&MISS) && both.contains(&cache_status(&third)), "{both:?}");
+    assert_eq!(calls(&server, "10-a").await, 1);
+    server.wait_for_log(|line| line["message"] == "delivered again: the same answer");
+    // Another call, another time.
+    for body in [call("two", "1", "2"), call("one", "1", "2")] {
+        assert_eq!(cache_status(&server.post(body).await), MISS);
+    }
+    assert_eq!(calls(&server, "10-a").await, 3);
+
+    // Only for a time, or not at all.
+    let server = serve("100ms");
+    let start = Instant::now();
+    while calls(&server, "10-a").await < 2 {
+        server.post(&*body).await;
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    assert!(start.elapsed() > Duration::from_millis(100));
+    let server = serve("0s");
+    for _ in 0..2 {
+        assert_eq!(cache_status(&server.post(&*body).await), MISS);
+    }
+}
+
+/// For a memory of some verdicts, thousands of callers: what is kept is bounded.
+#[tokio::test]
+async fn the_cache_has_a_size() {
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 pass\n* * route ws://a/?u={id}"));
+    let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_SIZE", "16KiB").start();
+    let client = reqwest::Client::new();
+    for caller in 0..500 {
+        let answer = server.post_with(&client, &[], call("x", &caller.to_string(), "1")).await;
+        assert_eq!(answer.status, 200);
+    }
+    let bytes = server.metric("plugboard_cache_bytes").await.unwrap();
+    assert!(bytes <= 16 << 10, "{bytes}");
+    // A caller who sends pages of text is answered, and not remembered.
+    for _ in 0..2 {
+        let answer = server.post(call("x", &"9".repeat(100_000), "1")).await;
+        assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/?u=x"), MISS));
+    }
+    assert_eq!(server.metric("plugboard_cache_refusals_total").await, Some(2));
+}
+
+// === With and without the cache ===
+
+const FIELDS: [&str; 6] = ["from", "to", "agent", "channel", "id", "platform"];
+const VALUES: [&str; 4] = ["-", "1", "2", "3"];
+const PLATFORMS: [&str; 2] = ["avr", "dsai"];
+
+/// A plugin as the settings of the guest `rules`.
+fn any_plugin() -> impl Strategy<Value = String> {
+    let rule = (0..FIELDS.len(), 0..VALUES.len(), 0..7usize).prop_map(|(field, value, outcome)| {
+        let (field, value) = (FIELDS[field], VALUES[value]);
+        let value = match field {
+            // Metadata is compared as JSON.
+            "channel" if value != "-" => format!("\"{value}\""),
+            "platform" => PLATFORMS[usize::from(value == "1")].to_owned(),
+            _ => value.to_owned(),
+        };
+        let outcome = match outcome {
+            0 | 1 => "pass",
+            2 => "reject no",
+            3 => "error boom",
+            4 => "route ws://a/{from}?u={id}",
+            5 => "route ws://b/?c={channel}&u={id}",
+            _ => "route ftp://no",
+        };
+        format!("{field} {value} {outcome}")
+    });
+    let last = prop_oneof![Just("* * pass"), Just("* * route ws://last/?u={id}")];
+    let settings = (any::<bool>(), prop_oneof![Just(0), Just(60_000)], any::<bool>());
+    (prop::collection::vec(rule, 0..4), last, settings).prop_map(
+        |(rules, last, (stop, ttl, matched))| {
+            let mut text = String::new();
+            if stop {
+                text += "on_failure = 'stop'\n";
+            }
+            if matched {
+                text += "[match]\nfrom = ['1', '2*']\n";
+            }
+            write!(text, "[config]\nttl_ms = {ttl}\nrules = '''{}\n{last}'''\n", rules.join("\n"))
+                .unwrap();
+            text
+        },
+    )
+}
+
+/// A call whose fields have one of few values, or are missing.
+fn any_call() -> impl Strategy<Value = ([usize; 5], bool)> {
+    (std::array::from_fn::<_, 5, _>(|_| 0..VALUES.len()), any::<bool>())
+}
+
+async fn answer(
+    server: &Server,
+    client: &reqwest::Client,
+    (fields, dsai): ([usize; 5], bool),
+) -> Value {
+    let [from, to, agent, channel, id] = fields.map(|value| VALUES[value]);
+    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+    body["uuid"] = json!(id);
+    let mut payload = serde_json::Map::new();
+    for (name, value) in [("from", from), ("to", to), ("channel", channel)] {
+        if value != "-" {
+            payload.insert(name.to_owned(), json!(value));
+        }
+    }
+    body["payload"] = Value::Object(payload);
+    // An empty secret is none, but tells who speaks.
+    let headers = match dsai {
+        true => [("x-dsai-webhook-secret", ""), ("x-dsai-agent-id", agent)],
+        false => [("x-avr-webhook-secret", ""), ("x-avr-agent-id", agent)],
+    };
+    let headers = if agent == "-" { &headers[..1] } else { &headers };
+    server.post_with(client, headers, body.to_string()).await.body
+}
+
+/// For plugins that name every field they looked at, nobody can tell by the
+/// answers whether there is a cache.
+#[test]
+fn answers_are_the_same_with_and_without_the_cache() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = PluginFolder::new();
+    let serve = |enabled| {
+        Setup::new(folder.path())
+            .env("PLUGBOARD_CACHE_ENABLED", enabled)
+            .env("PLUGBOARD_FALLBACK_STS_URL", "ws://fallback/{id}")
+            .env("PLUGBOARD_RELOAD_WATCH", "false")
+            .env("PLUGBOARD_RELOAD_POLL", "1h")
+            // Set aside or not must not depend on what the cache answered.
+            .env("PLUGBOARD_BREAKER_FAILURES", "1000000")
+            .start()
+    };
+    let (with, without, client) = (serve("true"), serve("false"), reqwest::Client::new());
+    let places = ["10-a", "20-b", "30-c"];
+    for place in places {
+        std::fs::write(folder.file(place, "wasm"), guest_bytes("rules")).unwrap();
+    }
+    let chain = prop::collection::vec(any_plugin(), places.len());
+    let input = (chain, prop::collection::vec(any_call(), 1..40));
+    let mut runner =
+        TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let done = runner.run(&input, |(chain, calls)| {
+        for (place, settings) in places.iter().zip(&chain) {
+            std::fs::write(folder.file(place, "toml"), settings).unwrap();
+        }
+        runtime.block_on(async {
+            for server in [&with, &without] {
+                let report = server.reload().await;
+                prop_assert_eq!(&report["failed"], &json!([]));
+            }
+            for call in calls {
+                let (one, other) =
+                    tokio::join!(answer(&with, &client, call), answer(&without, &client, call));
+                prop_assert_eq!(one, other, "{:?}", call);
+            }
+            Ok(())
+        })
+    });
+    done.unwrap();
+    // Or it would have shown nothing.
+    let hits = runtime.block_on(with.metrics());
+    let hits: u64 = hits
+        .lines()
+        .filter(|line| line.starts_with("plugboard_cache_requests_total") && line.contains("hit"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    println!("{hits} answers from the cache");
+    assert!(hits > 100, "{hits}");
+}

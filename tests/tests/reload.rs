@@ -1,0 +1,479 @@
+//! Changes of the plugin folder, in every way in which people and tools make
+//! them: each is picked up, none is taken for one that is not.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::{PluginFolder, Server, Setup, guest_bytes, initiated};
+use tokio::task::JoinSet;
+
+const ALPHA: &str = "ws://alpha:6030/?tag=&uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
+const BETA: &str = "ws://beta:6030/?tag=&uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
+
+/// Longer than any test takes: what is not told is not found.
+const NEVER: &str = "1h";
+
+/// How a server notices changes.
+#[derive(Clone, Copy, Debug)]
+enum Notice {
+    /// By what the system tells.
+    Watch,
+    /// By looking.
+    Poll,
+}
+
+fn serve(folder: &Path, notice: Notice) -> Server {
+    let (watch, poll) = match notice {
+        Notice::Watch => ("true", NEVER),
+        Notice::Poll => ("false", "100ms"),
+    };
+    Setup::new(folder)
+        .env("PLUGBOARD_RELOAD_WATCH", watch)
+        .env("PLUGBOARD_RELOAD_POLL", poll)
+        .start()
+}
+
+/// A folder with `alpha` as `10-a.wasm`, served in both ways. The change makes it
+/// `beta`, and that is served.
+async fn becomes_beta(change: impl Fn(&Path)) {
+    for notice in [Notice::Watch, Notice::Poll] {
+        let folder = PluginFolder::new().guest("10-a", "alpha");
+        let server = serve(folder.path(), notice);
+        assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+        change(folder.path());
+        server.wait_for_route(Some(BETA)).await;
+        // Nothing was said of it that an operator would have to look into.
+        let plugin = server.plugin("10-a").await;
+        assert_eq!((&plugin["state"], &plugin["last_error"]), (&json!("active"), &Value::Null));
+    }
+}
+
+/// How often the folder was looked at, by what came of it.
+async fn looks(server: &Server, result: &str) -> u64 {
+    server.metric(&format!("plugboard_reloads_total{{result=\"{result}\"}}")).await.unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_file_that_is_overwritten_in_place() {
+    becomes_beta(|folder| fs::write(folder.join("10-a.wasm"), guest_bytes("beta")).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_temporary_file_that_is_renamed() {
+    becomes_beta(|folder| {
+        fs::write(folder.join("10-a.wasm.tmp"), guest_bytes("beta")).unwrap();
+        fs::rename(folder.join("10-a.wasm.tmp"), folder.join("10-a.wasm")).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_renamed_from_elsewhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    becomes_beta(|folder| {
+        fs::write(elsewhere.path().join("new"), guest_bytes("beta")).unwrap();
+        fs::rename(elsewhere.path().join("new"), folder.join("10-a.wasm")).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_and_linked_anew() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let artifact = elsewhere.path().join("artifact");
+    fs::write(&artifact, guest_bytes("beta")).unwrap();
+    becomes_beta(|folder| {
+        fs::remove_file(folder.join("10-a.wasm")).unwrap();
+        fs::hard_link(&artifact, folder.join("10-a.wasm")).unwrap();
+    })
+    .await;
+}
+
+/// The second rename comes when the first one was served, so that a watch that
+/// stayed with the first file would be found out.
+#[tokio::test]
+async fn a_file_that_is_renamed_into_place_twice() {
+    for notice in [Notice::Watch, Notice::Poll] {
+        let folder = PluginFolder::new().guest("10-a", "alpha");
+        let server = serve(folder.path(), notice);
+        for (guest, url) in [("beta", BETA), ("alpha", ALPHA), ("beta", BETA)] {
+            folder.replace("10-a", guest);
+            server.wait_for_route(Some(url)).await;
+        }
+    }
+}
+
+/// Half of the file is there for half a second: longer than the folder has to be
+/// quiet. What served goes on serving.
+#[tokio::test]
+async fn a_write_that_stalls() {
+    for notice in [Notice::Watch, Notice::Poll] {
+        let folder = PluginFolder::new().guest("10-a", "alpha");
+        let server = serve(folder.path(), notice);
+        let new = guest_bytes("beta");
+        let (first, rest) = new.split_at(new.len() / 2);
+        fs::write(folder.file("10-a", "wasm"), first).unwrap();
+        let stalled = Instant::now();
+        let mut broken = Value::Null;
+        while stalled.elapsed() < Duration::from_millis(500) || broken.is_null() {
+            assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+            broken = server.plugin("10-a").await["last_error"].clone();
+        }
+        assert_eq!(broken["stage"], "compile", "{broken}");
+        let file = fs::OpenOptions::new().append(true).open(folder.file("10-a", "wasm"));
+        std::io::Write::write_all(&mut file.unwrap(), rest).unwrap();
+        server.wait_for_route(Some(BETA)).await;
+        assert_eq!(server.plugin("10-a").await["last_error"], Value::Null);
+    }
+}
+
+/// Kubernetes puts the files into a folder of their own and swaps a link to it:
+/// the plugin's own name is never touched.
+#[tokio::test]
+async fn a_link_to_all_files_that_is_swapped_twice() {
+    for notice in [Notice::Watch, Notice::Poll] {
+        let folder = PluginFolder::new();
+        let release = |name: &str, guest: &str| {
+            let release = folder.path().join(name);
+            fs::create_dir(&release).unwrap();
+            fs::write(release.join("10-a.wasm"), guest_bytes(guest)).unwrap();
+            let new = folder.path().join("..data_tmp");
+            std::os::unix::fs::symlink(name, &new).unwrap();
+            fs::rename(new, folder.path().join("..data")).unwrap();
+        };
+        release("..2026_01", "alpha");
+        std::os::unix::fs::symlink("..data/10-a.wasm", folder.file("10-a", "wasm")).unwrap();
+        let server = serve(folder.path(), notice);
+        assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+        release("..2026_02", "beta");
+        server.wait_for_route(Some(BETA)).await;
+        release("..2026_03", "alpha");
+        server.wait_for_route(Some(ALPHA)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_removed_and_made_anew() {
+    for notice in [Notice::Watch, Notice::Poll] {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("plugins");
+        let put = |guest| fs::write(folder.join("10-a.wasm"), guest_bytes(guest)).unwrap();
+        fs::create_dir(&folder).unwrap();
+        put("alpha");
+        let server = serve(&folder, notice);
+        fs::remove_dir_all(&folder).unwrap();
+        // A folder that cannot be read is no order to forget its plugins.
+        server.wait_for_log(|line| message(line).contains("what served serves on"));
+        assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+        fs::create_dir(&folder).unwrap();
+        put("beta");
+        server.wait_for_route(Some(BETA)).await;
+        // The new folder is watched like the old one.
+        put("alpha");
+        server.wait_for_route(Some(ALPHA)).await;
+    }
+}
+
+/// The folder's own name is a link, as in `current -> releases/2`.
+#[tokio::test]
+async fn a_folder_that_is_another_one_now() {
+    for notice in [Notice::Watch, Notice::Poll] {
+        let above = tempfile::tempdir().unwrap();
+        let current = above.path().join("current");
+        let release = |name: &str, guest: &str| {
+            fs::create_dir(above.path().join(name)).unwrap();
+            fs::write(above.path().join(name).join("10-a.wasm"), guest_bytes(guest)).unwrap();
+            std::os::unix::fs::symlink(name, above.path().join("new")).unwrap();
+            fs::rename(above.path().join("new"), &current).unwrap();
+        };
+        release("1", "alpha");
+        let server = serve(&current, notice);
+        for (name, guest, url) in [("2", "beta", BETA), ("3", "alpha", ALPHA)] {
+            release(name, guest);
+            server.wait_for_route(Some(url)).await;
+        }
+    }
+}
+
+/// A copy that keeps the size and the times of what was there.
+#[tokio::test]
+async fn a_change_that_hides_is_found_by_the_poll() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let file = folder.file("10-a", "wasm");
+    let server = serve(folder.path(), Notice::Poll);
+    let before = fs::metadata(&file).unwrap();
+    let new = guest_bytes("beta");
+    assert_eq!(before.len(), new.len() as u64, "the twins are of one size");
+    fs::write(&file, new).unwrap();
+    let times = fs::FileTimes::new().set_modified(before.modified().unwrap());
+    fs::File::options().append(true).open(&file).unwrap().set_times(times).unwrap();
+    server.wait_for_route(Some(BETA)).await;
+}
+
+#[tokio::test]
+async fn reading_is_no_change() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = serve(folder.path(), Notice::Watch);
+    // What the folder's making still had to tell.
+    let quiet = Duration::from_millis(600);
+    tokio::time::sleep(quiet).await;
+    let before = looks(&server, "unchanged").await;
+    for _ in 0..20 {
+        fs::read(folder.file("10-a", "wasm")).unwrap();
+    }
+    // Nothing can be waited for: it is what must not happen that would show.
+    tokio::time::sleep(quiet).await;
+    assert_eq!(looks(&server, "unchanged").await, before);
+    // A look reads, too, and does not lead to the next one.
+    fs::write(folder.path().join("notes.txt"), "x").unwrap();
+    while looks(&server, "unchanged").await == before {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(quiet).await;
+    assert_eq!(looks(&server, "unchanged").await, before + 1);
+    assert_eq!(server.admin("/plugins").await.body["generation"], 1);
+}
+
+#[tokio::test]
+async fn settings_that_change_alone() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = serve(folder.path(), Notice::Watch);
+    let tagged = ALPHA.replace("tag=", "tag=new");
+    fs::write(folder.file("10-a", "toml"), "[config]\ntag = 'new'\n").unwrap();
+    server.wait_for_route(Some(&tagged)).await;
+    fs::write(folder.file("10-a", "toml"), "enabled = false\n").unwrap();
+    server.wait_for_route(None).await;
+    assert_eq!(server.plugin("10-a").await["state"], "disabled");
+    fs::remove_file(folder.file("10-a", "toml")).unwrap();
+    server.wait_for_route(Some(ALPHA)).await;
+}
+
+/// A plugin and its settings, copied one after the other: no call meets a mix.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_and_its_settings_change_together() {
+    let folder =
+        PluginFolder::new().guest("10-a", "alpha").settings("10-a", "[config]\ntag = 'alpha'\n");
+    let server = Arc::new(serve(folder.path(), Notice::Watch));
+    let (seen, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let calls = tokio::spawn({
+        let (server, seen, done) = (Arc::clone(&server), Arc::clone(&seen), Arc::clone(&done));
+        async move {
+            while !done.load(Ordering::Relaxed) {
+                let url = server.route().await.unwrap();
+                seen.lock().unwrap().push(url);
+            }
+        }
+    });
+    let url = |name: &str| BETA.replace("beta", name).replace("tag=", &format!("tag={name}"));
+    for name in ["beta", "alpha", "beta"] {
+        folder.replace("10-a", name);
+        // As long as a person with two commands in one line takes.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        fs::write(folder.file("10-a", "toml"), format!("[config]\ntag = '{name}'\n")).unwrap();
+        server.wait_for_route(Some(&url(name))).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    calls.await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().all(|it| *it == url("alpha") || *it == url("beta")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_signal_and_a_request_are_enough() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_RELOAD_WATCH", "false")
+        .env("PLUGBOARD_RELOAD_POLL", NEVER)
+        .start();
+    folder.replace("10-a", "beta");
+    server.hang_up();
+    server.wait_for_route(Some(BETA)).await;
+
+    folder.replace("10-a", "alpha");
+    fs::write(folder.file("20-b", "wasm"), guest_bytes("beta")).unwrap();
+    fs::write(folder.file("30-c", "wasm"), "no plugin").unwrap();
+    let report = server.reload().await;
+    assert_eq!(report["generation"], 3);
+    assert_eq!((&report["added"], &report["updated"]), (&json!(["20-b"]), &json!(["10-a"])));
+    assert_eq!((&report["removed"], &report["unchanged"]), (&json!([]), &json!(0)));
+    let failed = &report["failed"][0];
+    assert_eq!((&failed["name"], &failed["serving"]), (&json!("30-c"), &json!(false)));
+    assert_eq!(failed["error"]["label"], "not_wasm");
+    // Answered by the new ones as soon as the request is.
+    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    let report = server.reload().await;
+    assert_eq!((&report["generation"], &report["unchanged"]), (&json!(3), &json!(2)));
+
+    fs::remove_dir_all(folder.path()).unwrap();
+    let answer = server.admin_post("/reload", "").await;
+    assert_eq!((answer.status, &answer.body["error"]["code"]), (503, &json!("folder_unreadable")));
+    fs::create_dir(folder.path()).unwrap();
+    assert_eq!(server.reload().await["removed"], json!(["10-a", "20-b"]));
+    let line = server.wait_for_log(|line| message(line).contains("the last plugin is gone"));
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(server.route().await, None);
+}
+
+#[tokio::test]
+async fn a_broken_file_is_a_non_event() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = serve(folder.path(), Notice::Watch);
+    let good = server.plugin("10-a").await;
+    let bad = &guest_bytes("beta")[..1000];
+    fs::write(folder.file("10-a", "wasm"), bad).unwrap();
+    let plugin = server.wait_for_plugin("10-a", |row| !row["last_error"].is_null()).await;
+    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    let error = &plugin["last_error"];
+    assert_eq!((&error["stage"], &error["label"]), (&json!("compile"), &json!("malformed")));
+    assert!(error["message"].as_str().unwrap().contains("damaged or unfinished"), "{error}");
+    assert_eq!((&plugin["state"], &plugin["digest"]), (&json!("active"), &good["digest"]));
+    assert!(error["digest"].is_string() && error["digest"] != good["digest"], "{error}");
+    // Whoever serves is ready, whatever stands in the folder.
+    assert_eq!(server.admin("/readyz").await.status, 200);
+    let failures = "plugboard_plugin_load_failures_total{stage=\"compile\"}";
+    assert_eq!(server.metric(failures).await, Some(1));
+    // Neither looked at again nor told again.
+    let report = server.reload().await;
+    assert_eq!(report["failed"][0]["error"], *error);
+    assert_eq!(server.metric(failures).await, Some(1));
+
+    // Wrong settings with a good file: neither is taken.
+    folder.replace("10-a", "beta");
+    fs::write(folder.file("10-a", "toml"), "enabeld = true\n").unwrap();
+    let plugin =
+        server.wait_for_plugin("10-a", |row| row["last_error"]["stage"] == "settings").await;
+    assert!(plugin["last_error"]["message"].as_str().unwrap().contains("`enabled`"), "{plugin}");
+    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    // The fix.
+    fs::write(folder.file("10-a", "toml"), "enabled = true\n").unwrap();
+    server.wait_for_route(Some(BETA)).await;
+    assert_eq!(server.plugin("10-a").await["last_error"], Value::Null);
+}
+
+/// Two versions take turns under load. Every call is answered, by one of the two,
+/// and by the new one if it began after the reload was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloading_under_load_loses_and_mixes_nothing() {
+    const FLIPS: usize = 50;
+    const TIME: Duration = Duration::from_secs(30);
+    const RATE: f64 = 500.0;
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = Arc::new(Setup::new(folder.path()).start());
+    // How many flips were begun, and how many acknowledged.
+    let (begun, acknowledged) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (calls, sure) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let start = Instant::now();
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let (server, begun, acknowledged) = (server.clone(), begun.clone(), acknowledged.clone());
+        let (calls, sure) = (calls.clone(), sure.clone());
+        callers.spawn(async move {
+            let client = reqwest::Client::new();
+            while start.elapsed() < TIME {
+                let nth = calls.fetch_add(1, Ordering::Relaxed);
+                let id = format!("call-{caller}-{nth}");
+                let known = acknowledged.load(Ordering::SeqCst);
+                let answer = server.post_with(&client, &[], tests::initiated_as(&id, "5001")).await;
+                let later = begun.load(Ordering::SeqCst);
+                assert_eq!(answer.status, 200);
+                let url = |name| format!("ws://{name}:6030/?tag=&uuid={id}");
+                let got = answer.sts_url().unwrap_or_default().to_owned();
+                let version = [url("alpha"), url("beta")].iter().position(|it| *it == got);
+                let version = version.unwrap_or_else(|| panic!("{got:?} is of neither"));
+                if known == later {
+                    sure.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(version, known % 2, "after flip {known}");
+                }
+            }
+        });
+    }
+    for flip in 1..=FLIPS {
+        let next = start + TIME.mul_f64(flip as f64 / (FLIPS + 1) as f64);
+        tokio::time::sleep_until(next.into()).await;
+        begun.store(flip, Ordering::SeqCst);
+        folder.replace("10-a", ["alpha", "beta"][flip % 2]);
+        server.reload().await;
+        acknowledged.store(flip, Ordering::SeqCst);
+    }
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    let (calls, sure) = (calls.load(Ordering::Relaxed), sure.load(Ordering::Relaxed));
+    let rate = calls as f64 / start.elapsed().as_secs_f64();
+    println!("{calls} calls, {rate:.0}/s, {sure} of them with one right answer, {FLIPS} flips");
+    assert!(rate >= RATE, "{rate:.0} calls/s");
+    assert!(sure > calls / 2, "{sure} of {calls}");
+    assert_eq!(server.plugin("10-a").await["failures"], 0);
+    assert_eq!(server.admin("/plugins").await.body["generation"], FLIPS + 1);
+}
+
+/// A restart takes compiled code from the data folder, unless somebody was at it.
+#[tokio::test]
+async fn compiled_code_is_kept_and_not_trusted_blindly() {
+    let (folder, data) = (PluginFolder::new().guest("10-a", "alpha"), tempfile::tempdir().unwrap());
+    let setup =
+        || Setup::new(folder.path()).env("PLUGBOARD_DATA", data.path().to_str().unwrap()).start();
+    let compiled = || {
+        let files = fs::read_dir(data.path().join("compiled")).unwrap();
+        let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    setup().stop();
+    let [file] = &compiled()[..] else { panic!("{:?}", compiled()) };
+    let (first, code) = (inode(file), fs::read(file).unwrap());
+    let mut server = setup();
+    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    assert!(!server.stop().contains("compiled code"));
+    assert_eq!(inode(file), first, "it was not compiled again");
+
+    // The code of `beta` in the place of that of `alpha`.
+    folder.replace("10-a", "beta");
+    setup().stop();
+    let other = compiled().into_iter().find(|path| path != file).unwrap();
+    fs::write(file, fs::read(other).unwrap()).unwrap();
+    folder.replace("10-a", "alpha");
+    let server = setup();
+    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    let line = server.wait_for_log(|line| message(line).contains("compiled code is not used"));
+    assert!(line["reason"].as_str().unwrap().contains("another component"), "{line}");
+    assert_eq!(fs::read(file).unwrap(), code, "it was compiled again");
+
+    // And compiled code among the plugins is none.
+    fs::write(folder.file("20-b", "cwasm"), &code).unwrap();
+    fs::write(folder.file("30-c", "wasm"), &code[code.len() - 5000..]).unwrap();
+    let report = server.reload().await;
+    assert_eq!(report["failed"].as_array().unwrap().len(), 2, "{report}");
+}
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn calls_that_spin_do_not_hold_up_a_reload() {
+    // A plugin that is being compiled and one that spins: the request comes back.
+    let folder = PluginFolder::new()
+        .guest("10-spins", "spins")
+        .settings("10-spins", "[match]\nto = '6001'\n")
+        .guest("20-a", "alpha");
+    let server = Arc::new(Setup::new(folder.path()).start());
+    let mut calls = JoinSet::new();
+    for call in 0..100 {
+        let server = server.clone();
+        calls.spawn(async move {
+            server.post(tests::initiated_as(&call.to_string(), "6001")).await;
+        });
+    }
+    folder.replace("20-a", "beta");
+    server.reload().await;
+    assert_eq!(server.post(initiated()).await.sts_url(), Some(BETA));
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+}
