@@ -33,13 +33,14 @@ impl Folder {
         Ok(folder)
     }
 
-    /// So many more, each another file, that are asked about other numbers; half
-    /// of them come first.
-    pub(crate) fn with_others(self, others: u32) -> anyhow::Result<Self> {
+    /// So many more that are asked about other numbers; half of them come first.
+    /// With `distinct`, each has to be compiled for itself.
+    pub(crate) fn with_others(self, others: u32, distinct: bool) -> anyhow::Result<Self> {
         for nth in 0..others {
             let order = if nth % 2 == 0 { 100 } else { 900 };
             let settings = format!("[match]\nto = ['{}', '{}*']\n", 10_000 + nth, 70_000 + nth);
-            self.put(&format!("{order}-other-{nth}"), nth + 1, &settings)?;
+            let version = if distinct { nth + 1 } else { 0 };
+            self.put(&format!("{order}-other-{nth}"), version, &settings)?;
         }
         Ok(self)
     }

@@ -70,7 +70,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let (program, samples) = (programs.join("plugboard"), programs.with_file_name("plugins"));
     let plan = Folder::of_one(&samples)?;
-    let many = Folder::of_one(&samples)?.with_others(999)?;
+    let many = Folder::of_one(&samples)?.with_others(999, false)?;
     let uncached = [("PLUGBOARD_CACHE_ENABLED", "false")];
     let serve = |name, folder: &Folder, settings: &[_]| {
         Server::plugboard(name, &program, folder.path(), settings, pinned)

@@ -29,7 +29,7 @@ pub(crate) fn measure(program: &Path, samples: &Path, pinned: bool) -> anyhow::R
         "saved file to new version answering: {:.0} ms (of which the debounce is 200 ms)",
         millis(&saved)
     )?;
-    let folder = Folder::of_one(samples)?.with_others(PLUGINS - 1)?;
+    let folder = Folder::of_one(samples)?.with_others(PLUGINS - 1, true)?;
     let start = |folder: &Folder, data: &Data| {
         let data = data.path().display().to_string();
         let start = Instant::now();

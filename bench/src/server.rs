@@ -13,8 +13,9 @@ use crate::CORES;
 /// What the load shows; every request is authenticated.
 pub(crate) const SECRET: &str = "a-secret-of-usual-length";
 
-/// For a server to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// For a server to listen: on one core, a hundred plugins take some seconds to
+/// be compiled.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running server, ended when it is dropped.
 pub(crate) struct Server {

@@ -1,12 +1,13 @@
 //! Deliveries that come again: the platform did not hear our answer, or hears it
 //! twice. It gets the same one, and no plugin is asked.
 //!
-//! Answers are kept in two maps, of which the older one is dropped as a whole
-//! when the newer one is full or has grown old; that costs an insertion and two
-//! look-ups for each call. (A cache with an order of eviction costs as much as
-//! all the rest of a decision that is cached.)
+//! What was ruled is kept in two maps, of which the older one is dropped as a whole
+//! when the newer one is full or has grown old. All of it is small and in place,
+//! since every call leaves something here: with texts of its own for each, this
+//! was the better part of a cached decision.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,28 +15,50 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::event::{Event, Platform};
-use crate::router::Outcome;
+use crate::event::Event;
+use crate::router::Ruling;
 
-/// Answers in one of the two maps. Some hundred bytes each.
-const MOST: usize = 50_000;
+/// Rulings in one of the two maps, as many as fill a table of 32,768 places: a
+/// minute of four hundred calls a second.
+const MOST: usize = 28_000;
 
-/// What makes two deliveries the same. (Only one type of event is answered.)
-#[derive(PartialEq, Eq, Hash)]
-struct Delivery {
-    platform: Platform,
-    call: Box<str>,
-    timestamp: jiff::Timestamp,
+/// What makes two deliveries the same: platform, call and time. (Only one type of
+/// event is answered.) Two hashes with keys of their own that nobody outside
+/// knows: one in 10^33 pairs is taken for the same that is not.
+type Delivery = [u64; 2];
+
+/// A ruling, once there is one. Whoever comes while it is being looked for waits;
+/// if whoever looks for it goes away, the next one does.
+pub type Pending = Arc<OnceCell<Ruling>>;
+
+/// What is known of a delivery.
+pub enum Known {
+    /// It has not come before.
+    New(Ticket),
+    /// It has come before, and is not answered yet.
+    Pending(Ticket),
+    /// It has been answered.
+    Ruled(Ruling),
 }
 
-/// The answer to a delivery, once there is one. Whoever comes while it is being
-/// looked for waits; if whoever looks for it goes away, the next one does.
-pub type Slot = Arc<OnceCell<Arc<Outcome>>>;
+/// A delivery that waits for its ruling.
+pub struct Ticket {
+    delivery: Delivery,
+    /// Where the ruling comes.
+    pub pending: Pending,
+}
 
-/// The answers of the last deliveries.
+#[derive(Clone)]
+enum Slot {
+    Pending(Pending),
+    Ruled(Ruling),
+}
+
+/// The rulings of the last deliveries.
 pub struct Deliveries {
     /// For how long at the least, unless there are very many.
     keep: Duration,
+    keys: [RandomState; 2],
     maps: Mutex<Maps>,
 }
 
@@ -46,31 +69,45 @@ struct Maps {
 }
 
 impl Deliveries {
-    /// No answers yet.
+    /// No rulings yet.
     pub fn new(keep: Duration) -> Self {
-        let maps = Maps { newer: HashMap::new(), older: HashMap::new(), since: Instant::now() };
-        Self { keep, maps: Mutex::new(maps) }
+        let maps = Maps { newer: empty(), older: HashMap::new(), since: Instant::now() };
+        Self { keep, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
-    /// The place of a delivery's answer; and whether it has come before.
-    pub fn slot(&self, event: &Event, now: Instant) -> (Slot, bool) {
-        let delivery = Delivery {
-            platform: event.call.platform,
-            call: event.call.id.as_str().into(),
-            timestamp: event.timestamp,
-        };
+    /// What is known of a delivery. A new one is known from now on.
+    pub fn look_up(&self, event: &Event, now: Instant) -> Known {
+        let identity = (event.call.platform, &event.call.id, event.timestamp);
+        let delivery = self.keys.each_ref().map(|key| key.hash_one(identity));
         let mut maps = self.lock();
         let gone = maps.turn(now, self.keep);
-        let found = maps.newer.get(&delivery).or_else(|| maps.older.get(&delivery));
-        if let Some(slot) = found {
-            return (Arc::clone(slot), true);
-        }
-        let slot = Slot::default();
-        maps.newer.insert(delivery, Arc::clone(&slot));
+        let known = match maps.newer.get(&delivery).or_else(|| maps.older.get(&delivery)) {
+            Some(Slot::Ruled(ruling)) => Known::Ruled(ruling.clone()),
+            Some(Slot::Pending(pending)) => {
+                Known::Pending(Ticket { delivery, pending: Arc::clone(pending) })
+            }
+            None => {
+                let pending = Pending::default();
+                maps.newer.insert(delivery, Slot::Pending(Arc::clone(&pending)));
+                Known::New(Ticket { delivery, pending })
+            }
+        };
         drop(maps);
-        // Tens of thousands of entries, and nobody shall wait for that.
-        drop(gone);
-        (slot, false)
+        if let Some(gone) = gone {
+            // Tens of thousands of entries; nobody shall wait for that.
+            tokio::task::spawn_blocking(move || drop(gone));
+        }
+        known
+    }
+
+    /// Keeps the ruling on a delivery.
+    pub fn ruled(&self, ticket: &Ticket, ruling: &Ruling) {
+        let Maps { newer, older, .. } = &mut *self.lock();
+        if let Some(slot) =
+            newer.get_mut(&ticket.delivery).or_else(|| older.get_mut(&ticket.delivery))
+        {
+            *slot = Slot::Ruled(ruling.clone());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Maps> {
@@ -80,27 +117,33 @@ impl Deliveries {
 
 impl Maps {
     /// Begins a new map if it is time to. What is not needed any more.
-    fn turn(&mut self, now: Instant, keep: Duration) -> Option<HashMap<Delivery, Slot>> {
+    fn turn(&mut self, now: Instant, keep: Duration) -> Option<Vec<HashMap<Delivery, Slot>>> {
         let age = now.saturating_duration_since(self.since);
         if age < keep && self.newer.len() < MOST {
             return None;
         }
         self.since = now;
-        let newer = mem::take(&mut self.newer);
-        let older = mem::replace(&mut self.older, newer);
+        let newer = mem::replace(&mut self.newer, empty());
+        let mut gone = vec![mem::replace(&mut self.older, newer)];
         if age >= 2 * keep {
             // Nobody called for so long that both are old.
-            self.older = HashMap::new();
+            gone.push(mem::take(&mut self.older));
         }
-        Some(older)
+        Some(gone)
     }
+}
+
+/// A map that never has to grow while calls wait for it. Memory that is not used
+/// is not taken.
+fn empty() -> HashMap<Delivery, Slot> {
+    HashMap::with_capacity(MOST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventBody;
     use crate::event::tests::call;
+    use crate::event::{EventBody, Platform};
 
     fn event(id: &str, timestamp: i64) -> Event {
         let mut call = call("2000", "5001", "{}");
@@ -109,10 +152,11 @@ mod tests {
         Event { call, timestamp, body: EventBody::Initiated }
     }
 
-    #[test]
-    fn a_delivery_is_its_call_its_time_and_its_platform() {
+    #[tokio::test]
+    async fn a_delivery_is_its_call_its_time_and_its_platform() {
         let deliveries = Deliveries::new(Duration::from_secs(60));
-        let come = |event: &Event| deliveries.slot(event, Instant::now()).1;
+        let come =
+            |event: &Event| matches!(deliveries.look_up(event, Instant::now()), Known::Pending(_));
         assert!(!come(&event("a", 1)));
         assert!(come(&event("a", 1)));
         assert!(!come(&event("a", 2)));
@@ -122,11 +166,13 @@ mod tests {
         assert!(!come(&other));
     }
 
-    #[test]
-    fn answers_are_kept_for_a_time_and_not_for_ever() {
+    #[tokio::test]
+    async fn answers_are_kept_for_a_time_and_not_for_ever() {
         let (second, start) = (Duration::from_secs(1), Instant::now());
         let deliveries = Deliveries::new(10 * second);
-        let come = |id, at: u32| deliveries.slot(&event(id, 1), start + at * second).1;
+        let come = |id, at: u32| {
+            matches!(deliveries.look_up(&event(id, 1), start + at * second), Known::Pending(_))
+        };
         assert!(!come("a", 0));
         assert!(!come("b", 9));
         assert!(come("a", 9) && come("b", 18));
@@ -134,12 +180,12 @@ mod tests {
         assert!(!come("b", 60));
     }
 
-    #[test]
-    fn their_number_is_bounded() {
+    #[tokio::test]
+    async fn their_number_is_bounded() {
         let deliveries = Deliveries::new(Duration::from_secs(60));
         let now = Instant::now();
         for nth in 0..3 * MOST {
-            deliveries.slot(&event(&nth.to_string(), 1), now);
+            deliveries.look_up(&event(&nth.to_string(), 1), now);
         }
         let maps = deliveries.lock();
         assert!(maps.newer.len() + maps.older.len() <= 2 * MOST);

@@ -29,7 +29,7 @@ use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
 use crate::engine::{Engine, TICK};
 use crate::event::Call;
-use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
+use crate::sts_url::StsUrlError;
 
 /// Of a guest's own error, what is kept, in bytes.
 const MAX_ERROR: usize = 1024;
@@ -55,7 +55,7 @@ impl Plugin {
         let (turn, until) = run.clock();
         let answer = timeout_at(until, turn.watch(decide(router, &mut run.store, call))).await;
         match run.outcome(answer)? {
-            Ok(decision) => Ok(judge(decision, &self.shared.allowed_sts_hosts)?),
+            Ok(decision) => Ok(judge(decision, &self.shared)?),
             Err(message) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
         }
     }
@@ -241,12 +241,12 @@ fn place(backtrace: &WasmBacktrace) -> Option<String> {
 }
 
 /// The contract's decision in our words, its URL found good.
-fn judge(decision: router::Decision, allowed: &AllowedHosts) -> Result<Decision, StsUrlError> {
+fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, StsUrlError> {
     let verdict = match decision.verdict {
         types::Verdict::Pass => Verdict::Pass,
         types::Verdict::Route(route) => {
-            let url = route.sts_url.map(|url| StsUrl::parse(url, allowed)).transpose()?;
-            Verdict::Route { sts_url: url.map(Arc::new), prompt: route.prompt.map(Arc::from) }
+            let sts_url = route.sts_url.map(|url| shared.url(url)).transpose()?;
+            Verdict::Route { sts_url, prompt: route.prompt.map(Arc::from) }
         }
         types::Verdict::Reject(rejection) => Verdict::Reject { reason: rejection.reason.into() },
     };

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::types::ComponentItem;
@@ -116,6 +117,7 @@ impl Loader {
             settings,
             limits,
             allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
+            last_url: ArcSwapOption::empty(),
             pace: Pace::new(),
         });
         if let Some(router) = &component.router {

@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwapOption;
+
 use self::breaker::Breaker;
 pub use self::compiled::CompileCache;
 use self::error::PluginError;
@@ -32,7 +34,7 @@ use self::settings::Settings;
 pub use self::sources::{Digest, Files, Sources, Stamps, Version};
 use self::stats::{LastError, Stats};
 use crate::engine::Engine;
-use crate::sts_url::AllowedHosts;
+use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 
 /// The package and version that we speak, as it stands in `wit/`.
 pub const CONTRACT: &str = "plugboard:plugin@0.1.0";
@@ -154,5 +156,19 @@ struct Shared {
     settings: Settings,
     limits: Limits,
     allowed_sts_hosts: Arc<AllowedHosts>,
+    /// The last URL that it gave: most plugins give few, again and again.
+    last_url: ArcSwapOption<StsUrl>,
     pace: Pace,
+}
+
+impl Shared {
+    /// A URL of the plugin's, found good.
+    fn url(&self, template: String) -> Result<Arc<StsUrl>, StsUrlError> {
+        if let Some(last) = self.last_url.load().as_ref().filter(|it| it.template() == template) {
+            return Ok(Arc::clone(last));
+        }
+        let url = Arc::new(StsUrl::parse(template, &self.allowed_sts_hosts)?);
+        self.last_url.store(Some(Arc::clone(&url)));
+        Ok(url)
+    }
 }

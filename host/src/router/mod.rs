@@ -24,6 +24,16 @@ use crate::sts_url::StsUrl;
 pub struct Outcome {
     /// The answer.
     pub answer: Answer,
+    /// What it was made of.
+    pub ruling: Ruling,
+}
+
+/// What became of a call, before it is filled for the call: small, and quick to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct Ruling {
+    /// The verdict, or why there is none.
+    pub verdict: Result<Verdict, Undecided>,
     /// The plugin that gave it, or that stopped the chain.
     pub by: Option<Arc<str>>,
     /// Where its word came from.
@@ -184,9 +194,10 @@ impl Router {
                 if plugin.settings().on_failure == OnFailure::Stop {
                     return self.undecided(Undecided::Stopped, Some(plugin), failures, call);
                 }
-            } else if let Ok(Some(answer)) = answer {
+            } else if let (Ok(verdict), Ok(Some(answer))) = (said, answer) {
                 let by = Some(Arc::clone(plugin.name()));
-                return Outcome { answer, by, source, failures };
+                let ruling = Ruling { verdict: Ok((*verdict).clone()), by, source, failures };
+                return Outcome { answer, ruling };
             }
         }
         let late = failures > 0 && Instant::now() >= deadline;
@@ -202,10 +213,24 @@ impl Router {
         failures: u32,
         call: &Call,
     ) -> Outcome {
-        let sts_url = own_url(self.answers.fallback_sts_url.as_ref(), call);
-        let answer = Answer::Fallback { sts_url, because };
         let by = by.map(|plugin| Arc::clone(plugin.name()));
-        Outcome { answer, by, source: Source::Ran, failures }
+        let ruling = Ruling { verdict: Err(because), by, source: Source::Ran, failures };
+        Outcome { answer: self.fallback(because, call), ruling }
+    }
+
+    /// The same ruling once more, for the same call.
+    pub fn again(&self, ruling: Ruling, call: &Call) -> Outcome {
+        let answer = match &ruling.verdict {
+            Ok(verdict) => self.fill(verdict, call).ok().flatten(),
+            Err(because) => Some(self.fallback(*because, call)),
+        };
+        // It was filled before, unless it is not the same call.
+        let answer = answer.unwrap_or_else(|| self.fallback(Undecided::Passed, call));
+        Outcome { answer, ruling }
+    }
+
+    fn fallback(&self, because: Undecided, call: &Call) -> Answer {
+        Answer::Fallback { sts_url: own_url(self.answers.fallback_sts_url.as_ref(), call), because }
     }
 
     /// One plugin's word on a call: the cache's, else its own.

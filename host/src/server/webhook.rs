@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::App;
 use super::error::{HttpError, json};
 use crate::config::Answers;
+use crate::deliveries::Known;
 use crate::event::{Call, Event, EventBody};
 use crate::platform::avr;
 use crate::router::{Answer, Outcome, Source, Undecided};
@@ -65,7 +66,7 @@ async fn events(
 
 /// RFC 9211.
 fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
-    HeaderValue::from_static(match (again, outcome.source) {
+    HeaderValue::from_static(match (again, outcome.ruling.source) {
         (true, _) => "plugboard; hit; detail=delivery",
         (false, Source::Cached) => "plugboard; hit",
         (false, _) if app.router.cache().is_none() => "plugboard; fwd=bypass",
@@ -75,21 +76,43 @@ fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
 
 /// What becomes of a call; and whether that was asked before, by a delivery that
 /// comes again.
-async fn answer(app: &App, event: &Event, start: Instant) -> (Arc<Outcome>, bool) {
-    let decided = async || Arc::new(decide(app, &event.call, start).await);
-    let Some(deliveries) = &app.deliveries else { return (decided().await, false) };
-    let (slot, again) = deliveries.slot(event, start);
-    if !again {
-        return (Arc::clone(slot.get_or_init(decided).await), false);
-    }
-    // Who asked first may have started later than he should have been answered.
-    let deadline = start + app.config.limits.budget;
-    let outcome = match timeout_at(deadline, slot.get_or_init(decided)).await {
-        Ok(outcome) => Arc::clone(outcome),
-        Err(_) => Arc::new(app.router.undecided(Undecided::Late, None, 0, &event.call)),
+async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
+    let call = &event.call;
+    let Some(deliveries) = &app.deliveries else { return (decide(app, call, start).await, false) };
+    let ruling = match deliveries.look_up(event, start) {
+        Known::New(ticket) => {
+            let mut own = None;
+            let decided = async {
+                let outcome = decide(app, call, start).await;
+                let ruling = outcome.ruling.clone();
+                own = Some(outcome);
+                ruling
+            };
+            let ruling = ticket.pending.get_or_init(async || decided.await).await;
+            deliveries.ruled(&ticket, ruling);
+            match own {
+                Some(outcome) => return (outcome, false),
+                // It came again at once, and that one was quicker.
+                None => ruling.clone(),
+            }
+        }
+        Known::Pending(ticket) => {
+            // Who asked first may have had more time than is left here.
+            let decided = async || decide(app, call, start).await.ruling;
+            let ruling = ticket.pending.get_or_init(decided);
+            match timeout_at(start + app.config.limits.budget, ruling).await {
+                Ok(ruling) => {
+                    deliveries.ruled(&ticket, ruling);
+                    ruling.clone()
+                }
+                Err(_) => app.router.undecided(Undecided::Late, None, 0, call).ruling,
+            }
+        }
+        Known::Ruled(ruling) => ruling,
     };
+    let outcome = app.router.again(ruling, call);
     let decision = outcome.answer.name();
-    tracing::info!(call = event.call.id.as_str(), decision, "delivered again: the same answer");
+    tracing::info!(call = call.id.as_str(), decision, "delivered again: the same answer");
     (outcome, true)
 }
 
@@ -138,7 +161,7 @@ async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
 /// The line that an operator looks for: which call, who decided, what, how fast.
 /// Never numbers or URLs, which may carry them.
 fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
-    let plugin = outcome.by.as_deref().unwrap_or("-");
+    let plugin = outcome.ruling.by.as_deref().unwrap_or("-");
     if matches!(outcome.answer, Answer::Reject { .. }) && answers.reject_sts_url.is_none() {
         tracing::warn!(
             call = call.id.as_str(),
@@ -151,8 +174,8 @@ fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
         platform = call.platform.name(),
         plugin,
         decision = outcome.answer.name(),
-        cached = outcome.source == Source::Cached,
-        failures = outcome.failures,
+        cached = outcome.ruling.source == Source::Cached,
+        failures = outcome.ruling.failures,
         took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
         "decided"
     );

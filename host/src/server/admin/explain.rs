@@ -16,7 +16,7 @@ use super::super::error::{HttpError, json};
 use super::super::webhook;
 use crate::event::EventBody;
 use crate::platform::{BadRequest, avr};
-use crate::router::{Explanation, Outcome, Source, Step};
+use crate::router::{Explanation, Outcome, Ruling, Source, Step};
 
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
@@ -34,7 +34,7 @@ pub(super) async fn explain(
     let deadline = start + app.config.limits.budget;
     let explanation = app.router.explain(&generation, &event.call, deadline).await;
     let Explanation { generation, steps, outcome } = explanation;
-    let Outcome { answer, by, source, failures } = &outcome;
+    let Outcome { answer, ruling: Ruling { by, source, failures, .. } } = &outcome;
     Ok(json(&Explained {
         generation,
         platform: event.call.platform.name(),
