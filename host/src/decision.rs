@@ -49,12 +49,12 @@ impl Verdict {
         }
     }
 
-    /// The bytes of text in it.
+    /// Its memory in bytes, roughly.
     pub fn size(&self) -> usize {
         match self {
             Self::Pass => 0,
             Self::Route { sts_url, prompt } => {
-                sts_url.as_ref().map_or(0, |url| url.template().len())
+                sts_url.as_ref().map_or(0, |url| url.size())
                     + prompt.as_ref().map_or(0, |prompt| prompt.len())
             }
             Self::Reject { reason } => reason.len(),

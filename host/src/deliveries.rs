@@ -15,12 +15,18 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::decision::Verdict;
 use crate::event::Event;
 use crate::router::Ruling;
 
 /// Rulings in one of the two maps, as many as fill a table of 32,768 places: a
 /// minute of four hundred calls a second.
 const MOST: usize = 28_000;
+
+/// Bytes of the rulings' texts that came while one of the maps was the newer one.
+/// Most rulings share theirs, so it takes a plugin that writes a long prompt for
+/// each call to fill it.
+const MOST_BYTES: usize = 32 << 20;
 
 /// What makes two deliveries the same: platform, call and time. (Only one type of
 /// event is answered.) Two hashes with keys of their own that nobody outside
@@ -33,11 +39,9 @@ pub type Pending = Arc<OnceCell<Ruling>>;
 
 /// What is known of a delivery.
 pub enum Known {
-    /// It has not come before.
-    New(Ticket),
-    /// It has come before, and is not answered yet.
-    Pending(Ticket),
-    /// It has been answered.
+    /// There is no ruling yet.
+    Waiting(Ticket),
+    /// It was answered.
     Ruled(Ruling),
 }
 
@@ -66,12 +70,14 @@ struct Maps {
     newer: HashMap<Delivery, Slot>,
     older: HashMap<Delivery, Slot>,
     since: Instant,
+    /// Of the texts of all rulings that came since then.
+    bytes: usize,
 }
 
 impl Deliveries {
     /// No rulings yet.
     pub fn new(keep: Duration) -> Self {
-        let maps = Maps { newer: empty(), older: HashMap::new(), since: Instant::now() };
+        let maps = Maps { newer: empty(), older: HashMap::new(), since: Instant::now(), bytes: 0 };
         Self { keep, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
@@ -84,12 +90,12 @@ impl Deliveries {
         let known = match maps.newer.get(&delivery).or_else(|| maps.older.get(&delivery)) {
             Some(Slot::Ruled(ruling)) => Known::Ruled(ruling.clone()),
             Some(Slot::Pending(pending)) => {
-                Known::Pending(Ticket { delivery, pending: Arc::clone(pending) })
+                Known::Waiting(Ticket { delivery, pending: Arc::clone(pending) })
             }
             None => {
                 let pending = Pending::default();
                 maps.newer.insert(delivery, Slot::Pending(Arc::clone(&pending)));
-                Known::New(Ticket { delivery, pending })
+                Known::Waiting(Ticket { delivery, pending })
             }
         };
         drop(maps);
@@ -102,7 +108,8 @@ impl Deliveries {
 
     /// Keeps the ruling on a delivery.
     pub fn ruled(&self, ticket: &Ticket, ruling: &Ruling) {
-        let Maps { newer, older, .. } = &mut *self.lock();
+        let Maps { newer, older, bytes, .. } = &mut *self.lock();
+        *bytes += ruling.verdict.as_ref().map_or(0, Verdict::size);
         if let Some(slot) =
             newer.get_mut(&ticket.delivery).or_else(|| older.get_mut(&ticket.delivery))
         {
@@ -119,10 +126,10 @@ impl Maps {
     /// Begins a new map if it is time to. What is not needed any more.
     fn turn(&mut self, now: Instant, keep: Duration) -> Option<Vec<HashMap<Delivery, Slot>>> {
         let age = now.saturating_duration_since(self.since);
-        if age < keep && self.newer.len() < MOST {
+        if age < keep && self.newer.len() < MOST && self.bytes < MOST_BYTES {
             return None;
         }
-        self.since = now;
+        (self.since, self.bytes) = (now, 0);
         let newer = mem::replace(&mut self.newer, empty());
         let mut gone = vec![mem::replace(&mut self.older, newer)];
         if age >= 2 * keep {
@@ -152,11 +159,25 @@ mod tests {
         Event { call, timestamp, body: EventBody::Initiated }
     }
 
+    /// Whether a delivery has come before; it has from now on.
+    fn has_come(deliveries: &Deliveries, event: &Event, now: Instant) -> bool {
+        let ruling = Ruling {
+            verdict: Ok(Verdict::Pass),
+            by: None,
+            source: crate::router::Source::Ran,
+            failures: 0,
+        };
+        match deliveries.look_up(event, now) {
+            Known::Waiting(ticket) => deliveries.ruled(&ticket, &ruling),
+            Known::Ruled(_) => return true,
+        }
+        false
+    }
+
     #[tokio::test]
     async fn a_delivery_is_its_call_its_time_and_its_platform() {
         let deliveries = Deliveries::new(Duration::from_secs(60));
-        let come =
-            |event: &Event| matches!(deliveries.look_up(event, Instant::now()), Known::Pending(_));
+        let come = |event: &Event| has_come(&deliveries, event, Instant::now());
         assert!(!come(&event("a", 1)));
         assert!(come(&event("a", 1)));
         assert!(!come(&event("a", 2)));
@@ -170,9 +191,7 @@ mod tests {
     async fn answers_are_kept_for_a_time_and_not_for_ever() {
         let (second, start) = (Duration::from_secs(1), Instant::now());
         let deliveries = Deliveries::new(10 * second);
-        let come = |id, at: u32| {
-            matches!(deliveries.look_up(&event(id, 1), start + at * second), Known::Pending(_))
-        };
+        let come = |id, at: u32| has_come(&deliveries, &event(id, 1), start + at * second);
         assert!(!come("a", 0));
         assert!(!come("b", 9));
         assert!(come("a", 9) && come("b", 18));
@@ -181,13 +200,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn their_number_is_bounded() {
+    async fn their_number_and_size_are_bounded() {
         let deliveries = Deliveries::new(Duration::from_secs(60));
         let now = Instant::now();
         for nth in 0..3 * MOST {
-            deliveries.look_up(&event(&nth.to_string(), 1), now);
+            has_come(&deliveries, &event(&nth.to_string(), 1), now);
         }
-        let maps = deliveries.lock();
-        assert!(maps.newer.len() + maps.older.len() <= 2 * MOST);
+        let count = || {
+            let maps = deliveries.lock();
+            maps.newer.len() + maps.older.len()
+        };
+        assert!(count() <= 2 * MOST);
+        // A plugin with a long text of its own for each call.
+        let reason = || "x".repeat(1 << 20).into();
+        for nth in 0..200 {
+            let Known::Waiting(ticket) = deliveries.look_up(&event(&nth.to_string(), 2), now)
+            else {
+                panic!("it came before");
+            };
+            let verdict = Ok(Verdict::Reject { reason: reason() });
+            let (by, source) = (None, crate::router::Source::Ran);
+            deliveries.ruled(&ticket, &Ruling { verdict, by, source, failures: 0 });
+        }
+        assert!(count() <= 2 * 33, "{}", count());
     }
 }

@@ -117,7 +117,9 @@ impl StsUrl {
         if template.len() > MAX_LENGTH {
             return Err(StsUrlError::TooLong);
         }
-        let parts = compile(&template)?;
+        let mut parts = compile(&template)?;
+        // It may be kept for long.
+        parts.shrink_to_fit();
         let url = Self { template, parts };
         url.judge(allowed)?;
         Ok(url)
@@ -162,6 +164,11 @@ impl StsUrl {
     /// The text that it was made of.
     pub fn template(&self) -> &str {
         &self.template
+    }
+
+    /// Its memory in bytes.
+    pub fn size(&self) -> usize {
+        self.template.capacity() + self.parts.capacity() * size_of::<Part>()
     }
 
     /// The URL for one call.

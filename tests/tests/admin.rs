@@ -137,6 +137,19 @@ async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
             assert_eq!(post("1").await.sts_url(), Some("ws://works/1"));
         }
     }
+    // Nor where the others are answered by the cache.
+    let plan = "to 666 error boom\n* * route ws://works/{from}";
+    folder.configure("10-a", &format!("[config]\nttl_ms = 60000\nrules = '''{plan}'''\n"));
+    server.reload().await;
+    for nth in 0..10 {
+        let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+        body["payload"]["to"] = json!("666");
+        server.post(body.to_string()).await;
+        for _ in 0..2 {
+            assert_eq!(post("1").await.sts_url(), Some("ws://works/1"), "{nth}");
+        }
+    }
+    assert_eq!(server.plugin("10-a").await["state"], "active");
     // Nor by text that fits no URL, which is no fault of the plugin's.
     for _ in 0..10 {
         assert_eq!(post("..").await.body, json!({}));

@@ -52,6 +52,17 @@ async fn becomes_beta(change: impl Fn(&Path)) {
     }
 }
 
+/// Waits until the files are so old that they are not read again by every poll.
+async fn settled(server: &Server) {
+    loop {
+        let before = looks(server, "unchanged").await;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        if looks(server, "unchanged").await == before {
+            return;
+        }
+    }
+}
+
 /// How often the folder was looked at, by what came of it.
 async fn looks(server: &Server, result: &str) -> u64 {
     server.metric(&format!("plugboard_reloads_total{{result=\"{result}\"}}")).await.unwrap_or(0)
@@ -69,6 +80,19 @@ async fn a_temporary_file_that_is_renamed() {
         fs::rename(folder.join("10-a.wasm.tmp"), folder.join("10-a.wasm")).unwrap();
     })
     .await;
+}
+
+/// Found by what the system says of files that are not read each time.
+#[tokio::test]
+async fn a_change_after_a_long_time() {
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = serve(folder.path(), Notice::Poll);
+    settled(&server).await;
+    folder.replace("10-a", "beta");
+    server.wait_for_route(Some(BETA)).await;
+    settled(&server).await;
+    folder.configure("10-a", "enabled = false");
+    server.wait_for_route(None).await;
 }
 
 #[tokio::test]
@@ -205,6 +229,7 @@ async fn a_change_that_hides_is_found_by_the_poll() {
     let folder = PluginFolder::new().guest("10-a", "alpha");
     let file = folder.file("10-a", "wasm");
     let server = serve(folder.path(), Notice::Poll);
+    settled(&server).await;
     let before = fs::metadata(&file).unwrap();
     let new = guest_bytes("beta");
     assert_eq!(before.len(), new.len() as u64, "the twins are of one size");
@@ -361,6 +386,7 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
     const FLIPS: usize = 50;
     const TIME: Duration = Duration::from_secs(30);
     const RATE: f64 = 500.0;
+    const CALLERS: u32 = 16;
     let folder = PluginFolder::new().guest("10-a", "alpha");
     let server = Arc::new(Setup::new(folder.path()).start());
     // How many flips were begun, and how many acknowledged.
@@ -368,12 +394,16 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
     let (calls, sure) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let start = Instant::now();
     let mut callers = JoinSet::new();
-    for caller in 0..16 {
+    for caller in 0..CALLERS {
         let (server, begun, acknowledged) = (server.clone(), begun.clone(), acknowledged.clone());
         let (calls, sure) = (calls.clone(), sure.clone());
         callers.spawn(async move {
             let client = reqwest::Client::new();
+            // Twice the rate, so that the machine has time for the reloads.
+            let pace = Duration::from_secs_f64(f64::from(CALLERS) / RATE / 2.0);
+            let mut pace = tokio::time::interval(pace);
             while start.elapsed() < TIME {
+                pace.tick().await;
                 let nth = calls.fetch_add(1, Ordering::Relaxed);
                 let id = format!("call-{caller}-{nth}");
                 let known = acknowledged.load(Ordering::SeqCst);
@@ -455,14 +485,15 @@ fn message(line: &Value) -> &str {
     line["message"].as_str().unwrap_or_default()
 }
 
-#[tokio::test]
+/// A hundred guests that spin for longer than anybody would wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_spin_do_not_hold_up_a_reload() {
-    // A plugin that is being compiled and one that spins: the request comes back.
     let folder = PluginFolder::new()
         .guest("10-spins", "spins")
-        .settings("10-spins", "[match]\nto = '6001'\n")
+        .settings("10-spins", "[match]\nto = '6001'\n[limits]\ntimeout = '30s'\n")
         .guest("20-a", "alpha");
-    let server = Arc::new(Setup::new(folder.path()).start());
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
+    let server = Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "30s").start());
     let mut calls = JoinSet::new();
     for call in 0..100 {
         let server = server.clone();
@@ -470,10 +501,10 @@ async fn calls_that_spin_do_not_hold_up_a_reload() {
             server.post(tests::initiated_as(&call.to_string(), "6001")).await;
         });
     }
+    while server.metric("plugboard_pool_instances_used").await.unwrap() < 50 {}
+    let start = Instant::now();
     folder.replace("20-a", "beta");
     server.reload().await;
     assert_eq!(server.post(initiated()).await.sts_url(), Some(BETA));
-    while let Some(call) = calls.join_next().await {
-        call.unwrap();
-    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

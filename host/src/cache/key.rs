@@ -7,6 +7,10 @@ use crate::plugin::habits::Vary;
 /// Bytes of a key. A call whose fields are longer is not worth remembering.
 const MAX_KEY: usize = 4 * 1024;
 
+/// Metadata of a call beyond which it is not looked through for every name.
+/// Platforms send about fifteen.
+const MAX_METADATA: usize = 256;
+
 /// What the values of a key are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Space {
@@ -21,8 +25,11 @@ pub(super) enum Space {
 /// keys are equal if and only if all of these are.
 pub(super) type Key = Box<[u8]>;
 
-/// The key of a call. None: the values are too long.
+/// The key of a call. None: the values are too long or too many.
 pub(super) fn key(plugin: &Plugin, space: Space, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
+    if call.metadata.len() > MAX_METADATA {
+        return None;
+    }
     let mut key = Vec::with_capacity(64);
     key.extend_from_slice(&plugin.id.to_ne_bytes());
     let (space, number) = match space {

@@ -135,8 +135,9 @@ impl DecisionCache {
     }
 
     /// A verdict of this plugin that fits this call, or leave to ask for one,
-    /// perhaps after waiting for another call that asks the same. Only waits for as
-    /// long as leaves this call time to ask for itself.
+    /// perhaps after waiting for another call that asks the same. Waits for no more
+    /// than half of the time that the plugin may take, and not at all for one that
+    /// keeps failing.
     pub async fn get_or_ask(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Word<'_> {
         if let Some(verdict) = self.get(plugin, call) {
             return Word::Kept(verdict);
@@ -144,8 +145,10 @@ impl DecisionCache {
         let alone = |flight| Word::Ask(Ask { cache: self, lead: None, flight });
         let flight = {
             let known = plugin.habits.known();
-            if known.decided && known.sets.is_empty() {
-                // As far as is known, it never gives leave to reuse.
+            let never = known.answered && known.sets.is_empty();
+            if never || !plugin.breaker.is_closed() {
+                // As far as is known, it never gives leave to reuse, or may be set
+                // aside.
                 return alone(None);
             }
             match key(plugin, Space::Flight(known.sets.len()), &known.union, call) {
@@ -157,8 +160,8 @@ impl DecisionCache {
         if self.kept.get(&*flight).is_some_and(|kept| now < kept.until) {
             return alone(None);
         }
-        let own = plugin.timeout().min(deadline.saturating_duration_since(now) / 2);
-        match self.flights.join(&flight, deadline.checked_sub(own).unwrap_or(now)).await {
+        let time = plugin.timeout().min(deadline.saturating_duration_since(now));
+        match self.flights.join(&flight, now + time / 2).await {
             // What landed while we came here is seen now, if not before.
             Part::Lead(lead) => match self.get(plugin, call) {
                 Some(verdict) => Word::Kept(verdict),
@@ -213,7 +216,13 @@ impl Ask<'_> {
     /// Whether the plugin gave leave to reuse what it said, it is kept, and told
     /// to those who wait for it.
     pub fn answered(self, plugin: &Plugin, call: &Call, said: Option<&Decision>) {
-        let kept = said.and_then(|decision| self.cache.keep(plugin, call, decision));
+        let kept = match said {
+            Some(decision) => self.cache.keep(plugin, call, decision),
+            None => {
+                plugin.habits.failed();
+                None
+            }
+        };
         let Some(lead) = self.lead else { return };
         if kept.is_none()
             && said.is_some()

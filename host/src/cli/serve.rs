@@ -97,7 +97,11 @@ fn serve(config: Config) -> anyhow::Result<()> {
             "serving"
         );
         drop(generation);
-        let reloading = tokio::spawn(reloader.run(hangup));
+        let reloading = tokio::spawn(async move {
+            // It ends when it fails; calls are answered all the same.
+            _ = tokio::spawn(reloader.run(hangup)).await;
+            tracing::error!("plugins are not reloaded any more; please report it, and restart");
+        });
         server.run(stop).await;
         reloading.abort();
         tracing::info!("stopped");

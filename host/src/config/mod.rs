@@ -224,7 +224,10 @@ impl Config {
         };
         at_least_one("limits.connections", limits.connections)?;
         at_least_one("engine.instances", engine.instances as usize)?;
-        at_least_one("breaker.failures", document.breaker.failures as usize)?;
+        if document.breaker.failures > 10_000 {
+            let message = "expected at most 10000, or 0 for never".to_owned();
+            return Err(ConfigError::Value { key: "breaker.failures", message });
+        }
         if engine.instances > 10_000 {
             let message = "expected at most 10000: each takes address space".to_owned();
             return Err(ConfigError::Value { key: "engine.instances", message });

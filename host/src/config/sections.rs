@@ -164,7 +164,7 @@ impl Default for CacheConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// After so many failures...
+    /// After so many failures... (Zero: never.)
     pub failures: u32,
     /// ...within this time.
     #[serde(deserialize_with = "units::duration")]

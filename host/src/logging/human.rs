@@ -158,13 +158,18 @@ impl<W: Write> Write for OneLine<'_, W> {
             return self.0.write_str(text);
         }
         text.chars().try_for_each(|c| {
-            if c.is_control() {
+            if c.is_control() || is_format(c) {
                 write!(self.0, "{}", c.escape_default())
             } else {
                 self.0.write_char(c)
             }
         })
     }
+}
+
+/// Whether a character is not seen and changes the order or the lines of others.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -211,13 +216,13 @@ mod tests {
 
     #[test]
     fn nothing_begins_a_line_of_its_own() {
-        let evil = "a\nINFO b\u{1b}[31m\"é\u{9b}";
+        let evil = "a\nINFO b\u{1b}[31m\"é\u{9b}\u{202e}";
         let text = written(|| {
             tracing::warn!(target: "a", evil, shown = %evil, debug = ?evil, "said {evil}");
         });
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(text.ends_with('\n') && text.contains("\\n") && text.contains('é'), "{text}");
-        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text}");
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::config::{LogConfig, LogFormat};
 /// server at once.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// Bytes that are kept for lines to come: a busy server's in one interval.
+const USUAL: usize = 1 << 20;
+
 /// Bytes that may wait to be written: some seconds of a busy server.
 const CAPACITY: usize = 16 << 20;
 
@@ -56,7 +59,8 @@ pub fn start(config: &LogConfig) -> anyhow::Result<Log> {
     let writer = std::thread::Builder::new().name("log".to_owned()).spawn({
         let lines = lines.clone();
         move || {
-            while !lines.write(io::stderr().lock()) {
+            let mut text = Vec::new();
+            while !lines.write(&mut text, io::stderr().lock()) {
                 std::thread::park_timeout(INTERVAL);
             }
         }
@@ -87,14 +91,18 @@ struct Waiting {
 
 impl Lines {
     /// Writes what waits; whether that was the end.
-    fn write(&self, mut out: impl Write) -> bool {
-        let Waiting { text, dropped, ended } = {
+    /// `text` is where it is taken to, so that neither grows anew each time.
+    fn write(&self, text: &mut Vec<u8>, mut out: impl Write) -> bool {
+        text.clear();
+        let (dropped, ended) = {
             let mut waiting = self.lock();
-            let ended = waiting.ended;
-            mem::replace(&mut *waiting, Waiting { ended, ..Waiting::default() })
+            mem::swap(&mut waiting.text, text);
+            (mem::take(&mut waiting.dropped), waiting.ended)
         };
         // There is nowhere to say that the log cannot be written.
-        _ = out.write_all(&text);
+        _ = out.write_all(text);
+        // A moment of many lines shall not take its memory for ever.
+        text.shrink_to(USUAL);
         if dropped > 0 {
             tracing::warn!(lines = dropped, "the log is read too slowly; lines were dropped");
         }
@@ -144,11 +152,11 @@ mod tests {
         Write::write(&mut lines, b"c").unwrap();
         assert_eq!(lines.lock().dropped, 1);
         let mut out = Vec::new();
-        assert!(!lines.write(&mut out));
+        assert!(!Lines::write(&lines, &mut Vec::new(), &mut out));
         assert_eq!(out.len(), CAPACITY);
         assert!(out.ends_with(b"xc"));
         lines.lock().ended = true;
-        assert!(lines.write(&mut out));
+        assert!(Lines::write(&lines, &mut Vec::new(), &mut out));
         assert_eq!(out.len(), CAPACITY);
     }
 }

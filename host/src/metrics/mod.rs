@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Series;
@@ -122,7 +122,7 @@ impl Metrics {
             generation,
         };
         let mut text = String::new();
-        prometheus_client::encoding::text::encode_registry(&mut text, &self.series)?;
+        encode_registry(&mut text, &self.series)?;
         let mut series = Series::with_prefix("plugboard");
         series.register_collector(Box::new(collect));
         encode(&mut text, &series)?;

@@ -4,8 +4,9 @@
 //! Closed, it runs. When it has failed [`BreakerConfig::failures`] times within
 //! [`BreakerConfig::window`], and no less often than it succeeded, it is open:
 //! not run at all. (The second condition is there because a caller can make a
-//! plugin fail who chooses the right caller ID; alone, he must not take it away
-//! from all others.) After [`BreakerConfig::pause`] one call tries it again, and
+//! plugin fail who chooses the right caller ID, and must not take it away from the
+//! others; a verdict that the cache had is a success. It does not help where he is
+//! the only caller.) After [`BreakerConfig::pause`] one call tries it again, and
 //! closes or opens it. A new version of the plugin has a new breaker.
 
 use std::collections::VecDeque;
@@ -68,6 +69,17 @@ impl Breaker {
         }
     }
 
+    /// Counts a call that was answered without running the plugin, by what it said
+    /// before.
+    pub fn answered(&self) {
+        self.calls.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the plugin runs as if there were no breaker.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
     /// Asks whether the plugin may run now. None: it is set aside.
     pub fn admit(&self, now: Instant) -> Option<Leave<'_>> {
         if self.closed.load(Relaxed) {
@@ -108,7 +120,9 @@ impl Leave<'_> {
         self.breaker.calls.fetch_add(1, Relaxed);
         if self.trial {
             self.trial = false;
-            *self.breaker.state() = State::Closed(VecDeque::new());
+            let mut state = self.breaker.state();
+            *state = State::Closed(VecDeque::new());
+            // While nobody else can change the state.
             self.breaker.closed.store(true, Relaxed);
         }
     }
@@ -120,18 +134,20 @@ impl Leave<'_> {
         let calls = breaker.calls.fetch_add(1, Relaxed);
         let mut state = breaker.state();
         let opens = match &mut *state {
+            State::Closed(_) if config.failures == 0 => false,
             State::Closed(failures) => {
+                let is_old = |at: &Instant| now.saturating_duration_since(*at) > config.window;
+                while failures.front().is_some_and(|(at, _)| is_old(at)) {
+                    failures.pop_front();
+                }
                 failures.push_back((now, calls));
                 if failures.len() > config.failures as usize {
                     failures.pop_front();
                 }
-                let oldest =
-                    failures.front().filter(|_| failures.len() == config.failures as usize);
-                oldest.is_some_and(|(at, before)| {
-                    let since = calls.saturating_sub(*before) + 1;
-                    now.saturating_duration_since(*at) <= config.window
-                        && since <= 2 * u64::from(config.failures)
-                })
+                failures.len() == config.failures as usize
+                    && failures.front().is_some_and(|(_, before)| {
+                        calls.saturating_sub(*before) < 2 * u64::from(config.failures)
+                    })
             }
             State::Trial => self.trial,
             State::Open { .. } => false,
@@ -179,7 +195,7 @@ mod tests {
         assert!(fail(&breaker, start));
         assert_eq!(breaker.condition(start), Condition::Open);
         assert!(breaker.admit(start + 4 * SECOND).is_none());
-        // One call tries, others wait for what comes of it.
+        // One call tries, others do without.
         let later = start + 5 * SECOND;
         assert_eq!(breaker.condition(later), Condition::HalfOpen);
         let trial = breaker.admit(later).unwrap();

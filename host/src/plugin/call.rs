@@ -29,10 +29,15 @@ use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
 use crate::engine::{Engine, TICK};
 use crate::event::Call;
-use crate::sts_url::StsUrlError;
 
 /// Of a guest's own error, what is kept, in bytes.
 const MAX_ERROR: usize = 1024;
+
+/// Longest prompt in bytes. Those of voice agents have some KiB.
+const MAX_PROMPT: usize = 64 * 1024;
+
+/// Longest reason of a rejection in bytes: a sentence or two.
+const MAX_REASON: usize = 4 * 1024;
 
 /// Frames of a trap's backtrace that its message names.
 const FRAMES: usize = 4;
@@ -41,21 +46,19 @@ const FRAMES: usize = 4;
 const MAX_NAME: usize = 256;
 
 impl Plugin {
-    /// Asks the plugin about a call, until the deadline at the latest. None when
-    /// it has no router.
+    /// Asks the plugin about a call, until the deadline at the latest.
     ///
     /// # Errors
     ///
     /// When there is no decision, for whatever reason.
     pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
-        let Some(router) = &self.component.router else {
-            return Ok(Decision { verdict: Verdict::Pass, cache: None });
-        };
-        let mut run = Run::enter(&self.shared, &self.engine, &call.id, deadline).await?;
+        let (shared, timeout) = (&self.shared, self.timeout());
+        let mut run = Run::enter(shared, &self.engine, &call.id, timeout, deadline).await?;
         let (turn, until) = run.clock();
-        let answer = timeout_at(until, turn.watch(decide(router, &mut run.store, call))).await;
+        let guest = decide(&self.component.router, &mut run.store, call);
+        let answer = timeout_at(until, turn.watch(guest)).await;
         match run.outcome(answer)? {
-            Ok(decision) => Ok(judge(decision, &self.shared)?),
+            Ok(decision) => judge(decision, &self.shared),
             Err(message) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
         }
     }
@@ -86,9 +89,9 @@ pub(super) async fn try_instance(
     shared: &Arc<Shared>,
     engine: &Engine,
     router: &RouterPluginPre<State>,
-    deadline: Instant,
+    timeout: Duration,
 ) -> Result<(), PluginError> {
-    let mut run = Run::enter(shared, engine, "", deadline).await?;
+    let mut run = Run::enter(shared, engine, "", timeout, Instant::now() + timeout).await?;
     let (turn, until) = run.clock();
     let made = timeout_at(until, turn.watch(router.instantiate_async(&mut run.store))).await;
     run.outcome(made).map(|_: RouterPlugin| ())
@@ -106,9 +109,10 @@ impl Run {
         shared: &Arc<Shared>,
         engine: &Engine,
         call: &str,
+        timeout: Duration,
         deadline: Instant,
     ) -> Result<Self, PluginError> {
-        let mut bounds = Bounds::new(shared, engine, deadline).await?;
+        let mut bounds = Bounds::new(shared, engine, timeout, deadline).await?;
         let store = store(shared, engine, call, &mut bounds);
         Ok(Self { store, bounds })
     }
@@ -139,8 +143,13 @@ struct Bounds {
 
 impl Bounds {
     /// Waits for leave to run. The plugin's own time starts when it has it.
-    async fn new(shared: &Shared, engine: &Engine, deadline: Instant) -> Result<Self, PluginError> {
-        let left = |now| shared.limits.timeout.min(deadline.saturating_duration_since(now));
+    async fn new(
+        shared: &Shared,
+        engine: &Engine,
+        timeout: Duration,
+        deadline: Instant,
+    ) -> Result<Self, PluginError> {
+        let left = |now| timeout.min(deadline.saturating_duration_since(now));
         let now = Instant::now();
         let mut turn = None;
         if shared.pace.is_slow(now) {
@@ -241,17 +250,25 @@ fn place(backtrace: &WasmBacktrace) -> Option<String> {
 }
 
 /// The contract's decision in our words, its URL found good.
-fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, StsUrlError> {
+fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, PluginError> {
     let verdict = match decision.verdict {
         types::Verdict::Pass => Verdict::Pass,
         types::Verdict::Route(route) => {
             let sts_url = route.sts_url.map(|url| shared.url(url)).transpose()?;
-            Verdict::Route { sts_url, prompt: route.prompt.map(Arc::from) }
+            let prompt = route.prompt.map(|prompt| bounded(prompt, MAX_PROMPT)).transpose()?;
+            Verdict::Route { sts_url, prompt }
         }
-        types::Verdict::Reject(rejection) => Verdict::Reject { reason: rejection.reason.into() },
+        types::Verdict::Reject(rejection) => {
+            Verdict::Reject { reason: bounded(rejection.reason, MAX_REASON)? }
+        }
     };
     let cache = decision
         .cache
         .map(|cache| Reuse { ttl: Duration::from_millis(cache.ttl), vary: cache.vary });
     Ok(Decision { verdict, cache })
+}
+
+/// A text of a decision, if it is not longer than it may be: it is kept.
+fn bounded(text: String, limit: usize) -> Result<Arc<str>, PluginError> {
+    if text.len() > limit { Err(PluginError::TooMuchData { limit }) } else { Ok(text.into()) }
 }

@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use rustix::fs::OFlags;
@@ -29,6 +29,12 @@ const FOLDER: &str = "compiled";
 
 /// What every file begins with.
 const MAGIC: &[u8] = b"plugboard compiled 1\n";
+
+/// The ending of what is kept; without it, it is being written.
+const ENDING: &str = "cwasm";
+
+/// How long nothing is being written.
+const LEFT: Duration = Duration::from_secs(60 * 60);
 
 /// Bytes of all files together, beyond which the ones that were not used for
 /// longest go. A hundred plugins in Rust take ten megabytes, one in Python sixty.
@@ -95,10 +101,8 @@ impl CompileCache {
     /// not to use it.
     pub(super) fn put(&self, digest: Digest, component: &Component) {
         let path = self.path(digest);
-        let written = component.serialize().map_err(anyhow::Error::from).and_then(|code| {
-            self.write(&path, digest, &code)?;
-            self.prune()
-        });
+        let code = component.serialize().map_err(anyhow::Error::from);
+        let written = code.and_then(|code| self.write(&path, digest, &code));
         if let Err(error) = written {
             tracing::warn!(
                 file = %path.display(),
@@ -106,12 +110,19 @@ impl CompileCache {
                 "compiled code is not kept; the next start will compile again"
             );
         }
+        if let Err(error) = self.prune() {
+            tracing::warn!(
+                folder = %self.folder.display(),
+                reason = format!("{error:#}"),
+                "compiled code that is not needed any more cannot be removed"
+            );
+        }
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
         let compiler: String =
             self.compiler.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        self.folder.join(format!("{digest}-{compiler}.cwasm"))
+        self.folder.join(format!("{digest}-{compiler}.{ENDING}"))
     }
 
     /// A file's code, once it is known to be what we wrote.
@@ -165,22 +176,31 @@ impl CompileCache {
         Sha256::new().chain_update(self.head(digest)).chain_update(code).finalize().into()
     }
 
-    /// Removes what was not used for longest until the rest is small enough.
+    /// Removes what was not used for longest until the rest is small enough, and
+    /// what a crash has left half written.
     fn prune(&self) -> anyhow::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
-            files.push((metadata.modified()?, metadata.len(), entry.path()));
+            // Another process may prune as well.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_file() {
+                files.push((metadata.modified()?, metadata.len(), entry.path()));
+            }
         }
         files.sort();
         let mut total: u64 = files.iter().map(|(_, length, _)| length).sum();
-        for (_, length, path) in files {
-            if total <= MOST {
-                break;
+        for (modified, length, path) in files {
+            let is_ours = path.extension().is_some_and(|ending| ending == ENDING);
+            let is_left = !is_ours && modified.elapsed().is_ok_and(|age| age > LEFT);
+            if !is_left && (total <= MOST || !is_ours) {
+                continue;
             }
-            fs::remove_file(path)?;
             total -= length;
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -198,7 +218,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// A hash that is the same in every process and for every version of Rust.
+/// A hash that is the same in every process.
 struct Sha256Hasher(Sha256);
 
 impl Hasher for Sha256Hasher {

@@ -22,6 +22,9 @@ pub enum PluginError {
         /// Why.
         source: std::io::Error,
     },
+    /// A folder, a pipe or a device.
+    #[error("{path} is no regular file", path = .0.display())]
+    NotAFile(PathBuf),
     /// Somebody is writing it.
     #[error("{path} changed while it was read, again and again", path = .0.display())]
     Changing(PathBuf),
@@ -65,6 +68,9 @@ pub enum PluginError {
          `cargo build --release --target wasm32-wasip2`"
     )]
     CoreModule,
+    /// A bug of ours.
+    #[error("the host panicked over it; please report it")]
+    HostPanicked,
     /// The system is out of threads.
     #[error("no thread to compile it: {0}")]
     NoThread(#[source] std::io::Error),
@@ -166,6 +172,7 @@ impl PluginError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "unreadable",
+            Self::NotAFile(_) => "not_a_file",
             Self::Changing(_) => "changing",
             Self::SettingsNotText(_) => "settings_not_text",
             Self::Name(_) => "name",
@@ -175,6 +182,7 @@ impl PluginError {
             Self::FileTooLarge { .. } => "file_too_large",
             Self::NotWasm { .. } => "not_wasm",
             Self::CoreModule => "core_module",
+            Self::HostPanicked => "host_panicked",
             Self::NoThread(_) => "no_thread",
             Self::Precompiled => "precompiled",
             Self::TooDemanding(_) => "too_demanding",
@@ -200,9 +208,7 @@ impl PluginError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreadable { .. } | Self::Changing(_) | Self::NoThread(_) | Self::Busy => true,
-            Self::Instantiate(error) => {
-                matches!(**error, Self::Busy | Self::Timeout(_))
-            }
+            Self::Instantiate(error) => matches!(**error, Self::Busy),
             _ => false,
         }
     }
@@ -211,6 +217,7 @@ impl PluginError {
     pub fn stage(&self) -> Stage {
         match self {
             Self::Unreadable { .. }
+            | Self::NotAFile(_)
             | Self::Changing(_)
             | Self::Name(_)
             | Self::Empty
@@ -220,6 +227,7 @@ impl PluginError {
             }
             Self::NotWasm { .. }
             | Self::CoreModule
+            | Self::HostPanicked
             | Self::NoThread(_)
             | Self::Precompiled
             | Self::TooDemanding(_)

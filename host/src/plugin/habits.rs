@@ -43,8 +43,8 @@ impl Vary {
 /// What is known of one version of a plugin.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Whether it has decided at all.
-    pub decided: bool,
+    /// Whether it has answered at all, if only by failing.
+    pub answered: bool,
     /// Every set of fields that it named, in the order in which it did. Sets are
     /// only ever added, so that a place in the list stays what it is.
     pub sets: Vec<Vary>,
@@ -72,19 +72,24 @@ impl Habits {
         !self.0.load().sets.is_empty()
     }
 
+    /// Learns that the plugin was asked, and nothing else.
+    pub fn failed(&self) {
+        if !self.0.load().answered {
+            self.0.rcu(|known| Known {
+                answered: true,
+                sets: known.sets.clone(),
+                union: known.union.clone(),
+            });
+        }
+    }
+
     /// Learns from a decision. The place of its set, if it may be reused.
     ///
     /// # Errors
     ///
     /// When the plugin is too varied: the decision cannot be cached.
     pub fn learn(&self, reuse: Option<&Reuse>) -> Result<Option<usize>, TooVaried> {
-        if !self.0.load().decided {
-            self.0.rcu(|known| Known {
-                decided: true,
-                sets: known.sets.clone(),
-                union: known.union.clone(),
-            });
-        }
+        self.failed();
         let Some(reuse) = reuse else { return Ok(None) };
         if reuse.vary.len() > MAX_FIELDS || reuse.vary.iter().any(|name| name.len() > MAX_NAME) {
             return Err(TooVaried);
@@ -100,7 +105,7 @@ impl Habits {
                 sets.push(vary.clone());
             }
             let union = Vary::new(sets.iter().flat_map(Vary::names));
-            Known { decided: true, sets, union }
+            Known { answered: true, sets, union }
         });
         place(&self.0.load()).map(Some).ok_or(TooVaried)
     }
@@ -121,7 +126,7 @@ mod tests {
     fn sets_are_told_apart_by_their_fields_only_and_keep_their_place() {
         let habits = Habits::default();
         assert_eq!(habits.learn(None).unwrap(), None);
-        assert!(habits.known().decided && habits.known().sets.is_empty());
+        assert!(habits.known().answered && habits.known().sets.is_empty());
         assert_eq!(habits.learn(Some(&reuse(&["to", "from"]))).unwrap(), Some(0));
         assert_eq!(habits.learn(Some(&reuse(&["to"]))).unwrap(), Some(1));
         assert_eq!(habits.learn(Some(&reuse(&["from", "to", "to", "platform"]))).unwrap(), Some(0));

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker};
 
@@ -28,15 +27,15 @@ use crate::config::{BreakerConfig, Config, PluginLimits};
 use crate::engine::Engine;
 use crate::sts_url::AllowedHosts;
 
-/// For the trial instance, which shares the pool with calls.
+/// For the trial instance, which shares pool and processor with calls.
 const TRIAL: Duration = Duration::from_secs(5);
 
 /// The package name of every version of our contract.
 const PACKAGE: &str = "plugboard:plugin/";
 
-/// How much less a compiler's thread gets of a processor than those that serve
+/// How much less a thread that loads gets of a processor than those that serve
 /// calls, when there is not enough for both (`nice`).
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// Makes plugins of files.
 pub struct Loader {
@@ -45,6 +44,8 @@ pub struct Loader {
     cache: Option<Arc<CompileCache>>,
     defaults: PluginLimits,
     breaker: BreakerConfig,
+    /// Of a call.
+    budget: Duration,
     allowed_sts_hosts: Arc<AllowedHosts>,
     /// What is in use, by digest: the same file under another name or with other
     /// settings is not compiled again.
@@ -57,7 +58,7 @@ pub(super) struct Checked {
     /// Of the file, in bytes.
     pub(super) size: u64,
     pub(super) hooks: Vec<Hook>,
-    pub(super) router: Option<RouterPluginPre<State>>,
+    pub(super) router: RouterPluginPre<State>,
 }
 
 /// What came of loading.
@@ -86,6 +87,7 @@ impl Loader {
             cache: cache.map(Arc::new),
             defaults: config.plugin_limits.clone(),
             breaker: config.breaker.clone(),
+            budget: config.limits.budget,
             allowed_sts_hosts: Arc::new(config.answers.allowed_sts_hosts.clone()),
             components: Mutex::default(),
         })
@@ -105,7 +107,7 @@ impl Loader {
         stats: Arc<Stats>,
     ) -> Result<Loaded, PluginError> {
         let name = Arc::<str>::from(sources.name()?);
-        let settings = self.settings(sources, files.settings.as_deref())?;
+        let settings = self.settings(sources, files.settings).await?;
         if !settings.enabled {
             return Ok(Loaded::Disabled);
         }
@@ -120,11 +122,9 @@ impl Loader {
             last_url: ArcSwapOption::empty(),
             pace: Pace::new(),
         });
-        if let Some(router) = &component.router {
-            super::call::try_instance(&shared, &self.engine, router, Instant::now() + TRIAL)
-                .await
-                .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
-        }
+        super::call::try_instance(&shared, &self.engine, &component.router, TRIAL)
+            .await
+            .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
         Ok(Loaded::Plugin(Arc::new(Plugin {
             file: sources.file.clone(),
             id: next_id(),
@@ -135,20 +135,28 @@ impl Loader {
             component,
             shared,
             engine: self.engine.clone(),
+            // A plugin may be given more time than a call has.
+            patience: limits.timeout.min(self.budget / 2),
             last_error: Mutex::default(),
         })))
     }
 
     /// The settings of a plugin; the defaults when there is no file.
-    fn settings(&self, sources: &Sources, text: Option<&[u8]>) -> Result<Settings, PluginError> {
-        let settings = match text {
-            None => Settings::default(),
-            Some(text) => {
-                let text = str::from_utf8(text)
-                    .map_err(|_| PluginError::SettingsNotText(sources.settings.clone()))?;
-                Settings::parse(text, &sources.settings)?
-            }
-        };
+    async fn settings(
+        &self,
+        sources: &Sources,
+        text: Option<Vec<u8>>,
+    ) -> Result<Settings, PluginError> {
+        let path = sources.settings.clone();
+        // Many patterns take their time.
+        let settings = apart("settings", move || match text {
+            None => Ok(Settings::default()),
+            Some(text) => match str::from_utf8(&text) {
+                Ok(text) => Ok(Settings::parse(text, &path)?),
+                Err(_) => Err(PluginError::SettingsNotText(path)),
+            },
+        })
+        .await?;
         let asked = Limits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
         if asked > most {
@@ -165,7 +173,8 @@ impl Loader {
         }
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
         let size = bytes.len() as u64;
-        let component = apart(move || compile(&engine, cache.as_deref(), digest, &bytes)).await?;
+        let component =
+            apart("compiler", move || compile(&engine, cache.as_deref(), digest, &bytes)).await?;
         self.check_imports(&component)?;
         let hooks = self.hooks(&component)?;
         let mismatch = |error: wasmtime::Error| PluginError::Mismatch {
@@ -174,7 +183,7 @@ impl Loader {
         };
         let pre = self.linker.instantiate_pre(&component).map_err(mismatch)?;
         let router = RouterPluginPre::new(pre).map_err(mismatch)?;
-        let checked = Arc::new(Checked { size, hooks, router: Some(router) });
+        let checked = Arc::new(Checked { size, hooks, router });
         let mut components = self.components();
         components.retain(|_, component| component.strong_count() > 0);
         components.insert(digest, Arc::downgrade(&checked));
@@ -197,6 +206,7 @@ impl Loader {
         if hooks.is_empty() {
             let expected = Hook::ALL.map(|hook| interface(hook.interface())).join(", ");
             let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+            let found = quote(&found, MAX_MESSAGE);
             return Err(PluginError::NoHook { expected, found });
         }
         Ok(hooks)
@@ -215,7 +225,7 @@ impl Loader {
                 };
             if !wasi && !known.iter().any(|known| known == name) {
                 return Err(PluginError::UnknownImport {
-                    import: name.to_owned(),
+                    import: quote(name, MAX_MESSAGE),
                     known: known.join(", "),
                 });
             }
@@ -249,7 +259,7 @@ fn speaks_our_version(name: &str) -> Result<(), PluginError> {
     let (_, ours) = CONTRACT.split_once('@').unwrap_or_default();
     match name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) {
         Some((_, version)) if version != ours => {
-            Err(PluginError::ContractVersion { found: name.to_owned(), spoken: CONTRACT })
+            Err(PluginError::ContractVersion { found: quote(name, MAX_MESSAGE), spoken: CONTRACT })
         }
         _ => Ok(()),
     }
@@ -312,19 +322,19 @@ fn sniff(bytes: &[u8]) -> Result<(), PluginError> {
 /// those which serve calls. A compiler that panics over one file must not stop
 /// the others.
 async fn apart<T: Send + 'static>(
+    name: &str,
     work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
 ) -> Result<T, PluginError> {
     let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let thread = rustix::thread::gettid();
         if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
-            tracing::debug!(%error, "cannot set a compiler's priority");
+            tracing::debug!(%error, "cannot set a thread's priority");
         }
         _ = done.send(work());
     });
-    let panicked = || PluginError::Malformed("the compiler panicked over it".to_owned());
     match thread {
-        Ok(_) => result.await.unwrap_or_else(|_| Err(panicked())),
+        Ok(_) => result.await.unwrap_or(Err(PluginError::HostPanicked)),
         Err(source) => Err(PluginError::NoThread(source)),
     }
 }

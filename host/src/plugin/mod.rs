@@ -19,6 +19,7 @@ mod turn;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
@@ -77,6 +78,8 @@ pub struct Plugin {
     component: Arc<Checked>,
     shared: Arc<Shared>,
     engine: Engine,
+    /// Who had this long to answer has only himself to blame.
+    patience: Duration,
     // Behind a lock because it is written on failures only.
     last_error: Mutex<Option<LastError>>,
 }
@@ -112,11 +115,6 @@ impl Plugin {
         &self.component.hooks
     }
 
-    /// Whether it is asked about calls.
-    pub fn decides(&self) -> bool {
-        self.component.router.is_some()
-    }
-
     /// Remembers what went wrong in a call.
     pub fn failed(&self, error: &PluginError) {
         let error = LastError::now(error, Some(self.digest().to_string()));
@@ -133,13 +131,13 @@ impl Plugin {
     pub fn is_to_blame(&self, error: &PluginError) -> bool {
         match error {
             PluginError::Busy => false,
-            PluginError::Timeout(after) => *after >= self.shared.limits.timeout,
+            PluginError::Timeout(after) => *after >= self.patience,
             _ => true,
         }
     }
 
     /// How long one call of it may take.
-    pub fn timeout(&self) -> std::time::Duration {
+    pub fn timeout(&self) -> Duration {
         self.shared.limits.timeout
     }
 }

@@ -111,7 +111,7 @@ impl Match {
         let fixed = fixed
             .into_iter()
             .filter_map(|(name, globs)| Some((Field::Fixed(name), globs.as_ref()?)));
-        fixed.chain(self.metadata.iter().map(|(name, globs)| (Field::Metadata(name), globs)))
+        fixed.chain(self.metadata.iter().map(|(name, globs)| (Field::Metadata(name.into()), globs)))
     }
 
     fn fit(&self, call: &Call) -> bool {
@@ -121,15 +121,23 @@ impl Match {
 }
 
 /// A field of a call that a match can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field<'a> {
     /// One that every platform has.
     Fixed(&'static str),
     /// By its name.
-    Metadata(&'a str),
+    Metadata(Cow<'a, str>),
 }
 
 impl Field<'_> {
+    /// The field, without what it was borrowed from.
+    pub fn into_owned(self) -> Field<'static> {
+        match self {
+            Self::Fixed(name) => Field::Fixed(name),
+            Self::Metadata(name) => Field::Metadata(Cow::Owned(name.into_owned())),
+        }
+    }
+
     /// Its text in this call, if it has it.
     pub fn of<'a>(&self, call: &'a Call) -> Option<Cow<'a, str>> {
         match self {

@@ -1,10 +1,13 @@
 //! A plugin's files: what is on the disk, told apart by digest.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::error::PluginError;
@@ -32,7 +35,10 @@ pub struct Sources {
 impl Sources {
     /// A component and the settings beside it.
     pub fn beside(file: PathBuf) -> Self {
-        let settings = file.with_extension("toml");
+        // Compiled code has a name of its own, as it may stand beside the plugin.
+        let own = file.extension().is_none_or(|ending| ending != "wasm");
+        let settings =
+            if own { file.with_added_extension("toml") } else { file.with_extension("toml") };
         Self { file, settings }
     }
 
@@ -48,7 +54,9 @@ impl Sources {
 
     /// The name for people, whatever the file's is.
     pub fn shown_name(&self) -> String {
-        self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        let is_wasm = self.file.extension().is_some_and(|ending| ending == "wasm");
+        let name = if is_wasm { self.file.file_stem() } else { self.file.file_name() };
+        name.unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// What the system says of both files, without reading them.
@@ -71,7 +79,7 @@ impl Sources {
             let settings = match read(&self.settings, MAX_SETTINGS) {
                 Ok(bytes) => Some(bytes),
                 Err(PluginError::Unreadable { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound =>
+                    if source.kind() == io::ErrorKind::NotFound && is_absent(&self.settings) =>
                 {
                     None
                 }
@@ -185,13 +193,31 @@ impl Stamp {
     }
 }
 
-fn read(file: &Path, most: u64) -> Result<Vec<u8>, PluginError> {
-    let unreadable = |source| PluginError::Unreadable { path: file.to_owned(), source };
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > most {
-        return Err(PluginError::FileTooLarge { size, most });
+/// The bytes of a file that is one: a pipe would never end.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, PluginError> {
+    let unreadable = |source| PluginError::Unreadable { path: path.to_owned(), source };
+    let file = OpenOptions::new()
+        .read(true)
+        // Opening a pipe waits for whoever writes to it, else.
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(PluginError::NotAFile(path.to_owned()));
     }
-    std::fs::read(file).map_err(unreadable)
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0) + 1);
+    // It may grow while it is read.
+    let size = file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64;
+    if size > most {
+        return Err(PluginError::FileTooLarge { size: metadata.len().max(size), most });
+    }
+    Ok(bytes)
+}
+
+/// Whether there is nothing of this name, not even a link that leads nowhere.
+fn is_absent(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
@@ -209,6 +235,25 @@ mod tests {
         assert_eq!(files.stamps(), Some(sources.stamps()));
         std::fs::write(&sources.settings, "enabled = true").unwrap();
         assert_ne!(files.stamps(), Some(sources.stamps()));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = Sources::beside(folder.path().join("10-a.wasm"));
+        let label = || sources.read().err().map(|error| error.label());
+        let fifo = rustix::fs::Mode::from(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &sources.file, fifo).unwrap();
+        assert_eq!(label(), Some("not_a_file"));
+        std::fs::remove_file(&sources.file).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &sources.file).unwrap();
+        assert_eq!(label(), Some("not_a_file"));
+        std::fs::remove_file(&sources.file).unwrap();
+        std::fs::write(&sources.file, "x").unwrap();
+        assert_eq!(label(), None);
+        // A link that leads nowhere is not the same as no settings.
+        std::os::unix::fs::symlink("nowhere", &sources.settings).unwrap();
+        assert_eq!(label(), Some("unreadable"));
     }
 
     #[test]

@@ -51,19 +51,10 @@ impl Entry {
 
 impl Generation {
     /// A generation of what is in the folder.
-    ///
-    /// # Errors
-    ///
-    /// When all matches together are too large.
-    pub fn new(
-        number: u64,
-        entries: Vec<Entry>,
-        orphans: Vec<PathBuf>,
-    ) -> Result<Self, globset::Error> {
-        let serving = entries.iter().filter_map(|entry| entry.plugin.as_ref());
-        let chain: Vec<_> = serving.filter(|plugin| plugin.decides()).map(Arc::clone).collect();
-        let index = Index::new(&chain)?;
-        Ok(Self { number, chain, index, entries, orphans })
+    pub fn new(number: u64, entries: Vec<Entry>, orphans: Vec<PathBuf>) -> Self {
+        let chain: Vec<_> = entries.iter().filter_map(|entry| entry.plugin.clone()).collect();
+        let index = Index::new(&chain);
+        Self { number, chain, index, entries, orphans }
     }
 
     /// The plugins that decide.

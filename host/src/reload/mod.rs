@@ -194,7 +194,8 @@ impl Reloader {
 
     fn arm(&mut self) {
         if self.config.watch {
-            self.watch.arm();
+            // Usually some microseconds; who knows, on a network file system.
+            tokio::task::block_in_place(|| self.watch.arm());
         }
     }
 }

@@ -197,8 +197,7 @@ impl Reconciler {
         }
         let read = sources.clone();
         let files = spawn_blocking(move || read.read()).await;
-        let files = match files.unwrap_or_else(|_| Err(PluginError::Changing(sources.file.clone())))
-        {
+        let files = match files.unwrap_or(Err(PluginError::HostPanicked)) {
             Ok(files) => files,
             Err(error) => return self.refused(sources, before, None, None, &error),
         };
@@ -290,10 +289,7 @@ impl Reconciler {
         });
         let (entries, orphans) = (entries.collect(), orphans.to_vec());
         // The index of a thousand plugins takes its time.
-        let generation = blocking(move || {
-            Generation::new(number, entries, orphans)
-                .context("the matches of all plugins together are too large")
-        });
+        let generation = blocking(move || Ok(Generation::new(number, entries, orphans)));
         self.registry.publish(generation.await?);
         Ok(())
     }

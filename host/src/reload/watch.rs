@@ -35,8 +35,7 @@ impl Watch {
         Arc::clone(&self.hints)
     }
 
-    /// Watches the folder that has the name now, if that is not done yet. Blocks
-    /// for some microseconds.
+    /// Watches the folder that has the name now, if that is not done yet. Blocks.
     pub(super) fn arm(&mut self) {
         let now = fs::metadata(&self.folder).ok().map(|folder| (folder.dev(), folder.ino()));
         if now == self.armed && self.watcher.is_some() {

@@ -192,7 +192,10 @@ impl Router {
             if failed.is_some() {
                 failures += 1;
                 if plugin.settings().on_failure == OnFailure::Stop {
-                    return self.undecided(Undecided::Stopped, Some(plugin), failures, call);
+                    let mut outcome =
+                        self.undecided(Undecided::Stopped, Some(plugin), failures, call);
+                    outcome.ruling.source = source;
+                    return outcome;
                 }
             } else if let (Ok(verdict), Ok(Some(answer))) = (said, answer) {
                 let by = Some(Arc::clone(plugin.name()));
@@ -237,10 +240,7 @@ impl Router {
     async fn ask(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Heard {
         let Some(cache) = &self.cache else { return run(plugin, call, deadline, None).await };
         match cache.get_or_ask(plugin, call, deadline).await {
-            Word::Kept(verdict) => {
-                plugin.stats.cached(verdict.kind());
-                Heard { source: Source::Cached, said: Ok(verdict) }
-            }
+            Word::Kept(verdict) => kept(plugin, verdict),
             Word::Ask(ask) => {
                 if plugin.habits.allow_reuse() {
                     plugin.stats.missed();
@@ -248,10 +248,7 @@ impl Router {
                 run(plugin, call, deadline, Some(ask)).await
             }
             Word::Race(ask, race) => tokio::select! {
-                verdict = race.won(plugin, call) => {
-                    plugin.stats.cached(verdict.kind());
-                    Heard { source: Source::Cached, said: Ok(verdict) }
-                }
+                verdict = race.won(plugin, call) => kept(plugin, verdict),
                 heard = run(plugin, call, deadline, Some(ask)) => {
                     plugin.stats.missed();
                     heard
@@ -268,7 +265,7 @@ impl Router {
         if plugin.breaker.condition(Instant::now()) == Condition::Open {
             return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
         }
-        let said = plugin.decide(call, deadline).await;
+        let said = Box::pin(plugin.decide(call, deadline)).await;
         Heard { source: Source::Ran, said: said.map(|decision| Arc::new(decision.verdict)) }
     }
 
@@ -289,6 +286,13 @@ impl Router {
     }
 }
 
+/// A verdict that the plugin need not be asked for.
+fn kept(plugin: &Plugin, verdict: Arc<Verdict>) -> Heard {
+    plugin.stats.cached(verdict.kind());
+    plugin.breaker.answered();
+    Heard { source: Source::Cached, said: Ok(verdict) }
+}
+
 /// Runs a plugin, unless it is set aside; counts, and tells the cache.
 async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_>>) -> Heard {
     let start = Instant::now();
@@ -296,7 +300,9 @@ async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_
         plugin.stats.set_aside();
         return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
     };
-    let said = plugin.decide(call, deadline).await;
+    // On the heap, or every call would carry the room for it around, though the
+    // cache has its answer.
+    let said = Box::pin(plugin.decide(call, deadline)).await;
     let now = Instant::now();
     plugin.stats.ran(now - start, said.as_ref().map(|decision| decision.verdict.kind()));
     match &said {

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -20,10 +21,13 @@ use crate::config::Answers;
 use crate::deliveries::Known;
 use crate::event::{Call, Event, EventBody};
 use crate::platform::avr;
-use crate::router::{Answer, Outcome, Source, Undecided};
+use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// How late the chain may be: some of the engine's ticks.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// The webhook listener's paths.
 pub(super) fn routes(app: Arc<App>) -> Router {
@@ -79,41 +83,39 @@ fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
 async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
     let call = &event.call;
     let Some(deliveries) = &app.deliveries else { return (decide(app, call, start).await, false) };
-    let ruling = match deliveries.look_up(event, start) {
-        Known::New(ticket) => {
-            let mut own = None;
-            let decided = async {
-                let outcome = decide(app, call, start).await;
-                let ruling = outcome.ruling.clone();
-                own = Some(outcome);
-                ruling
-            };
-            let ruling = ticket.pending.get_or_init(async || decided.await).await;
-            deliveries.ruled(&ticket, ruling);
-            match own {
-                Some(outcome) => return (outcome, false),
-                // It came again at once, and that one was quicker.
-                None => ruling.clone(),
-            }
-        }
-        Known::Pending(ticket) => {
-            // Who asked first may have had more time than is left here.
-            let decided = async || decide(app, call, start).await.ruling;
-            let ruling = ticket.pending.get_or_init(decided);
-            match timeout_at(start + app.config.limits.budget, ruling).await {
-                Ok(ruling) => {
-                    deliveries.ruled(&ticket, ruling);
-                    ruling.clone()
-                }
-                Err(_) => app.router.undecided(Undecided::Late, None, 0, call).ruling,
-            }
-        }
-        Known::Ruled(ruling) => ruling,
+    let ticket = match deliveries.look_up(event, start) {
+        Known::Ruled(ruling) => return (again(app, ruling, call), true),
+        Known::Waiting(ticket) => ticket,
     };
+    let mut own = None;
+    let ruling = ticket.pending.get_or_init(async || {
+        let outcome = decide(app, call, start).await;
+        let ruling = outcome.ruling.clone();
+        own = Some(outcome);
+        ruling
+    });
+    // Who asked first may have had more time than is left here. (If nobody did,
+    // the chain itself is in time.)
+    let deadline = start + app.config.limits.budget + GRACE;
+    let ruling = match timeout_at(deadline, ruling).await {
+        Ok(ruling) => {
+            deliveries.ruled(&ticket, ruling);
+            ruling.clone()
+        }
+        Err(_) => app.router.undecided(Undecided::Late, None, 0, call).ruling,
+    };
+    match own {
+        Some(outcome) => (outcome, false),
+        None => (again(app, ruling, call), true),
+    }
+}
+
+/// The same ruling once more.
+fn again(app: &App, ruling: Ruling, call: &Call) -> Outcome {
     let outcome = app.router.again(ruling, call);
     let decision = outcome.answer.name();
     tracing::info!(call = call.id.as_str(), decision, "delivered again: the same answer");
-    (outcome, true)
+    outcome
 }
 
 /// Reads a body that is not larger and not slower than it may be.
