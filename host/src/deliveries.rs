@@ -7,7 +7,7 @@
 //! was the better part of a cached decision.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,7 +31,34 @@ const MOST_BYTES: usize = 32 << 20;
 /// What makes two deliveries the same: platform, call and time. (Only one type of
 /// event is answered.) Two hashes with keys of their own that nobody outside
 /// knows: one in 10^33 pairs is taken for the same that is not.
-type Delivery = [u64; 2];
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Delivery(u64, u64);
+
+/// One of the two hashes will do for the maps: nobody can choose it.
+impl Hash for Delivery {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+/// Takes a hash for a hash.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Not used: a [`Delivery`] is a number.
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Map = HashMap<Delivery, Slot, BuildHasherDefault<Hashed>>;
 
 /// A ruling, once there is one. Whoever comes while it is being looked for waits;
 /// if whoever looks for it goes away, the next one does.
@@ -67,8 +94,8 @@ pub struct Deliveries {
 }
 
 struct Maps {
-    newer: HashMap<Delivery, Slot>,
-    older: HashMap<Delivery, Slot>,
+    newer: Map,
+    older: Map,
     since: Instant,
     /// Of the texts of all rulings that came since then.
     bytes: usize,
@@ -77,25 +104,26 @@ struct Maps {
 impl Deliveries {
     /// No rulings yet.
     pub fn new(keep: Duration) -> Self {
-        let maps = Maps { newer: empty(), older: HashMap::new(), since: Instant::now(), bytes: 0 };
+        let maps = Maps { newer: empty(), older: Map::default(), since: Instant::now(), bytes: 0 };
         Self { keep, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
     /// What is known of a delivery. A new one is known from now on.
     pub fn look_up(&self, event: &Event, now: Instant) -> Known {
         let identity = (event.call.platform, &event.call.id, event.timestamp);
-        let delivery = self.keys.each_ref().map(|key| key.hash_one(identity));
+        let [one, other] = self.keys.each_ref().map(|key| key.hash_one(identity));
+        let delivery = Delivery(one, other);
         let mut maps = self.lock();
         let gone = maps.turn(now, self.keep);
-        let known = match maps.newer.get(&delivery).or_else(|| maps.older.get(&delivery)) {
-            Some(Slot::Ruled(ruling)) => Known::Ruled(ruling.clone()),
-            Some(Slot::Pending(pending)) => {
+        let Maps { newer, older, .. } = &mut *maps;
+        let slot = match older.get(&delivery) {
+            Some(slot) => slot,
+            None => newer.entry(delivery).or_insert_with(|| Slot::Pending(Pending::default())),
+        };
+        let known = match slot {
+            Slot::Ruled(ruling) => Known::Ruled(ruling.clone()),
+            Slot::Pending(pending) => {
                 Known::Waiting(Ticket { delivery, pending: Arc::clone(pending) })
-            }
-            None => {
-                let pending = Pending::default();
-                maps.newer.insert(delivery, Slot::Pending(Arc::clone(&pending)));
-                Known::Waiting(Ticket { delivery, pending })
             }
         };
         drop(maps);
@@ -124,7 +152,7 @@ impl Deliveries {
 
 impl Maps {
     /// Begins a new map if it is time to. What is not needed any more.
-    fn turn(&mut self, now: Instant, keep: Duration) -> Option<Vec<HashMap<Delivery, Slot>>> {
+    fn turn(&mut self, now: Instant, keep: Duration) -> Option<Vec<Map>> {
         let age = now.saturating_duration_since(self.since);
         if age < keep && self.newer.len() < MOST && self.bytes < MOST_BYTES {
             return None;
@@ -142,8 +170,8 @@ impl Maps {
 
 /// A map that never has to grow while calls wait for it. Memory that is not used
 /// is not taken.
-fn empty() -> HashMap<Delivery, Slot> {
-    HashMap::with_capacity(MOST)
+fn empty() -> Map {
+    Map::with_capacity_and_hasher(MOST, BuildHasherDefault::default())
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Match {
 
     fn fit(&self, call: &Call) -> bool {
         self.fields()
-            .all(|(field, globs)| field.of(call).is_some_and(|value| globs.set.is_match(&*value)))
+            .all(|(field, globs)| field.of(call).is_some_and(|value| globs.is_match(&value)))
     }
 }
 
@@ -151,6 +151,8 @@ impl Field<'_> {
 /// character, `[0-9]` one of a set, `{a,b}` either.
 #[derive(Debug)]
 pub struct Globs {
+    /// Those without a wildcard, in order: most calls are judged by these.
+    texts: Vec<String>,
     patterns: Vec<Glob>,
     set: GlobSet,
 }
@@ -160,6 +162,17 @@ impl Globs {
     pub fn patterns(&self) -> &[Glob] {
         &self.patterns
     }
+
+    fn is_match(&self, value: &str) -> bool {
+        self.texts.binary_search_by(|text| text.as_str().cmp(value)).is_ok()
+            || (self.texts.len() < self.patterns.len() && self.set.is_match(value))
+    }
+}
+
+/// What a pattern begins with, up to the first character that is special.
+pub fn literal(pattern: &Glob) -> &str {
+    let special = ['*', '?', '[', ']', '{', '}', '\\', '!'];
+    pattern.glob().split(special).next().unwrap_or_default()
 }
 
 impl<'de> Deserialize<'de> for Globs {
@@ -189,7 +202,11 @@ impl<'de> Deserialize<'de> for Globs {
         };
         let patterns: Vec<Glob> = patterns.iter().map(glob).collect::<Result<_, _>>()?;
         let set = GlobSet::new(&patterns).map_err(de::Error::custom)?;
-        Ok(Self { patterns, set })
+        let is_text = |pattern: &&Glob| literal(pattern) == pattern.glob();
+        let texts = patterns.iter().filter(is_text).map(|text| text.glob().to_owned());
+        let mut texts: Vec<String> = texts.collect();
+        texts.sort_unstable();
+        Ok(Self { texts, patterns, set })
     }
 }
 

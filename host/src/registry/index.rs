@@ -15,7 +15,7 @@ use globset::Glob;
 
 use crate::event::{Call, Platform};
 use crate::plugin::Plugin;
-use crate::plugin::settings::{Field, Settings};
+use crate::plugin::settings::{Field, Settings, literal};
 
 /// The index of one chain. Places are places in the chain.
 #[derive(Default)]
@@ -79,7 +79,7 @@ impl Gates {
             match narrowest {
                 Some((field, globs)) if breadth(globs.patterns()) < Breadth::Any => {
                     let gate = gates.entry(field).or_default();
-                    globs.patterns().iter().for_each(|pattern| gate.add(pattern.glob(), place));
+                    globs.patterns().iter().for_each(|pattern| gate.add(pattern, place));
                 }
                 _ => open.push(place),
             }
@@ -90,9 +90,9 @@ impl Gates {
 }
 
 impl Gate {
-    fn add(&mut self, pattern: &str, place: u32) {
+    fn add(&mut self, pattern: &Glob, place: u32) {
         let texts = match literal(pattern) {
-            text if text.len() == pattern.len() => self.exact.entry(text.into()),
+            text if text == pattern.glob() => self.exact.entry(text.into()),
             prefix => self.prefixes.entry(prefix.len()).or_default().entry(prefix.into()),
         };
         texts.or_default().push(place);
@@ -121,17 +121,12 @@ enum Breadth {
 
 /// The breadth of the widest pattern.
 fn breadth(patterns: &[Glob]) -> Breadth {
-    let breadth = |pattern: &Glob| match literal(pattern.glob()).len() {
-        length if length == pattern.glob().len() => Breadth::Exact,
-        0 => Breadth::Any,
+    let breadth = |pattern: &Glob| match literal(pattern) {
+        text if text == pattern.glob() => Breadth::Exact,
+        "" => Breadth::Any,
         _ => Breadth::Prefix,
     };
     patterns.iter().map(breadth).max().unwrap_or(Breadth::Any)
-}
-
-/// What a pattern begins with, up to the first character that is special.
-fn literal(pattern: &str) -> &str {
-    pattern.split(['*', '?', '[', ']', '{', '}', '\\', '!']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
