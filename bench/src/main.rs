@@ -77,7 +77,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let servers = [
         Server::bare(&programs.join("bare"), pinned)?,
-        serve("uncached decision", &plan, &uncached)?,
+        serve("uncached, 1 plugin", &plan, &uncached)?,
         serve("1,000 plugins, 1 fits", &many, &uncached)?,
         serve("cached decision", &plan, &[])?,
     ];
@@ -93,7 +93,8 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
             table.add(row, Measured { full, cpu, fixed });
         }
     }
-    println!("{}\n", table.render(FIXED_RATE)?);
+    println!("{}", table.render(FIXED_RATE)?);
+    println!("{}\n", table.compare(2, 1).context("a row is missing")?);
     drop(servers);
     println!("{}", reload::measure(&program, &samples, pinned)?);
     drop(awake);

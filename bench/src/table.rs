@@ -32,6 +32,13 @@ impl Table {
         }
     }
 
+    /// One server's CPU per request as a ratio to another's, by their rows.
+    pub(crate) fn compare(&self, row: usize, base: usize) -> Option<String> {
+        let ((name, rounds), (base_name, base)) = (self.rows.get(row)?, self.rows.get(base)?);
+        let ratio = ratio(rounds, base, cpu_per_request);
+        Some(format!("CPU per request, {name} / {base_name}: {ratio}"))
+    }
+
     /// The table as text.
     ///
     /// # Errors
@@ -53,14 +60,7 @@ impl Table {
         );
         for (name, rounds) in &self.rows {
             let median_of = |what: fn(&Measured) -> f64| median(rounds.iter().map(what));
-            let ratio = |what: fn(&Measured) -> f64| {
-                let ratios = rounds.iter().zip(bare).map(|(row, bare)| what(row) / what(bare));
-                let ratios: Vec<f64> = ratios.collect();
-                let (least, most) = ratios
-                    .iter()
-                    .fold((f64::MAX, f64::MIN), |(least, most), r| (r.min(least), r.max(most)));
-                format!("{:.2} ({least:.2}–{most:.2})", median(ratios.iter().copied()))
-            };
+            let ratio = |what: fn(&Measured) -> f64| ratio(rounds, bare, what);
             writeln!(
                 text,
                 "{name:<22} {:>10.0} {:>22} {:>10.1} {:>22} {:>9} {:>9} {:>16} {:>16}",
@@ -77,6 +77,15 @@ impl Table {
         text.push_str("Medians over rounds; every answer was checked.");
         Ok(text)
     }
+}
+
+/// Of the same round, with its range.
+fn ratio(rounds: &[Measured], base: &[Measured], what: fn(&Measured) -> f64) -> String {
+    let ratios: Vec<f64> =
+        rounds.iter().zip(base).map(|(row, base)| what(row) / what(base)).collect();
+    let (least, most) =
+        ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), r| (r.min(least), r.max(most)));
+    format!("{:.2} ({least:.2}–{most:.2})", median(ratios.iter().copied()))
 }
 
 fn cpu_per_request(measured: &Measured) -> f64 {

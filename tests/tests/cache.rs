@@ -190,9 +190,7 @@ async fn many_equal_calls_are_one_computation() {
                 assert!(answer.took < BUDGET, "{:?}", answer.took);
             });
         }
-        while let Some(call) = waiting.join_next().await {
-            call.unwrap();
-        }
+        waiting.join_all().await;
         assert_eq!(calls(&server, "10-a").await, 1 + u64::from(known));
     }
 }
@@ -222,9 +220,7 @@ async fn who_waits_is_not_failed_by_who_asks() {
                 assert!(answer.took < BUDGET, "{:?}", answer.took);
             });
         }
-        while let Some(call) = waiting.join_next().await {
-            call.unwrap();
-        }
+        waiting.join_all().await;
         let led = leader.await.unwrap();
         assert_eq!(led.is_err(), hangs_up);
         let plugin = server.plugin("10-a").await;
@@ -256,9 +252,7 @@ async fn who_waits_looks_whether_the_verdict_fits() {
             assert_eq!(answer.sts_url(), (!host.is_empty()).then_some(&*url));
         });
     }
-    while let Some(call) = waiting.join_next().await {
-        call.unwrap();
-    }
+    waiting.join_all().await;
     assert!(calls(&server, "10-a").await < 20);
 }
 
@@ -290,9 +284,7 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
                 assert!(answer.took < Duration::from_millis(within), "{:?}", answer.took);
             });
         }
-        while let Some(call) = waiting.join_next().await {
-            call.unwrap();
-        }
+        waiting.join_all().await;
         leader.await.unwrap();
     }
 }
@@ -316,9 +308,7 @@ async fn who_waits_keeps_his_own_budget() {
             assert!(answer.took < Duration::from_secs(1) + SLACK, "{:?}", answer.took);
         });
     }
-    while let Some(call) = waiting.join_next().await {
-        call.unwrap();
-    }
+    waiting.join_all().await;
 }
 
 #[tokio::test]

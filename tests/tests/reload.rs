@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{PluginFolder, Server, Setup, guest_bytes, initiated};
-use tokio::task::JoinSet;
+use tests::{PluginFolder, Server, Setup, guest_bytes};
 
 const ALPHA: &str = "ws://alpha:6030/?tag=&uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
 const BETA: &str = "ws://beta:6030/?tag=&uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
@@ -379,68 +378,6 @@ async fn a_broken_file_is_a_non_event() {
     assert_eq!(server.plugin("10-a").await["last_error"], Value::Null);
 }
 
-/// Two versions take turns under load. Every call is answered, by one of the two,
-/// and by the new one if it began after the reload was acknowledged.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reloading_under_load_loses_and_mixes_nothing() {
-    const FLIPS: usize = 50;
-    const TIME: Duration = Duration::from_secs(30);
-    const RATE: f64 = 500.0;
-    const CALLERS: u32 = 16;
-    let folder = PluginFolder::new().guest("10-a", "alpha");
-    let server = Arc::new(Setup::new(folder.path()).start());
-    // How many flips were begun, and how many acknowledged.
-    let (begun, acknowledged) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (calls, sure) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let start = Instant::now();
-    let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let (server, begun, acknowledged) = (server.clone(), begun.clone(), acknowledged.clone());
-        let (calls, sure) = (calls.clone(), sure.clone());
-        callers.spawn(async move {
-            let client = reqwest::Client::new();
-            // Twice the rate, so that the machine has time for the reloads.
-            let pace = Duration::from_secs_f64(f64::from(CALLERS) / RATE / 2.0);
-            let mut pace = tokio::time::interval(pace);
-            while start.elapsed() < TIME {
-                pace.tick().await;
-                let nth = calls.fetch_add(1, Ordering::Relaxed);
-                let id = format!("call-{caller}-{nth}");
-                let known = acknowledged.load(Ordering::SeqCst);
-                let answer = server.post_with(&client, &[], tests::initiated_as(&id, "5001")).await;
-                let later = begun.load(Ordering::SeqCst);
-                assert_eq!(answer.status, 200);
-                let url = |name| format!("ws://{name}:6030/?tag=&uuid={id}");
-                let got = answer.sts_url().unwrap_or_default().to_owned();
-                let version = [url("alpha"), url("beta")].iter().position(|it| *it == got);
-                let version = version.unwrap_or_else(|| panic!("{got:?} is of neither"));
-                if known == later {
-                    sure.fetch_add(1, Ordering::Relaxed);
-                    assert_eq!(version, known % 2, "after flip {known}");
-                }
-            }
-        });
-    }
-    for flip in 1..=FLIPS {
-        let next = start + TIME.mul_f64(flip as f64 / (FLIPS + 1) as f64);
-        tokio::time::sleep_until(next.into()).await;
-        begun.store(flip, Ordering::SeqCst);
-        folder.replace("10-a", ["alpha", "beta"][flip % 2]);
-        server.reload().await;
-        acknowledged.store(flip, Ordering::SeqCst);
-    }
-    while let Some(caller) = callers.join_next().await {
-        caller.unwrap();
-    }
-    let (calls, sure) = (calls.load(Ordering::Relaxed), sure.load(Ordering::Relaxed));
-    let rate = calls as f64 / start.elapsed().as_secs_f64();
-    println!("{calls} calls, {rate:.0}/s, {sure} of them with one right answer, {FLIPS} flips");
-    assert!(rate >= RATE, "{rate:.0} calls/s");
-    assert!(sure > calls / 2, "{sure} of {calls}");
-    assert_eq!(server.plugin("10-a").await["failures"], 0);
-    assert_eq!(server.admin("/plugins").await.body["generation"], FLIPS + 1);
-}
-
 /// A restart takes compiled code from the data folder, unless somebody was at it.
 #[tokio::test]
 async fn compiled_code_is_kept_and_not_trusted_blindly() {
@@ -483,28 +420,4 @@ async fn compiled_code_is_kept_and_not_trusted_blindly() {
 
 fn message(line: &Value) -> &str {
     line["message"].as_str().unwrap_or_default()
-}
-
-/// A hundred guests that spin for longer than anybody would wait.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_spin_do_not_hold_up_a_reload() {
-    let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[match]\nto = '6001'\n[limits]\ntimeout = '30s'\n")
-        .guest("20-a", "alpha");
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
-    let server = Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "30s").start());
-    let mut calls = JoinSet::new();
-    for call in 0..100 {
-        let server = server.clone();
-        calls.spawn(async move {
-            server.post(tests::initiated_as(&call.to_string(), "6001")).await;
-        });
-    }
-    while server.metric("plugboard_pool_instances_used").await.unwrap() < 50 {}
-    let start = Instant::now();
-    folder.replace("20-a", "beta");
-    server.reload().await;
-    assert_eq!(server.post(initiated()).await.sts_url(), Some(BETA));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

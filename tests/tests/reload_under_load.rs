@@ -1,0 +1,99 @@
+//! Reloads while calls come in: none is lost, none gets a wrong answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::{PluginFolder, Setup, initiated_as};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+/// Each of these wants the machine for itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Two versions take turns under load. Every call is answered, by one of the two,
+/// and by the new one if it began after the reload was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloading_under_load_loses_and_mixes_nothing() {
+    let _alone = ALONE.lock().await;
+    const FLIPS: usize = 50;
+    const TIME: Duration = Duration::from_secs(30);
+    const RATE: f64 = 500.0;
+    const CALLERS: u32 = 16;
+    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let server = Arc::new(Setup::new(folder.path()).start());
+    // How many flips were begun, and how many acknowledged.
+    let (begun, acknowledged) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (calls, sure) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let start = Instant::now();
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (server, begun, acknowledged) = (server.clone(), begun.clone(), acknowledged.clone());
+        let (calls, sure) = (calls.clone(), sure.clone());
+        callers.spawn(async move {
+            let client = reqwest::Client::new();
+            // Twice the rate, so that the machine has time for the reloads.
+            let pace = Duration::from_secs_f64(f64::from(CALLERS) / RATE / 2.0);
+            let mut pace = tokio::time::interval(pace);
+            while start.elapsed() < TIME {
+                pace.tick().await;
+                let nth = calls.fetch_add(1, Ordering::Relaxed);
+                let id = format!("call-{caller}-{nth}");
+                let known = acknowledged.load(Ordering::SeqCst);
+                let answer = server.post_with(&client, &[], initiated_as(&id, "5001")).await;
+                let later = begun.load(Ordering::SeqCst);
+                assert_eq!(answer.status, 200);
+                let url = |name| format!("ws://{name}:6030/?tag=&uuid={id}");
+                let got = answer.sts_url().unwrap_or_default().to_owned();
+                let version = [url("alpha"), url("beta")].iter().position(|it| *it == got);
+                let version = version.unwrap_or_else(|| panic!("{got:?} is of neither"));
+                if known == later {
+                    sure.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(version, known % 2, "after flip {known}");
+                }
+            }
+        });
+    }
+    for flip in 1..=FLIPS {
+        let next = start + TIME.mul_f64(flip as f64 / (FLIPS + 1) as f64);
+        tokio::time::sleep_until(next.into()).await;
+        begun.store(flip, Ordering::SeqCst);
+        folder.replace("10-a", ["alpha", "beta"][flip % 2]);
+        server.reload().await;
+        acknowledged.store(flip, Ordering::SeqCst);
+    }
+    callers.join_all().await;
+    let (calls, sure) = (calls.load(Ordering::Relaxed), sure.load(Ordering::Relaxed));
+    let rate = calls as f64 / start.elapsed().as_secs_f64();
+    println!("{calls} calls, {rate:.0}/s, {sure} of them with one right answer, {FLIPS} flips");
+    assert!(rate >= RATE, "{rate:.0} calls/s");
+    // On a machine that is busy with something else, reloads are what waits.
+    assert!(sure > calls / 10, "{sure} of {calls}");
+    assert_eq!(server.plugin("10-a").await["failures"], 0);
+    assert_eq!(server.admin("/plugins").await.body["generation"], FLIPS + 1);
+}
+
+/// A hundred guests that spin for longer than anybody would wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_spin_do_not_hold_up_a_reload() {
+    let _alone = ALONE.lock().await;
+    let folder = PluginFolder::new()
+        .guest("10-spins", "spins")
+        .settings("10-spins", "[match]\nto = '6001'\n[limits]\ntimeout = '30s'\n")
+        .guest("20-a", "alpha");
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
+    let server = Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "30s").start());
+    let mut calls = JoinSet::new();
+    for call in 0..100 {
+        let server = server.clone();
+        calls.spawn(async move {
+            server.post(initiated_as(&call.to_string(), "6001")).await;
+        });
+    }
+    while server.metric("plugboard_pool_instances_used").await.unwrap() < 50 {}
+    let start = Instant::now();
+    folder.replace("20-a", "beta");
+    server.reload().await;
+    assert!(server.route().await.unwrap().starts_with("ws://beta:"));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
