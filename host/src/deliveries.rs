@@ -17,20 +17,20 @@ use tokio::time::Instant;
 
 use crate::decision::Verdict;
 use crate::event::Event;
-use crate::router::Ruling;
+use crate::router::{Ruling, Source};
 
 /// Rulings in one of the two maps, as many as fill a table of 32,768 places: a
 /// minute of four hundred calls a second.
 const MOST: usize = 28_000;
 
-/// Bytes of the rulings' texts that came while one of the maps was the newer one.
-/// Most rulings share theirs, so it takes a plugin that writes a long prompt for
-/// each call to fill it.
+/// Bytes of the rulings' texts that came while one of the maps was the newer one,
+/// but for those that the cache had: it takes a plugin that writes a long prompt
+/// for each call to fill it.
 const MOST_BYTES: usize = 32 << 20;
 
 /// What makes two deliveries the same: platform, call and time. (Only one type of
 /// event is answered.) Two hashes with keys of their own that nobody outside
-/// knows: one in 10^33 pairs is taken for the same that is not.
+/// knows: it would take 10^33 calls until one is taken for another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Delivery(u64, u64);
 
@@ -137,10 +137,12 @@ impl Deliveries {
     /// Keeps the ruling on a delivery.
     pub fn ruled(&self, ticket: &Ticket, ruling: &Ruling) {
         let Maps { newer, older, bytes, .. } = &mut *self.lock();
-        *bytes += ruling.verdict.as_ref().map_or(0, Verdict::size);
-        if let Some(slot) =
-            newer.get_mut(&ticket.delivery).or_else(|| older.get_mut(&ticket.delivery))
-        {
+        let slot = newer.get_mut(&ticket.delivery).or_else(|| older.get_mut(&ticket.delivery));
+        if let Some(slot @ Slot::Pending(_)) = slot {
+            // What the cache had is shared with it.
+            if ruling.source == Source::Ran {
+                *bytes += ruling.verdict.as_ref().map_or(0, Verdict::size);
+            }
             *slot = Slot::Ruled(ruling.clone());
         }
     }
@@ -189,12 +191,8 @@ mod tests {
 
     /// Whether a delivery has come before; it has from now on.
     fn has_come(deliveries: &Deliveries, event: &Event, now: Instant) -> bool {
-        let ruling = Ruling {
-            verdict: Ok(Verdict::Pass),
-            by: None,
-            source: crate::router::Source::Ran,
-            failures: 0,
-        };
+        let ruling =
+            Ruling { verdict: Ok(Verdict::Pass), by: None, source: Source::Ran, failures: 0 };
         match deliveries.look_up(event, now) {
             Known::Waiting(ticket) => deliveries.ruled(&ticket, &ruling),
             Known::Ruled(_) => return true,
@@ -247,7 +245,7 @@ mod tests {
                 panic!("it came before");
             };
             let verdict = Ok(Verdict::Reject { reason: reason() });
-            let (by, source) = (None, crate::router::Source::Ran);
+            let (by, source) = (None, Source::Ran);
             deliveries.ruled(&ticket, &Ruling { verdict, by, source, failures: 0 });
         }
         assert!(count() <= 2 * 33, "{}", count());

@@ -138,6 +138,14 @@ impl Server {
         line.map(|value| value.parse().unwrap())
     }
 
+    /// Waits until so many guests run at the same time.
+    pub async fn wait_for_guests(&self, at_least: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric("plugboard_pool_instances_used").await < Some(at_least) {
+            assert!(Instant::now() < deadline, "too few guests:\n{}", self.log_text());
+        }
+    }
+
     /// `GET /metrics`.
     pub async fn metrics(&self) -> String {
         let response = reqwest::get(format!("{}/metrics", self.admin)).await.unwrap();

@@ -200,16 +200,16 @@ async fn many_equal_calls_are_one_computation() {
 async fn who_waits_is_not_failed_by_who_asks() {
     // Nobody knows yet what the plugin looks at, so all wait for the first one.
     let plan = "from 1 error boom\nto 5001 route ws://a/?u={id}";
-    let slow = rules(MINUTE, Duration::from_millis(500), plan);
+    let slow = rules(MINUTE, Duration::from_millis(800), plan);
     for hangs_up in [false, true] {
         let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &slow);
         let server = Arc::new(Setup::new(folder.path()).start());
-        let patience = if hangs_up { Duration::from_millis(250) } else { BUDGET };
+        let patience = if hangs_up { Duration::from_millis(600) } else { BUDGET };
         let leader = reqwest::Client::builder().timeout(patience).build().unwrap();
         let url = format!("http://{}/events", server.webhook_address());
         let leader = tokio::spawn(leader.post(url).body(call("leader", "1", "5001")).send());
         // It is the leader once it holds an instance.
-        while server.metric("plugboard_pool_instances_used").await != Some(1) {}
+        server.wait_for_guests(1).await;
         let mut waiting = JoinSet::new();
         for nth in 0..10 {
             let server = server.clone();
@@ -272,7 +272,7 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
             let server = server.clone();
             async move { server.post(call("leader", "1", "5001")).await }
         });
-        while server.metric("plugboard_pool_instances_used").await != Some(1) {}
+        server.wait_for_guests(1).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         let mut waiting = JoinSet::new();
         for nth in 0..10 {
@@ -311,6 +311,31 @@ async fn who_waits_keeps_his_own_budget() {
     waiting.join_all().await;
 }
 
+/// While one call tries a plugin that was set aside, the others do without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_plugin_that_keeps_failing() {
+    let folder = PluginFolder::new()
+        .guest("10-a", "rules")
+        .settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}"));
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_BREAKER_FAILURES", "1")
+        .env("PLUGBOARD_BREAKER_PAUSE", "100ms");
+    let server = Arc::new(server.start());
+    // So that it is known to give leave, and then set aside.
+    server.post(call("good", "2", "5001")).await;
+    server.post(call("bad", "1", "5001")).await;
+    server.wait_for_plugin("10-a", |row| row["breaker"] == "half_open").await;
+    let trial = tokio::spawn({
+        let server = server.clone();
+        async move { server.post(call("trial", "1", "5001")).await }
+    });
+    server.wait_for_guests(1).await;
+    let answer = server.post(call("other", "1", "5001")).await;
+    assert_eq!(answer.body, json!({}));
+    assert!(answer.took < Duration::from_millis(500), "{:?}", answer.took);
+    trial.await.unwrap();
+}
+
 #[tokio::test]
 async fn failures_are_asked_again() {
     let folder = PluginFolder::new()
@@ -338,7 +363,7 @@ async fn a_version_never_meets_the_verdict_of_another() {
         let server = server.clone();
         async move { server.post(initiated()).await }
     });
-    while server.metric("plugboard_pool_instances_used").await != Some(1) {}
+    server.wait_for_guests(1).await;
     folder.configure("10-a", &settings(AT_ONCE, "new"));
     server.reload().await;
     assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://new/"));

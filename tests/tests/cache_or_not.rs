@@ -64,7 +64,9 @@ async fn answer(
     let mut body: Value = serde_json::from_str(&initiated()).unwrap();
     body["uuid"] = json!(id);
     let mut payload = serde_json::Map::new();
-    for (name, value) in [("from", from), ("to", to), ("channel", channel)] {
+    // As the guest reads it, `platform` is the platform; the metadata of that name
+    // is `channel`'s twin and must not disturb.
+    for (name, value) in [("from", from), ("to", to), ("channel", channel), ("platform", id)] {
         if value != "-" {
             payload.insert(name.to_owned(), json!(value));
         }

@@ -281,7 +281,8 @@ async fn settings_that_change_alone() {
 async fn a_file_and_its_settings_change_together() {
     let folder =
         PluginFolder::new().guest("10-a", "alpha").settings("10-a", "[config]\ntag = 'alpha'\n");
-    let server = Arc::new(serve(folder.path(), Notice::Watch));
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_RELOAD_POLL", NEVER);
+    let server = Arc::new(setup.env("PLUGBOARD_RELOAD_DEBOUNCE", "1s").start());
     let (seen, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let calls = tokio::spawn({
         let (server, seen, done) = (Arc::clone(&server), Arc::clone(&seen), Arc::clone(&done));
@@ -296,7 +297,7 @@ async fn a_file_and_its_settings_change_together() {
     for name in ["beta", "alpha", "beta"] {
         folder.replace("10-a", name);
         // As long as a person with two commands in one line takes.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         fs::write(folder.file("10-a", "toml"), format!("[config]\ntag = '{name}'\n")).unwrap();
         server.wait_for_route(Some(&url(name))).await;
     }

@@ -90,7 +90,7 @@ async fn calls_that_spin_do_not_hold_up_a_reload() {
             server.post(initiated_as(&call.to_string(), "6001")).await;
         });
     }
-    while server.metric("plugboard_pool_instances_used").await.unwrap() < 50 {}
+    server.wait_for_guests(50).await;
     let start = Instant::now();
     folder.replace("20-a", "beta");
     server.reload().await;

@@ -43,6 +43,7 @@ pub(super) fn key(plugin: &Plugin, space: Space, fields: &Vary, call: &Call) -> 
             "agent" => part(&mut key, call.agent.as_deref())?,
             "from" => part(&mut key, call.from.as_deref())?,
             "to" => part(&mut key, call.to.as_deref())?,
+            // Every key has the platform.
             _ => {}
         }
         // Also for the fixed names: a platform may send metadata of such a name,

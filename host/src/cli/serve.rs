@@ -98,9 +98,10 @@ fn serve(config: Config) -> anyhow::Result<()> {
         );
         drop(generation);
         let reloading = tokio::spawn(async move {
-            // It ends when it fails; calls are answered all the same.
-            _ = tokio::spawn(reloader.run(hangup)).await;
-            tracing::error!("plugins are not reloaded any more; please report it, and restart");
+            if tokio::spawn(reloader.run(hangup)).await.is_err_and(|error| error.is_panic()) {
+                // Calls are answered all the same.
+                tracing::error!("plugins are not reloaded any more; please report it, and restart");
+            }
         });
         server.run(stop).await;
         reloading.abort();

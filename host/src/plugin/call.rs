@@ -255,11 +255,12 @@ fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, Plugin
         types::Verdict::Pass => Verdict::Pass,
         types::Verdict::Route(route) => {
             let sts_url = route.sts_url.map(|url| shared.url(url)).transpose()?;
-            let prompt = route.prompt.map(|prompt| bounded(prompt, MAX_PROMPT)).transpose()?;
+            let prompt =
+                route.prompt.map(|prompt| bounded("prompt", prompt, MAX_PROMPT)).transpose()?;
             Verdict::Route { sts_url, prompt }
         }
         types::Verdict::Reject(rejection) => {
-            Verdict::Reject { reason: bounded(rejection.reason, MAX_REASON)? }
+            Verdict::Reject { reason: bounded("reason", rejection.reason, MAX_REASON)? }
         }
     };
     let cache = decision
@@ -269,6 +270,9 @@ fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, Plugin
 }
 
 /// A text of a decision, if it is not longer than it may be: it is kept.
-fn bounded(text: String, limit: usize) -> Result<Arc<str>, PluginError> {
-    if text.len() > limit { Err(PluginError::TooMuchData { limit }) } else { Ok(text.into()) }
+fn bounded(what: &'static str, text: String, limit: usize) -> Result<Arc<str>, PluginError> {
+    match text.len() {
+        length if length > limit => Err(PluginError::TooLong { what, length, limit }),
+        _ => Ok(text.into()),
+    }
 }

@@ -159,6 +159,16 @@ pub enum PluginError {
         /// What we read.
         limit: usize,
     },
+    /// A text of its decision is too long to be kept.
+    #[error("its {what} has {length} bytes; it may have {limit}")]
+    TooLong {
+        /// Which text.
+        what: &'static str,
+        /// What it has.
+        length: usize,
+        /// What it may have.
+        limit: usize,
+    },
     /// It said itself that it failed.
     #[error("it answered with an error: {0}")]
     Guest(String),
@@ -198,6 +208,7 @@ impl PluginError {
             Self::Busy => "busy",
             Self::SetAside => "set_aside",
             Self::TooMuchData { .. } => "too_much_data",
+            Self::TooLong { .. } => "too_long",
             Self::Guest(_) => "guest_error",
             Self::BadUrl(_) => "bad_url",
         }
@@ -243,6 +254,7 @@ impl PluginError {
             | Self::Busy
             | Self::SetAside
             | Self::TooMuchData { .. }
+            | Self::TooLong { .. }
             | Self::Guest(_)
             | Self::BadUrl(_) => Stage::Call,
         }

@@ -21,14 +21,13 @@ const MAX_FIELDS: usize = 16;
 /// Bytes of a field's name.
 const MAX_NAME: usize = 128;
 
-/// Names of call fields, each once, in order. The platform is not among them:
-/// every key has it.
+/// Names of call fields, each once, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vary(Box<[Box<str>]>);
 
 impl Vary {
     fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut names: Vec<&str> = names.into_iter().filter(|name| *name != "platform").collect();
+        let mut names: Vec<&str> = names.into_iter().collect();
         names.sort_unstable();
         names.dedup();
         Self(names.into_iter().map(Box::from).collect())
@@ -129,7 +128,7 @@ mod tests {
         assert!(habits.known().answered && habits.known().sets.is_empty());
         assert_eq!(habits.learn(Some(&reuse(&["to", "from"]))).unwrap(), Some(0));
         assert_eq!(habits.learn(Some(&reuse(&["to"]))).unwrap(), Some(1));
-        assert_eq!(habits.learn(Some(&reuse(&["from", "to", "to", "platform"]))).unwrap(), Some(0));
+        assert_eq!(habits.learn(Some(&reuse(&["to", "from", "to"]))).unwrap(), Some(0));
         assert_eq!(habits.known().union, Vary::new(["from", "to"]));
     }
 

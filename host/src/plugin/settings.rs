@@ -148,7 +148,7 @@ impl Field<'_> {
 }
 
 /// One pattern or several, of which one must match: `*` is any text, `?` one
-/// character, `[0-9]` one of a set, `{a,b}` either.
+/// byte, `[0-9]` one of a set, `{a,b}` either.
 #[derive(Debug)]
 pub struct Globs {
     /// Those without a wildcard, in order: most calls are judged by these.

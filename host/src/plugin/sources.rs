@@ -206,11 +206,14 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, PluginError> {
     if !metadata.is_file() {
         return Err(PluginError::NotAFile(path.to_owned()));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0) + 1);
+    if metadata.len() > most {
+        return Err(PluginError::FileTooLarge { size: metadata.len(), most });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     // It may grow while it is read.
     let size = file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64;
     if size > most {
-        return Err(PluginError::FileTooLarge { size: metadata.len().max(size), most });
+        return Err(PluginError::FileTooLarge { size, most });
     }
     Ok(bytes)
 }

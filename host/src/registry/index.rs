@@ -5,8 +5,8 @@
 //! through by having the text of one of the field's patterns, or the text that it
 //! begins with. Both are looked up, in time that depends on the call's text and
 //! not on how many patterns there are. What comes through is judged by all of the
-//! plugin's settings then; so are plugins of which every field has a pattern that
-//! begins with a wildcard, for each call.
+//! plugin's settings then; so are, for each call, plugins without a `match`, or of
+//! which every field has a pattern that begins with a wildcard.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

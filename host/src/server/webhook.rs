@@ -98,12 +98,14 @@ async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
     // the chain itself is in time.)
     let deadline = start + app.config.limits.budget + GRACE;
     let ruling = match timeout_at(deadline, ruling).await {
-        Ok(ruling) => {
-            deliveries.ruled(&ticket, ruling);
-            ruling.clone()
+        Ok(ruling) => ruling.clone(),
+        Err(_) => {
+            let outcome = app.router.undecided(Undecided::Late, None, 0, call);
+            log(app.router.answers(), call, &outcome, start);
+            return (outcome, false);
         }
-        Err(_) => app.router.undecided(Undecided::Late, None, 0, call).ruling,
     };
+    deliveries.ruled(&ticket, &ruling);
     match own {
         Some(outcome) => (outcome, false),
         None => (again(app, ruling, call), true),

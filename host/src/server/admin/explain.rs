@@ -1,6 +1,7 @@
 //! `POST /explain`: why a call goes where it goes. Takes what the platform would
-//! send, headers included, and asks the plugins, whose own side effects happen;
-//! nothing is counted, cached or set aside by it.
+//! send, headers included, and does what a call would do: what the cache has is
+//! taken from there, other plugins are asked, and their own side effects happen.
+//! Nothing is counted, cached or set aside by it.
 
 use std::sync::Arc;
 
