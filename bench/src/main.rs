@@ -34,11 +34,12 @@ struct Arguments {
     /// The load generator
     #[arg(long, default_value = "wrk")]
     wrk: PathBuf,
-    /// Rounds; each measures every server once
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=50))]
+    /// Rounds; each measures every server once. Many short ones, as other work of
+    /// the machine comes and goes
+    #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
     /// Seconds of load for one measurement
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
 }
 
