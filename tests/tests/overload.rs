@@ -24,8 +24,10 @@ async fn spinning_plugins_starve_nobody() {
         .guest("10-spins", "spins")
         .settings("10-spins", "[limits]\ntimeout = '250ms'\n[match]\nto = '5001'\n")
         .guest("20-good", GOOD);
-    // All of them shall spin: it is not to be set aside.
+    // All of them shall spin, at once: it is not to be set aside, and nobody waits
+    // for what the first one comes to.
     let setup = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
+    let setup = setup.env("PLUGBOARD_CACHE_ENABLED", "false");
     let server = std::sync::Arc::new(setup.start());
     let client = reqwest::Client::new();
     let mut calls = JoinSet::new();
