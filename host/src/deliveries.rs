@@ -79,7 +79,6 @@ pub struct Ticket {
     pub pending: Pending,
 }
 
-#[derive(Clone)]
 enum Slot {
     Pending(Pending),
     Ruled(Ruling),

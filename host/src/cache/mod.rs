@@ -219,7 +219,7 @@ impl Ask<'_> {
         let kept = match said {
             Some(decision) => self.cache.keep(plugin, call, decision),
             None => {
-                plugin.habits.failed();
+                plugin.habits.answered();
                 None
             }
         };

@@ -72,7 +72,7 @@ impl Habits {
     }
 
     /// Learns that the plugin was asked, and nothing else.
-    pub fn failed(&self) {
+    pub fn answered(&self) {
         if !self.0.load().answered {
             self.0.rcu(|known| Known {
                 answered: true,
@@ -88,7 +88,7 @@ impl Habits {
     ///
     /// When the plugin is too varied: the decision cannot be cached.
     pub fn learn(&self, reuse: Option<&Reuse>) -> Result<Option<usize>, TooVaried> {
-        self.failed();
+        self.answered();
         let Some(reuse) = reuse else { return Ok(None) };
         if reuse.vary.len() > MAX_FIELDS || reuse.vary.iter().any(|name| name.len() > MAX_NAME) {
             return Err(TooVaried);

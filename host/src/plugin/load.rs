@@ -126,7 +126,6 @@ impl Loader {
             .await
             .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
         Ok(Loaded::Plugin(Arc::new(Plugin {
-            file: sources.file.clone(),
             id: next_id(),
             stats,
             breaker: Breaker::new(self.breaker.clone()),
@@ -147,14 +146,12 @@ impl Loader {
         sources: &Sources,
         text: Option<Vec<u8>>,
     ) -> Result<Settings, PluginError> {
+        let Some(text) = text else { return Ok(Settings::default()) };
         let path = sources.settings.clone();
         // Many patterns take their time.
-        let settings = apart("settings", move || match text {
-            None => Ok(Settings::default()),
-            Some(text) => match str::from_utf8(&text) {
-                Ok(text) => Ok(Settings::parse(text, &path)?),
-                Err(_) => Err(PluginError::SettingsNotText(path)),
-            },
+        let settings = apart("settings", move || match str::from_utf8(&text) {
+            Ok(text) => Ok(Settings::parse(text, &path)?),
+            Err(_) => Err(PluginError::SettingsNotText(path)),
         })
         .await?;
         let asked = Limits::new(&settings.limits, &self.defaults).memory;

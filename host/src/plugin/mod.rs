@@ -16,7 +16,6 @@ mod state;
 pub mod stats;
 mod turn;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,8 +62,6 @@ impl Hook {
 /// One version of a plugin: a file and its settings, ready to be called. Never
 /// changed; another file or other settings make another one.
 pub struct Plugin {
-    /// The file.
-    pub file: PathBuf,
     /// Tells this version from every other one that this process loaded, also
     /// of the same file: what is remembered of one is never used for another.
     pub id: u64,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use self::index::Index;
+use crate::event::Call;
 use crate::plugin::Plugin;
 use crate::plugin::stats::LastError;
 
@@ -63,10 +64,7 @@ impl Generation {
     }
 
     /// The plugins that a call concerns, in the order in which they are asked.
-    pub fn concerned<'a>(
-        &'a self,
-        call: &'a crate::event::Call,
-    ) -> impl Iterator<Item = &'a Arc<Plugin>> {
+    pub fn concerned<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a Arc<Plugin>> {
         let candidates = self.index.candidates(call).into_iter();
         candidates
             .filter_map(|place| self.chain.get(place as usize))

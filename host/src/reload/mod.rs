@@ -124,9 +124,12 @@ impl Reloader {
                 }
                 _ = poll.tick() => {
                     self.arm();
-                    if pending.is_none() && self.reconciler.looks_changed().await {
+                    if pending.is_none() {
                         let seen = self.reconciler.stamps().await.ok();
-                        self.put_off(&mut pending, seen);
+                        // A folder that cannot be read is told of by reconciling.
+                        if seen.as_ref().is_none_or(|seen| self.reconciler.looks_changed(seen)) {
+                            self.put_off(&mut pending, seen);
+                        }
                     }
                 }
             }

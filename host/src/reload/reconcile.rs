@@ -105,10 +105,9 @@ impl Reconciler {
         &self.folder
     }
 
-    /// Whether the folder looks other than when it was reconciled last, without
-    /// reading a file.
-    pub async fn looks_changed(&self) -> bool {
-        let Ok(now) = self.stamps().await else { return true };
+    /// Whether the folder looks other than when it was reconciled last, by what
+    /// [`Reconciler::stamps`] tells of it now.
+    pub fn looks_changed(&self, now: &[(Sources, Stamps)]) -> bool {
         now.len() != self.known.len()
             || now.iter().zip(&self.known).any(|((sources, stamps), (known_sources, known))| {
                 sources != known_sources || known.try_again || known.stamps != Some(*stamps)
@@ -123,15 +122,13 @@ impl Reconciler {
     pub async fn stamps(&self) -> anyhow::Result<Vec<(Sources, Stamps)>> {
         let folder = self.folder.clone();
         blocking(move || {
+            // In the order of the file names, as what is known.
             let plugins = list(&folder)?.plugins.into_iter();
-            let mut stamps: Vec<_> = plugins
-                .map(|sources| {
-                    let stamps = sources.stamps();
-                    (sources, stamps)
-                })
-                .collect();
-            stamps.sort_by(|(one, _), (other, _)| one.cmp(other));
-            Ok(stamps)
+            let stamped = plugins.map(|sources| {
+                let stamps = sources.stamps();
+                (sources, stamps)
+            });
+            Ok(stamped.collect())
         })
         .await
     }
@@ -308,11 +305,6 @@ impl Known {
 }
 
 impl Report {
-    /// Whether everything in the folder serves as it is.
-    pub fn is_good(&self) -> bool {
-        self.failed.is_empty()
-    }
-
     fn compare(&mut self, sources: &Sources, before: &Known, now: &Known) {
         let name = sources.shown_name();
         if let Some(error) = &now.error {
