@@ -2,9 +2,11 @@
 //! [`crate::testing`] set up for this thread.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use crate::log::Level;
 use crate::testing::Host;
+use crate::{http, kv, metrics};
 
 thread_local! {
     static CURRENT: RefCell<Option<Host>> = const { RefCell::new(None) };
@@ -18,6 +20,18 @@ macro_rules! __export_router {
         const _: () = {
             const fn is_router<T: $crate::Router>() {}
             is_router::<$plugin>();
+        };
+    };
+}
+
+/// Checks that the type can be exported, where there is nothing to export to.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_observer {
+    ($plugin:ty) => {
+        const _: () = {
+            const fn is_observer<T: $crate::Observer>() {}
+            is_observer::<$plugin>();
         };
     };
 }
@@ -49,4 +63,49 @@ pub(crate) fn config_get(key: &str) -> Option<String> {
 
 pub(crate) fn log_write(level: Level, message: &str) {
     current("log", |host| host.logged(level, message));
+}
+
+pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
+    current("kv", |host| host.store(|store| store.get(key)))
+}
+
+pub(crate) fn kv_set(key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), kv::Error> {
+    current("kv", |host| host.store(|store| store.set(key, value, ttl)))
+}
+
+pub(crate) fn kv_delete(key: &str) -> Result<bool, kv::Error> {
+    current("kv", |host| host.store(|store| store.delete(key)))
+}
+
+pub(crate) fn kv_increment(key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, kv::Error> {
+    current("kv", |host| host.store(|store| store.increment(key, by, ttl)))
+}
+
+pub(crate) fn kv_compare_and_swap(
+    key: &str,
+    expected: Option<&[u8]>,
+    value: &[u8],
+    ttl: Option<Duration>,
+) -> Result<bool, kv::Error> {
+    current("kv", |host| host.store(|store| store.compare_and_swap(key, expected, value, ttl)))
+}
+
+pub(crate) fn http_send(request: http::Request) -> Result<http::Response, http::Error> {
+    current("http", |host| host.network(|network| network.send(request)))
+}
+
+pub(crate) fn metrics_count(
+    name: &str,
+    labels: &[(&str, &str)],
+    by: u64,
+) -> Result<(), metrics::Error> {
+    current("metrics", |host| host.figures(|figures| figures.count(name, labels, by)))
+}
+
+pub(crate) fn metrics_observe(
+    name: &str,
+    labels: &[(&str, &str)],
+    value: f64,
+) -> Result<(), metrics::Error> {
+    current("metrics", |host| host.figures(|figures| figures.observe(name, labels, value)))
 }

@@ -185,7 +185,7 @@ mod tests {
         let mut call = call("2000", "5001", "{}");
         call.id = id.to_owned();
         let timestamp = jiff::Timestamp::from_millisecond(timestamp).unwrap();
-        Event { call, timestamp, body: EventBody::Initiated }
+        Event { call: Arc::new(call), timestamp, body: EventBody::Initiated }
     }
 
     /// Whether a delivery has come before; it has from now on.
@@ -208,7 +208,7 @@ mod tests {
         assert!(!come(&event("a", 2)));
         assert!(!come(&event("b", 1)));
         let mut other = event("a", 1);
-        other.call.platform = Platform::Dsai;
+        Arc::make_mut(&mut other.call).platform = Platform::Dsai;
         assert!(!come(&other));
     }
 

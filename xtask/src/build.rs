@@ -8,7 +8,14 @@ use crate::command::{self, Result, cargo, output, program};
 use crate::root;
 
 /// The sample plugins, in the order of the chain.
-const PLUGINS: [(&str, &str); 2] = [("10", "number-plan"), ("20", "ab-split")];
+const PLUGINS: [(&str, &str); 6] = [
+    ("10", "number-plan"),
+    ("20", "ab-split"),
+    ("30", "crm-lookup"),
+    ("50", "call-analytics"),
+    ("60", "transcript-log"),
+    ("70", "avr-app-tee"),
+];
 
 /// Fixture guests that are built in another way than for wasm32-wasip2.
 const BARE_TARGET: &str = "wasm32-unknown-unknown";

@@ -63,6 +63,11 @@ impl Log {
         }
     }
 
+    /// The call that it is about.
+    pub fn call(&self) -> &str {
+        &self.call
+    }
+
     /// The last message at level error.
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()

@@ -52,7 +52,7 @@ impl Check {
 
 fn judge(config: &config::Config) -> anyhow::Result<Arc<Generation>> {
     let engine = Engine::start(&config.engine, 1)?;
-    let loader = Loader::new(engine, None, config)?;
+    let loader = Loader::new(engine, None, None, config)?;
     let registry = Arc::new(Registry::default());
     let folder = config.plugins.clone();
     let witness = Arc::new(Metrics::default());

@@ -2,10 +2,12 @@
 
 mod check;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
 const BAD_CONFIG: u8 = 78;
@@ -24,6 +26,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Judge configuration and plugins without serving
     Check(check::Check),
+    /// Play AVR Core: send whole calls and report how they were answered
+    Simulate(simulate::Simulate),
 }
 
 impl Cli {
@@ -33,8 +37,20 @@ impl Cli {
         match self.verb {
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
+            Verb::Simulate(simulate) => simulate.run(),
         }
     }
+}
+
+/// Every connection is a file; the usual limit of 1,024 is a leftover.
+///
+/// # Errors
+///
+/// When the system does not allow more.
+fn raise_file_limit() -> std::io::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// The process's environment, as far as it is text.

@@ -4,22 +4,29 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::{BAD_CONFIG, environment};
+use super::{BAD_CONFIG, environment, raise_file_limit};
 use crate::config::{self, Config, Flags, Loaded};
+use crate::dispatch::{self, Dispatcher};
 use crate::engine::Engine;
+use crate::journal::{Interest, Journal};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::plugin::{CompileCache, Loader};
 use crate::registry::Registry;
 use crate::reload::{Reconciler, Reloader};
 use crate::server::{Parts, Server};
+use crate::store::Store;
+use crate::store::sqlite::Sqlite;
+
+/// How long to wait at start until observers are told of what comes.
+const ADOPTION: Duration = Duration::from_secs(5);
 
 /// Take webhooks and answer them.
 #[derive(clap::Args)]
@@ -58,11 +65,15 @@ impl Serve {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    raise_file_limit();
+    if let Err(error) = raise_file_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     let (runtime, threads) = runtime()?;
     let engine = Engine::start(&config.engine, threads)?;
-    let compiled = config.data.as_deref().map(|data| compile_cache(data, &engine)).transpose()?;
-    let loader = Loader::new(engine.clone(), compiled, &config)?;
+    let compiled = compile_cache(&config.data, &engine);
+    let store = Sqlite::start(&config.data, config.journal.clone(), config.kv.max_total)?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let loader = Loader::new(engine.clone(), compiled, Some(Arc::clone(&store)), &config)?;
     let registry = Arc::new(Registry::default());
     let metrics = Arc::new(Metrics::default());
     let folder = config.plugins.clone();
@@ -78,15 +89,30 @@ fn serve(config: Config) -> anyhow::Result<()> {
             () = &mut stop => return Ok(()),
         }
         let generation = registry.current();
-        let (plugins, broken) = (generation.chain().len(), generation.broken().count());
+        let (plugins, broken) = (generation.plugins().count(), generation.broken().count());
         if config.secret.is_none() {
             tracing::warn!("no secret is set: whoever reaches the webhook address can post");
         }
         if plugins == 0 {
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
         }
-        let server =
-            Server::bind(config, Parts { engine: engine.clone(), registry, metrics, reload })?;
+        let interest = Arc::new(Interest::default());
+        let dispatcher = dispatcher(&config, &registry, &store, &interest);
+        if !dispatcher.adopted(generation.number, ADOPTION).await {
+            tracing::error!("observers are not told of events until the store can be used");
+        }
+        let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
+        let dispatcher = Arc::new(dispatcher);
+        let parts = Parts {
+            engine: engine.clone(),
+            registry,
+            journal,
+            store: Arc::clone(&store),
+            dispatcher: Arc::clone(&dispatcher),
+            metrics,
+            reload,
+        };
+        let server = Server::bind(config, parts)?;
         tracing::info!(
             webhooks = %server.webhook_address()?,
             admin = %server.admin_address()?,
@@ -105,20 +131,44 @@ fn serve(config: Config) -> anyhow::Result<()> {
         });
         server.run(stop).await;
         reloading.abort();
+        // Nothing comes in any more: what is under way is finished, the rest stays
+        // in the journal.
+        dispatcher.stop().await;
+        store.close().await;
         tracing::info!("stopped");
         Ok(())
     })
 }
 
+/// Those who tell observers. Events never take more than half of the pool, which
+/// calls need.
+fn dispatcher(
+    config: &Config,
+    registry: &Arc<Registry>,
+    store: &Arc<dyn Store>,
+    interest: &Arc<Interest>,
+) -> Dispatcher {
+    let parts = dispatch::Parts {
+        registry: Arc::clone(registry),
+        store: Arc::clone(store),
+        interest: Arc::clone(interest),
+    };
+    let places = (config.engine.instances as usize / 2).max(1);
+    let (events, journal) = (config.events.clone(), config.journal.clone());
+    Dispatcher::start(parts, events, journal, places, config.limits.shutdown)
+}
+
 /// The data folder and, in it, the compile cache. What is kept there concerns
-/// calls, so nobody else may look.
-fn compile_cache(data: &Path, engine: &Engine) -> anyhow::Result<CompileCache> {
-    std::fs::DirBuilder::new()
+/// calls, so nobody else may look. Without it, calls are decided all the same.
+fn compile_cache(data: &Path, engine: &Engine) -> Option<CompileCache> {
+    let made = std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)
-        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
-    CompileCache::open(data, engine)
+        .with_context(|| format!("cannot make the data folder {}", data.display()));
+    made.and_then(|()| CompileCache::open(data, engine))
+        .inspect_err(|error| tracing::error!("compiled plugins are not kept: {error:#}"))
+        .ok()
 }
 
 /// A thread per core, and their number.
@@ -152,13 +202,4 @@ fn hangup_signal() -> anyhow::Result<Arc<Notify>> {
         }
     });
     Ok(hangup)
-}
-
-/// Every connection is a file; the usual limit of 1,024 is a leftover.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }

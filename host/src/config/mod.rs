@@ -15,8 +15,8 @@ use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use self::sections::{
-    BreakerConfig, CacheConfig, EngineConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig,
-    ServerLimits,
+    BreakerConfig, CacheConfig, CallsConfig, Durability, EngineConfig, EventsConfig, HttpConfig,
+    JournalConfig, KvConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig, ServerLimits,
 };
 pub use self::source::{Flags, Loaded, load};
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
@@ -36,7 +36,7 @@ pub struct Config {
     /// The folder of plugins.
     pub plugins: PathBuf,
     /// The folder of what is kept across restarts; made when it is missing.
-    pub data: Option<PathBuf>,
+    pub data: PathBuf,
     /// What decisions may say and what stands in for them.
     pub answers: Answers,
     /// Bounds of the service.
@@ -51,6 +51,16 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Plugins that keep failing.
     pub breaker: BreakerConfig,
+    /// Events that were taken.
+    pub journal: JournalConfig,
+    /// Telling observers.
+    pub events: EventsConfig,
+    /// What is remembered of calls.
+    pub calls: CallsConfig,
+    /// Values that plugins keep.
+    pub kv: KvConfig,
+    /// Requests of plugins.
+    pub http: HttpConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -171,7 +181,7 @@ struct Document {
     secret: Option<Secret>,
     allow_unauthenticated: bool,
     plugins: PathBuf,
-    data: Option<PathBuf>,
+    data: PathBuf,
     fallback_sts_url: Option<String>,
     reject_sts_url: Option<String>,
     allowed_sts_hosts: Vec<String>,
@@ -181,6 +191,11 @@ struct Document {
     reload: ReloadConfig,
     cache: CacheConfig,
     breaker: BreakerConfig,
+    journal: JournalConfig,
+    events: EventsConfig,
+    calls: CallsConfig,
+    kv: KvConfig,
+    http: HttpConfig,
     log: LogConfig,
 }
 
@@ -193,7 +208,7 @@ impl Default for Document {
             secret: None,
             allow_unauthenticated: false,
             plugins: PathBuf::from("plugins"),
-            data: None,
+            data: PathBuf::from("data"),
             fallback_sts_url: None,
             reject_sts_url: None,
             allowed_sts_hosts: Vec::new(),
@@ -203,6 +218,11 @@ impl Default for Document {
             reload: ReloadConfig::default(),
             cache: CacheConfig::default(),
             breaker: BreakerConfig::default(),
+            journal: JournalConfig::default(),
+            events: EventsConfig::default(),
+            calls: CallsConfig::default(),
+            kv: KvConfig::default(),
+            http: HttpConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -224,6 +244,9 @@ impl Config {
         };
         at_least_one("limits.connections", limits.connections)?;
         at_least_one("engine.instances", engine.instances as usize)?;
+        at_least_one("events.concurrency", document.events.concurrency)?;
+        at_least_one("events.attempts", document.events.attempts as usize)?;
+        at_least_one("http.concurrency", document.http.concurrency)?;
         if document.breaker.failures > 10_000 {
             let message = "expected at most 10000, or 0 for never".to_owned();
             return Err(ConfigError::Value { key: "breaker.failures", message });
@@ -281,6 +304,11 @@ impl Config {
             reload: document.reload,
             cache: document.cache,
             breaker: document.breaker,
+            journal: document.journal,
+            events: document.events,
+            calls: document.calls,
+            kv: document.kv,
+            http: document.http,
             log: document.log,
         })
     }

@@ -48,9 +48,12 @@ impl Default for ServerLimits {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginLimits {
-    /// For one call of one hook, by the clock on the wall.
+    /// For one decision, by the clock on the wall.
     #[serde(deserialize_with = "units::duration")]
     pub timeout: Duration,
+    /// For one event: nobody waits for it, and it may be told to a slow service.
+    #[serde(deserialize_with = "units::duration")]
+    pub event_timeout: Duration,
     /// Linear memory of one instance, all its memories together.
     #[serde(deserialize_with = "units::size")]
     pub memory: usize,
@@ -60,7 +63,11 @@ impl Default for PluginLimits {
     fn default() -> Self {
         // A decision without I/O takes microseconds; 250 ms leave room for a
         // lookup, and for eight plugins in the budget of one call.
-        Self { timeout: Duration::from_millis(250), memory: 32 << 20 }
+        Self {
+            timeout: Duration::from_millis(250),
+            event_timeout: Duration::from_secs(5),
+            memory: 32 << 20,
+        }
     }
 }
 
@@ -177,5 +184,144 @@ pub struct BreakerConfig {
 impl Default for BreakerConfig {
     fn default() -> Self {
         Self { failures: 10, window: Duration::from_secs(30), pause: Duration::from_secs(5) }
+    }
+}
+
+/// `[journal]`: events that were taken and not yet told to every observer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// What a sender's acknowledgement waits for.
+    pub sync: Durability,
+    /// How long an event stays when every observer has had it; for as long, a
+    /// delivery that comes again is recognised. An observer whose plugin is gone for
+    /// longer is forgotten.
+    #[serde(deserialize_with = "units::duration")]
+    pub keep: Duration,
+    /// How long an event waits for an observer that cannot take it; dead letters
+    /// stay as long.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_age: Duration,
+    /// Bytes of the store, beyond which no event is taken.
+    #[serde(deserialize_with = "units::size")]
+    pub max_size: usize,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            sync: Durability::Full,
+            keep: Duration::from_secs(60 * 60),
+            max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            // Some ten million events.
+            max_size: 4 << 30,
+        }
+    }
+}
+
+/// When something counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// When the disk has it.
+    Full,
+    /// When the system has it: the loss of power can cost the last moments.
+    Normal,
+}
+
+/// `[events]`: telling observers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// Events that one observer is told at the same time, of different calls. All
+    /// observers together never take more than half of `engine.instances`.
+    pub concurrency: usize,
+    /// After so many failures an event is a dead letter of the observer.
+    pub attempts: u32,
+    /// Before the second attempt; doubled for each further one.
+    #[serde(deserialize_with = "units::duration")]
+    pub backoff: Duration,
+    /// The longest wait between two attempts.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_backoff: Duration,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        // Some four minutes in all: a service that is restarted is back by then.
+        Self {
+            concurrency: 8,
+            attempts: 10,
+            backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `[calls]`: what is remembered of calls, as platforms tell it only once.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallsConfig {
+    /// How long after the end of a call.
+    #[serde(deserialize_with = "units::duration")]
+    pub keep: Duration,
+    /// How long when no end is told.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_age: Duration,
+}
+
+impl Default for CallsConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(10 * 60), max_age: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+/// `[kv]`: the values that plugins keep.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KvConfig {
+    /// Longest key, in bytes.
+    #[serde(deserialize_with = "units::size")]
+    pub max_key: usize,
+    /// Longest value, in bytes.
+    #[serde(deserialize_with = "units::size")]
+    pub max_value: usize,
+    /// All keys and values of one plugin, in bytes.
+    #[serde(deserialize_with = "units::size")]
+    pub max_total: usize,
+}
+
+impl Default for KvConfig {
+    fn default() -> Self {
+        Self { max_key: 512, max_value: 64 << 10, max_total: 16 << 20 }
+    }
+}
+
+/// `[http]`: requests of plugins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// For a whole exchange; never longer than what is left of the plugin's time.
+    #[serde(deserialize_with = "units::duration")]
+    pub timeout: Duration,
+    /// Largest request, headers included.
+    #[serde(deserialize_with = "units::size")]
+    pub max_request: usize,
+    /// Largest response, headers included.
+    #[serde(deserialize_with = "units::size")]
+    pub max_response: usize,
+    /// Requests of one plugin at the same time.
+    pub concurrency: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            // What a guest may pass at once.
+            max_request: 512 << 10,
+            max_response: 512 << 10,
+            concurrency: 16,
+        }
     }
 }

@@ -40,6 +40,7 @@ const KEYS: &[&str] = &[
     "limits.body_timeout",
     "limits.shutdown",
     "plugin_limits.timeout",
+    "plugin_limits.event_timeout",
     "plugin_limits.memory",
     "engine.instances",
     "engine.max_memory",
@@ -53,6 +54,23 @@ const KEYS: &[&str] = &[
     "breaker.failures",
     "breaker.window",
     "breaker.pause",
+    "journal.sync",
+    "journal.keep",
+    "journal.max_age",
+    "journal.max_size",
+    "events.concurrency",
+    "events.attempts",
+    "events.backoff",
+    "events.max_backoff",
+    "calls.keep",
+    "calls.max_age",
+    "kv.max_key",
+    "kv.max_value",
+    "kv.max_total",
+    "http.timeout",
+    "http.max_request",
+    "http.max_response",
+    "http.concurrency",
     "log.format",
     "log.level",
 ];
@@ -72,7 +90,7 @@ pub struct Flags {
     /// Address for operators [default: 127.0.0.1:9901]
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
-    /// Folder for what is kept across restarts
+    /// Folder for what is kept across restarts [default: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
@@ -321,16 +339,41 @@ mod tests {
     #[test]
     fn the_list_of_keys_is_the_documents() {
         let mut known = Vec::new();
-        for prefix in
-            ["", "limits.", "plugin_limits.", "engine.", "reload.", "cache.", "breaker.", "log."]
-        {
+        for prefix in [
+            "",
+            "limits.",
+            "plugin_limits.",
+            "engine.",
+            "reload.",
+            "cache.",
+            "breaker.",
+            "journal.",
+            "events.",
+            "calls.",
+            "kv.",
+            "http.",
+            "log.",
+        ] {
             let mut table = Table::new();
             set(&mut table, &format!("{prefix}?"), Value::Boolean(true));
             let error = Document::deserialize(table).unwrap_err().message().to_owned();
             let names = error.split('`').skip(3).step_by(2);
             known.extend(names.map(|name| format!("{prefix}{name}")));
         }
-        let tables = ["limits", "plugin_limits", "engine", "reload", "cache", "breaker", "log"];
+        let tables = [
+            "limits",
+            "plugin_limits",
+            "engine",
+            "reload",
+            "cache",
+            "breaker",
+            "journal",
+            "events",
+            "calls",
+            "kv",
+            "http",
+            "log",
+        ];
         known.retain(|key| !tables.contains(&key.as_str()));
         assert_eq!(known, KEYS);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Error};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -10,12 +11,15 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram};
 use tokio::time::Instant;
 
-use super::Http;
+use super::{Http, guests};
 use crate::cache;
 use crate::engine;
-use crate::plugin::breaker::Condition;
-use crate::plugin::stats::{BUCKETS_US, Decisions, Snapshot};
+use crate::plugin::breaker::{Breaker, Condition};
+use crate::plugin::histogram::{BUCKETS_US, Times};
+use crate::plugin::stats::{Decisions, EventStats, Snapshot};
+use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
+use crate::store;
 
 /// The figures of one moment.
 pub(super) struct Collect {
@@ -23,6 +27,10 @@ pub(super) struct Collect {
     pub(super) cache: Option<cache::Figures>,
     pub(super) http: Arc<Http>,
     pub(super) generation: Arc<Generation>,
+    /// What became of events that came.
+    pub(super) events: [(&'static str, u64); 5],
+    pub(super) journal: store::Figures,
+    pub(super) store_works: bool,
 }
 
 impl fmt::Debug for Collect {
@@ -36,7 +44,11 @@ impl Collector for Collect {
         let mut out = Out(encoder);
         self.http(&mut out)?;
         self.service(&mut out)?;
-        self.plugins(&mut out)
+        self.journal(&mut out)?;
+        let plugins: Vec<Row<'_>> = self.generation.plugins().map(|it| Row::from(&**it)).collect();
+        self.plugins(&mut out, &plugins)?;
+        observers(&mut out, &plugins)?;
+        guests::encode(&mut out, &self.generation)
     }
 }
 
@@ -69,19 +81,25 @@ impl Collect {
         out.one("cache_refusals", help, Counter, cache.refused)
     }
 
-    fn plugins(&self, out: &mut Out<'_>) -> Result<(), Error> {
-        let plugins: Vec<(String, Snapshot, Condition)> = self
-            .generation
-            .chain()
-            .iter()
-            .map(|plugin| {
-                let condition = plugin.breaker.condition(Instant::now());
-                (escaped(plugin.name()), plugin.stats.snapshot(), condition)
-            })
-            .collect();
+    fn journal(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let help = "Events that came, by what became of them";
+        out.family("events", help, Counter, |row| {
+            self.events
+                .iter()
+                .try_for_each(|(result, count)| row.counter(&[("result", result)], *count))
+        })?;
+        let store::Figures { events, bytes, expired, .. } = self.journal;
+        out.one("journal_events", "Events in the journal", Gauge, events)?;
+        out.one("store_bytes", "Bytes of the store", Gauge, bytes)?;
+        out.one("store_up", "Whether the store can be used", Gauge, u64::from(self.store_works))?;
+        let help = "Events that waited for longer than journal.max_age and were given up";
+        out.one("events_expired", help, Counter, expired)
+    }
+
+    fn plugins(&self, out: &mut Out<'_>, plugins: &[Row<'_>]) -> Result<(), Error> {
         let help = "Words of plugins by verdict and where they came from";
         out.family("plugin_decisions", help, Counter, |row| {
-            for (name, seen, _) in &plugins {
+            for Row { name, seen, .. } in plugins {
                 for (source, decisions) in [("ran", seen.ran), ("cached", seen.cached)] {
                     let Decisions { pass, route, reject } = decisions;
                     for (outcome, count) in [("pass", pass), ("route", route), ("reject", reject)] {
@@ -94,7 +112,7 @@ impl Collect {
             Ok(())
         })?;
         out.family("plugin_failures", "Calls that a plugin failed, by label", Counter, |row| {
-            for (name, seen, _) in &plugins {
+            for Row { name, seen, .. } in plugins {
                 for (error, count) in &seen.failures {
                     row.counter(&[("plugin", name), ("error", error)], *count)?;
                 }
@@ -103,7 +121,7 @@ impl Collect {
         })?;
         let help = "Verdicts of a plugin that the cache had or did not have";
         out.family("cache_requests", help, Counter, |row| {
-            for (name, seen, _) in &plugins {
+            for Row { name, seen, .. } in plugins {
                 let Decisions { pass, route, reject } = seen.cached;
                 row.counter(&[("plugin", name), ("result", "hit")], pass + route + reject)?;
                 row.counter(&[("plugin", name), ("result", "miss")], seen.misses)?;
@@ -114,12 +132,12 @@ impl Collect {
         out.family("plugin_calls_set_aside", help, Counter, |row| {
             plugins
                 .iter()
-                .try_for_each(|(name, seen, _)| row.counter(&[("plugin", name)], seen.set_aside))
+                .try_for_each(|it| row.counter(&[("plugin", &it.name)], it.seen.set_aside))
         })?;
         out.family("plugin_set_aside", "Whether a plugin is set aside", Gauge, |row| {
-            plugins.iter().try_for_each(|(name, _, condition)| {
-                row.gauge(&[("plugin", name)], u64::from(*condition != Condition::Closed))
-            })
+            plugins
+                .iter()
+                .try_for_each(|it| row.gauge(&[("plugin", &it.name)], u64::from(it.is_set_aside)))
         })?;
         let help = "Whether another version of a plugin should serve, and could not be loaded";
         out.family("plugin_load_failing", help, Gauge, |row| {
@@ -130,16 +148,85 @@ impl Collect {
         })?;
         let help = "Time of a plugin's calls, waiting for a free instance included";
         out.family("plugin_call_duration_seconds", help, Histogram, |row| {
-            plugins.iter().try_for_each(|(name, seen, _)| row.histogram(&[("plugin", name)], seen))
+            plugins.iter().try_for_each(|it| row.histogram(&[("plugin", &it.name)], &it.seen.times))
+        })?;
+        let help = "What a plugin wanted of the host and did not get";
+        out.family("plugin_refusals", help, Counter, |row| {
+            for Row { name, seen, .. } in plugins {
+                for ((capability, error), count) in &seen.refusals {
+                    let labels =
+                        [("plugin", name.as_str()), ("capability", *capability), ("error", *error)];
+                    row.counter(&labels, *count)?;
+                }
+            }
+            Ok(())
         })
     }
 }
 
+/// A plugin and what it did.
+struct Row<'a> {
+    name: String,
+    seen: Snapshot,
+    is_set_aside: bool,
+    /// Of an observer.
+    events: Option<&'a EventStats>,
+}
+
+impl<'a> From<&'a Plugin> for Row<'a> {
+    fn from(plugin: &'a Plugin) -> Self {
+        let now = Instant::now();
+        let open = |breaker: &Breaker| breaker.condition(now) != Condition::Closed;
+        Self {
+            name: escaped(plugin.name()),
+            seen: plugin.stats.snapshot(),
+            is_set_aside: open(&plugin.breaker) || open(&plugin.event_breaker),
+            events: plugin.has(Hook::Observer).then_some(&plugin.stats.events),
+        }
+    }
+}
+
+fn observers(out: &mut Out<'_>, plugins: &[Row<'_>]) -> Result<(), Error> {
+    let observers = || plugins.iter().filter_map(|it| Some((it.name.as_str(), it.events?)));
+    let help = "Attempts to tell an observer of an event, by what came of them";
+    out.family("observer_deliveries", help, Counter, |row| {
+        observers().try_for_each(|(name, events)| {
+            let EventStats { delivered, failed, .. } = events;
+            for (result, count) in [("delivered", delivered), ("failed", failed)] {
+                row.counter(&[("plugin", name), ("result", result)], count.load(Relaxed))?;
+            }
+            Ok(())
+        })
+    })?;
+    out.family("observer_dead_letters", "Events that were given up", Counter, |row| {
+        observers().try_for_each(|(name, events)| {
+            row.counter(&[("plugin", name)], events.dead.load(Relaxed))
+        })
+    })?;
+    out.family("observer_backlog", "Events that wait for an observer", Gauge, |row| {
+        observers().try_for_each(|(name, events)| {
+            row.gauge(&[("plugin", name)], events.backlog.load(Relaxed))
+        })
+    })?;
+    let help = "Time of an observer's calls";
+    out.family("observer_call_duration_seconds", help, Histogram, |row| {
+        observers().try_for_each(|(name, events)| {
+            row.histogram(&[("plugin", name)], &events.times.snapshot())
+        })
+    })?;
+    let help = "From the acceptance of an event to the moment an observer has taken it";
+    out.family("observer_delay_seconds", help, Histogram, |row| {
+        observers().try_for_each(|(name, events)| {
+            row.histogram(&[("plugin", name)], &events.delays.snapshot())
+        })
+    })
+}
+
 /// Writes families.
-struct Out<'a>(DescriptorEncoder<'a>);
+pub(super) struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
-    fn family(
+    pub(super) fn family(
         &mut self,
         name: &str,
         help: &str,
@@ -159,10 +246,10 @@ impl Out<'_> {
 }
 
 /// Writes the rows of a family.
-struct Rows<'a>(MetricEncoder<'a>);
+pub(super) struct Rows<'a>(MetricEncoder<'a>);
 
 impl Rows<'_> {
-    fn counter(&mut self, labels: &[(&str, &str)], value: u64) -> Result<(), Error> {
+    pub(super) fn counter(&mut self, labels: &[(&str, &str)], value: u64) -> Result<(), Error> {
         let labels = Labels(labels);
         self.0.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
@@ -172,20 +259,27 @@ impl Rows<'_> {
         self.0.encode_family(&labels)?.encode_gauge(&signed(value))
     }
 
-    fn histogram(&mut self, labels: &[(&str, &str)], seen: &Snapshot) -> Result<(), Error> {
+    fn histogram(&mut self, labels: &[(&str, &str)], seen: &Times) -> Result<(), Error> {
         let bounds = BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(seen.buckets).collect();
         let sum = seen.total_us as f64 / 1e6;
+        self.distribution(labels, sum, &buckets)
+    }
+
+    /// A histogram with bounds of its own.
+    pub(super) fn distribution(
+        &mut self,
+        labels: &[(&str, &str)],
+        sum: f64,
+        buckets: &[(f64, u64)],
+    ) -> Result<(), Error> {
+        let count = buckets.iter().map(|(_, count)| count).sum();
         let labels = Labels(labels);
-        self.0.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-            sum,
-            seen.calls(),
-            &buckets,
-            None,
-        )
+        self.0.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, buckets, None)
     }
 }
 
+/// Labels with their values, the values escaped.
 struct Labels<'a>(&'a [(&'a str, &'a str)]);
 
 impl EncodeLabelSet for Labels<'_> {
@@ -200,6 +294,6 @@ fn signed(value: u64) -> i64 {
 }
 
 /// A file's name as the value of a label; the encoder leaves that to us.
-fn escaped(name: &str) -> String {
+pub(super) fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -4,6 +4,7 @@
 //! that a caller can make up.
 
 mod collect;
+mod guests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,11 +16,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Series;
 
 use self::collect::Collect;
+use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
+use crate::journal::Journal;
 use crate::plugin::error::Stage;
 use crate::registry::Registry;
 use crate::reload::Witness;
 use crate::router::Router;
+use crate::store::Store;
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -27,6 +31,22 @@ pub struct Metrics {
     http: Arc<Http>,
     reloads: Family<ReloadLabels, Counter>,
     load_failures: Family<StageLabels, Counter>,
+}
+
+/// Those who count.
+pub struct Counted<'a> {
+    /// Where plugins run.
+    pub engine: &'a Engine,
+    /// The plugins.
+    pub registry: &'a Registry,
+    /// The chain.
+    pub router: &'a Router,
+    /// The way in for events.
+    pub journal: &'a Journal,
+    /// Those who tell observers.
+    pub dispatcher: &'a Dispatcher,
+    /// What is kept.
+    pub store: &'a dyn Store,
 }
 
 /// Requests by listener and status.
@@ -108,18 +128,23 @@ impl Metrics {
     /// # Errors
     ///
     /// Never in practice: text can be written to memory.
-    pub fn render(
-        &self,
-        engine: &Engine,
-        registry: &Registry,
-        router: &Router,
-    ) -> Result<String, std::fmt::Error> {
-        let generation = registry.current();
+    pub fn render(&self, parts: &Counted<'_>) -> Result<String, std::fmt::Error> {
+        let counts = &parts.journal.counts;
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
         let collect = Collect {
-            engine: engine.figures(),
-            cache: router.cache().map(|cache| cache.figures()),
+            engine: parts.engine.figures(),
+            cache: parts.router.cache().map(|cache| cache.figures()),
             http: Arc::clone(&self.http),
-            generation,
+            generation: parts.registry.current(),
+            events: [
+                ("accepted", count(&counts.accepted)),
+                ("unwanted", count(&counts.unwanted)),
+                ("repeated", count(&counts.repeated)),
+                ("refused", count(&counts.refused)),
+                ("owed", count(&counts.owed)),
+            ],
+            journal: parts.dispatcher.figures(),
+            store_works: parts.store.trouble().is_none(),
         };
         let mut text = String::new();
         encode_registry(&mut text, &self.series)?;

@@ -1,6 +1,8 @@
 //! AVR Core, and its rebrand DSAI: one envelope, two brands of headers, which
 //! deployments mix.
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -9,11 +11,12 @@ use serde_json::value::RawValue;
 
 use super::{BadRequest, Unauthorized};
 use crate::config::Secret;
-use crate::event::{Call, Event, EventBody, Platform, Role, TextRef};
+use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef};
 use crate::router::Answer;
 
 const SECRETS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET];
 const DSAI_SECRET: &str = "x-dsai-webhook-secret";
+const CALLS: [&str; 2] = ["x-avr-uuid", "x-dsai-uuid"];
 const AGENTS: [&str; 2] = ["x-avr-agent-id", DSAI_AGENT];
 const DSAI_AGENT: &str = "x-dsai-agent-id";
 
@@ -69,7 +72,7 @@ pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
             EventBody::Initiated
         }
         "call_started" => EventBody::Started,
-        "call_ended" => EventBody::Ended,
+        "call_ended" => EventBody::Ended(ending()),
         "interruption" => EventBody::Interruption,
         "transcription" => {
             let Transcription { role, text } = read(payload, "payload")?;
@@ -81,7 +84,29 @@ pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
         // it, too.
         kind => EventBody::Other { kind: kind.to_owned(), payload: envelope.payload.to_owned() },
     };
-    Ok(Event { call, timestamp: envelope.timestamp, body })
+    Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body })
+}
+
+/// AVR says that a call is over, and nothing more.
+fn ending() -> Ending {
+    let report = RawValue::NULL.to_owned();
+    Ending { outcome: CallOutcome::Unknown, reason: None, duration: None, report }
+}
+
+/// The call that a speech-to-speech service asks about, with its platforms'
+/// family.
+///
+/// # Errors
+///
+/// When it does not say.
+pub fn asked_about(headers: &HeaderMap) -> Result<(&'static str, &str), BadRequest> {
+    let call = CALLS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
+    match call.filter(|call| (1..=MAX_ID).contains(&call.len())) {
+        Some(call) => Ok((Platform::Avr.family(), call)),
+        None => {
+            Err(BadRequest { message: "header X-AVR-UUID: expected the call's uuid".to_owned() })
+        }
+    }
 }
 
 /// The answer to `call_initiated`. AVR reads `sts_url` and nothing else; without
@@ -294,7 +319,7 @@ mod tests {
         assert!(matches!(event("error", r#"{"message":"m"}"#).body,
             EventBody::Error(message) if message == "m"));
         assert!(matches!(event("call_started", "{}").body, EventBody::Started));
-        assert!(matches!(event("call_ended", "{}").body, EventBody::Ended));
+        assert!(matches!(event("call_ended", "{}").body, EventBody::Ended(_)));
         assert!(matches!(event("interruption", "{}").body, EventBody::Interruption));
         assert!(matches!(event("novelty", r#"{"a":1}"#).body,
             EventBody::Other { kind, payload } if kind == "novelty" && payload.get() == r#"{"a":1}"#));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
 };
@@ -19,19 +20,23 @@ use wasmtime_wasi::I32Exit;
 
 use super::bindings::exports::plugboard::plugin::router;
 use super::bindings::plugboard::plugin::types;
-use super::bindings::{RouterPlugin, RouterPluginPre};
 use super::error::PluginError;
 use super::limits::{HOST_CALL_DATA, MAX_HANDLES};
 use super::state::State;
 use super::turn::Turn;
-use super::{Plugin, Shared};
+use super::{Hook, Plugin, Shared, told};
 use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
 use crate::engine::{Engine, TICK};
-use crate::event::Call;
+use crate::event::{Call, Event};
+use crate::store::Identity;
 
 /// Of a guest's own error, what is kept, in bytes.
 const MAX_ERROR: usize = 1024;
+
+/// How long an event waits for a place in the pool, before it is tried again
+/// later.
+const QUEUE: Duration = Duration::from_secs(10);
 
 /// Longest prompt in bytes. Those of voice agents have some KiB.
 const MAX_PROMPT: usize = 64 * 1024;
@@ -52,35 +57,46 @@ impl Plugin {
     ///
     /// When there is no decision, for whatever reason.
     pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
+        let router = self.component.router.as_ref();
+        let router = router.ok_or(PluginError::NotExported(Hook::Router))?;
         let (shared, timeout) = (&self.shared, self.timeout());
         let mut run = Run::enter(shared, &self.engine, &call.id, timeout, deadline).await?;
         let (turn, until) = run.clock();
-        let guest = decide(&self.component.router, &mut run.store, call);
+        let guest = async {
+            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
+            let router = router.load(&mut run.store, &instance)?;
+            told::call(call, async |call| router.call_decide(&mut run.store, call).await).await
+        };
         let answer = timeout_at(until, turn.watch(guest)).await;
         match run.outcome(answer)? {
             Ok(decision) => judge(decision, &self.shared),
             Err(message) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
         }
     }
-}
 
-async fn decide(
-    router: &RouterPluginPre<State>,
-    store: &mut Store<State>,
-    call: &Call,
-) -> wasmtime::Result<Result<router::Decision, String>> {
-    let metadata: Vec<(&str, &str)> =
-        call.metadata.iter().map(|(name, value)| (name.as_str(), value.get())).collect();
-    let call = types::Call {
-        id: &call.id,
-        platform: call.platform.name(),
-        agent: call.agent.as_deref(),
-        from: call.from.as_deref(),
-        to: call.to.as_deref(),
-        metadata: &metadata,
-    };
-    let instance = router.instantiate_async(&mut *store).await?;
-    instance.plugboard_plugin_router().call_decide(store, call).await
+    /// Tells the plugin of an event.
+    ///
+    /// # Errors
+    ///
+    /// When it did not take it, for whatever reason.
+    pub async fn observe(&self, event: &Event, id: Identity) -> Result<(), PluginError> {
+        let observer = self.component.observer.as_ref();
+        let observer = observer.ok_or(PluginError::NotExported(Hook::Observer))?;
+        let (shared, timeout) = (&self.shared, self.event_timeout());
+        // Nobody waits for it; this is only for its place among the guests.
+        let deadline = Instant::now() + timeout + QUEUE;
+        let mut run = Run::enter(shared, &self.engine, &event.call.id, timeout, deadline).await?;
+        let (turn, until) = run.clock();
+        let guest = async {
+            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
+            let observer = observer.load(&mut run.store, &instance)?;
+            let store = &mut run.store;
+            told::event(event, id, async |event| observer.call_on_event(store, event).await).await
+        };
+        let answer = timeout_at(until, turn.watch(guest)).await;
+        let taken = run.outcome(answer)?;
+        taken.map_err(|message| PluginError::Guest(quote(&message, MAX_ERROR)))
+    }
 }
 
 /// Makes an instance and drops it again: whatever stands in the way of that
@@ -88,13 +104,13 @@ async fn decide(
 pub(super) async fn try_instance(
     shared: &Arc<Shared>,
     engine: &Engine,
-    router: &RouterPluginPre<State>,
+    pre: &InstancePre<State>,
     timeout: Duration,
 ) -> Result<(), PluginError> {
     let mut run = Run::enter(shared, engine, "", timeout, Instant::now() + timeout).await?;
     let (turn, until) = run.clock();
-    let made = timeout_at(until, turn.watch(router.instantiate_async(&mut run.store))).await;
-    run.outcome(made).map(|_: RouterPlugin| ())
+    let made = timeout_at(until, turn.watch(pre.instantiate_async(&mut run.store))).await;
+    run.outcome(made).map(|_: Instance| ())
 }
 
 /// A guest's place in the engine: everything that one call of it takes.
@@ -176,7 +192,7 @@ impl Bounds {
 }
 
 fn store(shared: &Arc<Shared>, engine: &Engine, call: &str, bounds: &mut Bounds) -> Store<State> {
-    let state = State::new(Arc::clone(shared), call, bounds.turn.take());
+    let state = State::new(Arc::clone(shared), call, bounds.turn.take(), bounds.until);
     let mut store = Store::new(engine.wasm(), state);
     store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(HOST_CALL_DATA);
@@ -252,14 +268,14 @@ fn place(backtrace: &WasmBacktrace) -> Option<String> {
 /// The contract's decision in our words, its URL found good.
 fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, PluginError> {
     let verdict = match decision.verdict {
-        types::Verdict::Pass => Verdict::Pass,
-        types::Verdict::Route(route) => {
+        types::VerdictResult::Pass => Verdict::Pass,
+        types::VerdictResult::Route(route) => {
             let sts_url = route.sts_url.map(|url| shared.url(url)).transpose()?;
             let prompt =
                 route.prompt.map(|prompt| bounded("prompt", prompt, MAX_PROMPT)).transpose()?;
             Verdict::Route { sts_url, prompt }
         }
-        types::Verdict::Reject(rejection) => {
+        types::VerdictResult::Reject(rejection) => {
             Verdict::Reject { reason: bounded("reason", rejection.reason, MAX_REASON)? }
         }
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::Hook;
 use crate::sts_url::StsUrlError;
 use crate::toml_text::TomlError;
 
@@ -123,11 +124,17 @@ pub enum PluginError {
         /// In wasmtime's words.
         detail: String,
     },
+    /// The means to lend what is granted cannot be made.
+    #[error("what its settings grant cannot be given: {0}")]
+    Grants(String),
     /// It loads, but an instance cannot be made.
     #[error("an instance cannot be made: {0}")]
     Instantiate(#[source] Box<PluginError>),
 
     // === Calling ===
+    /// A hook that it does not have.
+    #[error("it exports no {}", .0.interface())]
+    NotExported(Hook),
     /// The guest crashed.
     #[error("trap: {message}{}", said.as_deref().map(|s| format!("; it said: {s}")).unwrap_or_default())]
     Trap {
@@ -145,7 +152,9 @@ pub enum PluginError {
         limit: usize,
     },
     /// It did not answer in time.
-    #[error("no answer within {0:?} (limits.timeout, or what was left of the call's budget)")]
+    #[error(
+        "no answer within {0:?} (limits.timeout or event_timeout, or what was left of the budget)"
+    )]
     Timeout(Duration),
     /// No place in the pool, or no turn on the processor.
     #[error("no room to run it in time: other guests had all engine.instances, or the processor")]
@@ -201,6 +210,8 @@ impl PluginError {
             Self::ContractVersion { .. } => "contract_version",
             Self::UnknownImport { .. } => "unknown_import",
             Self::Mismatch { .. } => "mismatch",
+            Self::Grants(_) => "grants",
+            Self::NotExported(_) => "not_exported",
             Self::Instantiate(_) => "instantiate",
             Self::Trap { .. } => "trap",
             Self::Memory { .. } => "memory",
@@ -246,9 +257,11 @@ impl PluginError {
             Self::NoHook { .. }
             | Self::ContractVersion { .. }
             | Self::UnknownImport { .. }
+            | Self::Grants(_)
             | Self::Mismatch { .. } => Stage::Link,
             Self::Instantiate(_) => Stage::Instantiate,
-            Self::Trap { .. }
+            Self::NotExported(_)
+            | Self::Trap { .. }
             | Self::Memory { .. }
             | Self::Timeout(_)
             | Self::Busy

@@ -18,8 +18,10 @@ pub const MAX_HANDLES: usize = 1_000;
 /// The bounds of one plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For one call of one hook, by the clock on the wall.
+    /// For one decision, by the clock on the wall.
     pub timeout: Duration,
+    /// For one event.
+    pub event_timeout: Duration,
     /// Linear memory in bytes, all memories of an instance together.
     pub memory: usize,
 }
@@ -29,6 +31,7 @@ impl Limits {
     pub fn new(settings: &settings::Limits, defaults: &PluginLimits) -> Self {
         Self {
             timeout: settings.timeout.unwrap_or(defaults.timeout),
+            event_timeout: settings.event_timeout.unwrap_or(defaults.event_timeout),
             memory: settings.memory.unwrap_or(defaults.memory),
         }
     }
@@ -100,7 +103,8 @@ mod tests {
 
     #[test]
     fn all_memories_count_together() {
-        let limits = Limits { timeout: Duration::from_millis(1), memory: 100 };
+        let time = Duration::from_millis(1);
+        let limits = Limits { timeout: time, event_timeout: time, memory: 100 };
         let mut meter = Meter::new(&limits);
         assert!(meter.memory_growing(0, 60, None).unwrap());
         assert!(!meter.memory_growing(0, 60, None).unwrap());

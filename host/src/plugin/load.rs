@@ -8,9 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::bindings::RouterPluginPre;
+use super::bindings::exports::plugboard::plugin::{observer, router};
 use super::breaker::Breaker;
 use super::compiled::CompileCache;
 use super::error::PluginError;
@@ -22,9 +22,13 @@ use super::sources::{Digest, Files, Sources};
 use super::state::{State, linker};
 use super::stats::Stats;
 use super::{CONTRACT, Hook, Plugin, Shared, next_id};
+use crate::capability::http::{HttpClient, HttpLimits};
+use crate::capability::kv::Kv;
 use crate::capability::log::{MAX_MESSAGE, quote};
-use crate::config::{BreakerConfig, Config, PluginLimits};
+use crate::capability::metrics::Metrics;
+use crate::config::{BreakerConfig, Config, KvConfig, PluginLimits};
 use crate::engine::Engine;
+use crate::store::Store;
 use crate::sts_url::AllowedHosts;
 
 /// For the trial instance, which shares pool and processor with calls.
@@ -44,6 +48,10 @@ pub struct Loader {
     cache: Option<Arc<CompileCache>>,
     defaults: PluginLimits,
     breaker: BreakerConfig,
+    /// None where plugins are only judged.
+    store: Option<Arc<dyn Store>>,
+    kv: KvConfig,
+    http: HttpLimits,
     /// Of a call.
     budget: Duration,
     allowed_sts_hosts: Arc<AllowedHosts>,
@@ -58,7 +66,9 @@ pub(super) struct Checked {
     /// Of the file, in bytes.
     pub(super) size: u64,
     pub(super) hooks: Vec<Hook>,
-    pub(super) router: RouterPluginPre<State>,
+    pub(super) pre: InstancePre<State>,
+    pub(super) router: Option<router::GuestIndices>,
+    pub(super) observer: Option<observer::GuestIndices>,
 }
 
 /// What came of loading.
@@ -70,7 +80,8 @@ pub enum Loaded {
 }
 
 impl Loader {
-    /// A loader for one engine, with a compile cache or without.
+    /// A loader for one engine, with a compile cache or without, and with a store
+    /// for what plugins keep.
     ///
     /// # Errors
     ///
@@ -78,6 +89,7 @@ impl Loader {
     pub fn new(
         engine: Engine,
         cache: Option<CompileCache>,
+        store: Option<Arc<dyn Store>>,
         config: &Config,
     ) -> anyhow::Result<Self> {
         let linker = linker(engine.wasm())?;
@@ -87,6 +99,14 @@ impl Loader {
             cache: cache.map(Arc::new),
             defaults: config.plugin_limits.clone(),
             breaker: config.breaker.clone(),
+            store,
+            kv: config.kv.clone(),
+            http: HttpLimits {
+                timeout: config.http.timeout,
+                request: config.http.max_request,
+                response: config.http.max_response,
+                concurrency: config.http.concurrency,
+            },
             budget: config.limits.budget,
             allowed_sts_hosts: Arc::new(config.answers.allowed_sts_hosts.clone()),
             components: Mutex::default(),
@@ -114,21 +134,45 @@ impl Loader {
         let version = files.version;
         let component = self.component(version.file, files.bytes).await?;
         let limits = Limits::new(&settings.limits, &self.defaults);
+        let grants = &settings.grants;
+        let kv = Kv::new(Arc::clone(&name), grants.kv, self.kv.clone(), self.store.clone());
+        let figures = Metrics(grants.metrics.then(|| Arc::clone(&stats.figures)));
+        let http = match &grants.http {
+            none if none.is_empty() => None,
+            some => {
+                let (grants, limits) = (some.clone(), self.http.clone());
+                // Reads the machine's certificates.
+                let make = move || {
+                    HttpClient::new(grants, limits)
+                        .map_err(|error| PluginError::Grants(error.to_string()))
+                };
+                let client = apart("certificates", make).await?;
+                if let Some(advice) = client.advice() {
+                    tracing::warn!(plugin = &*name, "its https requests cannot work: {advice}");
+                }
+                Some(client)
+            }
+        };
         let shared = Arc::new(Shared {
             name,
+            kv,
+            http,
+            figures,
+            stats: Arc::clone(&stats),
             settings,
             limits,
             allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
             last_url: ArcSwapOption::empty(),
             pace: Pace::new(),
         });
-        super::call::try_instance(&shared, &self.engine, &component.router, TRIAL)
+        super::call::try_instance(&shared, &self.engine, &component.pre, TRIAL)
             .await
             .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
         Ok(Loaded::Plugin(Arc::new(Plugin {
             id: next_id(),
             stats,
             breaker: Breaker::new(self.breaker.clone()),
+            event_breaker: Breaker::new(self.breaker.clone()),
             habits: Habits::default(),
             version,
             component,
@@ -179,8 +223,11 @@ impl Loader {
             detail: quote(&format!("{error:#}"), MAX_MESSAGE),
         };
         let pre = self.linker.instantiate_pre(&component).map_err(mismatch)?;
-        let router = RouterPluginPre::new(pre).map_err(mismatch)?;
-        let checked = Arc::new(Checked { size, hooks, router });
+        let has = |hook| hooks.contains(&hook);
+        let router = has(Hook::Router).then(|| router::GuestIndices::new(&pre)).transpose();
+        let observer = has(Hook::Observer).then(|| observer::GuestIndices::new(&pre)).transpose();
+        let (router, observer) = (router.map_err(mismatch)?, observer.map_err(mismatch)?);
+        let checked = Arc::new(Checked { size, hooks, pre, router, observer });
         let mut components = self.components();
         components.retain(|_, component| component.strong_count() > 0);
         components.insert(digest, Arc::downgrade(&checked));
@@ -212,7 +259,7 @@ impl Loader {
     /// Whether we have everything that a component wants, by name. Whether
     /// functions and types fit is for the linker to say.
     fn check_imports(&self, component: &Component) -> Result<(), PluginError> {
-        let known = ["types", "log", "config"].map(interface);
+        let known = ["types", "log", "config", "kv", "http", "metrics"].map(interface);
         for (name, import) in component.component_type().imports(self.engine.wasm()) {
             speaks_our_version(name)?;
             let wasi = name.starts_with("wasi:")

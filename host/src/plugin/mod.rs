@@ -7,6 +7,7 @@ mod call;
 mod compiled;
 pub mod error;
 pub mod habits;
+pub mod histogram;
 mod limits;
 mod load;
 mod pace;
@@ -14,6 +15,7 @@ pub mod settings;
 mod sources;
 mod state;
 pub mod stats;
+mod told;
 mod turn;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,7 +35,11 @@ use self::pace::Pace;
 use self::settings::Settings;
 pub use self::sources::{Digest, Files, Sources, Stamps, Version};
 use self::stats::{LastError, Stats};
+use crate::capability::http::HttpClient;
+use crate::capability::kv::Kv;
+use crate::capability::metrics::Metrics;
 use crate::engine::Engine;
+use crate::event::Kinds;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 
 /// The package and version that we speak, as it stands in `wit/`.
@@ -45,16 +51,19 @@ pub const CONTRACT: &str = "plugboard:plugin@0.1.0";
 pub enum Hook {
     /// Deciding where a call goes.
     Router,
+    /// Being told what happens in calls.
+    Observer,
 }
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 1] = [Self::Router];
+    pub const ALL: [Self; 2] = [Self::Router, Self::Observer];
 
     /// Its interface's name in the contract.
     pub fn interface(self) -> &'static str {
         match self {
             Self::Router => "router",
+            Self::Observer => "observer",
         }
     }
 }
@@ -67,8 +76,10 @@ pub struct Plugin {
     pub id: u64,
     /// What the plugins of this name did.
     pub stats: Arc<Stats>,
-    /// Whether it is set aside.
+    /// Whether its decisions are done without.
     pub breaker: Breaker,
+    /// Whether events wait, as it keeps failing over them.
+    pub event_breaker: Breaker,
     /// What its verdicts depended on.
     pub habits: Habits,
     version: Version,
@@ -112,6 +123,16 @@ impl Plugin {
         &self.component.hooks
     }
 
+    /// Whether it can do that.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.component.hooks.contains(&hook)
+    }
+
+    /// The kinds of events that it is told.
+    pub fn kinds(&self) -> Kinds {
+        if self.has(Hook::Observer) { self.settings().events.kinds() } else { Kinds::NONE }
+    }
+
     /// Remembers what went wrong in a call.
     pub fn failed(&self, error: &PluginError) {
         let error = LastError::now(error, Some(self.digest().to_string()));
@@ -133,9 +154,14 @@ impl Plugin {
         }
     }
 
-    /// How long one call of it may take.
+    /// How long one decision of it may take.
     pub fn timeout(&self) -> Duration {
         self.shared.limits.timeout
+    }
+
+    /// How long it may take over one event.
+    pub fn event_timeout(&self) -> Duration {
+        self.shared.limits.event_timeout
     }
 }
 
@@ -154,6 +180,12 @@ struct Shared {
     /// The last URL that it gave: most plugins give few, again and again.
     last_url: ArcSwapOption<StsUrl>,
     pace: Pace,
+    kv: Kv,
+    /// None: nothing is granted.
+    http: Option<HttpClient>,
+    figures: Metrics,
+    /// The plugin's.
+    stats: Arc<Stats>,
 }
 
 impl Shared {

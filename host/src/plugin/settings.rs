@@ -8,7 +8,8 @@ use std::time::Duration;
 use globset::{Glob, GlobSet};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::event::{Call, Platform};
+use crate::capability::http::HttpGrants;
+use crate::event::{Call, EventKind, Kinds, Platform};
 use crate::toml_text::{self, TomlError};
 use crate::units;
 
@@ -30,6 +31,10 @@ pub struct Settings {
     pub config: BTreeMap<String, String>,
     /// Its bounds.
     pub limits: Limits,
+    /// What it is told, if it wants to be told anything.
+    pub events: Events,
+    /// What it may use.
+    pub grants: Grants,
 }
 
 impl Default for Settings {
@@ -41,6 +46,8 @@ impl Default for Settings {
             matches: Match::default(),
             config: BTreeMap::new(),
             limits: Limits::default(),
+            events: Events::default(),
+            grants: Grants::default(),
         }
     }
 }
@@ -77,9 +84,12 @@ pub enum OnFailure {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// For one call.
+    /// For one decision.
     #[serde(deserialize_with = "some_duration")]
     pub timeout: Option<Duration>,
+    /// For one event.
+    #[serde(deserialize_with = "some_duration")]
+    pub event_timeout: Option<Duration>,
     /// For one instance.
     #[serde(deserialize_with = "some_size")]
     pub memory: Option<usize>,
@@ -91,6 +101,35 @@ fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Du
 
 fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     units::size(deserializer).map(Some)
+}
+
+/// Which events an observer is told.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    kinds: Option<Vec<EventKind>>,
+}
+
+impl Events {
+    /// The kinds of events; all, unless the settings name some.
+    pub fn kinds(&self) -> Kinds {
+        match &self.kinds {
+            Some(kinds) => kinds.iter().copied().collect(),
+            None => Kinds::all(),
+        }
+    }
+}
+
+/// What a plugin may use beyond its arguments, its log and its settings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grants {
+    /// Values that outlive a call.
+    pub kv: bool,
+    /// Figures of its own.
+    pub metrics: bool,
+    /// Requests to these hosts.
+    pub http: HttpGrants,
 }
 
 /// Which calls a plugin is asked about, judged before any WebAssembly runs. All
@@ -288,7 +327,9 @@ mod tests {
             ("\nenabeld = true", "10-vip.toml:2: unknown field `enabeld`"),
             ("enabeld = true", "did you mean `enabled`?"),
             ("[limits]\ntimeot = '1s'", "did you mean `timeout`?"),
-            ("[grant]\nkv = true", "10-vip.toml:1: unknown field `grant`"),
+            ("[grant]\nkv = true", "did you mean `grants`?"),
+            ("[grants]\nmetric = true", "did you mean `metrics`?"),
+            ("[events]\nkinds = ['start']", "did you mean `started`?"),
             ("[match]\nto = ['60[']", "10-vip.toml:2: \"60[\" is not a pattern"),
             ("[match]\nto = []", "10-vip.toml:2: an empty list matches no call"),
             ("[match]\nto = 5001", "10-vip.toml:2: a match is a pattern"),

@@ -1,17 +1,24 @@
 //! What a store holds for one call, and the contract's imports on top of it.
 
+use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::Shared;
-use super::bindings::plugboard::plugin::{config, log};
+use super::bindings::plugboard::plugin::{config, http, kv, log, metrics, types};
 use super::limits::{MAX_HANDLES, Meter};
 use super::turn::Turn;
-use crate::capability::log::{Level, Log};
+use crate::capability::http::{self as outbound, HttpError};
+use crate::capability::kv::{KvError, ttl};
+use crate::capability::log::{Level, Log, MAX_MESSAGE, quote};
+use crate::capability::metrics::MetricsError;
 use crate::capability::stdio::Captured;
+use crate::store::{KvAnswer, KvCommand};
 
 /// Most bytes of randomness that a guest gets at once.
 const MAX_RANDOM: u64 = 64 * 1024;
@@ -22,6 +29,10 @@ pub(super) struct State {
     pub(super) meter: Meter,
     pub(super) log: Log,
     pub(super) turn: Arc<Turn>,
+    /// When its time is up.
+    until: Instant,
+    /// Capabilities of which a refusal was told: once for each call will do.
+    told: Vec<&'static str>,
     // Made when the guest first uses WASI: most calls of most guests never do,
     // and the clocks and generators in it take longer than such a call.
     wasi: Option<Box<Wasi>>,
@@ -39,11 +50,23 @@ impl State {
         plugin: Arc<Shared>,
         call: &str,
         permit: Option<OwnedSemaphorePermit>,
+        until: Instant,
     ) -> Self {
         let turn = Arc::new(Turn::new(permit));
         let log = Log::new(Arc::clone(&plugin.name), call.to_owned());
         let meter = Meter::new(&plugin.limits);
-        Self { plugin, meter, log, turn, wasi: None }
+        Self { plugin, meter, log, turn, until, told: Vec::new(), wasi: None }
+    }
+
+    /// Counts and tells that the guest did not get what it wanted.
+    fn refused(&mut self, capability: &'static str, error: &'static str, why: &dyn Display) {
+        self.plugin.stats.refused(capability, error);
+        if !self.told.contains(&capability) {
+            self.told.push(capability);
+            let why = quote(&why.to_string(), MAX_MESSAGE);
+            let (plugin, call) = (&*self.plugin.name, self.log.call());
+            tracing::warn!(plugin, call, capability, error, why = %why, "refused to a plugin");
+        }
     }
 
     /// Moves what the guest printed to its log.
@@ -96,6 +119,9 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     log::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    kv::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    metrics::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)
 }
 
@@ -119,3 +145,147 @@ impl config::Host for State {
         self.plugin.settings.config.get(&key).cloned()
     }
 }
+
+impl State {
+    async fn kv(&mut self, key: String, command: KvCommand) -> Result<KvAnswer, kv::Error> {
+        let values = self.plugin.kv.clone();
+        values.run(key, command).await.map_err(|error| {
+            self.refused("kv", error.label(), &error);
+            match error {
+                KvError::NotGranted => kv::Error::NotGranted,
+                KvError::TooLarge(why) => kv::Error::TooLarge(why),
+                KvError::Quota(why) => kv::Error::Quota(why),
+                KvError::NotANumber => kv::Error::NotANumber,
+                KvError::Unavailable(why) => kv::Error::Unavailable(why),
+            }
+        })
+    }
+}
+
+impl kv::Host for State {
+    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, kv::Error> {
+        Ok(match self.kv(key, KvCommand::Get).await? {
+            KvAnswer::Value(value) => value,
+            _ => None,
+        })
+    }
+
+    async fn set(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        milliseconds: Option<u64>,
+    ) -> Result<(), kv::Error> {
+        let command = KvCommand::Set { value, ttl: ttl(milliseconds) };
+        self.kv(key, command).await.map(|_| ())
+    }
+
+    async fn delete(&mut self, key: String) -> Result<bool, kv::Error> {
+        Ok(self.kv(key, KvCommand::Delete).await? == KvAnswer::Flag(true))
+    }
+
+    async fn increment(
+        &mut self,
+        key: String,
+        by: i64,
+        milliseconds: Option<u64>,
+    ) -> Result<i64, kv::Error> {
+        let command = KvCommand::Increment { by, ttl: ttl(milliseconds) };
+        match self.kv(key, command).await? {
+            KvAnswer::Number(sum) => Ok(sum),
+            _ => Err(kv::Error::NotANumber),
+        }
+    }
+
+    async fn compare_and_swap(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        milliseconds: Option<u64>,
+    ) -> Result<bool, kv::Error> {
+        let command = KvCommand::Swap { expected, value, ttl: ttl(milliseconds) };
+        Ok(self.kv(key, command).await? == KvAnswer::Flag(true))
+    }
+}
+
+/// Of what is left of a guest's time, what it keeps to say something about a
+/// response that does not come.
+const LAST_WORD: Duration = Duration::from_millis(10);
+
+impl http::Host for State {
+    async fn send(&mut self, request: http::Request) -> Result<http::Response, http::Error> {
+        let plugin = Arc::clone(&self.plugin);
+        let result = match &plugin.http {
+            None => Err(HttpError::NotGranted(
+                "no host is granted; the operator can set `grants.http = [\"host:port\"]` in the \
+                 plugin's settings"
+                    .to_owned(),
+            )),
+            Some(client) => {
+                let left = self.until.saturating_duration_since(Instant::now());
+                let left = left.saturating_sub(LAST_WORD.max(left / 10));
+                let http::Request { method, url, headers, body, timeout } = request;
+                let timeout = timeout.map(Duration::from_millis);
+                let request = outbound::Request { method, url, headers, body, timeout };
+                client.send(request, left).await
+            }
+        };
+        match result {
+            Ok(outbound::Response { status, headers, body }) => {
+                Ok(http::Response { status, headers, body })
+            }
+            Err(error) => {
+                self.refused("http", error.label(), &error);
+                Err(match error {
+                    HttpError::NotGranted(why) => http::Error::NotGranted(why),
+                    HttpError::AddressRefused(why) => http::Error::AddressRefused(why),
+                    HttpError::InvalidRequest(why) => http::Error::InvalidRequest(why),
+                    HttpError::TooLarge(why) => http::Error::TooLarge(why),
+                    HttpError::Timeout => http::Error::Timeout,
+                    HttpError::TooMany => http::Error::TooMany,
+                    HttpError::Failed(why) => http::Error::Failed(why),
+                })
+            }
+        }
+    }
+}
+
+impl State {
+    fn counted(&mut self, result: Result<(), MetricsError>) -> Result<(), metrics::Error> {
+        result.map_err(|error| {
+            self.refused("metrics", error.label(), &error);
+            match error {
+                MetricsError::NotGranted => metrics::Error::NotGranted,
+                MetricsError::Invalid(why) => metrics::Error::Invalid(why),
+                MetricsError::TooMany => metrics::Error::TooMany,
+            }
+        })
+    }
+}
+
+impl metrics::Host for State {
+    fn count(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        by: u64,
+    ) -> Result<(), metrics::Error> {
+        let figures = self.plugin.figures.clone();
+        let result = figures.granted().and_then(|figures| figures.count(name, labels, by));
+        self.counted(result)
+    }
+
+    fn observe(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        value: f64,
+    ) -> Result<(), metrics::Error> {
+        let figures = self.plugin.figures.clone();
+        let result = figures.granted().and_then(|figures| figures.observe(name, labels, value));
+        self.counted(result)
+    }
+}
+
+impl types::Host for State {}

@@ -4,20 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::error::{PluginError, Stage};
+use super::histogram::{Histogram, Times};
+use crate::capability::metrics::Figures;
 use crate::decision::Kind;
-
-/// Upper bounds of the histogram of call times, in microseconds: from a
-/// decision without I/O (tens) to the longest budget that makes sense.
-pub const BUCKETS_US: [u64; 16] = [
-    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
-    1_000_000, 2_500_000,
-];
 
 /// Counters of one plugin.
 #[derive(Debug, Default)]
@@ -27,13 +22,33 @@ pub struct Stats {
     cached: [AtomicU64; 3],
     misses: AtomicU64,
     set_aside: AtomicU64,
-    total_us: AtomicU64,
-    max_us: AtomicU64,
-    /// Calls whose time is within the bound and above the one before; the last
-    /// is for those above all bounds.
-    buckets: [AtomicU64; BUCKETS_US.len() + 1],
+    /// Of its decisions.
+    times: Histogram,
     // Behind a lock because it is written on failures only.
     failures: Mutex<BTreeMap<&'static str, u64>>,
+    /// What it did with events.
+    pub events: EventStats,
+    /// What it was refused, by capability and error.
+    refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Its own figures.
+    pub figures: Arc<Figures>,
+}
+
+/// What an observer did.
+#[derive(Debug, Default)]
+pub struct EventStats {
+    /// Events that it took.
+    pub delivered: AtomicU64,
+    /// Attempts that failed.
+    pub failed: AtomicU64,
+    /// Events that it was given up for.
+    pub dead: AtomicU64,
+    /// Events that wait for it.
+    pub backlog: AtomicU64,
+    /// How long it took over each attempt.
+    pub times: Histogram,
+    /// From the moment an event was accepted to the one it was taken.
+    pub delays: Histogram,
 }
 
 /// Something that went wrong with a plugin.
@@ -77,21 +92,12 @@ pub struct Snapshot {
     pub misses: u64,
     /// Calls for which it was not asked because it kept failing.
     pub set_aside: u64,
-    /// Calls that failed, by label.
+    /// Calls that failed, by label; of every hook.
     pub failures: BTreeMap<&'static str, u64>,
-    /// How long calls of the guest took, waiting for a free instance included.
-    pub latency_us: Latency,
-    /// All of them, in microseconds.
-    pub total_us: u64,
-    /// As [`BUCKETS_US`], and those above.
-    pub buckets: [u64; BUCKETS_US.len() + 1],
-}
-
-impl Snapshot {
-    /// Calls of the guest that were answered or failed.
-    pub fn calls(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
+    /// How long decisions took, waiting for a free instance included.
+    pub times: Times,
+    /// What it was refused, by capability and error.
+    pub refusals: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 /// Decisions by verdict.
@@ -105,30 +111,10 @@ pub struct Decisions {
     pub reject: u64,
 }
 
-/// Times in microseconds. The shares are upper bounds of the histogram's
-/// buckets.
-#[derive(Debug, Default, Serialize)]
-pub struct Latency {
-    /// Of all calls.
-    pub mean: u64,
-    /// Half of the calls took no longer.
-    pub p50: u64,
-    /// 99 of 100 calls took no longer.
-    pub p99: u64,
-    /// The slowest call.
-    pub max: u64,
-}
-
 impl Stats {
     /// Counts a call of the guest and what came of it.
     pub fn ran(&self, took: Duration, result: Result<Kind, &PluginError>) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.total_us.fetch_add(took, Relaxed);
-        self.max_us.fetch_max(took, Relaxed);
-        let bucket = BUCKETS_US.partition_point(|bound| *bound < took);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.fetch_add(1, Relaxed);
-        }
+        self.times.add(took);
         match result {
             Ok(kind) => count(&self.ran, kind),
             Err(error) => self.failed(error),
@@ -156,25 +142,22 @@ impl Stats {
         self.set_aside.fetch_add(1, Relaxed);
     }
 
+    /// Counts something that it wanted and did not get.
+    pub fn refused(&self, capability: &'static str, error: &'static str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusals.entry((capability, error)).or_default() += 1;
+    }
+
     /// The counters now.
     pub fn snapshot(&self) -> Snapshot {
-        let buckets = self.buckets.each_ref().map(|bucket| bucket.load(Relaxed));
-        let calls: u64 = buckets.iter().sum();
-        let (total_us, max) = (self.total_us.load(Relaxed), self.max_us.load(Relaxed));
         Snapshot {
             ran: decisions(&self.ran),
             cached: decisions(&self.cached),
             misses: self.misses.load(Relaxed),
             set_aside: self.set_aside.load(Relaxed),
             failures: self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            latency_us: Latency {
-                mean: total_us.checked_div(calls).unwrap_or(0),
-                p50: share(&buckets, calls.div_ceil(2), max),
-                p99: share(&buckets, calls - calls / 100, max),
-                max,
-            },
-            total_us,
-            buckets,
+            times: self.times.snapshot(),
+            refusals: self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -190,39 +173,21 @@ fn decisions(counters: &[AtomicU64; 3]) -> Decisions {
     Decisions { pass, route, reject }
 }
 
-/// The least bound that so many calls are within.
-fn share(buckets: &[u64], calls: u64, max: u64) -> u64 {
-    let mut within = 0;
-    for (bucket, bound) in buckets.iter().zip(BUCKETS_US) {
-        within += bucket;
-        if within >= calls {
-            return bound.min(max);
-        }
-    }
-    max
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_by_verdict_label_and_time() {
+    fn calls_are_counted_by_verdict_and_label() {
         let stats = Stats::default();
-        for _ in 0..98 {
-            stats.ran(Duration::from_micros(20), Ok(Kind::Route));
-        }
         stats.ran(Duration::from_micros(25), Ok(Kind::Pass));
+        stats.ran(Duration::from_micros(25), Ok(Kind::Route));
         stats.ran(Duration::from_secs(3), Err(&PluginError::Busy));
         stats.cached(Kind::Reject);
+        stats.refused("kv", "quota");
         let seen = stats.snapshot();
-        assert_eq!(
-            (seen.calls(), seen.ran.route, seen.ran.pass, seen.cached.reject),
-            (100, 98, 1, 1)
-        );
+        assert_eq!((seen.times.count(), seen.ran.route, seen.cached.reject), (3, 1, 1));
         assert_eq!(seen.failures, BTreeMap::from([("busy", 1)]));
-        assert_eq!((seen.buckets[1], seen.buckets[BUCKETS_US.len()]), (99, 1));
-        let latency = seen.latency_us;
-        assert_eq!((latency.p50, latency.p99, latency.max), (25, 25, 3_000_000));
+        assert_eq!(seen.refusals, BTreeMap::from([(("kv", "quota"), 1)]));
     }
 }

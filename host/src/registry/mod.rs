@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 pub use self::index::Index;
-use crate::event::Call;
-use crate::plugin::Plugin;
+use crate::event::{Call, Kinds};
 use crate::plugin::stats::LastError;
+use crate::plugin::{Hook, Plugin};
 
 /// All that a request needs to know about plugins.
 #[derive(Default)]
@@ -22,6 +23,7 @@ pub struct Generation {
     /// The plugins that decide, in the order of their file names.
     chain: Vec<Arc<Plugin>>,
     index: Index,
+    kinds: Kinds,
     /// Every plugin in the folder, in the order of their file names.
     pub entries: Vec<Entry>,
     /// Settings without a plugin of their name.
@@ -53,9 +55,35 @@ impl Entry {
 impl Generation {
     /// A generation of what is in the folder.
     pub fn new(number: u64, entries: Vec<Entry>, orphans: Vec<PathBuf>) -> Self {
-        let chain: Vec<_> = entries.iter().filter_map(|entry| entry.plugin.clone()).collect();
+        let plugins = entries.iter().filter_map(|entry| entry.plugin.as_ref());
+        let kinds = plugins.clone().fold(Kinds::NONE, |kinds, it| kinds.union(it.kinds()));
+        let chain: Vec<_> = plugins.filter(|it| it.has(Hook::Router)).cloned().collect();
         let index = Index::new(&chain);
-        Self { number, chain, index, entries, orphans }
+        Self { number, chain, index, kinds, entries, orphans }
+    }
+
+    /// Every plugin that serves, whatever it can do.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        self.entries.iter().filter_map(|entry| entry.plugin.as_ref())
+    }
+
+    /// The plugin of a name, if it serves.
+    pub fn plugin(&self, name: &str) -> Option<&Arc<Plugin>> {
+        self.entry(name)?.plugin.as_ref()
+    }
+
+    /// Whether there is a file of this name, whether it serves or not.
+    pub fn has_file(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// The kinds of events that some plugin wants to be told.
+    pub fn kinds(&self) -> Kinds {
+        self.kinds
     }
 
     /// The plugins that decide.
@@ -78,17 +106,33 @@ impl Generation {
 }
 
 /// The generation that answers requests now.
-#[derive(Default)]
-pub struct Registry(ArcSwap<Generation>);
+pub struct Registry {
+    current: ArcSwap<Generation>,
+    changes: watch::Sender<Arc<Generation>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let none = Arc::new(Generation::default());
+        Self { current: ArcSwap::new(Arc::clone(&none)), changes: watch::Sender::new(none) }
+    }
+}
 
 impl Registry {
     /// The generation for a request that comes now.
     pub fn current(&self) -> Arc<Generation> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
     /// Requests that come from now on get this one.
     pub fn publish(&self, generation: Generation) {
-        self.0.store(Arc::new(generation));
+        let generation = Arc::new(generation);
+        self.current.store(Arc::clone(&generation));
+        self.changes.send_replace(generation);
+    }
+
+    /// The generation, and word of every other one.
+    pub fn changes(&self) -> watch::Receiver<Arc<Generation>> {
+        self.changes.subscribe()
     }
 }

@@ -7,6 +7,11 @@ use serde::Serialize;
 
 use crate::platform::{BadRequest, Unauthorized};
 use crate::reload::ReloadError;
+use crate::store::StoreError;
+
+/// When to try again what cannot be kept now, in seconds: whoever can should not
+/// wait long, as order within a call depends on it.
+const RETRY_AFTER: u32 = 1;
 
 /// Why a request is not answered as it asks.
 #[derive(Debug)]
@@ -14,11 +19,13 @@ pub(super) struct HttpError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// Seconds until it may be sent again.
+    retry_after: Option<u32>,
 }
 
 impl HttpError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), retry_after: None }
     }
 
     pub(super) fn not_found() -> Self {
@@ -43,6 +50,24 @@ impl HttpError {
     pub(super) fn body_unreadable() -> Self {
         let message = "the body could not be read";
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// Why an event is not taken. It should come again.
+    pub(super) fn not_kept(error: &StoreError) -> Self {
+        let (code, message) = match error {
+            // The details are the operator's, and stand in the log.
+            StoreError::Unavailable(_) => ("store_unavailable", "the event cannot be kept now"),
+            StoreError::Full => ("store_full", "there is no room for the event now"),
+            StoreError::Overloaded => ("overloaded", "too many events are waiting to be kept"),
+            StoreError::Closed => ("stopping", "the service is stopping"),
+        };
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        Self { retry_after: Some(RETRY_AFTER), ..error }
+    }
+
+    pub(super) fn no_instructions() -> Self {
+        let message = "no prompt is remembered for this call (X-AVR-UUID)";
+        Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
     }
 
     pub(super) fn unauthorized_admin() -> Self {
@@ -87,7 +112,11 @@ impl IntoResponse for HttpError {
         // The message may quote what the sender wrote.
         tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request refused");
         let error = Inner { code: self.code, message: &self.message };
-        (self.status, json(&Body { error })).into_response()
+        let mut response = (self.status, json(&Body { error })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

@@ -17,11 +17,14 @@ use tokio::net::TcpListener;
 use self::listener::Bounds;
 use crate::config::Config;
 use crate::deliveries::Deliveries;
+use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::reload::ReloadHandle;
 use crate::router::Router;
+use crate::store::Store;
 
 /// Connections of operators and probes.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -36,6 +39,12 @@ pub struct App {
     pub router: Router,
     /// What was answered already.
     pub deliveries: Option<Deliveries>,
+    /// The way in for events.
+    pub journal: Journal,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Those who tell observers.
+    pub dispatcher: Arc<Dispatcher>,
     /// Where plugins run.
     pub engine: Engine,
     /// What is counted.
@@ -52,6 +61,12 @@ pub struct Parts {
     pub engine: Engine,
     /// The plugins, once looked for.
     pub registry: Arc<Registry>,
+    /// The way in for events.
+    pub journal: Journal,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Those who tell observers.
+    pub dispatcher: Arc<Dispatcher>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The way to have plugins loaded again.
@@ -77,7 +92,7 @@ impl Server {
         };
         let webhooks = bind("listen", config.listen)?;
         let admin = bind("admin", config.admin)?;
-        let Parts { engine, registry, metrics, reload } = parts;
+        let Parts { engine, registry, journal, store, dispatcher, metrics, reload } = parts;
         let app = App {
             router: Router::new(config.answers.clone(), &config.cache),
             deliveries: config.cache.deliveries.map(Deliveries::new),
@@ -85,6 +100,9 @@ impl Server {
             stopping: AtomicBool::new(false),
             config,
             registry,
+            journal,
+            store,
+            dispatcher,
             engine,
             metrics,
             reload,

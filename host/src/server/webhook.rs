@@ -22,6 +22,7 @@ use crate::deliveries::Known;
 use crate::event::{Call, Event, EventBody};
 use crate::platform::avr;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
+use crate::store::StoreError;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -33,6 +34,7 @@ const GRACE: Duration = Duration::from_millis(50);
 pub(super) fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/events", post(events))
+        .route("/instructions", get(instructions))
         .route("/health", get(health))
         .fallback(async || HttpError::not_found())
         .method_not_allowed_fallback(async || HttpError::method_not_allowed())
@@ -54,8 +56,10 @@ async fn events(
     let body = read(&app, &head.headers, body, start).await?;
     let event = avr::parse(&head.headers, &body)?;
     drop(body);
-    let EventBody::Initiated = event.body else { return Ok(json(&OK)) };
+    let EventBody::Initiated = event.body else { return accept(app, event).await };
+    let trace = app.journal.initiated(&event);
     let (outcome, again) = answer(&app, &event, start).await;
+    app.journal.decided(&event, &outcome, trace).await;
     let mut response = json(&avr::render(&outcome.answer));
     let headers = response.headers_mut();
     headers.insert(CACHE_STATUS, cache_status(&app, &outcome, again));
@@ -66,6 +70,38 @@ async fn events(
         headers.insert(SERVER_TIMING, timing);
     }
     Ok(response)
+}
+
+/// Takes an event. In a task of its own: a sender that hangs up has sent it all
+/// the same.
+async fn accept(app: Arc<App>, event: Event) -> Result<Response, HttpError> {
+    let accepted = tokio::spawn(async move { app.journal.accept(event).await });
+    match accepted.await {
+        Ok(Ok(())) => Ok(json(&OK)),
+        Ok(Err(error)) => Err(HttpError::not_kept(&error)),
+        Err(_) => {
+            tracing::error!("the host panicked over an event; please report it");
+            Err(HttpError::not_kept(&StoreError::Closed))
+        }
+    }
+}
+
+/// What AVR's speech-to-speech services ask for: the prompt of a call. They show
+/// nothing but its name, which nobody can guess.
+async fn instructions(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, HttpError> {
+    #[derive(Serialize)]
+    struct Instructions<'a> {
+        system: &'a str,
+    }
+    let (family, call) = avr::asked_about(&headers)?;
+    match app.journal.prompt(family, call).await {
+        Ok(Some(prompt)) => Ok(json(&Instructions { system: &prompt })),
+        Ok(None) => Err(HttpError::no_instructions()),
+        Err(error) => Err(HttpError::not_kept(&error)),
+    }
 }
 
 /// RFC 9211.

@@ -1,9 +1,11 @@
 //! What operators and probes ask.
 
+mod dead;
 mod explain;
 mod plugins;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,6 +17,10 @@ use serde::Serialize;
 
 use super::App;
 use super::error::{HttpError, json};
+use crate::metrics::Counted;
+
+/// How long a reload waits for observers to be taken up.
+const ADOPTION: Duration = Duration::from_secs(2);
 
 /// The admin listener's paths. Probes need no token.
 pub(super) fn routes(app: Arc<App>) -> Router {
@@ -22,6 +28,8 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/plugins", get(plugins::plugins))
         .route("/reload", post(reload))
         .route("/explain", post(explain::explain))
+        .route("/events/dead", get(dead::dead))
+        .route("/events/dead/retry", post(dead::retry))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))
         .route("/livez", get(livez))
@@ -76,9 +84,12 @@ struct Ready<'a> {
 }
 
 /// Looks at the plugin folder now. When this is answered, calls that start are
-/// answered by what is in it.
+/// answered by what is in it, and events that come are told to it.
 async fn reload(State(app): State<Arc<App>>) -> Result<Response, HttpError> {
     let report = app.reload.reload().await?;
+    if !app.dispatcher.adopted(report.generation, ADOPTION).await {
+        tracing::warn!("observers are not told of events yet, as the store cannot be used");
+    }
     Ok(json(&*report))
 }
 
@@ -86,7 +97,15 @@ async fn reload(State(app): State<Arc<App>>) -> Result<Response, HttpError> {
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    match app.metrics.render(&app.engine, &app.registry, &app.router) {
+    let counted = Counted {
+        engine: &app.engine,
+        registry: &app.registry,
+        router: &app.router,
+        journal: &app.journal,
+        dispatcher: &app.dispatcher,
+        store: &*app.store,
+    };
+    match app.metrics.render(&counted) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 use super::super::App;
 use super::super::error::json;
 use crate::plugin::breaker::Condition;
-use crate::plugin::stats::{Decisions, LastError, Latency};
+use crate::plugin::histogram::Latency;
+use crate::plugin::stats::{Decisions, EventStats, LastError};
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Entry;
 
@@ -46,7 +48,7 @@ struct Row<'a> {
 enum Status {
     /// It is asked about calls.
     Active,
-    /// It is not, because it keeps failing.
+    /// It is not asked or told, because it keeps failing.
     SetAside,
     /// It could not be loaded.
     Broken,
@@ -65,13 +67,36 @@ struct Serving<'a> {
     decisions: Decisions,
     cached: Decisions,
     latency_us: Latency,
+    /// Of an observer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Told>,
+}
+
+/// What an observer did.
+#[derive(Serialize)]
+struct Told {
+    breaker: Condition,
+    delivered: u64,
+    /// Attempts.
+    failed: u64,
+    dead: u64,
+    /// How many wait for it, roughly.
+    backlog: u64,
+    latency_us: Latency,
+    /// From acceptance to delivery.
+    delay_us: Latency,
 }
 
 impl<'a> From<&'a Entry> for Row<'a> {
     fn from(entry: &'a Entry) -> Self {
         let serving = entry.plugin.as_deref().map(Serving::from);
         let state = match &serving {
-            Some(serving) if serving.breaker == Condition::Closed => Status::Active,
+            Some(Serving { breaker: Condition::Closed, events: None, .. }) => Status::Active,
+            Some(Serving { breaker: Condition::Closed, events: Some(told), .. })
+                if told.breaker == Condition::Closed =>
+            {
+                Status::Active
+            }
             Some(_) => Status::SetAside,
             None if entry.is_broken() => Status::Broken,
             None => Status::Disabled,
@@ -90,11 +115,27 @@ impl<'a> From<&'a Plugin> for Serving<'a> {
             size: plugin.size(),
             exports: plugin.hooks(),
             breaker: plugin.breaker.condition(Instant::now()),
-            calls: seen.calls(),
+            calls: seen.times.count(),
             failures: seen.failures.values().sum(),
             decisions: seen.ran,
             cached: seen.cached,
-            latency_us: seen.latency_us,
+            latency_us: seen.times.latency(),
+            events: plugin.has(Hook::Observer).then(|| Told::from(plugin)),
+        }
+    }
+}
+
+impl From<&Plugin> for Told {
+    fn from(plugin: &Plugin) -> Self {
+        let EventStats { delivered, failed, dead, backlog, times, delays } = &plugin.stats.events;
+        Self {
+            breaker: plugin.event_breaker.condition(Instant::now()),
+            delivered: delivered.load(Relaxed),
+            failed: failed.load(Relaxed),
+            dead: dead.load(Relaxed),
+            backlog: backlog.load(Relaxed),
+            latency_us: times.snapshot().latency(),
+            delay_us: delays.snapshot().latency(),
         }
     }
 }

@@ -1,0 +1,199 @@
+//! What a plugin can do, done against the fake host.
+
+use super::*;
+use crate::event::{EventBody, Role};
+use crate::{config, kv, log, metrics, reject};
+
+struct Sample;
+
+impl Router for Sample {
+    fn decide(_: &Call) -> Result<Decision> {
+        log::warn("about to read");
+        let limit: u32 = config::parse("limit")?.unwrap_or(1);
+        let names: Vec<String> = config::table("names")?.unwrap_or_default();
+        Ok(reject(format!("{limit} {}", names.join(" "))))
+    }
+}
+
+impl Observer for Sample {
+    fn on_event(event: &Event) -> Result<()> {
+        if let EventBody::Transcription { role, text } = event.body() {
+            log::debug(format_args!("{}: {text}", role.name()));
+        }
+        kv::increment(event.call().id(), 1)?;
+        Ok(())
+    }
+}
+
+crate::export!(Sample: Router + Observer);
+
+/// Runs what a plugin would do.
+fn run<T>(host: &Host, work: impl FnOnce() -> T) -> T {
+    crate::host::with(host.clone(), work)
+}
+
+#[test]
+fn a_plugin_reads_its_settings_and_logs() {
+    let host = Host::new().with_config("limit", "7").with_config("names", r#"["a","b"]"#);
+    assert_eq!(host.decide::<Sample>(&Call::new("1")).unwrap(), reject("7 a b"));
+    assert_eq!(host.log(), [(Level::Warn, "about to read".to_owned())]);
+}
+
+#[test]
+fn a_wrong_setting_is_named() {
+    let host = Host::new().with_config("limit", "many");
+    let error = host.decide::<Sample>(&Call::new("1")).unwrap_err().to_string();
+    assert_eq!(error, "[config] `limit`: invalid digit found in string");
+}
+
+#[test]
+#[should_panic(expected = "outside of a plugin")]
+fn without_a_host_there_is_a_clear_word() {
+    config::get("x");
+}
+
+#[test]
+fn an_observer_is_told_and_writes_down() {
+    let body = EventBody::Transcription { role: Role::Agent, text: "Hello".to_owned() };
+    let event = Event::new(Call::new("c"), body);
+    let host = Host::new().with_kv("c", "41");
+    host.observe::<Sample>(&event).unwrap();
+    assert_eq!(host.kv("c").unwrap(), b"42");
+    assert_eq!(host.log(), [(Level::Debug, "agent: Hello".to_owned())]);
+
+    let error = Host::new().without_kv().observe::<Sample>(&event).unwrap_err().to_string();
+    assert_eq!(error, "kv: not granted; the plugin's settings need `[grants] kv = true`");
+}
+
+#[test]
+fn values_go_away_when_their_time_is_over() {
+    let host = Host::new();
+    let second = Duration::from_secs(1);
+    run(&host, || {
+        kv::set("ever", "1").unwrap();
+        kv::set_for("while", "1", second).unwrap();
+        kv::set_json_for("kept", &1, second).unwrap();
+        kv::set_json("kept", &1).unwrap();
+        // The time of a number counts from when it was made.
+        kv::increment_for("number", 1, second).unwrap();
+        host.advance(second / 2);
+        assert_eq!(kv::increment_for("number", 1, second).unwrap(), 2);
+        assert_eq!(kv::get_text("while").unwrap().as_deref(), Some("1"));
+        host.advance(second / 2);
+        assert_eq!(kv::get("while").unwrap(), None);
+        assert_eq!(kv::increment("number", -5).unwrap(), -5);
+        assert_eq!(kv::get_json::<u8>("ever").unwrap(), Some(1));
+        assert_eq!(kv::get_json::<u8>("kept").unwrap(), Some(1));
+        assert!(kv::delete("ever").unwrap());
+        assert!(!kv::delete("ever").unwrap());
+    });
+}
+
+#[test]
+fn what_cannot_be_is_an_error_that_quotes_nothing() {
+    let host = Host::new()
+        .with_kv("text", "a caller's words")
+        .with_kv("bytes", [0xff])
+        .with_kv("most", i64::MAX.to_string());
+    run(&host, || {
+        assert_eq!(kv::increment("text", 1), Err(kv::Error::NotANumber));
+        assert_eq!(kv::increment("most", 1), Err(kv::Error::NotANumber));
+        assert!(matches!(kv::set("", "x"), Err(kv::Error::TooLarge(_))));
+        let error = kv::get_json::<u8>("text").unwrap_err();
+        assert_eq!(error.to_string(), "kv: the value is no u8");
+        assert_eq!(kv::get_text("bytes").unwrap_err().to_string(), "kv: the value is no text");
+    });
+}
+
+#[test]
+fn a_swap_needs_the_expected_value() {
+    let host = Host::new();
+    let second = Duration::from_secs(1);
+    run(&host, || {
+        assert!(!kv::compare_and_swap("k", Some(b"a"), "b").unwrap());
+        assert!(kv::compare_and_swap("k", None, "a").unwrap());
+        assert!(!kv::compare_and_swap("k", None, "b").unwrap());
+        assert!(kv::compare_and_swap_for("k", Some(b"a"), "b", second).unwrap());
+        assert_eq!(kv::get("k").unwrap().unwrap(), b"b");
+        host.advance(second);
+        assert_eq!(kv::get("k").unwrap(), None);
+    });
+}
+
+#[test]
+fn an_update_tries_again_and_not_for_ever() {
+    let add = || kv::update_json("k", |old: Option<u32>| old.unwrap_or_default() + 1);
+    let host = Host::new().with_contention(15);
+    assert_eq!(run(&host, add).unwrap(), 1);
+    assert_eq!(run(&host, add).unwrap(), 2);
+    let error = run(&host.clone().with_contention(16), add).unwrap_err();
+    assert_eq!(error.to_string(), kv::Error::Contended.to_string());
+    assert_eq!(host.kv("k").unwrap(), b"2");
+
+    let second = Duration::from_secs(1);
+    run(&host, || kv::update_json_for("k", second, |old: Option<u32>| old.unwrap_or(9))).unwrap();
+    host.advance(second);
+    assert_eq!(host.kv("k"), None);
+}
+
+#[test]
+fn responses_come_as_scripted() {
+    let url = "http://crm:8080/a?b";
+    let host = Host::new()
+        .with_response("GET", url, 200, r#"{"vip":"a caller's number"}"#)
+        .with_response("GET", url, 500, "a caller's words")
+        .with_http_error("GET", url, http::Error::Timeout);
+    run(&host, || {
+        let response = http::get(url).header("Accept", "text/plain").send().unwrap().ok().unwrap();
+        assert!(response.text().unwrap().starts_with("{\"vip\""));
+        let error = response.json::<Vec<u8>>().unwrap_err().to_string();
+        assert_eq!(error, "http: the body is no alloc::vec::Vec<u8>");
+        let response = http::get(url).send().unwrap();
+        assert_eq!((response.status(), response.is_success()), (500, false));
+        assert_eq!(response.ok().unwrap_err().to_string(), "http: the answer was 500, not 2xx");
+        assert_eq!(http::get(url).send(), Err(http::Error::Timeout));
+        assert_eq!(http::get(url).send(), Err(http::Error::NotGranted("crm:8080".to_owned())));
+        let body = http::post(url).json(&[1, 2]).unwrap().timeout(Duration::from_secs(1));
+        body.send().unwrap_err();
+    });
+    let requests = host.requests();
+    assert_eq!(requests.len(), 5);
+    assert_eq!(requests[0].header_value("accept"), Some("text/plain"));
+    assert_eq!((&*requests[4].method, &*requests[4].body), ("POST", b"[1,2]".as_slice()));
+    assert_eq!(requests[4].header_value("content-type"), Some("application/json"));
+    assert_eq!(requests[4].timeout, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn headers_are_found_in_any_case() {
+    let headers = vec![("X-Limit".to_owned(), "3".to_owned())];
+    let response = Response { status: 200, headers, body: vec![0xff] };
+    assert_eq!(response.header("x-limit"), Some("3"));
+    assert_eq!(response.header("x-other"), None);
+    assert_eq!(response.body(), [0xff]);
+    assert!(response.text().is_err());
+}
+
+#[test]
+fn figures_are_kept_by_name_and_labels() {
+    let host = Host::new();
+    run(&host, || {
+        metrics::count("calls", &[("a", "1"), ("b", "2")], 2).unwrap();
+        metrics::count("calls", &[("b", "2"), ("a", "1")], 1).unwrap();
+        metrics::count("calls", &[], 1).unwrap();
+        metrics::observe("seconds", &[], 0.5).unwrap();
+        assert!(matches!(metrics::observe("calls", &[], 1.0), Err(metrics::Error::Invalid(_))));
+        assert!(matches!(metrics::count("seconds", &[], 1), Err(metrics::Error::Invalid(_))));
+        for name in ["", "1a", "a-b", "é"] {
+            assert!(matches!(metrics::count(name, &[], 1), Err(metrics::Error::Invalid(_))));
+            let labels = [(name, "x")];
+            assert!(matches!(metrics::count("c", &labels, 1), Err(metrics::Error::Invalid(_))));
+        }
+    });
+    assert_eq!(host.counter("calls", &[("a", "1"), ("b", "2")]), 3);
+    assert_eq!(host.counter("calls", &[]), 1);
+    assert_eq!(host.counter("never", &[]), 0);
+    assert_eq!(host.observed("seconds", &[]), [0.5]);
+    let refused = run(&host.without_metrics(), || metrics::count("calls", &[], 1));
+    assert_eq!(refused, Err(metrics::Error::NotGranted));
+}

@@ -1,0 +1,61 @@
+//! A type of the author's as what the contract exports.
+
+use std::marker::PhantomData;
+use std::panic;
+
+use super::bindings::plugboard::plugin::types;
+use super::observer::exports::plugboard::plugin::observer;
+use super::router::exports::plugboard::plugin::router;
+use crate::log::Level;
+use crate::{Observer, Router};
+
+/// The export of a [`Router`].
+pub struct RouterOf<T>(PhantomData<T>);
+
+impl<T: Router> router::Guest for RouterOf<T> {
+    fn decide(call: types::Call) -> Result<types::Decision, String> {
+        report_panics();
+        T::decide(&call.into()).map(Into::into).map_err(|error| error.to_string())
+    }
+}
+
+/// The export of an [`Observer`].
+pub struct ObserverOf<T>(PhantomData<T>);
+
+impl<T: Observer> observer::Guest for ObserverOf<T> {
+    fn on_event(event: types::Event) -> Result<(), String> {
+        report_panics();
+        T::on_event(&event.into()).map_err(|error| error.to_string())
+    }
+}
+
+/// Exports a type with a [`Router`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_router {
+    ($plugin:ty) => {
+        const _: () = {
+            type Exported = $crate::host::RouterOf<$plugin>;
+    $crate::host::router::export_router!(Exported with_types_in $crate::host::router);
+        };
+    };
+}
+
+/// Exports a type with an [`Observer`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_observer {
+    ($plugin:ty) => {
+        const _: () = {
+            type Exported = $crate::host::ObserverOf<$plugin>;
+            $crate::host::observer::export_observer!(
+                Exported with_types_in $crate::host::observer
+            );
+        };
+    };
+}
+
+/// A panic in WebAssembly ends in a trap, which knows where but not why.
+fn report_panics() {
+    panic::set_hook(Box::new(|panic| super::log_write(Level::Error, &panic.to_string())));
+}

@@ -1,0 +1,254 @@
+use super::*;
+
+fn grants(entries: &[&str]) -> HttpGrants {
+    HttpGrants::try_from(entries.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>()).unwrap()
+}
+
+/// What becomes of a URL before anything is looked up: "" if it is granted.
+fn judge(grants: &HttpGrants, url: &str) -> &'static str {
+    let Ok(url) = Url::parse(url) else { return "no URL" };
+    let Ok(target) = Target::of(&url) else { return "no target" };
+    grants.admit(&target).map_or_else(|error| error.label(), |()| "")
+}
+
+fn target(url: &str) -> Target {
+    Target::of(&Url::parse(url).unwrap()).unwrap()
+}
+
+#[test]
+fn urls_of_granted_hosts() {
+    let grants = grants(&[
+        "crm.example.com",
+        "API.Example.com.:8443",
+        "*.wild.example",
+        "münchen.example:80",
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "10.0.0.0/8",
+        "fd00::/8",
+        "[fd12::]/16:9000",
+        "192.168.1.0/24:81",
+        "8.8.8.8:53",
+    ]);
+    for (url, expected) in [
+        ("http://crm.example.com/a?b", ""),
+        ("https://crm.example.com/", ""),
+        ("HTTP://CRM.EXAMPLE.COM/", ""),
+        ("http://crm.example.com./", ""),
+        ("http://crm.example.com:80/", ""),
+        ("https:\\\\crm.example.com\\a", ""),
+        ("http://crm.exa\tmple.com/", ""),
+        ("http://crm%2eexample.com/", ""),
+        ("http://ｃｒｍ.example.com/", ""),
+        ("http://crm.example.com../", "not_granted"),
+        ("http://crm.example.com:443/", "not_granted"),
+        ("https://crm.example.com:80/", "not_granted"),
+        ("http://crm.example.com:8080/", "not_granted"),
+        ("http://crm.example.com.evil.example/", "not_granted"),
+        ("http://evilcrm.example.com/", "not_granted"),
+        ("http://a.crm.example.com/", "not_granted"),
+        ("http://example.com/", "not_granted"),
+        ("http://crm.example.com@evil.example/", "no target"),
+        ("http://crm.example.com:80@evil.example/", "no target"),
+        ("http://a:b@crm.example.com/", "no target"),
+        ("http://evil.example\\@crm.example.com/", "not_granted"),
+        ("http://evil.example#@crm.example.com/", "not_granted"),
+        ("http://evil.example/@crm.example.com/", "not_granted"),
+        ("http:crm.example.com/", ""),
+        ("ftp://crm.example.com/", "no target"),
+        ("file:///etc/passwd", "no target"),
+        ("//crm.example.com/", "no URL"),
+        ("http://", "no URL"),
+        ("https://api.example.com:8443/", ""),
+        ("http://api.example.com:8443/", ""),
+        ("https://api.example.com/", "not_granted"),
+        ("http://a.wild.example/", ""),
+        ("http://a.b.wild.example/", ""),
+        ("http://wild.example/", "not_granted"),
+        ("http://.wild.example/", "not_granted"),
+        ("http://notwild.example/", "not_granted"),
+        ("http://münchen.example/", ""),
+        ("http://MÜNCHEN.example/", ""),
+        ("http://xn--mnchen-3ya.example/", ""),
+        ("https://münchen.example/", "not_granted"),
+        ("http://munchen.example/", "not_granted"),
+        // Addresses, in all the ways to write them.
+        ("http://127.0.0.1:8080/", ""),
+        ("http://2130706433:8080/", ""),
+        ("http://0177.0.0.1:8080/", ""),
+        ("http://0x7f.1:8080/", ""),
+        ("http://127.1:8080/", ""),
+        ("http://127.0.0.1.:8080/", ""),
+        ("http://[::1]:8080/", ""),
+        ("http://[0:0:0:0:0:0:0:1]:8080/", ""),
+        ("http://[::ffff:127.0.0.1]:8080/", ""),
+        ("http://127.0.0.1/", "not_granted"),
+        ("http://2130706433/", "not_granted"),
+        ("http://0177.0.0.1/", "not_granted"),
+        ("http://0x7f.1/", "not_granted"),
+        ("http://127.1/", "not_granted"),
+        ("http://0/", "not_granted"),
+        ("http://[::ffff:127.0.0.1]/", "not_granted"),
+        ("http://[::ffff:a9fe:a9fe]/", "not_granted"),
+        ("http://[64:ff9b::7f00:1]/", "not_granted"),
+        ("http://localhost:8080/", "not_granted"),
+        ("http://169.254.169.254/", "not_granted"),
+        ("http://[fe80::1]/", "not_granted"),
+        ("http://[::1%25eth0]:8080/", "no URL"),
+        ("http://10.200.0.1/", ""),
+        ("https://10.200.0.1/", ""),
+        ("http://[::ffff:10.1.2.3]/", ""),
+        ("http://[64:ff9b::10.1.2.3]/", ""),
+        ("http://10.200.0.1:8080/", "not_granted"),
+        ("http://11.0.0.1/", "not_granted"),
+        ("https://[fd00:ec2::254]/", ""),
+        ("http://[fd12::1]:9000/", ""),
+        ("http://[fd13::1]:9000/", "not_granted"),
+        ("http://192.168.1.7:81/", ""),
+        ("http://192.168.2.7:81/", "not_granted"),
+        ("http://8.8.8.8:53/", ""),
+        ("http://8.8.8.8/", "not_granted"),
+        ("http://1.1.1.1/", "not_granted"),
+    ] {
+        assert_eq!(judge(&grants, url), expected, "{url}");
+    }
+}
+
+#[test]
+fn nothing_is_granted_by_default() {
+    let grants = HttpGrants::default();
+    assert!(grants.is_empty());
+    assert_eq!(judge(&grants, "https://crm.example.com/"), "not_granted");
+}
+
+#[test]
+fn a_network_of_everything_is_of_its_family() {
+    let (all_v4, all_v6) = (grants(&["0.0.0.0/0"]), grants(&["::/0"]));
+    assert_eq!(judge(&all_v4, "http://127.0.0.1/"), "");
+    assert_eq!(judge(&all_v4, "http://[::ffff:127.0.0.1]/"), "");
+    assert_eq!(judge(&all_v4, "http://[::1]/"), "not_granted");
+    assert_eq!(judge(&all_v6, "http://[::1]/"), "");
+    assert_eq!(judge(&all_v6, "http://[2002:7f00:1::]/"), "");
+    assert_eq!(judge(&all_v6, "http://127.0.0.1/"), "not_granted");
+    assert_eq!(judge(&all_v6, "http://[::ffff:127.0.0.1]/"), "not_granted");
+}
+
+#[test]
+fn a_grant_of_mapped_addresses_is_one_of_ipv4() {
+    let grants = grants(&["[::ffff:10.0.0.0]/104", "[64:ff9b::127.0.0.1]"]);
+    assert_eq!(judge(&grants, "http://10.1.2.3/"), "");
+    assert_eq!(judge(&grants, "http://11.1.2.3/"), "not_granted");
+    assert_eq!(judge(&grants, "http://127.0.0.1/"), "");
+    assert_eq!(judge(&grants, "http://127.0.0.2/"), "not_granted");
+}
+
+#[test]
+fn addresses_that_names_lead_to() {
+    let grants = grants(&["*.example.com:8080", "*.example.com", "10.0.0.0/8:8080", "2002::/16"]);
+    let (plain, other) = (target("http://a.example.com/"), target("http://a.example.com:8080/"));
+    for (target, address, granted) in [
+        (&plain, "8.8.8.8", true),
+        (&plain, "2606:4700::1111", true),
+        (&plain, "::ffff:8.8.8.8", true),
+        (&plain, "10.0.0.1", false),
+        (&plain, "127.0.0.1", false),
+        (&plain, "::1", false),
+        (&plain, "::ffff:10.0.0.1", false),
+        (&plain, "169.254.169.254", false),
+        (&plain, "fd00:ec2::254", false),
+        (&plain, "2002:a00:1::", true),
+        (&plain, "2001::1", false),
+        (&other, "8.8.8.8", true),
+        (&other, "10.0.0.1", true),
+        (&other, "::ffff:10.0.0.1", true),
+        (&other, "64:ff9b::10.0.0.1", true),
+        (&other, "127.0.0.1", false),
+        (&other, "192.168.0.1", false),
+        (&other, "2002:a00:1::", false),
+    ] {
+        let judged = grants.admit_address(target, address.parse().unwrap());
+        assert_eq!(judged.is_ok(), granted, "{target} at {address}: {judged:?}");
+    }
+    assert_eq!(
+        grants.admit_address(&plain, "::ffff:10.0.0.1".parse().unwrap()).unwrap_err().to_string(),
+        "address refused: a.example.com:80 leads to 10.0.0.1 (private), which no entry of \
+         `grants.http` names; to allow it, add \"10.0.0.1:80\""
+    );
+}
+
+#[test]
+fn a_refusal_tells_the_entry_that_would_allow_it_and_no_path() {
+    let grants = HttpGrants::default();
+    for (url, expected) in [
+        ("https://crm.example.com/4930123?q=4930123", "crm.example.com:443"),
+        ("http://[::1]:81/4930123", "[::1]:81"),
+    ] {
+        let error = grants.admit(&target(url)).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("add \"{expected}\"")), "{error}");
+        assert!(!error.contains("4930123"), "{error}");
+        // What it advises is a grant, and works.
+        let advised = HttpGrants::try_from(vec![expected.to_owned()]).unwrap();
+        assert_eq!(advised.admit(&target(url)), Ok(()));
+    }
+}
+
+#[test]
+fn entries_that_are_none_say_what_to_write() {
+    for (entry, part) in [
+        ("", "no name"),
+        ("*", "`*`"),
+        ("*:443", "`*`"),
+        ("*.", "no name"),
+        ("*.*.example.com", "`*`"),
+        ("a.*.com", "`*`"),
+        ("a*.example.com", "`*`"),
+        ("*.10.0.0.1", "in disguise"),
+        ("https://crm.example.com", "write \"crm.example.com:443\""),
+        ("http://crm.example.com/a", "write \"crm.example.com:80\""),
+        ("https://crm.example.com:8443/", "write \"crm.example.com:8443\""),
+        ("crm.example.com/", "path"),
+        ("crm.example.com/8", "path"),
+        ("crm.example.com:443/a", "no number"),
+        ("a@crm.example.com", "more than a host"),
+        ("crm.example.com?a", "more than a host"),
+        ("crm.example.com\\a", "more than a host"),
+        (" crm.example.com", "more than a host"),
+        ("crm%2eexample.com", "more than a host"),
+        ("crm..example.com", "no name"),
+        ("crm.example.com..", "no name"),
+        (":443", "no name"),
+        ("crm.example.com:", "1 to 65535"),
+        ("crm.example.com:0", "1 to 65535"),
+        ("crm.example.com:65536", "1 to 65535"),
+        ("crm.example.com:+80", "1 to 65535"),
+        ("crm.example.com:https", "1 to 65535"),
+        ("2130706433", "write \"127.0.0.1\""),
+        ("0x7f.1:80", "write \"127.0.0.1\""),
+        ("010.0.0.0/8", "path"),
+        ("10.0.0.0/33", "too many bits"),
+        ("10.0.0.0/300", "too many bits"),
+        ("10.1.2.3/8", "write \"10.0.0.0/8\", or \"10.1.2.3\""),
+        ("[10.0.0.1]:80", "IPv6"),
+        ("[::1", "bracket"),
+        ("[::1]80", "more than a host"),
+        ("::1", "brackets"),
+        ("::1:8080", "brackets"),
+        ("fd00::/8:8080", "brackets"),
+        ("fd00::1/8", "write \"fd00::/8\""),
+        ("fe80::1%eth0", "more than a host"),
+    ] {
+        let error = HttpGrants::try_from(vec!["ok.example".to_owned(), entry.to_owned()])
+            .expect_err(entry)
+            .to_string();
+        assert!(error.contains(part), "{entry}: {error}");
+        assert!(error.contains(&format!("{entry:?}")), "{error}");
+    }
+}
+
+#[test]
+fn grants_are_read_as_a_list() {
+    let grants: HttpGrants = serde_json::from_str(r#"["crm.example.com:443"]"#).unwrap();
+    assert_eq!(judge(&grants, "https://crm.example.com/"), "");
+    let error = serde_json::from_str::<HttpGrants>(r#"["*"]"#).unwrap_err().to_string();
+    assert!(error.starts_with("\"*\" is no grant: "), "{error}");
+}

@@ -1,0 +1,84 @@
+//! Where a request goes: as much of a URL as grants are about.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+/// Longest name that DNS has, in bytes (RFC 1035, 2.3.4, as text).
+const MAX_NAME: usize = 253;
+
+/// Host, port and scheme of one request, or of one hop of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where to.
+    pub host: TargetHost,
+    /// The port that is connected to.
+    pub port: u16,
+    /// Whether it is https.
+    pub tls: bool,
+}
+
+/// A host as a URL names it, in the one form that is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetHost {
+    /// Lower case, ASCII, without the dot at the end.
+    Name(String),
+    /// As the URL standard reads it: `0x7f.1` is 127.0.0.1.
+    Address(IpAddr),
+}
+
+impl Target {
+    /// Where a URL leads.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL.
+    pub fn of(url: &Url) -> Result<Self, &'static str> {
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err("the URL is neither http nor https"),
+        };
+        // Who reads `http://granted@other/` must not take it for granted.
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the URL has a user name or a password: send them in a header");
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) => TargetHost::Name(plain(name).to_owned()),
+            Some(Host::Ipv4(address)) => TargetHost::Address(address.into()),
+            Some(Host::Ipv6(address)) => TargetHost::Address(address.into()),
+            None => return Err("the URL names no host"),
+        };
+        if matches!(&host, TargetHost::Name(name) if name.is_empty() || name.len() > MAX_NAME) {
+            return Err("the URL's host is empty, or longer than a name can be");
+        }
+        let port = url.port_or_known_default().ok_or("the URL names no port")?;
+        Ok(Self { host, port, tls })
+    }
+
+    /// Whether this is the port that the scheme has by itself.
+    pub fn has_default_port(&self) -> bool {
+        self.port == if self.tls { 443 } else { 80 }
+    }
+
+    /// Whether a name that is looked up is the one of this target.
+    pub fn is_named(&self, name: &str) -> bool {
+        matches!(&self.host, TargetHost::Name(own) if own.eq_ignore_ascii_case(plain(name)))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            TargetHost::Name(name) => write!(f, "{name}:{}", self.port),
+            TargetHost::Address(IpAddr::V4(address)) => write!(f, "{address}:{}", self.port),
+            TargetHost::Address(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
+        }
+    }
+}
+
+/// A name without the dot of a fully qualified one.
+pub fn plain(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}

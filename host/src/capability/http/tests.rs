@@ -1,0 +1,291 @@
+//! Against servers of this machine, that say byte by byte what the test wants.
+
+mod server;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use self::server::{Part, Server, answer, redirect, say};
+use super::*;
+
+const PLENTY: Duration = Duration::from_secs(20);
+
+fn client(entries: &[String]) -> HttpClient {
+    let limits = HttpLimits { timeout: PLENTY, request: 10_000, response: 10_000, concurrency: 2 };
+    limited(entries, limits)
+}
+
+fn limited(entries: &[String], limits: HttpLimits) -> HttpClient {
+    HttpClient::new(HttpGrants::try_from(entries.to_vec()).unwrap(), limits).unwrap()
+}
+
+fn get(url: String) -> Request {
+    Request { method: "GET".to_owned(), url, ..Request::default() }
+}
+
+async fn fetch(client: &HttpClient, url: String) -> Result<Response, HttpError> {
+    client.send(get(url), PLENTY).await
+}
+
+#[tokio::test]
+async fn a_request_and_its_response() {
+    let server =
+        Server::start(|_| answer("404 Not Found", "X-Z: zwölf\r\nx-a: 1\r\nX-A: 2\r\n", "no"));
+    let client = client(&[server.address()]);
+    let mut request = get(server.url("/a?b=c#d"));
+    request.method = "PUT".to_owned();
+    request.headers = vec![("X-B".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())];
+    request.body = b"body".to_vec();
+    let response = client.send(request, PLENTY).await.unwrap();
+    assert_eq!((response.status, &*response.body), (404, &b"no"[..]));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert!(response.headers.contains(&pair("x-z", "zwölf")), "{response:?}");
+    assert!(response.headers.contains(&pair("x-a", "1")));
+    assert!(response.headers.contains(&pair("x-a", "2")));
+    let [heard] = &server.heard()[..] else { panic!("one request") };
+    assert!(heard.starts_with("PUT /a?b=c HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.ends_with("\r\n\r\nbody"), "{heard}");
+    assert!(heard.contains("x-b: 1\r\nx-b: 2\r\n"), "{heard}");
+    assert!(heard.contains(concat!("user-agent: plugboard/", env!("CARGO_PKG_VERSION"), "\r\n")));
+    assert!(heard.contains(&format!("host: {}\r\n", server.address())), "{heard}");
+    for header in ["referer", "cookie", "accept-encoding", "transfer-encoding", "connection"] {
+        assert!(!heard.contains(header), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_may_say_who_it_is() {
+    let server = Server::start(|_| answer("200 OK", "", ""));
+    let mut request = get(server.url("/"));
+    request.headers.push(("User-Agent".to_owned(), "mine".to_owned()));
+    client(&[server.address()]).send(request, PLENTY).await.unwrap();
+    assert!(server.heard()[0].contains("user-agent: mine\r\n"));
+}
+
+#[tokio::test]
+async fn the_answer_to_head_has_a_length_and_no_body() {
+    let server = Server::start(|_| vec![say("HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")]);
+    let mut request = get(server.url("/"));
+    request.method = "HEAD".to_owned();
+    let response = client(&[server.address()]).send(request, PLENTY).await.unwrap();
+    assert_eq!(response.body, b"");
+}
+
+#[tokio::test]
+async fn a_granted_name_that_leads_to_this_machine_is_refused() {
+    let server = Server::start(|_| answer("200 OK", "", "here"));
+    let port = server.port();
+    let url = || format!("http://LocalHost:{port}/4930123?q=4930123");
+    let name = format!("localhost:{port}");
+    let error = fetch(&client(std::slice::from_ref(&name)), url()).await.unwrap_err();
+    assert_eq!(error.label(), "address_refused");
+    let text = error.to_string();
+    assert!(text.contains(&format!("localhost:{port} leads to ")), "{text}");
+    assert!(!text.contains("4930123"), "{text}");
+    for entry in ["127.0.0.0/8".to_owned(), format!("127.0.0.1:{}", port ^ 1)] {
+        let error = fetch(&client(&[name.clone(), entry]), url()).await.unwrap_err();
+        assert_eq!(error.label(), "address_refused");
+    }
+    // An address alone does not grant the name.
+    let error = fetch(&client(&[server.address()]), url()).await.unwrap_err();
+    assert_eq!(error.label(), "not_granted");
+    assert_eq!(server.heard().len(), 0);
+
+    for entry in [format!("127.0.0.0/8:{port}"), server.address()] {
+        let response = fetch(&client(&[name.clone(), entry]), url()).await.unwrap();
+        assert_eq!(response.body, b"here");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_not_reached() {
+    let server = Server::start(|_| answer("200 OK", "", ""));
+    let port = server.port();
+    let client = client(&[format!("127.0.0.1:{}", port ^ 1), "crm.example.com".to_owned()]);
+    for host in ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:7f00:1]"] {
+        let error = fetch(&client, format!("http://{host}:{port}/")).await.unwrap_err();
+        assert_eq!(error.label(), "not_granted", "{host}");
+        assert!(error.is_refusal());
+    }
+    let error = fetch(&client, format!("http://crm.example.com@127.0.0.1:{port}/")).await;
+    assert_eq!(error.unwrap_err().label(), "invalid_request");
+    assert_eq!(server.heard().len(), 0);
+}
+
+#[tokio::test]
+async fn redirects_within_the_grants_are_followed() {
+    let other = Server::start(|_| answer("200 OK", "", "there"));
+    let there = other.url("/b");
+    let server = Server::start(move |head| match head {
+        head if head.starts_with("GET /self ") => redirect("302 Found", "/there"),
+        _ => redirect("307 Temporary Redirect", &there),
+    });
+    let name = format!("localhost:{}", server.port());
+    let client = client(&[server.address(), other.address(), name.clone()]);
+    let mut request = get(format!("http://{name}/self"));
+    for header in ["authorization", "cookie", "x-other"] {
+        request.headers.push((header.to_owned(), "secret".to_owned()));
+    }
+    let response = client.send(request, PLENTY).await.unwrap();
+    assert_eq!((response.status, &*response.body), (200, &b"there"[..]));
+    let heard = server.heard();
+    assert_eq!(heard.len(), 2);
+    assert!(heard.iter().all(|it| it.contains("cookie: secret") && it.contains("authorization:")));
+    let heard = &other.heard()[0];
+    assert!(heard.contains("x-other: secret"), "{heard}");
+    for header in ["authorization", "cookie", "referer"] {
+        assert!(!heard.contains(header), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_elsewhere_are_refused() {
+    let elsewhere = Server::start(|_| answer("200 OK", "", ""));
+    let port = elsewhere.port();
+    for (place, label) in [
+        ("http://169.254.169.254/latest/4930123".to_owned(), "not_granted"),
+        ("http://[fd00:ec2::254]/".to_owned(), "not_granted"),
+        (elsewhere.url("/"), "not_granted"),
+        (format!("//127.1:{port}/"), "not_granted"),
+        (format!("http://localhost:{port}/"), "address_refused"),
+        (format!("http://LOCALHOST:{port}/"), "address_refused"),
+        ("http://crm.example.com/".to_owned(), "not_granted"),
+        ("http://a:b@127.0.0.1/".to_owned(), "not_granted"),
+        ("ftp://127.0.0.1/".to_owned(), "not_granted"),
+    ] {
+        let location = place.clone();
+        let server = Server::start(move |_| redirect("302 Found", &location));
+        let client = client(&[server.address(), format!("localhost:{port}")]);
+        let error = fetch(&client, server.url("/")).await.unwrap_err();
+        assert_eq!(error.label(), label, "{place}: {error}");
+        assert!(!error.to_string().contains("4930123"), "{error}");
+    }
+    assert_eq!(elsewhere.heard().len(), 0);
+    // What has no host is not followed at all.
+    let server = Server::start(|_| redirect("302 Found", "file:///etc/passwd"));
+    let response = fetch(&client(&[server.address()]), server.url("/")).await.unwrap();
+    assert_eq!((response.status, &*response.body), (302, &b""[..]));
+}
+
+#[tokio::test]
+async fn the_sixth_redirect_is_one_too_many() {
+    let server = Server::start(|head| {
+        let nth: u32 = head[5..6].parse().unwrap();
+        if nth == 0 {
+            answer("200 OK", "", "")
+        } else {
+            redirect("302 Found", &format!("/{}", nth - 1))
+        }
+    });
+    let client = client(&[server.address()]);
+    assert_eq!(fetch(&client, server.url("/5")).await.unwrap().status, 200);
+    let error = fetch(&client, server.url("/6")).await.unwrap_err();
+    assert_eq!(error, HttpError::Failed("more than 5 redirects".to_owned()));
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_cap() {
+    let chunk = format!("1000\r\n{}\r\n", "a".repeat(0x1000));
+    for parts in [
+        // Nothing follows what is announced: it is not waited for.
+        vec![say("HTTP/1.1 200 OK\r\ncontent-length: 10001\r\n\r\n")],
+        vec![say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), say(chunk.repeat(3))],
+        vec![say("HTTP/1.1 200 OK\r\n\r\n"), say(vec![b'a'; 10_001])],
+        vec![say(format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n\r\n", "a".repeat(10_000)))],
+    ] {
+        let server = Server::start(move |_| parts.clone());
+        let error = fetch(&client(&[server.address()]), server.url("/")).await.unwrap_err();
+        assert_eq!(error.label(), "too_large");
+    }
+    let server = Server::start(|_| answer("200 OK", "", &"a".repeat(9_900)));
+    let client = client(&[server.address()]);
+    assert_eq!(fetch(&client, server.url("/")).await.unwrap().body.len(), 9_900);
+    let request = Request { body: vec![0; 10_000], ..get(server.url("/")) };
+    assert_eq!(client.send(request, PLENTY).await.unwrap_err().label(), "too_large");
+}
+
+#[tokio::test]
+async fn the_shortest_of_the_three_times_counts_and_for_the_body_too() {
+    let server = Server::start(|head| match head {
+        head if head.starts_with("GET /body ") => {
+            let mut parts = vec![say("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n")];
+            parts.extend(vec![[Part::Pause, say("a")]; 50].concat());
+            parts
+        }
+        _ => vec![Part::Pause; 50],
+    });
+    let short = Duration::from_millis(150);
+    let limits = |timeout| HttpLimits { timeout, request: 1000, response: 1000, concurrency: 1 };
+    for (limit, own, left) in [
+        (short, None, PLENTY),
+        (PLENTY, Some(short), PLENTY),
+        (PLENTY, None, short),
+        (short, Some(PLENTY), PLENTY),
+        (PLENTY, Some(PLENTY), short),
+        (PLENTY, None, Duration::ZERO),
+    ] {
+        let client = limited(&[server.address()], limits(limit));
+        for path in ["/body", "/head"] {
+            let start = Instant::now();
+            let request = Request { timeout: own, ..get(server.url(path)) };
+            assert_eq!(client.send(request, left).await, Err(HttpError::Timeout));
+            assert!(start.elapsed() < 10 * short, "{:?}", start.elapsed());
+        }
+    }
+    // Nothing was sent without time.
+    assert_eq!(server.heard().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_at_once_and_no_more() {
+    let server = Server::start(|_| {
+        let mut parts = vec![Part::Pause; 10];
+        parts.extend(answer("200 OK", "", ""));
+        parts
+    });
+    let client = client(&[server.address(), format!("localhost:{}", server.port())]);
+    let one = || fetch(&client, format!("http://localhost:{}/", server.port()));
+    let (a, b, c) = tokio::join!(one(), one(), one());
+    let results = [a, b, c];
+    let mut labels = results.map(|result| result.map_or_else(|error| error.label(), |_| "ok"));
+    labels.sort_unstable();
+    assert_eq!(labels, ["ok", "ok", "too_many"]);
+    // Who gives up makes room.
+    for _ in 0..3 {
+        let both = async { tokio::join!(one(), one()) };
+        assert!(tokio::time::timeout(Duration::from_millis(20), both).await.is_err());
+    }
+    assert_eq!(one().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let server = Server::start(|_| answer("200 OK", "", ""));
+    let client = client(&[server.address()]);
+    for _ in 0..3 {
+        fetch(&client, server.url("/")).await.unwrap();
+    }
+    assert_eq!((server.heard().len(), server.connections()), (3, 1));
+}
+
+#[tokio::test]
+async fn failures_name_the_host_and_no_path() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let broken = Server::start(|_| vec![say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]);
+    let nonsense = Server::start(|_| vec![say("4930123\r\n\r\n")]);
+    let client = client(&[
+        free.to_string(),
+        broken.address(),
+        nonsense.address(),
+        "nowhere.invalid".to_owned(),
+    ]);
+    for host in
+        [free.to_string(), broken.address(), nonsense.address(), "nowhere.invalid".to_owned()]
+    {
+        let error = fetch(&client, format!("http://{host}/4930123?4930123")).await.unwrap_err();
+        assert_eq!(error.label(), "failed");
+        let text = error.to_string();
+        assert!(text.contains(&host), "{text}");
+        assert!(!text.contains("4930123"), "{text}");
+    }
+}

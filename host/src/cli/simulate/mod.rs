@@ -1,0 +1,253 @@
+//! `plugboard simulate`: plays AVR Core, to try plugins and to measure.
+
+mod drive;
+mod figures;
+mod plan;
+mod report;
+mod sender;
+#[cfg(test)]
+mod tests;
+mod witness;
+
+use std::io::{self, Write};
+use std::num::NonZeroU32;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use clap::builder::RangedU64ValueParser;
+use indicatif::ProgressBar;
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use serde::de::{IntoDeserializer, value};
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::drive::{Ending, Load, Run};
+use self::plan::Script;
+use self::report::Report;
+use self::sender::Sender;
+use self::witness::{Story, Witness};
+use crate::units;
+
+/// Exit status for a command line that makes no sense (clap's).
+const BAD_USAGE: u8 = 2;
+
+/// AVR Core's name for the secret, where `--secret` is not given.
+const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
+
+/// Play AVR Core: send whole calls and report how they were answered.
+#[derive(clap::Args)]
+#[command(after_help = "The exit status is 0 if all calls were played and every event was \
+                        acknowledged (2xx), 1 if not, and 2 if the command line makes no sense.")]
+pub(super) struct Simulate {
+    /// Where events are posted
+    #[arg(default_value = "http://127.0.0.1:9000/events", value_parser = address)]
+    url: Url,
+    /// The shared secret [default: the variable WEBHOOK_SECRET, if it is set]
+    #[arg(long, value_parser = HeaderValue::from_str)]
+    secret: Option<HeaderValue>,
+    /// Calls to play
+    #[arg(long, value_name = "N", default_value = "1", value_parser = between(1, 1_000_000))]
+    calls: u64,
+    /// Calls to begin per second [default: as many as --concurrency allows]
+    #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// Calls at the same time, at most
+    #[arg(long, value_name = "N", default_value = "50", value_parser = concurrency)]
+    concurrency: NonZeroU32,
+    /// Events of a call between call_started and call_ended
+    #[arg(long, value_name = "N", default_value = "8", value_parser = between(0, 1_000_000))]
+    events: u64,
+    /// Pause between the events of a call, such as 100ms
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = pause)]
+    pace: Duration,
+    /// Who calls
+    #[arg(long, value_name = "NUMBER", default_value = "2000")]
+    from: String,
+    /// Who is called; given several times, each in turn
+    #[arg(long, value_name = "NUMBER", default_value = "5001")]
+    to: Vec<String>,
+    /// How long an answer is waited for (AVR Core's WEBHOOK_TIMEOUT)
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
+    timeout: Duration,
+    /// Further attempts for an event that failed, at once (AVR Core's WEBHOOK_RETRY)
+    #[arg(long, value_name = "N", default_value = "0", value_parser = between(0, 100))]
+    retries: u64,
+    /// Stop after this time, whatever is left to do
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    time: Duration,
+    /// Write every acknowledged event to this file, as a line of JSON each
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Say the same in every run [default: by chance]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Show every event with its answer [default: if there is one call, and no --json]
+    #[arg(long)]
+    show: bool,
+    /// Report as JSON; what --show shows is on standard error then
+    #[arg(long)]
+    json: bool,
+    /// No progress bar
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Simulate {
+    pub(super) fn run(mut self) -> ExitCode {
+        if self.secret.is_none() {
+            match secret_from_environment() {
+                Ok(secret) => self.secret = secret,
+                Err(error) => {
+                    eprintln!("plugboard: {error:#}");
+                    return ExitCode::from(BAD_USAGE);
+                }
+            }
+        }
+        let json = self.json;
+        let played = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start threads")
+            .and_then(|runtime| {
+                runtime.block_on(async {
+                    let stop = stop_signal()?;
+                    self.play(stop).await
+                })
+            })
+            .and_then(|(report, fault)| {
+                print(&report, json).context("cannot print the report")?;
+                fault.map_or(Ok(report.is_success()), Err)
+            });
+        match played {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("plugboard: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Plays all calls, unless it is stopped: how it went, and what besides went
+    /// wrong.
+    async fn play(
+        self,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
+        let retries = u32::try_from(self.retries)?;
+        let events = u32::try_from(self.events)?;
+        let story = match (self.show, self.json) {
+            (true, true) => Some(Story::Err),
+            (true, false) => Some(Story::Out),
+            (false, json) => (self.calls == 1 && !json).then_some(Story::Out),
+        };
+        let bar = match (story, self.quiet) {
+            (None, false) => witness::bar(self.calls),
+            _ => ProgressBar::hidden(),
+        };
+        let record = self.record.as_deref();
+        let name = record.unwrap_or("the record".as_ref()).display();
+        let witness =
+            Witness::new(record, story, bar).with_context(|| format!("cannot write {name}"))?;
+        let sender = Sender::new(self.url, self.secret, self.timeout, retries)?;
+        let url = sender.address();
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let script = Script { from: self.from, to: self.to, events, seed };
+        let (calls, rate, concurrency) = (self.calls, self.rate, self.concurrency);
+        let load = Load { calls, rate, concurrency, pace: self.pace, time: self.time };
+        let run = Arc::new(Run::new(script, load, sender, witness));
+
+        let start = Instant::now();
+        let ending = run.play(stop).await;
+        let took = start.elapsed();
+        run.witness.close();
+        let (stopped, fault) = match ending {
+            Ending::Complete => (None, None),
+            Ending::Interrupted => (Some("interrupted"), None),
+            Ending::TimeUp => (Some("time is up"), None),
+            Ending::Unrecorded(error) => {
+                let error = anyhow!(error).context(format!("cannot write {name}"));
+                (Some("cannot record"), Some(error))
+            }
+            Ending::Absent(cause) => anyhow::bail!(
+                "cannot connect to {url}: {cause}; is Plugboard there? Start it with \
+                 `plugboard serve`, or give the address where it takes webhooks"
+            ),
+        };
+        Ok((Report::new(&run.witness.figures(), url, calls, took, stopped), fault))
+    }
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Resolves on SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Not by clap, which would show it in its help.
+fn secret_from_environment() -> anyhow::Result<Option<HeaderValue>> {
+    std::env::var_os(SECRET_VARIABLE)
+        .filter(|secret| !secret.is_empty())
+        .map(|secret| HeaderValue::from_bytes(secret.as_bytes()))
+        .transpose()
+        .with_context(|| format!("the secret in {SECRET_VARIABLE} cannot be sent in a header"))
+}
+
+fn address(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err("expected an address that begins with http:// or https://".to_owned()),
+    }
+}
+
+fn between(least: u64, most: u64) -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+/// A call may need a connection, and a connection is a file.
+const MAX_CONCURRENCY: u32 = 10_000;
+
+fn concurrency(text: &str) -> Result<NonZeroU32, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &NonZeroU32| number.get() <= MAX_CONCURRENCY)
+        .ok_or_else(|| format!("expected a number from 1 to {MAX_CONCURRENCY}"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (0.001..=1_000_000.0).contains(rate))
+        .ok_or_else(|| "expected a number from 0.001 to 1000000".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, value::Error> {
+    units::duration(text.into_deserializer())
+}
+
+fn pause(text: &str) -> Result<Duration, value::Error> {
+    units::duration_or_none(text.into_deserializer()).map(Option::unwrap_or_default)
+}

@@ -1,0 +1,256 @@
+//! Telling observers what happened: a task for each, which reads the journal on its
+//! own, so that one that is slow or fails delays nobody but itself; and the upkeep
+//! of the journal, which knows how far all of them are.
+
+mod observer;
+mod window;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+
+use self::observer::{Done, Observer, Shared};
+use crate::config::{EventsConfig, JournalConfig};
+use crate::event::Kinds;
+use crate::journal::Interest;
+use crate::plugin::Hook;
+use crate::registry::{Generation, Registry};
+use crate::store::{Figures, Progress, Store, UnixMs, Upkeep};
+
+/// How often the journal is looked after.
+const UPKEEP: Duration = Duration::from_secs(2);
+
+/// How often the store is asked at start, when it cannot be used.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Observers at work. Ends with [`Dispatcher::stop`].
+pub struct Dispatcher {
+    work: Mutex<Option<JoinHandle<()>>>,
+    stop: watch::Sender<bool>,
+    adopted: watch::Receiver<u64>,
+    figures: Arc<Mutex<Figures>>,
+}
+
+/// What a dispatcher works with.
+pub struct Parts {
+    /// The plugins.
+    pub registry: Arc<Registry>,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Told which events somebody wants.
+    pub interest: Arc<Interest>,
+}
+
+impl Dispatcher {
+    /// Starts an observer for every plugin that wants events and those that are
+    /// known from before; `places` of their guests may run at the same time. What is
+    /// under way at the end has `grace`.
+    pub fn start(
+        parts: Parts,
+        events: EventsConfig,
+        journal: JournalConfig,
+        places: usize,
+        grace: Duration,
+    ) -> Self {
+        let Parts { registry, store, interest } = parts;
+        let (stop, stopping) = watch::channel(false);
+        let (adopting, adopted) = watch::channel(0);
+        let figures = Arc::new(Mutex::new(Figures::default()));
+        let shared = Arc::new(Shared {
+            registry,
+            store,
+            config: events,
+            places: Arc::new(Semaphore::new(places)),
+            stopping,
+        });
+        let supervisor = Supervisor {
+            shared,
+            journal,
+            interest,
+            grace,
+            known: BTreeMap::new(),
+            adopted: adopting,
+            figures: Arc::clone(&figures),
+        };
+        let work = Mutex::new(Some(tokio::spawn(supervisor.run())));
+        Self { work, stop, adopted, figures }
+    }
+
+    /// Waits until this generation's observers are told what comes from now on.
+    /// Whether they are: not while the store cannot be used.
+    pub async fn adopted(&self, generation: u64, patience: Duration) -> bool {
+        let mut adopted = self.adopted.clone();
+        let deadline = tokio::time::Instant::now() + patience;
+        let waited = timeout_at(deadline, adopted.wait_for(|number| *number >= generation)).await;
+        matches!(waited, Ok(Ok(_)))
+    }
+
+    /// How much is kept, as far as it was looked at.
+    pub fn figures(&self) -> Figures {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets what is under way come to its end; the rest stays in the journal.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(work) = work {
+            _ = work.await;
+        }
+    }
+}
+
+/// Sees to it that every observer has its task.
+struct Supervisor {
+    shared: Arc<Shared>,
+    journal: JournalConfig,
+    interest: Arc<Interest>,
+    grace: Duration,
+    known: BTreeMap<String, Known>,
+    adopted: watch::Sender<u64>,
+    figures: Arc<Mutex<Figures>>,
+}
+
+/// An observer with its task.
+struct Known {
+    /// What it wanted last.
+    kinds: Kinds,
+    seen: UnixMs,
+    done: Done,
+    work: JoinHandle<()>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        let mut stopping = self.shared.stopping.clone();
+        let mut changes = self.shared.registry.changes();
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Before the store was asked, loaded observers are waited for all the same.
+        self.interest.set(self.shared.registry.current().kinds());
+        let mut resumed = false;
+        while !*stopping.borrow() {
+            if !resumed {
+                resumed = self.resume().await;
+            }
+            if resumed {
+                let generation = Arc::clone(&changes.borrow_and_update());
+                self.adopt(&generation);
+            }
+            let again = tokio::time::sleep(AGAIN);
+            tokio::select! {
+                _ = stopping.changed() => {}
+                _ = changes.changed(), if resumed => {}
+                _ = upkeep.tick(), if resumed => self.tidy().await,
+                () = again, if !resumed => {}
+            }
+        }
+        for (_, Known { work, .. }) in self.known {
+            _ = work.await;
+        }
+    }
+
+    /// Goes on with the observers of the last run. Whether the store told of them.
+    async fn resume(&mut self) -> bool {
+        let Ok(observers) = self.shared.store.observers().await else { return false };
+        for (name, progress) in observers {
+            self.start(name, progress);
+        }
+        true
+    }
+
+    fn start(&mut self, name: String, progress: Progress) {
+        let shared = Arc::clone(&self.shared);
+        let (observer, done) = Observer::new(name.as_str().into(), shared, &progress);
+        let Progress { undone, kinds, seen, .. } = progress;
+        let work = tokio::spawn(observer.run(undone, self.grace));
+        self.known.insert(name, Known { kinds, seen, done, work });
+    }
+
+    /// Takes up the observers of a generation. One that was never there is told
+    /// what comes from now on.
+    fn adopt(&mut self, generation: &Generation) {
+        let now = now();
+        for plugin in generation.plugins().filter(|plugin| plugin.has(Hook::Observer)) {
+            if !self.known.contains_key(&**plugin.name()) {
+                let position = *self.shared.store.last().borrow();
+                let kinds = plugin.kinds();
+                let progress = Progress { position, undone: Vec::new(), kinds, seen: now };
+                self.start(plugin.name().to_string(), progress);
+            }
+        }
+        let mut wanted = generation.kinds();
+        for (name, known) in &mut self.known {
+            match generation.plugin(name) {
+                Some(plugin) => {
+                    known.kinds = plugin.kinds();
+                    known.seen = now;
+                }
+                // Broken or switched off, it is waited for.
+                None if generation.has_file(name) => known.seen = now,
+                None => {}
+            }
+            wanted = wanted.union(known.kinds);
+        }
+        self.interest.set(wanted);
+        self.adopted.send_replace(generation.number);
+    }
+
+    /// Forgets observers that are gone, and removes what need not be kept.
+    async fn tidy(&mut self) {
+        let now = now();
+        let age =
+            |age: Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let generation = self.shared.registry.current();
+        self.adopt(&generation);
+        let keep_since = age(self.journal.keep);
+        let gone: Vec<String> = self
+            .known
+            .iter()
+            .filter(|(name, known)| known.seen < keep_since && !generation.has_file(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            tracing::info!(observer = name, "its plugin is gone for long: it is forgotten");
+            if let Some(known) = self.known.remove(&name) {
+                known.work.abort();
+                _ = known.work.await;
+            }
+            drop(self.shared.store.forget(name));
+        }
+        let last = *self.shared.store.last().borrow();
+        let done = self.known.values().map(|known| *known.done.borrow()).min().unwrap_or(last);
+        let full = self.figures.lock().unwrap_or_else(PoisonError::into_inner).bytes
+            > self.journal.max_size as u64;
+        let upkeep = Upkeep {
+            done,
+            // Room is worth more than the memory of what is done.
+            keep_since: if full { UnixMs::MAX } else { keep_since },
+            expire_before: age(self.journal.max_age),
+            max_size: self.journal.max_size as u64,
+        };
+        loop {
+            let Ok(figures) = self.shared.store.tidy(upkeep.clone()).await else { return };
+            if figures.expired > 0 {
+                tracing::error!(
+                    events = figures.expired,
+                    "events waited for longer than journal.max_age, and are given up"
+                );
+            }
+            let mut known = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+            let expired = known.expired + figures.expired;
+            *known = Figures { expired, ..figures };
+            if !figures.more || *self.shared.stopping.borrow() {
+                return;
+            }
+        }
+    }
+}
+
+fn now() -> UnixMs {
+    jiff::Timestamp::now().as_millisecond()
+}

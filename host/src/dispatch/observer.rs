@@ -1,0 +1,414 @@
+//! One observer: reads the journal from where it was, tells the plugin, tries
+//! again, gives up, and keeps how far it is. The plugin is looked up for every
+//! event, so that a new version takes over at once; while there is none, or it is
+//! set aside, everything waits in the journal.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::window::{Delivery, Window};
+use crate::config::EventsConfig;
+use crate::event::Kinds;
+use crate::plugin::error::PluginError;
+use crate::plugin::{Hook, Plugin};
+use crate::registry::Registry;
+use crate::store::{DeadLetter, Page, Pending, Progress, Seq, Store, StoreError};
+
+/// Events that are read at once.
+const PAGE: usize = 256;
+
+/// How often progress is kept while there is some: after the end of the process,
+/// what was done since then is told again.
+const CHECKPOINT: Duration = Duration::from_millis(100);
+
+/// Before the store is asked again that could not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Before an event is told for which there was no room, or whose plugin is set
+/// aside.
+const SHORT_REST: Duration = Duration::from_millis(100);
+
+/// Longest text of an error that is kept with a dead letter, in bytes.
+const MAX_ERROR: usize = 1024;
+
+/// What all observers share.
+pub(super) struct Shared {
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) config: EventsConfig,
+    /// Places for events among the guests.
+    pub(super) places: Arc<Semaphore>,
+    /// Whether all shall come to its end.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// How far an observer is, for those who look after the journal.
+pub(super) type Done = watch::Receiver<Seq>;
+
+/// See the [module](self).
+pub(super) struct Observer {
+    name: Arc<str>,
+    shared: Arc<Shared>,
+    window: Window,
+    /// Read up to here.
+    position: Seq,
+    /// The version that was told last.
+    version: Option<u64>,
+    kinds: Kinds,
+    seen: i64,
+    running: JoinSet<Told>,
+    reading: Option<Pending<Page>>,
+    saving: Option<Pending<()>>,
+    /// Whether there is progress to keep.
+    dirty: bool,
+    next_save: Instant,
+    /// Nothing is read before then, as the store could not be.
+    read_after: Instant,
+    /// Nothing is told before then, as the plugin is set aside.
+    told_after: Instant,
+    done: watch::Sender<Seq>,
+}
+
+/// What became of a delivery.
+struct Told {
+    delivery: Delivery,
+    result: Result<(), Untold>,
+}
+
+/// Why an event is still to be told.
+enum Untold {
+    /// The plugin failed over it.
+    Failed,
+    /// No fault of the plugin's: there was no room, or no plugin.
+    NotNow,
+    /// The plugin keeps failing.
+    SetAside,
+}
+
+impl Observer {
+    /// An observer, that goes on from there.
+    pub(super) fn new(name: Arc<str>, shared: Arc<Shared>, progress: &Progress) -> (Self, Done) {
+        let first = progress.undone.first().map_or(progress.position, |(seq, _)| seq - 1);
+        let (done, watched) = watch::channel(first);
+        let now = Instant::now();
+        let observer = Self {
+            name,
+            shared,
+            window: Window::default(),
+            position: progress.position,
+            version: None,
+            kinds: progress.kinds,
+            seen: progress.seen,
+            running: JoinSet::new(),
+            reading: None,
+            saving: None,
+            // So that a new one is known from its first moment on.
+            dirty: true,
+            next_save: now,
+            read_after: now,
+            told_after: now,
+            done,
+        };
+        (observer, watched)
+    }
+
+    /// Works until the service stops. `undone` is what was read before and is not
+    /// done; `grace` is for what is under way at the end.
+    pub(super) async fn run(mut self, undone: Vec<(Seq, u32)>, grace: Duration) {
+        let mut last = self.shared.store.last();
+        let mut generation = self.shared.registry.changes();
+        let mut stopping = self.shared.stopping.clone();
+        self.take_up(undone).await;
+        while !*stopping.borrow() {
+            let last_place = *last.borrow_and_update();
+            generation.mark_unchanged();
+            let plugin = self.plugin();
+            if let Some(plugin) = &plugin {
+                self.read(last_place);
+                self.tell(plugin, last_place);
+            }
+            self.save();
+            let wake = self.wake(plugin.is_some(), last_place);
+            tokio::select! {
+                biased;
+                _ = stopping.changed() => {}
+                Some(told) = self.running.join_next() => self.told(told),
+                page = pending(&mut self.reading) => self.have_read(page),
+                saved = pending(&mut self.saving) => self.have_saved(saved),
+                _ = last.changed() => {}
+                _ = generation.changed() => {}
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.finish(grace).await;
+    }
+
+    /// The plugin as it serves now. What another version failed over is told to a
+    /// new one at once.
+    fn plugin(&mut self) -> Option<Arc<Plugin>> {
+        let generation = self.shared.registry.current();
+        let plugin = generation.plugin(&self.name).filter(|plugin| plugin.has(Hook::Observer))?;
+        self.kinds = plugin.kinds();
+        self.seen = super::now();
+        if self.version.replace(plugin.id).is_some_and(|version| version != plugin.id) {
+            self.window.afresh();
+            self.told_after = Instant::now();
+        }
+        Some(Arc::clone(plugin))
+    }
+
+    /// Reads again what was read before and not done.
+    async fn take_up(&mut self, undone: Vec<(Seq, u32)>) {
+        let mut stopping = self.shared.stopping.clone();
+        let seqs: Vec<Seq> = undone.iter().map(|(seq, _)| *seq).collect();
+        let found = loop {
+            if seqs.is_empty() || *stopping.borrow() {
+                return;
+            }
+            match self.shared.store.find(seqs.clone()).await {
+                Ok(found) => break found,
+                Err(_) => {
+                    tokio::select! {
+                        _ = stopping.changed() => {}
+                        () = tokio::time::sleep(STORE_PAUSE) => {}
+                    }
+                }
+            }
+        };
+        for event in found {
+            let attempts = undone.iter().find(|(seq, _)| *seq == event.seq);
+            let attempts = attempts.map_or(0, |(_, attempts)| *attempts);
+            self.window.push(Delivery { event, attempts });
+        }
+    }
+
+    /// Asks for more, if there is more and room for it.
+    fn read(&mut self, last: Seq) {
+        let wanted = self.position < last && self.window.has_room();
+        if self.reading.is_none() && wanted && Instant::now() >= self.read_after {
+            self.reading = Some(self.shared.store.read(self.position, PAGE));
+        }
+    }
+
+    fn have_read(&mut self, page: Result<Page, StoreError>) {
+        self.reading = None;
+        let Ok(page) = page else {
+            self.read_after = Instant::now() + STORE_PAUSE;
+            return;
+        };
+        let plugin = self.plugin();
+        for event in page.events {
+            let wanted = match (&event.only, &plugin) {
+                (Some(only), _) => *only == self.name,
+                (None, Some(plugin)) => {
+                    plugin.kinds().contains(event.kind())
+                        && plugin.settings().accept(&event.event.call)
+                }
+                // It went while this was read.
+                (None, None) => true,
+            };
+            if wanted {
+                self.window.push(Delivery { event, attempts: 0 });
+            }
+        }
+        self.position = self.position.max(page.reaches);
+        self.dirty = true;
+    }
+
+    /// Starts as many deliveries as there may be.
+    fn tell(&mut self, plugin: &Arc<Plugin>, last: Seq) {
+        let behind = u64::try_from(last - self.position).unwrap_or(0);
+        plugin.stats.events.backlog.store(behind + self.window.len() as u64, Relaxed);
+        let now = Instant::now();
+        while now >= self.told_after && self.running.len() < self.shared.config.concurrency {
+            let Some(delivery) = self.window.next(now) else { return };
+            let shared = Arc::clone(&self.shared);
+            self.running.spawn(tell(shared, Arc::clone(plugin), delivery));
+        }
+    }
+
+    fn told(&mut self, told: Result<Told, tokio::task::JoinError>) {
+        // A panic of ours would leave its event running for ever; the process ends
+        // tasks only when it ends itself.
+        let Ok(Told { mut delivery, result }) = told else {
+            tracing::error!(
+                observer = &*self.name,
+                "the host panicked over an event, which waits until the next start; please report it"
+            );
+            return;
+        };
+        let now = Instant::now();
+        match result {
+            Ok(()) => self.window.done(&delivery),
+            Err(Untold::Failed) => {
+                delivery.attempts += 1;
+                self.window.again(&delivery, now + backoff(&self.shared.config, delivery.attempts));
+            }
+            Err(Untold::NotNow) => self.window.again(&delivery, now + SHORT_REST),
+            Err(Untold::SetAside) => {
+                self.told_after = now + SHORT_REST;
+                self.window.again(&delivery, now + SHORT_REST);
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// Keeps how far it is, if that changed, now and then.
+    fn save(&mut self) {
+        if self.dirty && self.saving.is_none() && Instant::now() >= self.next_save {
+            self.dirty = false;
+            self.next_save = Instant::now() + CHECKPOINT;
+            let progress = self.progress();
+            self.saving = Some(self.shared.store.save(Arc::clone(&self.name), progress));
+        }
+    }
+
+    fn have_saved(&mut self, saved: Result<(), StoreError>) {
+        self.saving = None;
+        if saved.is_ok() {
+            let first = self.window.first().map_or(self.position, |first| first - 1);
+            self.done.send_replace(first);
+        } else {
+            self.dirty = true;
+            self.next_save = Instant::now() + STORE_PAUSE;
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            position: self.position,
+            undone: self.window.undone(),
+            kinds: self.kinds,
+            seen: self.seen,
+        }
+    }
+
+    /// When to look again though nothing happens.
+    fn wake(&self, serving: bool, last: Seq) -> Instant {
+        let tells = serving && self.running.len() < self.shared.config.concurrency;
+        let tells = self.window.next_rested().filter(|_| tells);
+        let tells = tells.map(|rested| rested.max(self.told_after));
+        let saves = (self.dirty && self.saving.is_none()).then_some(self.next_save);
+        let reads = serving && self.reading.is_none() && self.position < last;
+        let reads = (reads && self.window.has_room()).then_some(self.read_after);
+        let far = Instant::now() + Duration::from_secs(60);
+        [tells, saves, reads].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// Lets what is under way come to its end, and keeps how far it is.
+    async fn finish(mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        while let Ok(Some(told)) = tokio::time::timeout_at(deadline, self.running.join_next()).await
+        {
+            self.told(told);
+        }
+        self.running.shutdown().await;
+        if let Some(saving) = self.saving.take() {
+            _ = saving.await;
+        }
+        let progress = self.progress();
+        if let Err(error) = self.shared.store.save(Arc::clone(&self.name), progress).await {
+            tracing::warn!(
+                observer = &*self.name,
+                "its progress is not kept, and some events will come again: {error}"
+            );
+        }
+    }
+}
+
+/// Tells a plugin of an event; gives up after the last attempt.
+async fn tell(shared: Arc<Shared>, plugin: Arc<Plugin>, delivery: Delivery) -> Told {
+    let result = attempt(&shared, &plugin, &delivery).await;
+    Told { delivery, result }
+}
+
+async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Result<(), Untold> {
+    // Never closed.
+    let Ok(_place) = shared.places.acquire().await else { return Err(Untold::NotNow) };
+    let Some(leave) = plugin.event_breaker.admit(Instant::now()) else {
+        return Err(Untold::SetAside);
+    };
+    let (event, stats) = (&delivery.event, &plugin.stats.events);
+    let start = Instant::now();
+    let result = plugin.observe(&event.event, event.identity).await;
+    let now = Instant::now();
+    let error = match result {
+        Ok(()) => {
+            leave.succeeded();
+            stats.times.add(now - start);
+            stats.delivered.fetch_add(1, Relaxed);
+            let delay = super::now().saturating_sub(event.accepted);
+            stats.delays.add(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
+            return Ok(());
+        }
+        Err(PluginError::Busy) => return Err(Untold::NotNow),
+        Err(error) => error,
+    };
+    stats.times.add(now - start);
+    stats.failed.fetch_add(1, Relaxed);
+    plugin.stats.failed(&error);
+    plugin.failed(&error);
+    let attempts = delivery.attempts + 1;
+    let (name, call) = (&**plugin.name(), event.event.call.id.as_str());
+    tracing::warn!(
+        plugin = name,
+        call,
+        event = event.kind().name(),
+        attempts,
+        error = error.label(),
+        message = ?error.to_string(),
+        "an event was not taken"
+    );
+    if leave.failed(now) {
+        tracing::error!(
+            plugin = name,
+            error = error.label(),
+            "it keeps failing over events, which wait for it (breaker.pause)"
+        );
+    }
+    if attempts < shared.config.attempts {
+        return Err(Untold::Failed);
+    }
+    let letter = DeadLetter {
+        id: 0,
+        observer: Arc::clone(plugin.name()),
+        identity: event.identity,
+        kind: event.kind(),
+        call: event.event.call.id.clone(),
+        accepted: event.accepted,
+        at: super::now(),
+        attempts,
+        error: crate::capability::log::quote(&error.to_string(), MAX_ERROR),
+    };
+    // Not done before it is kept: otherwise it is tried once more.
+    shared.store.bury(letter, event.seq).await.map_err(|_| Untold::Failed)?;
+    stats.dead.fetch_add(1, Relaxed);
+    tracing::error!(
+        plugin = name,
+        call,
+        event = event.kind().name(),
+        attempts,
+        "an event is given up; see GET /events/dead"
+    );
+    Ok(())
+}
+
+/// How long to wait after so many failures.
+fn backoff(config: &EventsConfig, attempts: u32) -> Duration {
+    let doubled = config.backoff.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    // Spread, so that what failed together does not come again together.
+    doubled.min(config.max_backoff).mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+/// What comes of it, if something was asked for.
+async fn pending<T>(asked: &mut Option<Pending<T>>) -> Result<T, StoreError> {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
+    }
+}

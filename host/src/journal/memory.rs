@@ -1,0 +1,156 @@
+//! What is remembered of calls: platforms say who calls whom once, and ask for a
+//! call's prompt by its name alone. In the store, so that it outlives a restart,
+//! and in front of it in memory, as every event of a call asks for it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+use super::now;
+use crate::config::CallsConfig;
+use crate::event::Call;
+use crate::store::{Store, StoreError};
+
+/// Memory for calls, in bytes, before the store has to be asked.
+const MEMORY: u64 = 64 << 20;
+
+/// What an entry takes beside its texts, roughly.
+const OVERHEAD: usize = 512;
+
+/// A call as it was told at first.
+pub(super) struct Remembered {
+    call: Arc<Call>,
+    prompt: Option<Arc<str>>,
+    /// The call as JSON, made when it is first needed.
+    json: OnceLock<Arc<str>>,
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct Document<'a> {
+    call: std::borrow::Cow<'a, Call>,
+    prompt: Option<Arc<str>>,
+}
+
+impl Remembered {
+    pub(super) fn new(call: Arc<Call>, prompt: Option<Arc<str>>) -> Self {
+        Self { call, prompt, json: OnceLock::new() }
+    }
+
+    /// What a later event says of its call, with what is remembered of it.
+    pub(super) fn of(&self, told: &Arc<Call>) -> Arc<Call> {
+        let Call { agent, platform, .. } = &**told;
+        if self.call.platform == *platform && (agent.is_none() || self.call.agent == *agent) {
+            return Arc::clone(&self.call);
+        }
+        let agent = agent.clone().or_else(|| self.call.agent.clone());
+        Arc::new(Call { agent, platform: *platform, ..Call::clone(&self.call) })
+    }
+
+    /// The call's JSON.
+    pub(super) fn json(&self, call: &Arc<Call>) -> Arc<str> {
+        let write = || serde_json::to_string(&**call).unwrap_or_default().into();
+        if Arc::ptr_eq(call, &self.call) {
+            Arc::clone(self.json.get_or_init(write))
+        } else {
+            write()
+        }
+    }
+
+    fn size(&self) -> usize {
+        let Call { id, agent, from, to, metadata, .. } = &*self.call;
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let metadata: usize =
+            metadata.iter().map(|(name, value)| 48 + name.len() + value.get().len()).sum();
+        // Twice, as the JSON has it all again.
+        let texts = id.len() + length(agent) + length(from) + length(to) + metadata;
+        OVERHEAD + 2 * texts + self.prompt.as_ref().map_or(0, |prompt| prompt.len())
+    }
+}
+
+/// See the [module](self).
+pub(super) struct CallMemory {
+    store: Arc<dyn Store>,
+    config: CallsConfig,
+    recent: Cache<String, Arc<Remembered>>,
+}
+
+impl CallMemory {
+    pub(super) fn new(store: Arc<dyn Store>, config: CallsConfig) -> Self {
+        let weigh = |key: &String, it: &Arc<Remembered>| {
+            u32::try_from(key.len() + it.size()).unwrap_or(u32::MAX)
+        };
+        let recent = Cache::builder()
+            .max_capacity(MEMORY)
+            .weigher(weigh)
+            .time_to_idle(config.keep.max(Duration::from_secs(1)))
+            // A new call is worth more than one that was looked up often.
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
+            .build();
+        Self { store, config, recent }
+    }
+
+    /// Remembers a call that was decided.
+    pub(super) fn remember(&self, call: &Arc<Call>, prompt: Option<Arc<str>>) {
+        let key = key(call.platform.family(), &call.id);
+        let document = Document { call: std::borrow::Cow::Borrowed(call), prompt: prompt.clone() };
+        self.recent.insert(key.clone(), Arc::new(Remembered::new(Arc::clone(call), prompt)));
+        if let Ok(document) = serde_json::to_string(&document) {
+            // Nobody waits: a later event of the call is written after it.
+            drop(self.store.remember(key, document, later(self.config.max_age)));
+        }
+    }
+
+    /// A call is over, and will be forgotten.
+    pub(super) fn ended(&self, call: &Call) {
+        let key = key(call.platform.family(), &call.id);
+        // Also when it is not among the recent ones: it may have been a long call.
+        drop(self.store.expire(key, later(self.config.keep)));
+    }
+
+    /// What is remembered of a call; if nothing is, what the event itself says.
+    pub(super) async fn recall(&self, call: &Arc<Call>) -> Arc<Remembered> {
+        let key = key(call.platform.family(), &call.id);
+        if let Some(known) = self.recent.get(&key) {
+            return known;
+        }
+        let nothing = || Arc::new(Remembered::new(Arc::clone(call), None));
+        // Without the store, the event will not be written either.
+        let Ok(found) = self.look_up(key.clone()).await else { return nothing() };
+        let known = found.unwrap_or_else(nothing);
+        self.recent.insert(key, Arc::clone(&known));
+        known
+    }
+
+    /// The prompt of a call, if it has one.
+    pub(super) async fn prompt(
+        &self,
+        family: &str,
+        call: &str,
+    ) -> Result<Option<Arc<str>>, StoreError> {
+        let key = key(family, call);
+        let known = match self.recent.get(&key) {
+            Some(known) => Some(known),
+            None => self.look_up(key).await?,
+        };
+        Ok(known.and_then(|known| known.prompt.clone()))
+    }
+
+    async fn look_up(&self, key: String) -> Result<Option<Arc<Remembered>>, StoreError> {
+        let Some(document) = self.store.recall(key).await? else { return Ok(None) };
+        let read = serde_json::from_str::<Document<'_>>(&document).ok();
+        Ok(read.map(|Document { call, prompt }| {
+            Arc::new(Remembered::new(Arc::new(call.into_owned()), prompt))
+        }))
+    }
+}
+
+fn key(family: &str, call: &str) -> String {
+    format!("{family}/{call}")
+}
+
+fn later(than_now: Duration) -> i64 {
+    now().saturating_add(i64::try_from(than_now.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,222 @@
+//! Events on their way in: what is known of the call is added, whoever wants to
+//! be told decides whether the event is kept at all, and it is acknowledged when
+//! the store has it.
+//!
+//! An event that no observer wants is not written anywhere: it costs nothing, and
+//! what callers say is not lying about.
+
+mod memory;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::memory::{CallMemory, Remembered};
+use crate::config::CallsConfig;
+use crate::decision::Verdict;
+use crate::event::{Event, EventBody, EventKind, Kinds, Routing};
+use crate::router::{Answer, Outcome};
+use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, UnixMs};
+
+/// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a decision waits until it is written down that it was asked for: a
+/// caller hears ringing, and a disk that takes longer is not well. It is then
+/// written without being waited for.
+const DECISION_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The kinds of events that somebody wants to be told.
+#[derive(Debug, Default)]
+pub struct Interest(AtomicU32);
+
+impl Interest {
+    /// From now on, these.
+    pub fn set(&self, kinds: Kinds) {
+        self.0.store(kinds.bits(), Relaxed);
+    }
+
+    /// These, now.
+    pub fn kinds(&self) -> Kinds {
+        Kinds::from_bits(self.0.load(Relaxed))
+    }
+}
+
+/// What became of events, counted.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Written.
+    pub accepted: AtomicU64,
+    /// Not written, as nobody wants them.
+    pub unwanted: AtomicU64,
+    /// Written before.
+    pub repeated: AtomicU64,
+    /// Refused: not written, or not in time.
+    pub refused: AtomicU64,
+    /// Of decisions, not written in time: written as soon as that is possible.
+    pub owed: AtomicU64,
+}
+
+/// The way in. Cheap to share.
+pub struct Journal {
+    store: Arc<dyn Store>,
+    memory: CallMemory,
+    interest: Arc<Interest>,
+    /// What became of events.
+    pub counts: Counts,
+}
+
+/// What a decision leaves behind: events that are being written.
+#[derive(Default)]
+pub struct Trace(Vec<Pending<usize>>);
+
+impl Journal {
+    /// A journal in front of a store, for those that are interested.
+    pub fn new(store: Arc<dyn Store>, interest: Arc<Interest>, calls: CallsConfig) -> Self {
+        let memory = CallMemory::new(Arc::clone(&store), calls);
+        Self { store, memory, interest, counts: Counts::default() }
+    }
+
+    /// Takes an event. Durable when it resolves, unless nobody wants it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written now: it should come again.
+    pub async fn accept(&self, mut event: Event) -> Result<(), StoreError> {
+        let (call, kind) = (Arc::clone(&event.call), event.body.kind());
+        if matches!(event.body, EventBody::Ended(_)) {
+            self.memory.ended(&call);
+        }
+        if !self.interest.kinds().contains(kind) {
+            self.counts.unwanted.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+        let known = self.memory.recall(&call).await;
+        event.call = known.of(&call);
+        let record = record(event, &call, &known);
+        let written = match timeout(PATIENCE, self.store.append(vec![record], Debt::None)).await {
+            Ok(written) => written,
+            Err(_) => Err(StoreError::Overloaded),
+        };
+        match written {
+            Ok(0) => self.counts.repeated.fetch_add(1, Relaxed),
+            Ok(_) => self.counts.accepted.fetch_add(1, Relaxed),
+            Err(_) => self.counts.refused.fetch_add(1, Relaxed),
+        };
+        written.map(drop)
+    }
+
+    /// A call is about to be decided.
+    pub fn initiated(&self, event: &Event) -> Trace {
+        let mut trace = Trace::default();
+        if self.interest.kinds().contains(event.body.kind()) {
+            let event = Event { body: EventBody::Initiated, ..event.clone() };
+            self.write(event, &mut trace);
+        }
+        trace
+    }
+
+    /// A call was decided: remembers what later events and the voice agent will
+    /// ask for, and waits until what happened is written, though not for long.
+    pub async fn decided(&self, event: &Event, outcome: &Outcome, mut trace: Trace) {
+        let kinds = self.interest.kinds();
+        let prompt = match &outcome.answer {
+            Answer::Route { prompt, .. } => prompt.clone(),
+            _ => None,
+        };
+        if !kinds.is_empty() || prompt.is_some() {
+            self.memory.remember(&event.call, prompt);
+        }
+        let body = EventBody::Routed(routing(outcome));
+        if kinds.contains(body.kind()) {
+            self.write(Event { body, ..event.clone() }, &mut trace);
+        }
+        trace.written(self).await;
+    }
+
+    /// What the voice agent shall be told in a call, by the platform's name for it.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn prompt(&self, family: &str, call: &str) -> Result<Option<Arc<str>>, StoreError> {
+        self.memory.prompt(family, call).await
+    }
+
+    fn write(&self, event: Event, trace: &mut Trace) {
+        let known = Remembered::new(Arc::clone(&event.call), None);
+        let call = Arc::clone(&event.call);
+        trace.0.push(self.store.append(vec![record(event, &call, &known)], Debt::Owed));
+    }
+}
+
+impl Trace {
+    async fn written(self, journal: &Journal) {
+        let counts = &journal.counts;
+        // What is in trouble is written when it is over.
+        if self.0.is_empty() || journal.store.trouble().is_some() {
+            counts.owed.fetch_add(self.0.len() as u64, Relaxed);
+            return;
+        }
+        let deadline = Instant::now() + DECISION_PATIENCE;
+        for pending in self.0 {
+            let count = match timeout_at(deadline, pending).await {
+                Ok(Ok(0)) => &counts.repeated,
+                Ok(Ok(_)) => &counts.accepted,
+                Ok(Err(_)) | Err(_) => &counts.owed,
+            };
+            count.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// An event as it is kept. What identifies it is what the platform sent, which
+/// what is remembered of the call must not change.
+fn record(event: Event, sent: &crate::event::Call, known: &Remembered) -> Record {
+    let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
+    let mut hash = Sha256::new();
+    // Of what was decided there is one event, whatever it was. A repeat of any
+    // other has the same content, and two events of one millisecond may not have.
+    let content = match &event.body {
+        EventBody::Routed(_) => EventKind::Routed.name(),
+        _ => &*body,
+    };
+    for part in [sent.platform.name(), &sent.id, content] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.update(event.timestamp.as_nanosecond().to_le_bytes());
+    let hash = hash.finalize();
+    let mut identity = [0; 16];
+    identity.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    Record {
+        identity: Identity(identity),
+        accepted: now(),
+        call: known.json(&event.call),
+        event: Arc::new(event),
+        body,
+    }
+}
+
+fn routing(outcome: &Outcome) -> Routing {
+    let (sts_url, prompt, reason) = match &outcome.answer {
+        Answer::Route { sts_url, prompt } => (sts_url.clone(), prompt.clone(), None),
+        Answer::Reject { sts_url, reason } => (sts_url.clone(), None, Some(Arc::clone(reason))),
+        Answer::Fallback { sts_url, .. } => (sts_url.clone(), None, None),
+    };
+    let decided = outcome.ruling.verdict.is_ok();
+    Routing {
+        verdict: outcome.ruling.verdict.as_ref().map_or(crate::decision::Kind::Pass, Verdict::kind),
+        by: outcome.ruling.by.clone().filter(|_| decided),
+        sts_url,
+        prompt,
+        reason,
+    }
+}
+
+fn now() -> UnixMs {
+    jiff::Timestamp::now().as_millisecond()
+}

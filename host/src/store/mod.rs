@@ -1,0 +1,324 @@
+//! What is kept across calls and restarts: the journal of events, how far each
+//! observer is in it, dead letters, the memory of calls, and plugins' values.
+//!
+//! [`Store`] is the seam: everything is asked for without waiting, and answered
+//! later. What is asked is done in the order in which it was asked, and is done
+//! also if nobody waits for the answer any more. Appending is at least once, with
+//! repeats recognised; progress and values are small documents by key, with
+//! compare-and-swap and times to live: what a stream and a key-value bucket of a
+//! distributed store have as well. [`sqlite`] is the embedded one.
+
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::event::{Event, EventKind, Kinds};
+
+/// An answer that comes later; the work is under way whether it is awaited or
+/// not.
+pub type Pending<T, E = StoreError> = BoxFuture<'static, Result<T, E>>;
+
+/// The place of an event in the journal: later ones have greater numbers. The
+/// first is 1.
+pub type Seq = i64;
+
+/// Milliseconds since 1970.
+pub type UnixMs = i64;
+
+/// What makes two deliveries of an event the same, and an event's id for
+/// plugins: as good as unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity(pub [u8; 16]);
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why something is not kept or not found out.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// The disk is full, the folder cannot be written, another process has the
+    /// file: it may pass.
+    #[error("the store cannot be used: {0}")]
+    Unavailable(Arc<str>),
+    /// The operator's bound is reached.
+    #[error("the journal has reached journal.max_size, and what is in it is not delivered yet")]
+    Full,
+    /// More is asked than can be done.
+    #[error("too much is waiting to be written")]
+    Overloaded,
+    /// The service is on its way out.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// An event to be kept.
+#[derive(Clone)]
+pub struct Record {
+    /// What tells it from others.
+    pub identity: Identity,
+    /// When it was taken.
+    pub accepted: UnixMs,
+    /// The event, with what is remembered of its call.
+    pub event: Arc<Event>,
+    /// Its call as JSON.
+    pub call: Arc<str>,
+    /// Its body as JSON.
+    pub body: Arc<str>,
+}
+
+/// Whether an event may be lost when it cannot be kept now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Debt {
+    /// Its sender is told, and may send it again.
+    None,
+    /// Nobody will send it again: it is held in memory, within bounds, and
+    /// written as soon as that is possible.
+    Owed,
+}
+
+/// An event of the journal.
+pub struct Stored {
+    /// Its place.
+    pub seq: Seq,
+    /// What tells it from others.
+    pub identity: Identity,
+    /// When it was taken.
+    pub accepted: UnixMs,
+    /// The one observer that it is for; None: all.
+    pub only: Option<Arc<str>>,
+    /// The event.
+    pub event: Arc<Event>,
+    /// Its memory in bytes, roughly.
+    pub size: usize,
+}
+
+impl Stored {
+    /// Which kind of event it is.
+    pub fn kind(&self) -> EventKind {
+        self.event.body.kind()
+    }
+}
+
+/// A part of the journal.
+#[derive(Default)]
+pub struct Page {
+    /// The events, in order.
+    pub events: Vec<Arc<Stored>>,
+    /// How far the page reaches: there is nothing else up to here.
+    pub reaches: Seq,
+}
+
+/// How far an observer is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here is done, except...
+    pub position: Seq,
+    /// ...these, with how often each was tried.
+    pub undone: Vec<(Seq, u32)>,
+    /// The kinds of events that it wants.
+    pub kinds: Kinds,
+    /// When its plugin was there last.
+    pub seen: UnixMs,
+}
+
+/// A delivery that was given up.
+#[derive(Clone)]
+pub struct DeadLetter {
+    /// Its number; 0 for a new one.
+    pub id: i64,
+    /// Who could not take it.
+    pub observer: Arc<str>,
+    /// The event's.
+    pub identity: Identity,
+    /// The event's.
+    pub kind: EventKind,
+    /// The platform's name for the call.
+    pub call: String,
+    /// When the event was taken.
+    pub accepted: UnixMs,
+    /// When it was given up.
+    pub at: UnixMs,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What went wrong last.
+    pub error: String,
+}
+
+/// Some dead letters, and all of them in numbers.
+#[derive(Default)]
+pub struct DeadLetters {
+    /// Those that were asked for.
+    pub letters: Vec<DeadLetter>,
+    /// How many there are of each observer.
+    pub total: Vec<(String, u64)>,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// This one.
+    pub id: Option<i64>,
+    /// Those of one observer.
+    pub observer: Option<String>,
+    /// Those with greater numbers.
+    pub after: i64,
+    /// Not more than so many.
+    pub most: u32,
+}
+
+/// What a plugin does with its values.
+pub enum KvCommand {
+    /// Reads.
+    Get,
+    /// Writes.
+    Set {
+        /// What.
+        value: Vec<u8>,
+        /// For how long; None: for ever.
+        ttl: Option<Duration>,
+    },
+    /// Takes away.
+    Delete,
+    /// Adds to a number.
+    Increment {
+        /// How much.
+        by: i64,
+        /// For how long, if it is made.
+        ttl: Option<Duration>,
+    },
+    /// Writes if the value is the expected one.
+    Swap {
+        /// None: there must be none.
+        expected: Option<Vec<u8>>,
+        /// What.
+        value: Vec<u8>,
+        /// For how long; None: for ever.
+        ttl: Option<Duration>,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvAnswer {
+    /// The value read.
+    Value(Option<Vec<u8>>),
+    /// It is written.
+    Done,
+    /// Whether it was there, or was written.
+    Flag(bool),
+    /// The sum.
+    Number(i64),
+}
+
+/// Why a plugin's value is not kept.
+#[derive(Debug, Error)]
+pub enum KvError {
+    /// The namespace would be larger than it may be.
+    #[error("the values of this plugin would have more than {0} bytes (kv.max_total)")]
+    Quota(usize),
+    /// Not decimal text, or beyond 64 bits.
+    #[error("the value is no number, or the sum has more than 64 bits")]
+    NotANumber,
+    /// The store itself.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What upkeep is to remove.
+#[derive(Clone, Debug)]
+pub struct Upkeep {
+    /// Events up to here are done for every observer.
+    pub done: Seq,
+    /// Of those, the ones that were taken before.
+    pub keep_since: UnixMs,
+    /// Events that were taken before are given up, whoever has not had them. So
+    /// are dead letters.
+    pub expire_before: UnixMs,
+    /// Bytes of the store, beyond which no event is taken.
+    pub max_size: u64,
+}
+
+/// What upkeep did and found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Events in the journal.
+    pub events: u64,
+    /// Bytes of everything in the store.
+    pub bytes: u64,
+    /// The first event that there is; what is before is gone.
+    pub first: Seq,
+    /// Events that were given up, as they were too old.
+    pub expired: u64,
+    /// Whether there is more to remove at once.
+    pub more: bool,
+}
+
+/// The seam. See the [module](self).
+pub trait Store: Send + Sync {
+    /// Appends events, all or none. Durable when it resolves, in the order of the
+    /// calls; what was appended before, not longer ago than `journal.keep`, is left
+    /// out. How many were new.
+    fn append(&self, records: Vec<Record>, debt: Debt) -> Pending<usize>;
+
+    /// What comes after a place in the journal, some hundred events at once.
+    fn read(&self, after: Seq, most: usize) -> Pending<Page>;
+
+    /// Events by their places, as far as they are there.
+    fn find(&self, seqs: Vec<Seq>) -> Pending<Vec<Arc<Stored>>>;
+
+    /// The last event's place, and word of every new one.
+    fn last(&self) -> watch::Receiver<Seq>;
+
+    /// Every observer that is known.
+    fn observers(&self) -> Pending<Vec<(String, Progress)>>;
+
+    /// Keeps an observer's progress.
+    fn save(&self, observer: Arc<str>, progress: Progress) -> Pending<()>;
+
+    /// Forgets an observer.
+    fn forget(&self, observer: String) -> Pending<()>;
+
+    /// Keeps a delivery that was given up; the event comes from the journal.
+    fn bury(&self, letter: DeadLetter, seq: Seq) -> Pending<()>;
+
+    /// Dead letters.
+    fn dead(&self, selection: Selection) -> Pending<DeadLetters>;
+
+    /// Appends dead letters to the journal once more, each for its observer
+    /// alone. How many.
+    fn revive(&self, selection: Selection) -> Pending<u64>;
+
+    /// Keeps a document about a call until then.
+    fn remember(&self, key: String, document: String, until: UnixMs) -> Pending<()>;
+
+    /// Changes until when the document is kept.
+    fn expire(&self, key: String, until: UnixMs) -> Pending<()>;
+
+    /// The document about a call.
+    fn recall(&self, key: String) -> Pending<Option<String>>;
+
+    /// A plugin's command on one of its values.
+    fn kv(
+        &self,
+        namespace: Arc<str>,
+        key: String,
+        command: KvCommand,
+    ) -> Pending<KvAnswer, KvError>;
+
+    /// Removes what need not be kept.
+    fn tidy(&self, upkeep: Upkeep) -> Pending<Figures>;
+
+    /// Whether it can be used, as far as is known, else why not.
+    fn trouble(&self) -> Option<StoreError>;
+
+    /// Writes what is waiting, and ends. Whatever is asked then is refused.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

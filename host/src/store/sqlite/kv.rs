@@ -1,0 +1,186 @@
+//! Plugins' values in SQL. Sizes count the key, the value, and what a row takes
+//! beside them, so that many small values are not free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::writer::Work;
+use crate::store::{KvAnswer, KvCommand, KvError};
+
+/// What a row takes beside key and value, roughly.
+const OVERHEAD: usize = 64;
+
+/// Rows that are removed at once.
+const MOST_REMOVED: i64 = 5_000;
+
+pub(super) fn get(
+    db: &Connection,
+    namespace: &str,
+    key: &str,
+    now: i64,
+) -> rusqlite::Result<Option<Vec<u8>>> {
+    db.prepare_cached(
+        "SELECT value FROM kv WHERE namespace = ? AND key = ? AND (until IS NULL OR until > ?)",
+    )?
+    .query_row(params![namespace, key, now], |row| row.get(0))
+    .optional()
+}
+
+pub(super) fn command(
+    work: &mut Work<'_>,
+    namespace: &Arc<str>,
+    key: &str,
+    command: KvCommand,
+    most: usize,
+    now: i64,
+) -> rusqlite::Result<Result<KvAnswer, KvError>> {
+    let mut space = Space { work, namespace, most, now };
+    match command {
+        KvCommand::Get => Ok(Ok(KvAnswer::Value(get(space.work.db, namespace, key, now)?))),
+        KvCommand::Set { value, ttl } => {
+            let until = until(now, ttl);
+            Ok(space.put(key, &value, until)?.map(|()| KvAnswer::Done))
+        }
+        KvCommand::Delete => Ok(Ok(KvAnswer::Flag(space.delete(key)?))),
+        KvCommand::Increment { by, ttl } => space.increment(key, by, ttl),
+        KvCommand::Swap { expected, value, ttl } => {
+            let found = get(space.work.db, namespace, key, now)?;
+            if found != expected {
+                return Ok(Ok(KvAnswer::Flag(false)));
+            }
+            Ok(space.put(key, &value, until(now, ttl))?.map(|()| KvAnswer::Flag(true)))
+        }
+    }
+}
+
+/// One plugin's values.
+struct Space<'a, 'b> {
+    work: &'a mut Work<'b>,
+    namespace: &'a Arc<str>,
+    most: usize,
+    now: i64,
+}
+
+impl Space<'_, '_> {
+    fn put(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        until: Option<i64>,
+    ) -> rusqlite::Result<Result<(), KvError>> {
+        let new = OVERHEAD + key.len() + value.len();
+        let (mut old, mut total) = (self.size(key)?, self.total()?);
+        if total - old + new > self.most {
+            // Some of it may be past its time.
+            expire(self.work.db, Some(self.namespace), self.now)?;
+            self.work.state.totals.remove(self.namespace);
+            (old, total) = (self.size(key)?, self.total()?);
+            if total - old + new > self.most {
+                return Ok(Err(KvError::Quota(self.most)));
+            }
+        }
+        self.work
+            .db
+            .prepare_cached(
+                "INSERT INTO kv (namespace, key, value, until) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (namespace, key) DO UPDATE
+                    SET value = excluded.value, until = excluded.until",
+            )?
+            .execute(params![self.namespace, key, value, until])?;
+        self.work.state.totals.insert(Arc::clone(self.namespace), total - old + new);
+        Ok(Ok(()))
+    }
+
+    fn delete(&mut self, key: &str) -> rusqlite::Result<bool> {
+        let there = get(self.work.db, self.namespace, key, self.now)?.is_some();
+        let (old, total) = (self.size(key)?, self.total()?);
+        self.work
+            .db
+            .prepare_cached("DELETE FROM kv WHERE namespace = ? AND key = ?")?
+            .execute(params![self.namespace, key])?;
+        self.work.state.totals.insert(Arc::clone(self.namespace), total - old);
+        Ok(there)
+    }
+
+    fn increment(
+        &mut self,
+        key: &str,
+        by: i64,
+        ttl: Option<Duration>,
+    ) -> rusqlite::Result<Result<KvAnswer, KvError>> {
+        let found: Option<(Vec<u8>, Option<i64>)> = self
+            .work
+            .db
+            .prepare_cached(
+                "SELECT value, until FROM kv
+                 WHERE namespace = ? AND key = ? AND (until IS NULL OR until > ?)",
+            )?
+            .query_row(params![self.namespace, key, self.now], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (number, until) = match found {
+            None => (Some(0), until(self.now, ttl)),
+            Some((text, until)) => {
+                (str::from_utf8(&text).ok().and_then(|text| text.parse::<i64>().ok()), until)
+            }
+        };
+        let Some(sum) = number.and_then(|number| number.checked_add(by)) else {
+            return Ok(Err(KvError::NotANumber));
+        };
+        let put = self.put(key, sum.to_string().as_bytes(), until)?;
+        Ok(put.map(|()| KvAnswer::Number(sum)))
+    }
+
+    /// What a key takes, whether its time is over or not.
+    fn size(&self, key: &str) -> rusqlite::Result<usize> {
+        let length: Option<usize> = self
+            .work
+            .db
+            .prepare_cached("SELECT length(value) FROM kv WHERE namespace = ? AND key = ?")?
+            .query_row(params![self.namespace, key], |row| row.get(0))
+            .optional()?;
+        Ok(length.map_or(0, |length| OVERHEAD + key.len() + length))
+    }
+
+    /// What all keys take.
+    fn total(&mut self) -> rusqlite::Result<usize> {
+        if let Some(total) = self.work.state.totals.get(self.namespace) {
+            return Ok(*total);
+        }
+        let total: usize = self
+            .work
+            .db
+            .prepare_cached(
+                "SELECT coalesce(sum(length(value) + length(CAST(key AS BLOB)) + ?), 0)
+                 FROM kv WHERE namespace = ?",
+            )?
+            .query_row(params![OVERHEAD, self.namespace], |row| row.get(0))?;
+        self.work.state.totals.insert(Arc::clone(self.namespace), total);
+        Ok(total)
+    }
+}
+
+/// Removes values whose time is over, of one plugin or of some of all.
+pub(super) fn expire(
+    db: &Connection,
+    namespace: Option<&str>,
+    now: i64,
+) -> rusqlite::Result<usize> {
+    match namespace {
+        Some(namespace) => db
+            .prepare_cached("DELETE FROM kv WHERE namespace = ? AND until <= ?")?
+            .execute(params![namespace, now]),
+        None => db
+            .prepare_cached(
+                "DELETE FROM kv WHERE (namespace, key) IN
+                    (SELECT namespace, key FROM kv WHERE until <= ? ORDER BY until LIMIT ?)",
+            )?
+            .execute([now, MOST_REMOVED]),
+    }
+}
+
+fn until(now: i64, ttl: Option<Duration>) -> Option<i64> {
+    let ttl = ttl?;
+    Some(now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,69 @@
+//! A thread that reads, on a connection of its own, so that nobody who reads
+//! waits for the disk as those do who write.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::writer::{connect, unavailable};
+use crate::store::{Pending, StoreError};
+
+type Job = Box<dyn FnOnce(&mut Reading) + Send>;
+
+/// The way to the thread, which ends with it.
+pub(super) struct Reader(mpsc::Sender<Job>);
+
+struct Reading {
+    path: PathBuf,
+    db: Option<Connection>,
+}
+
+impl Reader {
+    pub(super) fn start(name: &str, path: PathBuf) -> std::io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let mut reading = Reading { path, db: None };
+            while let Ok(job) = waiting.recv() {
+                job(&mut reading);
+            }
+        })?;
+        Ok(Self(jobs))
+    }
+
+    /// Asks for something to be read. There is one question for every call and
+    /// every observer at a time, which bounds the queue.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |reading| {
+            _ = reply.send(reading.read(read));
+        });
+        let sent = self.0.send(job);
+        Box::pin(async move {
+            sent.map_err(|_| StoreError::Closed)?;
+            answer.await.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+}
+
+impl Reading {
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => connect(&self.path).map_err(|error| unavailable(&self.path, &error))?,
+        };
+        let result = read(&db);
+        match &result {
+            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {}
+            _ => self.db = Some(db),
+        }
+        result.map_err(|error| unavailable(&self.path, &error))
+    }
+}

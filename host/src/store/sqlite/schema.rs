@@ -1,0 +1,129 @@
+//! The tables, and how a file of an older version gets them.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Each step leads from one version to the next; `user_version` says how many
+/// were taken. A step that was released is never changed.
+const STEPS: [&str; 2] = [
+    // The journal.
+    "CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        identity BLOB NOT NULL,
+        accepted INTEGER NOT NULL,
+        only TEXT,
+        kind TEXT NOT NULL,
+        timestamp TEXT NOT NULL,
+        call TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE observers (
+        name TEXT PRIMARY KEY,
+        position INTEGER NOT NULL,
+        undone TEXT NOT NULL,
+        kinds INTEGER NOT NULL,
+        seen INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE dead (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        observer TEXT NOT NULL,
+        identity BLOB NOT NULL,
+        accepted INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        error TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        timestamp TEXT NOT NULL,
+        call TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT;",
+    // The memory of calls, and plugins' values.
+    "CREATE TABLE calls (
+        key TEXT PRIMARY KEY,
+        until INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX calls_until ON calls (until);
+    CREATE TABLE kv (
+        namespace TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        until INTEGER,
+        PRIMARY KEY (namespace, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX kv_until ON kv (until) WHERE until IS NOT NULL;",
+];
+
+/// Why the tables are not as they should be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SchemaError {
+    /// Going on would damage what we do not know.
+    #[error(
+        "it was written by a newer Plugboard (schema {found}, this one knows {known}); start that \
+         one, or use another data folder"
+    )]
+    Newer {
+        /// The file's.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
+    /// SQLite's own.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Brings a file to our version, in one transaction.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), SchemaError> {
+    migrate_to(db, STEPS.len())
+}
+
+fn migrate_to(db: &mut Connection, version: usize) -> Result<(), SchemaError> {
+    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    if found > STEPS.len() {
+        return Err(SchemaError::Newer { found, known: STEPS.len() });
+    }
+    if found >= version {
+        return Ok(());
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in STEPS.iter().take(version).skip(found) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()?;
+    if found > 0 {
+        tracing::info!(from = found, to = version, "the store was brought to this version");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_older_version_keeps_what_is_in_it() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate_to(&mut db, 1).unwrap();
+        db.execute(
+            "INSERT INTO events VALUES (7, x'00', 1, NULL, 'started', 't', '{}', '\"started\"')",
+            [],
+        )
+        .unwrap();
+        assert!(db.execute("DELETE FROM kv", []).is_err(), "not there yet");
+        migrate(&mut db).unwrap();
+        migrate(&mut db).unwrap();
+        let seq: i64 = db.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)).unwrap();
+        assert_eq!(seq, 7);
+        db.execute("DELETE FROM kv", []).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_left_alone() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.pragma_update(None, "user_version", 99).unwrap();
+        let error = migrate(&mut db).unwrap_err().to_string();
+        assert!(error.contains("newer Plugboard (schema 99"), "{error}");
+    }
+}

@@ -1,0 +1,334 @@
+//! The thread that writes. What was asked for while it wrote is done in one
+//! transaction, so that a single wait for the disk serves all of it; the answers
+//! are given when it is durable.
+//!
+//! If a transaction fails, all that is in it is refused, and the next one tries
+//! again, on a connection of its own if need be: a disk that has room again, a
+//! folder that can be written again, a file that is not locked any more is found
+//! by the next event.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::state::State;
+use super::{Shared, schema};
+use crate::config::Durability;
+use crate::store::{Pending, StoreError};
+
+/// Jobs that may wait; whoever comes then is told to come again. A connection
+/// waits for one at a time, so this is more than there are connections.
+const MOST_WAITING: usize = 16_384;
+
+/// Jobs in one transaction: it should not take longer than a wait for the disk.
+const MOST_AT_ONCE: usize = 1_024;
+
+/// How long to wait for another process that has the file.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often to try writing what is owed, when nothing else is asked for.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often to say that it cannot be written.
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// Pages of the write-ahead log before they are moved to the file: 16 MiB.
+const CHECKPOINT: i64 = 4_096;
+
+/// Where a job works.
+pub(super) struct Work<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) state: &'a mut State,
+}
+
+/// A piece of work, and whoever waits for it.
+pub(super) trait Job: Send {
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
+    /// The transaction has not happened, whether the job was run in it or not.
+    fn undone(&mut self, _: &mut State) {}
+    fn done(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+struct Asked<F, T> {
+    work: Option<F>,
+    made: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, F: FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send> Job for Asked<F, T> {
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        if let Some(asked) = self.work.take() {
+            self.made = Some(asked(work)?);
+        }
+        Ok(())
+    }
+
+    fn done(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { made, reply, .. } = *self;
+        let answer = outcome.and_then(|()| made.ok_or(StoreError::Closed));
+        // Whoever asked may have gone.
+        _ = reply.send(answer);
+    }
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the thread.
+pub(super) struct Writer(SyncSender<Message>);
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(shared: Arc<Shared>, state: State) -> std::io::Result<Self> {
+        let (jobs, waiting) = mpsc::sync_channel(MOST_WAITING);
+        let thread = Thread { shared, state, db: None, failing: None };
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || thread.run(&waiting))?;
+        Ok(Self(jobs))
+    }
+
+    /// Asks for work in the next transaction.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(Asked { work: Some(work), made: None, reply }), answer)
+    }
+
+    /// Has a job done in the next transaction, and waits for what it replies.
+    pub(super) fn send<T: Send + 'static>(
+        &self,
+        job: Box<dyn Job>,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Pending<T> {
+        let refused = match self.0.try_send(Message::Job(job)) {
+            Ok(()) => None,
+            Err(TrySendError::Full(_)) => Some(StoreError::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Some(StoreError::Closed),
+        };
+        Box::pin(async move {
+            match refused {
+                Some(error) => Err(error),
+                None => answer.await.unwrap_or(Err(StoreError::Closed)),
+            }
+        })
+    }
+
+    /// Ends the thread, when everything that was asked for is done.
+    pub(super) async fn close(&self) {
+        let (reply, ended) = oneshot::channel();
+        let mut message = Message::Close(reply);
+        while let Err(error) = self.0.try_send(message) {
+            match error {
+                TrySendError::Disconnected(_) => return,
+                TrySendError::Full(back) => message = back,
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        _ = ended.await;
+    }
+}
+
+/// The thread's own.
+struct Thread {
+    shared: Arc<Shared>,
+    state: State,
+    db: Option<Open>,
+    /// When it was last said that it cannot be written.
+    failing: Option<Instant>,
+}
+
+/// An open file, ours alone.
+struct Open {
+    db: Connection,
+    _lock: File,
+}
+
+impl Thread {
+    fn run(mut self, waiting: &Receiver<Message>) {
+        let mut jobs = Vec::new();
+        let mut closing = None;
+        while closing.is_none() {
+            let first = if self.state.owes() {
+                waiting.recv_timeout(AGAIN)
+            } else {
+                waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match first {
+                Ok(Message::Job(job)) => jobs.push(job),
+                Ok(Message::Close(reply)) => closing = Some(reply),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while closing.is_none() && jobs.len() < MOST_AT_ONCE {
+                match waiting.try_recv() {
+                    Ok(Message::Job(job)) => jobs.push(job),
+                    Ok(Message::Close(reply)) => closing = Some(reply),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                }
+            }
+            if !jobs.is_empty() || self.state.owes() {
+                self.transaction(&mut jobs);
+            }
+        }
+        if let Some(lost) = self.state.owed() {
+            tracing::error!(events = lost, "stopping with events that could not be written");
+        }
+        // Moves the log to the file; the next start is quicker.
+        drop(self.db.take());
+        if let Some(reply) = closing {
+            _ = reply.send(());
+        }
+    }
+
+    /// Does the jobs, all or none, and answers them.
+    fn transaction(&mut self, jobs: &mut Vec<Box<dyn Job>>) {
+        let outcome = self.attempt(jobs);
+        match &outcome {
+            Ok(()) => {
+                self.shared.tail.push(self.state.committed());
+                self.recovered();
+            }
+            Err(error) => {
+                self.state.rolled_back();
+                for job in jobs.iter_mut() {
+                    job.undone(&mut self.state);
+                }
+                self.failed(error);
+            }
+        }
+        for job in jobs.drain(..) {
+            job.done(outcome.clone());
+        }
+    }
+
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let (path, sync) = (&self.shared.path, self.shared.config.sync);
+        let open = match self.db.take() {
+            Some(open) => open,
+            None => {
+                let open = open(path, sync)?;
+                let loaded = self.state.load(&open.db);
+                loaded.map_err(|error| unavailable(path, &error))?;
+                self.shared.tail.starts_at(self.state.last());
+                open
+            }
+        };
+        let result = within_transaction(&open.db, &mut self.state, jobs);
+        match result {
+            Ok(()) => self.db = Some(open),
+            Err(error) => {
+                _ = open.db.execute_batch("ROLLBACK");
+                // After anything but these, the connection itself may be at fault: it
+                // may have been opened when the folder could only be read.
+                let code = error.sqlite_error_code();
+                if matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) {
+                    self.db = Some(open);
+                }
+                return Err(unavailable(path, &error));
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.shared.set_trouble(Some(error.clone()));
+        if self.failing.is_none_or(|since| since.elapsed() > REMINDER) {
+            self.failing = Some(Instant::now());
+            tracing::error!(
+                "{error}; events are refused (503) until that is mended, calls are decided"
+            );
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!("the store can be written again");
+        }
+        self.shared.set_trouble(None);
+    }
+}
+
+fn within_transaction(
+    db: &Connection,
+    state: &mut State,
+    jobs: &mut [Box<dyn Job>],
+) -> rusqlite::Result<()> {
+    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let mut work = Work { db, state };
+    super::journal::write_owed(&mut work)?;
+    for job in jobs {
+        job.run(&mut work)?;
+    }
+    db.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}
+
+/// Opens the file, makes it if it is missing, and sees to it that no other
+/// process does.
+fn open(path: &Path, sync: Durability) -> Result<Open, StoreError> {
+    let cannot = |what: &str, error: &dyn std::fmt::Display| -> StoreError {
+        StoreError::Unavailable(format!("{}: {what}: {error}", path.display()).into())
+    };
+    if let Some(folder) = path.parent() {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| cannot("cannot make its folder", &error))?;
+    }
+    // What is kept concerns callers: nobody else may look.
+    let ours = |path: &Path| {
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+    };
+    let lock = ours(&path.with_extension("lock")).map_err(|error| cannot("cannot lock", &error))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+        |error| {
+            cannot(
+                "another process has it (is Plugboard running twice with this data folder?)",
+                &error,
+            )
+        },
+    )?;
+    ours(path).map_err(|error| cannot("cannot open", &error))?;
+    let mut db = connect(path).map_err(|error| unavailable(path, &error))?;
+    let prepared = (|| {
+        db.pragma_update(None, "journal_mode", "wal")?;
+        let level = match sync {
+            Durability::Full => "full",
+            Durability::Normal => "normal",
+        };
+        db.pragma_update(None, "synchronous", level)?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)
+    })();
+    prepared.map_err(|error| unavailable(path, &error))?;
+    schema::migrate(&mut db).map_err(|error| cannot("cannot be used", &error))?;
+    Ok(Open { db, _lock: lock })
+}
+
+/// A connection, for the writer or a reader.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    use rusqlite::OpenFlags;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(PATIENCE)?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+/// SQLite's error for an operator.
+pub(super) fn unavailable(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(format!("{}: {error}", path.display()).into())
+}
+
+/// The file in a data folder.
+pub(super) fn file(data: &Path) -> PathBuf {
+    data.join("plugboard.db")
+}
