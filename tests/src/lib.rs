@@ -3,14 +3,17 @@
 //!
 //! `cargo xtask test` builds the program and the guests first.
 
+mod collector;
 mod folder;
 mod server;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub use self::collector::Collector;
 pub use self::folder::{PluginFolder, guest_bytes};
 pub use self::server::{Answer, Server, Setup};
 
@@ -42,6 +45,31 @@ pub fn initiated_as(uuid: &str, to: &str) -> String {
     body["uuid"] = json!(uuid);
     body["payload"]["to"] = json!(to);
     body.to_string()
+}
+
+/// An event of a call as AVR sends it; `nth` makes its time.
+pub fn event(uuid: &str, kind: &str, nth: u32, payload: &Value) -> String {
+    let (second, millisecond) = (nth / 1_000 % 60, nth % 1_000);
+    let timestamp = format!("2026-02-10T22:{:02}:{second:02}.{millisecond:03}Z", nth / 60_000);
+    json!({"uuid": uuid, "type": kind, "timestamp": timestamp, "payload": payload}).to_string()
+}
+
+/// What somebody said in a call.
+pub fn said(uuid: &str, nth: u32, text: &str) -> String {
+    event(uuid, "transcription", nth, &json!({"role": "user", "text": text}))
+}
+
+/// A client of its own connections, for plain HTTP.
+pub fn client() -> reqwest::Client {
+    client_for(Duration::from_secs(60))
+}
+
+/// A client that does not wait for longer.
+pub fn client_for(timeout: Duration) -> reqwest::Client {
+    // The program's reqwest has no provider of its own, and is the same crate. An
+    // error says that there is one already.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().tls_certs_only([]).timeout(timeout).build().unwrap()
 }
 
 /// The program.

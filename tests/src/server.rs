@@ -1,7 +1,7 @@
 //! The real program, started for one test.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::HeaderMap;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::program;
 
@@ -22,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How to start it.
 pub struct Setup {
     command: Command,
+    data: Option<PathBuf>,
 }
 
 impl Setup {
@@ -36,7 +38,13 @@ impl Setup {
         command.arg(plugins);
         // Where no plugboard.toml is.
         command.current_dir(plugins);
-        Self { command }
+        Self { command, data: None }
+    }
+
+    /// Keeps its data here, and not in a folder of its own that goes with it.
+    #[must_use]
+    pub fn data(self, folder: &Path) -> Self {
+        Self { data: Some(folder.to_owned()), ..self }
     }
 
     /// Sets an environment variable.
@@ -48,6 +56,9 @@ impl Setup {
 
     /// Starts it, and waits until it serves.
     pub fn start(mut self) -> Server {
+        let own = self.data.is_none().then(|| TempDir::new().unwrap());
+        let data = self.data.unwrap_or_else(|| own.as_ref().unwrap().path().join("data"));
+        self.command.arg("--data").arg(data);
         let mut child = self.command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let (lines, into) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
@@ -57,7 +68,8 @@ impl Setup {
             }
             into.end();
         });
-        let mut server = Server { child, log, webhooks: String::new(), admin: String::new() };
+        let (webhooks, admin) = (String::new(), String::new());
+        let mut server = Server { child, log, webhooks, admin, _data: own };
         let serving = server.wait_for_log(|line| line["message"] == "serving");
         server.webhooks = format!("http://{}", serving["webhooks"].as_str().unwrap());
         server.admin = format!("http://{}", serving["admin"].as_str().unwrap());
@@ -71,6 +83,7 @@ pub struct Server {
     log: Arc<Log>,
     webhooks: String,
     admin: String,
+    _data: Option<TempDir>,
 }
 
 /// What came back.
@@ -99,9 +112,27 @@ impl Server {
         self.webhooks.trim_start_matches("http://")
     }
 
+    /// Where events are posted.
+    pub fn events_url(&self) -> String {
+        format!("{}/events", self.webhooks)
+    }
+
+    /// Ends the program without a word, as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What it takes of the machine's memory now, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Posts an event as AVR does.
     pub async fn post(&self, body: impl Into<String>) -> Answer {
-        self.post_with(&reqwest::Client::new(), &[], body).await
+        self.post_with(&crate::client(), &[], body).await
     }
 
     /// Posts an event with these headers, over this client's connections.
@@ -120,7 +151,7 @@ impl Server {
 
     /// Posts to the admin listener.
     pub async fn admin_post(&self, path: &str, body: impl Into<String>) -> Answer {
-        let client = reqwest::Client::new();
+        let client = crate::client();
         answer(client.post(format!("{}{path}", self.admin)).body(body.into())).await
     }
 
@@ -148,7 +179,7 @@ impl Server {
 
     /// `GET /metrics`.
     pub async fn metrics(&self) -> String {
-        let response = reqwest::get(format!("{}/metrics", self.admin)).await.unwrap();
+        let response = crate::client().get(format!("{}/metrics", self.admin)).send().await.unwrap();
         response.text().await.unwrap()
     }
 
@@ -170,6 +201,15 @@ impl Server {
         }
     }
 
+    /// Waits until a line of `GET /metrics` has this value or more.
+    pub async fn wait_for_metric(&self, series: &str, at_least: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(series).await < Some(at_least) {
+            assert!(Instant::now() < deadline, "{series}:\n{}", self.metrics().await);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Waits until a plugin's row of `GET /plugins` is as wanted.
     pub async fn wait_for_plugin(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
@@ -186,7 +226,16 @@ impl Server {
 
     /// Asks the webhook listener.
     pub async fn get(&self, path: &str) -> Answer {
-        answer(reqwest::Client::new().get(format!("{}{path}", self.webhooks))).await
+        self.get_with(path, &[]).await
+    }
+
+    /// Asks the webhook listener with these headers.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = crate::client().get(format!("{}{path}", self.webhooks));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request).await
     }
 
     /// Asks the admin listener.
@@ -196,7 +245,7 @@ impl Server {
 
     /// Asks the admin listener with these headers.
     pub async fn admin_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = reqwest::Client::new().get(format!("{}{path}", self.admin));
+        let mut request = crate::client().get(format!("{}{path}", self.admin));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -205,7 +205,7 @@ async fn who_waits_is_not_failed_by_who_asks() {
         let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &slow);
         let server = Arc::new(Setup::new(folder.path()).start());
         let patience = if hangs_up { Duration::from_millis(600) } else { BUDGET };
-        let leader = reqwest::Client::builder().timeout(patience).build().unwrap();
+        let leader = tests::client_for(patience);
         let url = format!("http://{}/events", server.webhook_address());
         let leader = tokio::spawn(leader.post(url).body(call("leader", "1", "5001")).send());
         // It is the leader once it holds an instance.
@@ -443,7 +443,7 @@ async fn the_cache_has_a_size() {
         .guest("10-a", "rules")
         .settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 pass\n* * route ws://a/?u={id}"));
     let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_SIZE", "16KiB").start();
-    let client = reqwest::Client::new();
+    let client = tests::client();
     for caller in 0..500 {
         let answer = server.post_with(&client, &[], call("x", &caller.to_string(), "1")).await;
         assert_eq!(answer.status, 200);

@@ -97,7 +97,7 @@ fn answers_are_the_same_with_and_without_the_cache() {
             .env("PLUGBOARD_BREAKER_FAILURES", "0")
             .start()
     };
-    let (with, without, client) = (serve("true"), serve("false"), reqwest::Client::new());
+    let (with, without, client) = (serve("true"), serve("false"), tests::client());
     let places = ["10-a", "20-b", "30-c"];
     for place in places {
         std::fs::write(folder.file(place, "wasm"), guest_bytes("rules")).unwrap();

@@ -230,7 +230,7 @@ async fn one_that_needs_wasi_gets_clocks_and_nothing_else() {
     let folder = PluginFolder::new().guest("10-wasi", "wasi");
     // Something that it could see if it could see anything.
     let server = Setup::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
-    let client = reqwest::Client::new();
+    let client = tests::client();
     let answer =
         server.post_with(&client, &[("x-avr-webhook-secret", "s3cret")], initiated()).await;
     assert_eq!(
@@ -252,7 +252,7 @@ async fn one_without_wasi() {
 async fn nothing_of_one_call_is_seen_by_the_next() {
     let folder = PluginFolder::new().guest("10-counts", "counts");
     let server = serve(&folder);
-    let client = reqwest::Client::new();
+    let client = tests::client();
     for _ in 0..50 {
         let answer = server.post_with(&client, &[], initiated()).await;
         assert_eq!(answer.sts_url(), Some("ws://sts/?calls=1"));

@@ -80,7 +80,7 @@ async fn slow_senders_are_let_go() {
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
     // A kept-alive connection serves one request after the other.
-    let client = reqwest::Client::new();
+    let client = tests::client();
     for _ in 0..3 {
         let answer = server.post_with(&client, &[], initiated()).await;
         assert_eq!(answer.sts_url(), Some(GOOD_URL));

@@ -29,7 +29,7 @@ async fn spinning_plugins_starve_nobody() {
     let setup = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
     let setup = setup.env("PLUGBOARD_CACHE_ENABLED", "false");
     let server = std::sync::Arc::new(setup.start());
-    let client = reqwest::Client::new();
+    let client = tests::client();
     let mut calls = JoinSet::new();
     for call in 0..200 {
         let (server, client) = (server.clone(), client.clone());
@@ -42,7 +42,7 @@ async fn spinning_plugins_starve_nobody() {
     let mut answered = 0;
     let mut slowest = Duration::ZERO;
     while answered < 200 {
-        let probe = reqwest::Client::new();
+        let probe = tests::client();
         let request = async {
             health.push(server.get("/health").await.took);
             // Another number, so another plugin: it must not stand in that queue.
@@ -87,7 +87,7 @@ async fn a_pool_that_is_too_small_makes_calls_wait() {
     let folder = PluginFolder::new().guest("10-good", GOOD);
     let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "100");
     let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
-    let client = reqwest::Client::new();
+    let client = tests::client();
     let mut calls = JoinSet::new();
     for call in 0..2000 {
         let (server, client) = (server.clone(), client.clone());
@@ -169,7 +169,7 @@ async fn a_caller_that_is_gone_holds_nothing() {
         .guest("20-good", GOOD);
     let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
     let server = setup.env("PLUGBOARD_LIMITS_BUDGET", "60s").start();
-    let client = reqwest::Client::builder().timeout(Duration::from_millis(300)).build().unwrap();
+    let client = tests::client_for(Duration::from_millis(300));
     let url = format!("http://{}/events", server.webhook_address());
     assert!(client.post(url).body(initiated()).send().await.is_err());
     // The only instance is free again, or this would wait for a minute.

@@ -383,8 +383,7 @@ async fn a_broken_file_is_a_non_event() {
 #[tokio::test]
 async fn compiled_code_is_kept_and_not_trusted_blindly() {
     let (folder, data) = (PluginFolder::new().guest("10-a", "alpha"), tempfile::tempdir().unwrap());
-    let setup =
-        || Setup::new(folder.path()).env("PLUGBOARD_DATA", data.path().to_str().unwrap()).start();
+    let setup = || Setup::new(folder.path()).data(data.path()).start();
     let compiled = || {
         let files = fs::read_dir(data.path().join("compiled")).unwrap();
         let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();

@@ -31,7 +31,7 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
         let (server, begun, acknowledged) = (server.clone(), begun.clone(), acknowledged.clone());
         let (calls, sure) = (calls.clone(), sure.clone());
         callers.spawn(async move {
-            let client = reqwest::Client::new();
+            let client = tests::client();
             // Twice the rate, so that the machine has time for the reloads.
             let pace = Duration::from_secs_f64(f64::from(CALLERS) / RATE / 2.0);
             let mut pace = tokio::time::interval(pace);
@@ -85,7 +85,7 @@ async fn calls_that_spin_do_not_hold_up_a_reload() {
     let setup = Setup::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false");
     let setup = setup.env("PLUGBOARD_BREAKER_FAILURES", "0");
     let server = Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "30s").start());
-    let (mut calls, client) = (JoinSet::new(), reqwest::Client::new());
+    let (mut calls, client) = (JoinSet::new(), tests::client());
     for call in 0..100 {
         let (server, client) = (server.clone(), client.clone());
         calls.spawn(async move {

@@ -168,7 +168,7 @@ async fn dsai_is_a_platform_of_its_own() {
         .guest("10-dsai", GOOD)
         .settings("10-dsai", "platforms = ['dsai']\n[match]\nagent = 'sales-*'\n");
     let server = Setup::new(folder.path()).start();
-    let client = reqwest::Client::new();
+    let client = tests::client();
     let post = async |headers: &[_]| server.post_with(&client, headers, initiated()).await;
     assert_eq!(post(&[("x-dsai-agent-id", "sales-1")]).await.sts_url(), Some(GOOD_URL));
     assert_eq!(post(&[("x-dsai-agent-id", "support")]).await.sts_url(), None);
@@ -222,7 +222,7 @@ async fn hosts_can_be_bounded() {
 async fn without_the_secret_nothing_is_even_parsed() {
     let folder = plan();
     let mut server = Setup::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
-    let client = reqwest::Client::new();
+    let client = tests::client();
     let post = async |headers: &[_], body: String| server.post_with(&client, headers, body).await;
     for headers in [
         &[][..],

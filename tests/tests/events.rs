@@ -1,0 +1,348 @@
+//! What observers are told, in which order, how often, and what becomes of what
+//! they cannot take.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::{Collector, PluginFolder, Server, Setup, event, fixture, initiated, said};
+
+const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
+
+/// A folder with the fixture guest `observer`, which tells the collector.
+fn observed(collector: &Collector, more: &str) -> PluginFolder {
+    let settings = collector.settings(more);
+    PluginFolder::new().guest("50-observer", "observer").settings("50-observer", &settings)
+}
+
+/// Posts what must be acknowledged.
+async fn post(server: &Server, body: String) {
+    let answer = server.post(body).await;
+    assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_told_from_its_first_moment_to_its_last() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "").guest("10-good", tests::GOOD);
+    let server = Setup::new(folder.path()).start();
+    let url = server.post(initiated()).await.sts_url().unwrap().to_owned();
+    for name in [
+        "call_started.json",
+        "transcription.json",
+        "interruption.json",
+        "dtmf_digit.json",
+        "error.json",
+        "call_ended.json",
+    ] {
+        post(&server, fixture(name)).await;
+    }
+    post(&server, event(CALL, "novelty", 1, &json!({"a": [1]}))).await;
+    let events = collector.wait_for(|events| events.len() == 9).await;
+    let kinds: Vec<&str> = events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    let expected = [
+        "initiated",
+        "routed",
+        "started",
+        "transcription",
+        "interruption",
+        "dtmf_digit",
+        "error",
+        "ended",
+        "other",
+    ];
+    assert_eq!(kinds, expected);
+    let sent: Value = serde_json::from_str(&fixture("call_initiated.json")).unwrap();
+    for event in &events {
+        // AVR says who calls whom only once.
+        assert_eq!(
+            (&event["from"], &event["to"]),
+            (&sent["payload"]["from"], &sent["payload"]["to"])
+        );
+        assert_eq!(event["metadata"]["channel"], sent["payload"]["channel"], "{event}");
+        assert_eq!((&event["call"], &event["platform"]), (&json!(CALL), &json!("avr")));
+    }
+    let ids: HashSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), events.len());
+    let routed = &events[1]["detail"];
+    assert_eq!((&routed["by"], &routed["sts_url"]), (&json!("10-good"), &json!(url)));
+    let transcription: Value = serde_json::from_str(&fixture("transcription.json")).unwrap();
+    assert_eq!(events[3]["detail"]["text"], transcription["payload"]["text"]);
+    assert_eq!(events[3]["timestamp"], json!(transcription["timestamp"].as_str().unwrap()));
+    assert_eq!(events[8]["detail"]["payload"], json!({"a": [1]}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_first_seen_when_it_starts_has_no_metadata() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "");
+    let server = Setup::new(folder.path()).start();
+    post(&server, event("late", "call_started", 1, &json!({}))).await;
+    post(&server, event("late", "call_ended", 2, &json!({}))).await;
+    let events = collector.wait_for(|events| events.len() == 2).await;
+    assert_eq!(collector.kinds("late"), ["started", "ended"]);
+    assert_eq!((&events[1]["from"], &events[1]["metadata"]), (&Value::Null, &json!({})));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_remembered_of_a_call_outlives_a_restart() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let folder = observed(&collector, "").guest("10-full", "full");
+    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let mut server = start();
+    let asked = [("X-AVR-UUID", CALL)];
+    assert_eq!(server.get_with("/instructions", &asked).await.status, 404);
+    server.post(initiated()).await;
+    let prompt = json!({"system": format!("Be brief, call {CALL}")});
+    assert_eq!(server.get_with("/instructions", &asked).await.body, prompt);
+    server.kill();
+    let server = start();
+    assert_eq!(server.get_with("/instructions", &asked).await.body, prompt);
+    post(&server, fixture("call_ended.json")).await;
+    collector.wait_for(|events| events.iter().any(|event| event["kind"] == "ended")).await;
+    let ended = collector.events().pop().unwrap();
+    assert_eq!((&ended["from"], &ended["to"]), (&json!("2000"), &json!("5001")));
+    for (headers, status) in [(vec![], 400), (vec![("X-AVR-UUID", "another")], 404)] {
+        assert_eq!(server.get_with("/instructions", &headers).await.status, status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_remembered_is_forgotten_after_the_end() {
+    let (data, folder) = (TempDir::new().unwrap(), PluginFolder::new().guest("10-full", "full"));
+    let mut server =
+        Setup::new(folder.path()).data(data.path()).env("PLUGBOARD_CALLS_KEEP", "1s").start();
+    server.post(initiated()).await;
+    post(&server, fixture("call_ended.json")).await;
+    // Upkeep removes it from the file, too: what was said to an agent is not left
+    // lying about.
+    let file = data.path().join("plugboard.db");
+    let left = || {
+        let db = rusqlite::Connection::open(&file).unwrap();
+        db.query_row("SELECT count(*) FROM calls", [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while left() > 0 {
+        assert!(std::time::Instant::now() < deadline, "it is remembered for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_delivery_is_told_once() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let folder = observed(&collector, "").guest("10-good", tests::GOOD);
+    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let mut server = start();
+    let first = initiated();
+    for _ in 0..3 {
+        server.post(first.clone()).await;
+        post(&server, said("a", 1, "hello")).await;
+    }
+    server.kill();
+    let server = start();
+    post(&server, said("a", 1, "hello")).await;
+    // In the same millisecond, but something else.
+    post(&server, said("a", 1, "good bye")).await;
+    post(&server, event("a", "call_ended", 2, &json!({}))).await;
+    // What was told just before the end may be told again; the id says that it is
+    // the same.
+    let ended = |events: &[Value]| events.iter().any(|event| event["kind"] == "ended");
+    let events = collector.wait_for(ended).await;
+    let ids: HashSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 5, "{events:?}");
+    assert_eq!(server.metric("plugboard_events_total{result=\"repeated\"}").await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let folder =
+        observed(&collector, "[match]\nto = '5001'\n[events]\nkinds = ['ended', 'dtmf_digit']\n");
+    let mut server = Setup::new(folder.path()).data(data.path()).start();
+    server.post(initiated()).await;
+    server.post(tests::initiated_as("other", "6000")).await;
+    for call in [CALL, "other"] {
+        post(&server, said(call, 1, "secret words")).await;
+        post(&server, event(call, "call_ended", 2, &json!({}))).await;
+    }
+    post(&server, event(CALL, "dtmf_digit", 3, &json!({"digit": "1"}))).await;
+    collector.wait_for(|events| events.len() == 2).await;
+    assert_eq!(collector.kinds(CALL), ["ended", "dtmf_digit"]);
+    assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(2));
+    server.stop();
+    let kept = std::fs::read(data.path().join("plugboard.db")).unwrap();
+    assert!(!kept.windows(12).any(|bytes| bytes == b"secret words"), "nobody wants it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "poison = 'poison'\n");
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_EVENTS_ATTEMPTS", "3")
+        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .start();
+    for (nth, text) in ["one", "poison", "three"].into_iter().enumerate() {
+        post(&server, said("a", nth as u32, text)).await;
+    }
+    let events = collector.wait_for(|events| events.len() == 2).await;
+    let text = |event: &Value| event["detail"]["text"].as_str().unwrap().to_owned();
+    assert_eq!(events.iter().map(text).collect::<Vec<_>>(), ["one", "three"]);
+    let dead = server.admin("/events/dead").await.body;
+    assert_eq!(dead["total"], json!([{"observer": "50-observer", "count": 1}]));
+    let letter = &dead["dead"][0];
+    assert_eq!((&letter["call"], &letter["attempts"]), (&json!("a"), &json!(3)));
+    assert_eq!(
+        (&letter["kind"], &letter["observer"]),
+        (&json!("transcription"), &json!("50-observer"))
+    );
+    assert!(letter["error"].as_str().unwrap().contains("poison"), "{letter}");
+    // What was said stands neither there nor in the log.
+    assert!(!dead.to_string().contains("\"text\""), "{dead}");
+    server.wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("given up"));
+    let series = "plugboard_observer_dead_letters_total{plugin=\"50-observer\"}";
+    assert_eq!(server.metric(series).await, Some(1));
+    // Mended, it gets the letter, alone and once.
+    folder.configure("50-observer", &collector.settings(""));
+    server.reload().await;
+    assert_eq!(server.admin_post("/events/dead/retry?observer=other", "").await.body["retried"], 0);
+    assert_eq!(server.admin_post("/events/dead/retry", "").await.body["retried"], 1);
+    let events = collector.wait_for(|events| events.len() == 3).await;
+    assert_eq!((text(&events[2]), &events[2]["id"]), ("poison".to_owned(), &letter["event"]));
+    assert_eq!(server.admin("/events/dead").await.body, json!({"total": [], "dead": []}));
+    assert_eq!(server.admin("/events/dead?what=1").await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_version_takes_over_what_waits() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "do = 'error'\n").guest("60-other", "observer");
+    let other = collector.settings("tag = 'other'\n");
+    let folder = folder.settings("60-other", &other);
+    let server = Setup::new(folder.path()).env("PLUGBOARD_EVENTS_BACKOFF", "60s").start();
+    for nth in 0..20 {
+        post(&server, said(&format!("call-{}", nth % 5), nth, "hello")).await;
+    }
+    // The other one is not delayed by it.
+    let told = |tag: &'static str| {
+        move |events: &[Value]| events.iter().filter(|event| event["observer"] == tag).count() == 20
+    };
+    collector.wait_for(told("other")).await;
+    server.wait_for_plugin("50-observer", |row| row["events"]["failed"].as_u64() >= Some(5)).await;
+    folder.configure("50-observer", &collector.settings("tag = 'mended'\n"));
+    server.reload().await;
+    // Not only after the minute's rest.
+    let events = collector.wait_for(told("mended")).await;
+    for call in 0..5 {
+        let call = format!("call-{call}");
+        let times: Vec<u64> = events
+            .iter()
+            .filter(|event| event["observer"] == "mended" && event["call"] == call.as_str())
+            .map(|event| event["unix_ms"].as_u64().unwrap())
+            .collect();
+        assert!(times.is_sorted() && times.len() == 4, "{times:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_is_broken_or_gone_for_a_while_misses_nothing() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let folder = observed(&collector, "");
+    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let mut server = start();
+    post(&server, said("a", 1, "one")).await;
+    collector.wait_for(|events| events.len() == 1).await;
+    folder.configure("50-observer", "enabled = false\n");
+    server.reload().await;
+    post(&server, said("a", 2, "two")).await;
+    server.stop();
+    // Broken from the start: nothing serves, but it is known.
+    folder.configure("50-observer", "nonsense = 1\n");
+    let mut server = start();
+    post(&server, said("a", 3, "three")).await;
+    std::fs::remove_file(folder.file("50-observer", "toml")).unwrap();
+    std::fs::rename(folder.file("50-observer", "wasm"), folder.file("50-observer", "away"))
+        .unwrap();
+    server.reload().await;
+    post(&server, said("a", 4, "four")).await;
+    assert_eq!(collector.events().len(), 1);
+    std::fs::rename(folder.file("50-observer", "away"), folder.file("50-observer", "wasm"))
+        .unwrap();
+    folder.configure("50-observer", &collector.settings(""));
+    server.reload().await;
+    let events = collector.wait_for(|events| events.len() == 4).await;
+    let texts: Vec<&Value> = events.iter().map(|event| &event["detail"]["text"]).collect();
+    assert_eq!(texts, ["one", "two", "three", "four"]);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_finishes_what_runs_and_leaves_the_rest() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    // Half a second for each event of the one call.
+    let folder = observed(&collector, "delay_ms = '300'\n");
+    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let mut server = start();
+    for nth in 0..5 {
+        post(&server, said("a", nth, "hello")).await;
+    }
+    collector.wait_for(|events| !events.is_empty()).await;
+    server.stop();
+    let before = collector.events().len();
+    assert!(before < 5, "nothing was left to do");
+    let _server = start();
+    let events = collector.wait_for(|events| events.len() >= 5).await;
+    // Each once: it came to its end before the process did.
+    let ids: HashSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!((events.len(), ids.len()), (5, 5));
+    let times: Vec<u64> = events.iter().map(|event| event["unix_ms"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+/// 500 calls of 40 events, posted by 50 senders at a time: an observer checks that
+/// each call's events come in order, all of them, while another fails all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_order_within_a_call_holds_under_load() {
+    const CALLS: usize = 500;
+    const EVENTS: u32 = 40;
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "")
+        .guest("10-trap", "observer")
+        .settings("10-trap", "[config]\ndo = 'trap'\n");
+    let server = std::sync::Arc::new(Setup::new(folder.path()).start());
+    let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let client = tests::client();
+    let senders: Vec<_> = (0..50)
+        .map(|_| {
+            let (server, next, client) = (server.clone(), next.clone(), client.clone());
+            tokio::spawn(async move {
+                loop {
+                    let call = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if call >= CALLS {
+                        return;
+                    }
+                    for nth in 0..EVENTS {
+                        let body = said(&format!("call-{call}"), nth, "hello");
+                        assert_eq!(server.post_with(&client, &[], body).await.status, 200);
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let all = CALLS * EVENTS as usize;
+    let events = collector.wait_for(|events| events.len() >= all).await;
+    assert_eq!(events.len(), all);
+    let mut last = std::collections::HashMap::new();
+    for event in &events {
+        let (call, at) = (event["call"].as_str().unwrap(), event["unix_ms"].as_u64().unwrap());
+        assert!(last.insert(call, at).is_none_or(|before| before < at), "{event}");
+    }
+    let delay = server.plugin("50-observer").await["events"]["delay_us"].clone();
+    println!("{all} events in order; from acceptance to delivery (us): {delay}");
+}
