@@ -24,6 +24,20 @@ impl Folder {
         Ok(Self { folder: TempDir::new()?, component: Vec::new() })
     }
 
+    /// One observer that takes every event and does nothing with it.
+    pub(crate) fn of_observer(guests: &Path) -> anyhow::Result<Self> {
+        let guest = guests.join("observer.wasm");
+        let component = std::fs::read(&guest).with_context(|| guest.display().to_string())?;
+        let folder = Self { folder: TempDir::new()?, component };
+        folder.set_observing(true)?;
+        Ok(folder)
+    }
+
+    /// Switches the observer on or off.
+    pub(crate) fn set_observing(&self, on: bool) -> anyhow::Result<()> {
+        self.put("500-observer", 0, &format!("enabled = {on}\n[config]\ndo = 'nothing'\n"))
+    }
+
     /// One plugin, that is asked about the number that the load calls.
     pub(crate) fn of_one(samples: &Path) -> anyhow::Result<Self> {
         let sample = samples.join(SAMPLE);

@@ -21,6 +21,15 @@ const CONNECTIONS: u32 = 32;
 /// Connections at a fixed rate; each waits between requests.
 const FIXED_CONNECTIONS: u32 = 20;
 
+/// What is posted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// Calls that are to be decided.
+    Calls,
+    /// What was said in calls.
+    Events,
+}
+
 /// The load generator.
 pub(crate) struct Load {
     wrk: PathBuf,
@@ -35,6 +44,8 @@ pub(crate) struct Load {
 pub(crate) enum Rate {
     /// As much as the server takes.
     Full,
+    /// The same, over so many connections.
+    Many(u32),
     /// So many requests per second.
     Fixed(u32),
 }
@@ -59,14 +70,21 @@ impl Load {
     ///
     /// When a single answer is not what it should be.
     pub(crate) fn run(&self, url: &str, rate: Rate) -> anyhow::Result<Seen> {
+        self.post(url, Posted::Calls, rate)
+    }
+
+    /// As [`Load::run`], of what is posted.
+    pub(crate) fn post(&self, url: &str, posted: Posted, rate: Rate) -> anyhow::Result<Seen> {
         let (connections, delay) = match rate {
             Rate::Full => (CONNECTIONS, 0),
+            Rate::Many(connections) => (connections, 0),
             Rate::Fixed(rate) => (FIXED_CONNECTIONS, 1_000 * FIXED_CONNECTIONS / rate),
         };
         let script = self.scripts.path().join("load.lua");
         let run = self.runs.replace(self.runs.get() + 1);
         let settings = format!(
-            "secret = {SECRET:?}\npause = {delay}\nminute = {}\nsecond = {}\n",
+            "secret = {SECRET:?}\npause = {delay}\nsaid = {}\nminute = {}\nsecond = {}\n",
+            posted == Posted::Events,
             run / 60 % 60,
             run % 60
         );

@@ -2,6 +2,7 @@
 //! run, rounds interleaved, server on one core and load on another. What counts
 //! are the ratios of the same round: machines differ and are never quiet.
 
+mod events;
 mod folder;
 mod load;
 mod reload;
@@ -10,14 +11,14 @@ mod table;
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 
-use self::folder::Folder;
+use self::folder::{Data, Folder};
 use self::load::{Load, Rate};
 use self::server::Server;
 use self::table::{Measured, Table};
@@ -41,6 +42,20 @@ struct Arguments {
     /// Seconds of load for one measurement
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
+    /// Only this part
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+/// A part of the bench.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Decisions, beside a bare handler
+    Decisions,
+    /// Events: acceptance, delay, backlog
+    Events,
+    /// Reload, restart and memory
+    Reload,
 }
 
 fn main() -> ExitCode {
@@ -69,24 +84,50 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
              waking the load's core then costs the slower server some microseconds per answer"
         ),
     }
+    let does = |part| arguments.only.is_none_or(|only| only == part);
+    let load = Load::new(&arguments.wrk, pinned, Duration::from_secs(arguments.seconds.into()))?;
+    if does(Part::Decisions) {
+        println!("{}\n", decisions(programs, &load, arguments.rounds, pinned)?);
+    }
+    if does(Part::Events) {
+        let guests = programs.with_file_name("guests");
+        let places = events::Places { programs, guests: &guests, pinned };
+        println!("{}\n", events::measure(&places, &load, arguments.rounds)?);
+    }
+    if does(Part::Reload) {
+        let (program, samples) = (programs.join("plugboard"), programs.with_file_name("plugins"));
+        println!("{}", reload::measure(&program, &samples, pinned)?);
+    }
+    drop(awake);
+    Ok(())
+}
+
+/// Decisions, beside a bare handler.
+fn decisions(programs: &Path, load: &Load, rounds: u32, pinned: bool) -> anyhow::Result<String> {
     let (program, samples) = (programs.join("plugboard"), programs.with_file_name("plugins"));
     let plan = Folder::of_one(&samples)?;
     let many = Folder::of_one(&samples)?.with_others(999, false)?;
-    let uncached = [("PLUGBOARD_CACHE_ENABLED", "false")];
+    let data = Data::new()?;
+    let data = data.path().display().to_string();
     let serve = |name, folder: &Folder, settings: &[_]| {
         Server::plugboard(name, &program, folder.path(), settings, pinned)
     };
+    let uncached = |nth: u32| {
+        [
+            ("PLUGBOARD_CACHE_ENABLED", "false".to_owned()),
+            ("PLUGBOARD_DATA", format!("{data}/{nth}")),
+        ]
+    };
     let servers = [
         Server::bare(&programs.join("bare"), pinned)?,
-        serve("uncached, 1 plugin", &plan, &uncached)?,
-        serve("1,000 plugins, 1 fits", &many, &uncached)?,
-        serve("cached decision", &plan, &[])?,
+        serve("uncached, 1 plugin", &plan, &uncached(1))?,
+        serve("1,000 plugins, 1 fits", &many, &uncached(2))?,
+        serve("cached decision", &plan, &[("PLUGBOARD_DATA", format!("{data}/3"))])?,
     ];
-    let load = Load::new(&arguments.wrk, pinned, Duration::from_secs(arguments.seconds.into()))?;
     let mut table = Table::new(servers.iter().map(|server| server.name));
-    for round in 1..=arguments.rounds {
+    for round in 1..=rounds {
         for (row, server) in servers.iter().enumerate() {
-            eprintln!("round {round} of {}: {}", arguments.rounds, server.name);
+            eprintln!("round {round} of {rounds}: {}", server.name);
             let cpu = server.cpu_time()?;
             let full = load.run(&server.url, Rate::Full)?;
             let cpu = server.cpu_time()?.saturating_sub(cpu);
@@ -94,12 +135,8 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
             table.add(row, Measured { full, cpu, fixed });
         }
     }
-    println!("{}", table.render(FIXED_RATE)?);
-    println!("{}\n", table.compare(2, 1).context("a row is missing")?);
-    drop(servers);
-    println!("{}", reload::measure(&program, &samples, pinned)?);
-    drop(awake);
-    Ok(())
+    let compared = table.compare(2, 1).context("a row is missing")?;
+    Ok(format!("{}\n{compared}", table.render(FIXED_RATE)?))
 }
 
 /// Keeps idle cores from sleeping for as long as the file is open, if we may.

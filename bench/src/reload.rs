@@ -33,7 +33,7 @@ pub(crate) fn measure(program: &Path, samples: &Path, pinned: bool) -> anyhow::R
     let start = |folder: &Folder, data: &Data| {
         let data = data.path().display().to_string();
         let start = Instant::now();
-        let settings = [("PLUGBOARD_DATA", data.as_str())];
+        let settings = [("PLUGBOARD_DATA", data)];
         let server = Server::plugboard("restart", program, folder.path(), &settings, pinned)?;
         anyhow::Ok((server, start.elapsed()))
     };
@@ -61,7 +61,9 @@ pub(crate) fn measure(program: &Path, samples: &Path, pinned: bool) -> anyhow::R
 /// A plugin and its settings are written; how long until calls get its answer.
 fn saved_to_served(program: &Path, samples: &Path, pinned: bool) -> anyhow::Result<Vec<Duration>> {
     let folder = Folder::of_one(samples)?;
-    let server = Server::plugboard("reload", program, folder.path(), &[], pinned)?;
+    let data = Data::new()?;
+    let settings = [("PLUGBOARD_DATA", data.path().display().to_string())];
+    let server = Server::plugboard("reload", program, folder.path(), &settings, pinned)?;
     let mut times = Vec::new();
     for version in 1..=ROUNDS {
         let start = Instant::now();

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 
 use crate::CORES;
 
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) url: String,
+    /// Where operators ask; none of the bare handler.
+    admin: Option<u16>,
     child: Child,
 }
 
@@ -35,7 +38,7 @@ impl Server {
             BufReader::new(stderr).read_line(&mut address)?;
         }
         let url = format!("http://{}/events", address.trim());
-        Ok(Self { name: "bare axum handler", url, child })
+        Ok(Self { name: "bare axum handler", url, admin: None, child })
     }
 
     /// Plugboard with a folder of plugins, some settings, and its log in a file.
@@ -43,18 +46,19 @@ impl Server {
         name: &'static str,
         program: &Path,
         plugins: &Path,
-        settings: &[(&str, &str)],
+        settings: &[(&str, String)],
         pinned: bool,
     ) -> anyhow::Result<Self> {
-        let port = free_port()?;
+        let (port, admin) = (free_port()?, free_port()?);
         let mut command = on_core(program, pinned);
-        command.args(["serve", "--admin", "127.0.0.1:0", "--listen"]);
+        command.args(["serve", "--admin", &format!("127.0.0.1:{admin}"), "--listen"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--plugins").arg(plugins);
         // Every decision with its line in the log, as in production.
         command.env("WEBHOOK_SECRET", SECRET).stderr(tempfile::tempfile()?);
-        command.envs(settings.iter().copied());
+        command.envs(settings.iter().cloned());
         let child = command.spawn().with_context(|| program.display().to_string())?;
-        let server = Self { name, url: format!("http://127.0.0.1:{port}/events"), child };
+        let url = format!("http://127.0.0.1:{port}/events");
+        let server = Self { name, url, admin: Some(admin), child };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if start.elapsed() > PATIENCE {
@@ -71,6 +75,19 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         Ok(kilobytes.context("no VmRSS in /proc")?.parse::<u64>()? * 1024)
+    }
+
+    /// What the operator is told of the first plugin, by its path in the row; null
+    /// when it is not there.
+    pub(crate) fn plugin(&self, path: &str) -> anyhow::Result<Value> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin.context("no operator")?))?;
+        write!(stream, "GET /plugins HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        let listing: Value = serde_json::from_str(body)?;
+        let row = listing.pointer("/plugins/0").context("no plugin")?;
+        Ok(row.pointer(path).cloned().unwrap_or_default())
     }
 
     /// Where a call of the load is sent.

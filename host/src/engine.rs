@@ -71,6 +71,21 @@ pub enum Allocation {
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+/// Whom a guest works for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Somebody who waits.
+    Calls,
+    /// Nobody who waits.
+    Events,
+}
+
+/// A turn on the processor; given back when it is dropped.
+pub struct Permit {
+    _turn: OwnedSemaphorePermit,
+    _event: Option<OwnedSemaphorePermit>,
+}
+
 /// The pool's figures.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
@@ -87,6 +102,7 @@ struct Inner {
     instances: u32,
     slots: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    event_turns: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -128,6 +144,9 @@ impl Engine {
             // One thread is always left for guests that are quick, and for the
             // listeners; on a single thread they take turns with the tick.
             turns: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
+            // Guests that are told of events queue among themselves first, so that
+            // however many there are, one at the most is ahead of a call.
+            event_turns: Arc::new(Semaphore::new(1)),
         })))
     }
 
@@ -166,8 +185,13 @@ impl Engine {
     }
 
     /// Waits for a turn among the guests that compute for longer than a tick.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.turns).acquire_owned().await.ok()
+    pub async fn turn(&self, queue: Queue) -> Option<Permit> {
+        let event = match queue {
+            Queue::Calls => None,
+            Queue::Events => Arc::clone(&self.0.event_turns).acquire_owned().await.ok(),
+        };
+        let turn = Arc::clone(&self.0.turns).acquire_owned().await.ok()?;
+        Some(Permit { _turn: turn, _event: event })
     }
 }
 

@@ -346,3 +346,105 @@ async fn the_order_within_a_call_holds_under_load() {
     let delay = server.plugin("50-observer").await["events"]["delay_us"].clone();
     println!("{all} events in order; from acceptance to delivery (us): {delay}");
 }
+
+/// What other observers and calls notice of one that always traps and one that
+/// always sleeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_traps_or_sleeps_delays_nobody_else() {
+    let mut figures = Vec::new();
+    for bad in [false, true] {
+        let collector = Collector::start().await;
+        let mut folder = observed(&collector, "").guest("10-good", tests::GOOD);
+        if bad {
+            for (name, what) in [("20-trap", "trap"), ("30-sleep", "sleep"), ("90-spin", "spin")] {
+                let settings = format!("[config]\ndo = '{what}'\n[limits]\nevent_timeout = '1s'\n");
+                folder = folder.guest(name, "observer").settings(name, &settings);
+            }
+        }
+        let server = Setup::new(folder.path()).start();
+        let client = tests::client();
+        let mut decisions = Vec::new();
+        for call in 0..200 {
+            let id = format!("call-{call}");
+            let answer = server.post_with(&client, &[], tests::initiated_as(&id, "5001")).await;
+            assert!(answer.sts_url().is_some());
+            decisions.push(answer.took);
+            for nth in 0..5 {
+                let body = said(&id, nth, "hello");
+                assert_eq!(server.post_with(&client, &[], body).await.status, 200);
+            }
+        }
+        // The good one has had everything while the others have had next to nothing.
+        collector.wait_for(|events| events.len() == 200 * 7).await;
+        decisions.sort();
+        let delay = server.plugin("50-observer").await["events"]["delay_us"].clone();
+        let (p50, p99) = (decisions[100], decisions[198]);
+        println!("bad observers: {bad}; decisions p50 {p50:?}, p99 {p99:?}; delays (us): {delay}");
+        figures.push((p99, delay["p99"].as_u64().unwrap()));
+        if bad {
+            for name in ["20-trap", "30-sleep", "90-spin"] {
+                let events = &server.plugin(name).await["events"];
+                assert_eq!(events["delivered"], 0, "{name}: {events}");
+            }
+        }
+    }
+    // Far from what the bad ones take; the figures are for people.
+    let (decision, delay) = figures[1];
+    assert!(decision < Duration::from_millis(500) && delay < 1_000_000, "{figures:?}");
+}
+
+/// Deployments mix both brands' headers, also within a call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_two_brands_is_one_call() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "delay_ms = '20'\n");
+    let server = Setup::new(folder.path()).start();
+    server.post(initiated()).await;
+    let client = tests::client();
+    for nth in 0..20 {
+        let headers: &[(&str, &str)] = if nth % 2 == 0 { &[("x-dsai-agent-id", "a")] } else { &[] };
+        let answer = server.post_with(&client, headers, said(CALL, nth, "hello")).await;
+        assert_eq!(answer.status, 200);
+    }
+    let events = collector.wait_for(|events| events.len() == 22).await;
+    let times: Vec<u64> =
+        events[2..].iter().map(|event| event["unix_ms"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert!(events.iter().all(|event| event["from"] == "2000"), "{events:?}");
+    assert!(events.iter().any(|event| event["platform"] == "dsai"), "{events:?}");
+}
+
+/// A caller's platform that hangs up before it is answered told of the call all the
+/// same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_that_nobody_waits_for_is_remembered() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "")
+        .guest("10-slow", "spins")
+        .settings("10-slow", "[limits]\ntimeout = '2s'\n");
+    let server = Setup::new(folder.path()).start();
+    let client = tests::client_for(Duration::from_millis(200));
+    assert!(client.post(server.events_url()).body(initiated()).send().await.is_err());
+    collector.wait_for(|events| events.len() == 1).await;
+    post(&server, fixture("call_ended.json")).await;
+    let events = collector.wait_for(|events| events.len() == 2).await;
+    assert_eq!(collector.kinds(CALL), ["initiated", "ended"]);
+    assert_eq!(events[1]["from"], "2000");
+}
+
+/// An observer that became a mere router holds up neither journal nor upkeep.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_observes_no_more_is_forgotten() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "do = 'error'\n");
+    let server = Setup::new(folder.path()).start();
+    post(&server, said("a", 1, "hello")).await;
+    server.wait_for_metric("plugboard_observer_backlog{plugin=\"50-observer\"}", 1).await;
+    folder.replace("50-observer", tests::GOOD);
+    server.reload().await;
+    assert_eq!(server.metric("plugboard_observer_backlog{plugin=\"50-observer\"}").await, None);
+    let line = server.wait_for_log(|line| line["message"] == "an observer is forgotten");
+    assert_eq!(line["events"], 1, "{line}");
+    post(&server, said("a", 2, "hello")).await;
+    assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(1));
+}

@@ -68,6 +68,7 @@ fn test() -> Result {
 /// Measures. What follows `bench` goes to the bench.
 fn bench(arguments: &[String]) -> Result {
     build::plugins()?;
+    build::guests()?;
     build::host()?;
     let wrk = command::find("wrk").map_or_else(install_wrk, Ok)?;
     let mut bench = command::program(build::release().join("bench"));

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use plugboard::config::Secret;
+use plugboard::event::EventBody;
 use plugboard::platform::avr;
 use plugboard::router::Answer;
 use tokio::net::TcpListener;
@@ -28,6 +29,10 @@ async fn events(State(secret): State<Secret>, headers: HeaderMap, body: Bytes) -
     }
     let Ok(event) = avr::parse(&headers, &body) else {
         return StatusCode::BAD_REQUEST.into_response();
+    };
+    let EventBody::Initiated = event.body else {
+        return ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
+            .into_response();
     };
     let sts_url = Some(format!("ws://avr-sts-openai:6030/?uuid={}", event.call.id));
     let answer = Answer::Route { sts_url, prompt: None };

@@ -128,10 +128,11 @@ impl Figures {
         for (label, value) in &labels {
             check_name("label", label)?;
             // Ours in every series, and the histograms' own.
-            if label == "plugin" || label == "le" || value.len() > LONGEST {
+            let taken = label == "plugin" || label == "le" || label.starts_with("__");
+            if taken || value.len() > LONGEST {
                 return Err(MetricsError::Invalid(format!(
-                    "label {label}: `plugin` and `le` are taken, and a value may have {LONGEST} \
-                     bytes"
+                    "label {label}: `plugin`, `le` and `__...` are taken, and a value may have \
+                     {LONGEST} bytes"
                 )));
             }
         }
@@ -215,7 +216,13 @@ mod tests {
             assert_eq!(error.label(), "invalid", "{name}");
         }
         let label = |name: &str| vec![(name.to_owned(), "v".to_owned())];
-        for bad in [label("le"), label("plugin"), label("a b"), [label("a"), label("a")].concat()] {
+        for bad in [
+            label("le"),
+            label("plugin"),
+            label("__name__"),
+            label("a b"),
+            [label("a"), label("a")].concat(),
+        ] {
             assert_eq!(figures.count("n".into(), bad, 1).unwrap_err().label(), "invalid");
         }
         figures.count("n".into(), Labels::new(), 1).unwrap();

@@ -22,6 +22,10 @@ pub use self::source::{Flags, Loaded, load};
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::toml_text::TomlError;
 
+/// The most that a guest can be given or give at once, in bytes, with room for what
+/// comes with it (`HOST_CALL_DATA` of [`crate::plugin`]).
+const MOST_PASSED: usize = 768 << 10;
+
 /// Everything that can be configured, checked and ready to use.
 #[derive(Debug)]
 pub struct Config {
@@ -244,6 +248,17 @@ impl Config {
         };
         at_least_one("limits.connections", limits.connections)?;
         at_least_one("engine.instances", engine.instances as usize)?;
+        for (key, value) in [
+            ("kv.max_value", document.kv.max_value),
+            ("http.max_request", document.http.max_request),
+            ("http.max_response", document.http.max_response),
+        ] {
+            if value > MOST_PASSED {
+                let message =
+                    format!("expected at most {MOST_PASSED}, what a guest can take at once");
+                return Err(ConfigError::Value { key, message });
+            }
+        }
         at_least_one("events.concurrency", document.events.concurrency)?;
         at_least_one("events.attempts", document.events.attempts as usize)?;
         at_least_one("http.concurrency", document.http.concurrency)?;

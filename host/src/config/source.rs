@@ -326,6 +326,7 @@ mod tests {
             ("reject_sts_url = 'ws://x/{channel}'", "every call"),
             ("fallback_sts_url = 'ws://b/'\nallowed_sts_hosts = ['a']", "allowed_sts_hosts"),
             ("[engine]\ninstances = 0", "at least 1"),
+            ("[kv]\nmax_value = '1MiB'", "kv.max_value"),
             ("[plugin_limits]\nmemory = '1GiB'", "engine.max_memory"),
             ("[log]\nlevel = 'loud=so'", "log.level"),
             ("[log]\nlevel = 'inof'", "log.level"),

@@ -6,7 +6,8 @@ mod observer;
 mod window;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +20,7 @@ use crate::event::Kinds;
 use crate::journal::Interest;
 use crate::plugin::Hook;
 use crate::registry::{Generation, Registry};
-use crate::store::{Figures, Progress, Store, UnixMs, Upkeep};
+use crate::store::{Figures, Progress, Seq, Store, UnixMs, Upkeep};
 
 /// How often the journal is looked after.
 const UPKEEP: Duration = Duration::from_secs(2);
@@ -33,7 +34,11 @@ pub struct Dispatcher {
     stop: watch::Sender<bool>,
     adopted: watch::Receiver<u64>,
     figures: Arc<Mutex<Figures>>,
+    backlogs: Backlogs,
 }
+
+/// How many events wait for each observer.
+type Backlogs = Arc<Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>>>;
 
 /// What a dispatcher works with.
 pub struct Parts {
@@ -65,19 +70,23 @@ impl Dispatcher {
             store,
             config: events,
             places: Arc::new(Semaphore::new(places)),
+            share: AtomicUsize::new(places),
             stopping,
         });
+        let backlogs = Backlogs::default();
         let supervisor = Supervisor {
             shared,
             journal,
             interest,
             grace,
+            places,
             known: BTreeMap::new(),
             adopted: adopting,
             figures: Arc::clone(&figures),
+            backlogs: Arc::clone(&backlogs),
         };
         let work = Mutex::new(Some(tokio::spawn(supervisor.run())));
-        Self { work, stop, adopted, figures }
+        Self { work, stop, adopted, figures, backlogs }
     }
 
     /// Waits until this generation's observers are told what comes from now on.
@@ -92,6 +101,12 @@ impl Dispatcher {
     /// How much is kept, as far as it was looked at.
     pub fn figures(&self) -> Figures {
         *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many events wait for each observer, roughly.
+    pub fn backlogs(&self) -> Vec<(Arc<str>, u64)> {
+        let backlogs = self.backlogs.lock().unwrap_or_else(PoisonError::into_inner);
+        backlogs.iter().map(|(name, count)| (Arc::clone(name), count.load(Relaxed))).collect()
     }
 
     /// Lets what is under way come to its end; the rest stays in the journal.
@@ -110,9 +125,11 @@ struct Supervisor {
     journal: JournalConfig,
     interest: Arc<Interest>,
     grace: Duration,
+    places: usize,
     known: BTreeMap<String, Known>,
     adopted: watch::Sender<u64>,
     figures: Arc<Mutex<Figures>>,
+    backlogs: Backlogs,
 }
 
 /// An observer with its task.
@@ -130,8 +147,8 @@ impl Supervisor {
         let mut changes = self.shared.registry.changes();
         let mut upkeep = tokio::time::interval(UPKEEP);
         upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // Before the store was asked, loaded observers are waited for all the same.
-        self.interest.set(self.shared.registry.current().kinds());
+        // Until the store tells which observers there are, anybody may want anything.
+        self.interest.set(Kinds::all());
         let mut resumed = false;
         while !*stopping.borrow() {
             if !resumed {
@@ -139,7 +156,9 @@ impl Supervisor {
             }
             if resumed {
                 let generation = Arc::clone(&changes.borrow_and_update());
-                self.adopt(&generation);
+                let last = *self.shared.store.last().borrow();
+                // What is missing is tried again with the upkeep.
+                _ = self.adopt(&generation, last).await;
             }
             let again = tokio::time::sleep(AGAIN);
             tokio::select! {
@@ -157,31 +176,76 @@ impl Supervisor {
     /// Goes on with the observers of the last run. Whether the store told of them.
     async fn resume(&mut self) -> bool {
         let Ok(observers) = self.shared.store.observers().await else { return false };
-        for (name, progress) in observers {
-            self.start(name, progress);
+        for (name, progress) in observers.known {
+            if !self.known.contains_key(&name) {
+                // Nobody could see it while we were not here.
+                self.start(name, Progress { seen: now(), ..progress });
+            }
         }
-        true
+        // What was accepted while the store did not answer is for the observers
+        // that there are now.
+        let generation = self.shared.registry.current();
+        self.adopt(&generation, observers.last_before).await
     }
 
     fn start(&mut self, name: String, progress: Progress) {
         let shared = Arc::clone(&self.shared);
-        let (observer, done) = Observer::new(name.as_str().into(), shared, &progress);
-        let Progress { undone, kinds, seen, .. } = progress;
-        let work = tokio::spawn(observer.run(undone, self.grace));
+        let name_for_all = Arc::<str>::from(name.as_str());
+        let (observer, done) = Observer::new(Arc::clone(&name_for_all), shared, &progress);
+        let Progress { kinds, seen, .. } = progress;
+        self.backlogs().insert(name_for_all, Arc::clone(&done.backlog));
+        let work = tokio::spawn(observer.run(self.grace));
         self.known.insert(name, Known { kinds, seen, done, work });
+        self.share_places();
+    }
+
+    fn backlogs(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<AtomicU64>>> {
+        self.backlogs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets no observer take all places.
+    fn share_places(&self) {
+        let share = self.places / self.known.len().max(1);
+        self.shared.share.store(share.max(1), Relaxed);
+    }
+
+    /// Ends an observer, and forgets how far it was.
+    async fn forget(&mut self, name: &str, why: &'static str) {
+        let Some(known) = self.known.remove(name) else { return };
+        known.work.abort();
+        _ = known.work.await;
+        let events = known.done.backlog.load(Relaxed);
+        tracing::warn!(observer = name, events, why, "an observer is forgotten");
+        self.backlogs().remove(name);
+        self.share_places();
+        if let Err(error) = self.shared.store.forget(name.to_owned()).await {
+            tracing::warn!(observer = name, "it is remembered until the next start: {error}");
+        }
     }
 
     /// Takes up the observers of a generation. One that was never there is told
-    /// what comes from now on.
-    fn adopt(&mut self, generation: &Generation) {
+    /// what comes after `last`. Whether all are known to the store, so that a restart
+    /// goes on with them.
+    async fn adopt(&mut self, generation: &Generation, last: Seq) -> bool {
         let now = now();
         for plugin in generation.plugins().filter(|plugin| plugin.has(Hook::Observer)) {
             if !self.known.contains_key(&**plugin.name()) {
-                let position = *self.shared.store.last().borrow();
-                let kinds = plugin.kinds();
+                let (position, kinds) = (last, plugin.kinds());
                 let progress = Progress { position, undone: Vec::new(), kinds, seen: now };
+                let name = Arc::clone(plugin.name());
+                if self.shared.store.save(name, progress.clone()).await.is_err() {
+                    return false;
+                }
                 self.start(plugin.name().to_string(), progress);
             }
+        }
+        let turned_away = generation.plugins().filter(|plugin| !plugin.has(Hook::Observer));
+        let turned_away: Vec<String> = turned_away
+            .map(|plugin| plugin.name().to_string())
+            .filter(|name| self.known.contains_key(name))
+            .collect();
+        for name in turned_away {
+            self.forget(&name, "its plugin observes no more").await;
         }
         let mut wanted = generation.kinds();
         for (name, known) in &mut self.known {
@@ -198,6 +262,7 @@ impl Supervisor {
         }
         self.interest.set(wanted);
         self.adopted.send_replace(generation.number);
+        true
     }
 
     /// Forgets observers that are gone, and removes what need not be kept.
@@ -206,7 +271,8 @@ impl Supervisor {
         let age =
             |age: Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         let generation = self.shared.registry.current();
-        self.adopt(&generation);
+        let last = *self.shared.store.last().borrow();
+        _ = self.adopt(&generation, last).await;
         let keep_since = age(self.journal.keep);
         let gone: Vec<String> = self
             .known
@@ -215,17 +281,23 @@ impl Supervisor {
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
-            tracing::info!(observer = name, "its plugin is gone for long: it is forgotten");
-            if let Some(known) = self.known.remove(&name) {
-                known.work.abort();
-                _ = known.work.await;
-            }
-            drop(self.shared.store.forget(name));
+            self.forget(&name, "its plugin is gone for longer than journal.keep").await;
         }
         let last = *self.shared.store.last().borrow();
-        let done = self.known.values().map(|known| *known.done.borrow()).min().unwrap_or(last);
+        let up_to = |known: &Known| *known.done.up_to.borrow();
+        let behind = self.known.iter().min_by_key(|(_, known)| up_to(known));
+        let done = behind.map_or(last, |(_, known)| up_to(known));
         let full = self.figures.lock().unwrap_or_else(PoisonError::into_inner).bytes
             > self.journal.max_size as u64;
+        if full && let Some((name, known)) = behind {
+            let events = known.done.backlog.load(Relaxed);
+            tracing::error!(
+                observer = name,
+                events,
+                "events are refused (503), as the journal has reached journal.max_size; this \
+                 observer is the furthest behind: mend it, or remove its file"
+            );
+        }
         let upkeep = Upkeep {
             done,
             // Room is worth more than the memory of what is done.

@@ -4,7 +4,7 @@
 //! set aside, everything waits in the journal.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -17,14 +17,14 @@ use crate::event::Kinds;
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Registry;
-use crate::store::{DeadLetter, Page, Pending, Progress, Seq, Store, StoreError};
+use crate::store::{DeadLetter, Page, Pending, Progress, Seq, Store, StoreError, Stored};
 
 /// Events that are read at once.
 const PAGE: usize = 256;
 
 /// How often progress is kept while there is some: after the end of the process,
 /// what was done since then is told again.
-const CHECKPOINT: Duration = Duration::from_millis(100);
+const CHECKPOINT: Duration = Duration::from_millis(25);
 
 /// Before the store is asked again that could not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -43,18 +43,27 @@ pub(super) struct Shared {
     pub(super) config: EventsConfig,
     /// Places for events among the guests.
     pub(super) places: Arc<Semaphore>,
+    /// How many places one observer may have, so that none takes all.
+    pub(super) share: AtomicUsize,
     /// Whether all shall come to its end.
     pub(super) stopping: watch::Receiver<bool>,
 }
 
 /// How far an observer is, for those who look after the journal.
-pub(super) type Done = watch::Receiver<Seq>;
+pub(super) struct Done {
+    /// Up to here, nothing need be kept for it.
+    pub(super) up_to: watch::Receiver<Seq>,
+    /// How many events wait for it, roughly.
+    pub(super) backlog: Arc<AtomicU64>,
+}
 
 /// See the [module](self).
 pub(super) struct Observer {
     name: Arc<str>,
     shared: Arc<Shared>,
     window: Window,
+    /// Read before and not done, as long as it is not in the window.
+    before: Vec<(Seq, u32)>,
     /// Read up to here.
     position: Seq,
     /// The version that was told last.
@@ -64,6 +73,8 @@ pub(super) struct Observer {
     running: JoinSet<Told>,
     reading: Option<Pending<Page>>,
     saving: Option<Pending<()>>,
+    /// What nothing need be kept of, once that is saved.
+    saved_up_to: Seq,
     /// Whether there is progress to keep.
     dirty: bool,
     next_save: Instant,
@@ -72,6 +83,7 @@ pub(super) struct Observer {
     /// Nothing is told before then, as the plugin is set aside.
     told_after: Instant,
     done: watch::Sender<Seq>,
+    backlog: Arc<AtomicU64>,
 }
 
 /// What became of a delivery.
@@ -94,12 +106,15 @@ impl Observer {
     /// An observer, that goes on from there.
     pub(super) fn new(name: Arc<str>, shared: Arc<Shared>, progress: &Progress) -> (Self, Done) {
         let first = progress.undone.first().map_or(progress.position, |(seq, _)| seq - 1);
-        let (done, watched) = watch::channel(first);
+        let (done, up_to) = watch::channel(first);
+        let backlog = Arc::new(AtomicU64::new(0));
+        let watched = Done { up_to, backlog: Arc::clone(&backlog) };
         let now = Instant::now();
         let observer = Self {
             name,
             shared,
             window: Window::default(),
+            before: progress.undone.clone(),
             position: progress.position,
             version: None,
             kinds: progress.kinds,
@@ -107,31 +122,33 @@ impl Observer {
             running: JoinSet::new(),
             reading: None,
             saving: None,
-            // So that a new one is known from its first moment on.
-            dirty: true,
+            saved_up_to: first,
+            dirty: false,
             next_save: now,
             read_after: now,
             told_after: now,
             done,
+            backlog,
         };
         (observer, watched)
     }
 
-    /// Works until the service stops. `undone` is what was read before and is not
-    /// done; `grace` is for what is under way at the end.
-    pub(super) async fn run(mut self, undone: Vec<(Seq, u32)>, grace: Duration) {
+    /// Works until the service stops; `grace` is for what is under way then.
+    pub(super) async fn run(mut self, grace: Duration) {
         let mut last = self.shared.store.last();
         let mut generation = self.shared.registry.changes();
         let mut stopping = self.shared.stopping.clone();
-        self.take_up(undone).await;
+        self.take_up().await;
         while !*stopping.borrow() {
             let last_place = *last.borrow_and_update();
             generation.mark_unchanged();
             let plugin = self.plugin();
             if let Some(plugin) = &plugin {
                 self.read(last_place);
-                self.tell(plugin, last_place);
+                self.tell(plugin);
             }
+            let behind = u64::try_from(last_place - self.position).unwrap_or(0);
+            self.backlog.store(behind + self.window.len() as u64, Relaxed);
             self.save();
             let wake = self.wake(plugin.is_some(), last_place);
             tokio::select! {
@@ -163,9 +180,9 @@ impl Observer {
     }
 
     /// Reads again what was read before and not done.
-    async fn take_up(&mut self, undone: Vec<(Seq, u32)>) {
+    async fn take_up(&mut self) {
         let mut stopping = self.shared.stopping.clone();
-        let seqs: Vec<Seq> = undone.iter().map(|(seq, _)| *seq).collect();
+        let seqs: Vec<Seq> = self.before.iter().map(|(seq, _)| *seq).collect();
         let found = loop {
             if seqs.is_empty() || *stopping.borrow() {
                 return;
@@ -180,8 +197,9 @@ impl Observer {
                 }
             }
         };
+        let before = std::mem::take(&mut self.before);
         for event in found {
-            let attempts = undone.iter().find(|(seq, _)| *seq == event.seq);
+            let attempts = before.iter().find(|(seq, _)| *seq == event.seq);
             let attempts = attempts.map_or(0, |(_, attempts)| *attempts);
             self.window.push(Delivery { event, attempts });
         }
@@ -203,16 +221,8 @@ impl Observer {
         };
         let plugin = self.plugin();
         for event in page.events {
-            let wanted = match (&event.only, &plugin) {
-                (Some(only), _) => *only == self.name,
-                (None, Some(plugin)) => {
-                    plugin.kinds().contains(event.kind())
-                        && plugin.settings().accept(&event.event.call)
-                }
-                // It went while this was read.
-                (None, None) => true,
-            };
-            if wanted {
+            // If the plugin went while this was read, it is judged when it is told.
+            if plugin.as_ref().is_none_or(|plugin| self.wants(plugin, &event)) {
                 self.window.push(Delivery { event, attempts: 0 });
             }
         }
@@ -220,13 +230,32 @@ impl Observer {
         self.dirty = true;
     }
 
+    /// Whether the plugin's settings ask for an event.
+    fn wants(&self, plugin: &Plugin, event: &Stored) -> bool {
+        match &event.only {
+            Some(only) => *only == self.name,
+            None => {
+                plugin.kinds().contains(event.kind()) && plugin.settings().accept(&event.event.call)
+            }
+        }
+    }
+
+    /// How many deliveries there may be at a time.
+    fn most(&self) -> usize {
+        self.shared.config.concurrency.min(self.shared.share.load(Relaxed)).max(1)
+    }
+
     /// Starts as many deliveries as there may be.
-    fn tell(&mut self, plugin: &Arc<Plugin>, last: Seq) {
-        let behind = u64::try_from(last - self.position).unwrap_or(0);
-        plugin.stats.events.backlog.store(behind + self.window.len() as u64, Relaxed);
+    fn tell(&mut self, plugin: &Arc<Plugin>) {
         let now = Instant::now();
-        while now >= self.told_after && self.running.len() < self.shared.config.concurrency {
+        while now >= self.told_after && self.running.len() < self.most() {
             let Some(delivery) = self.window.next(now) else { return };
+            // Another version may have asked for it.
+            if !self.wants(plugin, &delivery.event) {
+                self.window.done(&delivery);
+                self.dirty = true;
+                continue;
+            }
             let shared = Arc::clone(&self.shared);
             self.running.spawn(tell(shared, Arc::clone(plugin), delivery));
         }
@@ -244,10 +273,14 @@ impl Observer {
         };
         let now = Instant::now();
         match result {
-            Ok(()) => self.window.done(&delivery),
+            Ok(()) => {
+                self.window.done(&delivery);
+                self.dirty = true;
+            }
             Err(Untold::Failed) => {
                 delivery.attempts += 1;
                 self.window.again(&delivery, now + backoff(&self.shared.config, delivery.attempts));
+                self.dirty = true;
             }
             Err(Untold::NotNow) => self.window.again(&delivery, now + SHORT_REST),
             Err(Untold::SetAside) => {
@@ -255,7 +288,6 @@ impl Observer {
                 self.window.again(&delivery, now + SHORT_REST);
             }
         }
-        self.dirty = true;
     }
 
     /// Keeps how far it is, if that changed, now and then.
@@ -264,6 +296,8 @@ impl Observer {
             self.dirty = false;
             self.next_save = Instant::now() + CHECKPOINT;
             let progress = self.progress();
+            self.saved_up_to =
+                progress.undone.first().map_or(progress.position, |(seq, _)| seq - 1);
             self.saving = Some(self.shared.store.save(Arc::clone(&self.name), progress));
         }
     }
@@ -271,8 +305,7 @@ impl Observer {
     fn have_saved(&mut self, saved: Result<(), StoreError>) {
         self.saving = None;
         if saved.is_ok() {
-            let first = self.window.first().map_or(self.position, |first| first - 1);
-            self.done.send_replace(first);
+            self.done.send_replace(self.saved_up_to);
         } else {
             self.dirty = true;
             self.next_save = Instant::now() + STORE_PAUSE;
@@ -282,7 +315,7 @@ impl Observer {
     fn progress(&self) -> Progress {
         Progress {
             position: self.position,
-            undone: self.window.undone(),
+            undone: [&self.before[..], &self.window.undone()].concat(),
             kinds: self.kinds,
             seen: self.seen,
         }
@@ -290,7 +323,7 @@ impl Observer {
 
     /// When to look again though nothing happens.
     fn wake(&self, serving: bool, last: Seq) -> Instant {
-        let tells = serving && self.running.len() < self.shared.config.concurrency;
+        let tells = serving && self.running.len() < self.most();
         let tells = self.window.next_rested().filter(|_| tells);
         let tells = tells.map(|rested| rested.max(self.told_after));
         let saves = (self.dirty && self.saving.is_none()).then_some(self.next_save);
@@ -386,7 +419,7 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
         error: crate::capability::log::quote(&error.to_string(), MAX_ERROR),
     };
     // Not done before it is kept: otherwise it is tried once more.
-    shared.store.bury(letter, event.seq).await.map_err(|_| Untold::Failed)?;
+    shared.store.bury(letter, Arc::clone(event)).await.map_err(|_| Untold::Failed)?;
     stats.dead.fetch_add(1, Relaxed);
     tracing::error!(
         plugin = name,

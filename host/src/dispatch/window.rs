@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::event::Platform;
 use crate::store::{Seq, Stored};
 
 /// Events in it.
@@ -28,11 +27,12 @@ pub(super) struct Delivery {
 impl Delivery {
     fn call(&self) -> CallKey {
         let call = &self.event.event.call;
-        (call.platform, call.id.as_str().into())
+        (call.platform.family(), call.id.as_str().into())
     }
 }
 
-type CallKey = (Platform, Arc<str>);
+/// Platforms that are brands of one another are mixed within a call.
+type CallKey = (&'static str, Arc<str>);
 
 /// See the [module](self).
 #[derive(Default)]
@@ -145,11 +145,6 @@ impl Window {
     /// Every event here with its attempts, in order.
     pub(super) fn undone(&self) -> Vec<(Seq, u32)> {
         self.undone.iter().map(|(seq, attempts)| (*seq, *attempts)).collect()
-    }
-
-    /// The first event here.
-    pub(super) fn first(&self) -> Option<Seq> {
-        self.undone.keys().next().copied()
     }
 }
 

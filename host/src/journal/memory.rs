@@ -2,6 +2,7 @@
 //! call's prompt by its name alone. In the store, so that it outlives a restart,
 //! and in front of it in memory, as every event of a call asks for it.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,13 +12,18 @@ use serde::{Deserialize, Serialize};
 use super::now;
 use crate::config::CallsConfig;
 use crate::event::Call;
-use crate::store::{Store, StoreError};
+use crate::store::{CallDocument, Store, StoreError};
 
 /// Memory for calls, in bytes, before the store has to be asked.
 const MEMORY: u64 = 64 << 20;
 
-/// What an entry takes beside its texts, roughly.
+/// What an entry takes beside its texts, roughly; and one of its values.
 const OVERHEAD: usize = 512;
+const VALUE_OVERHEAD: usize = 48;
+
+/// Metadata that is remembered of a call, in bytes: it is kept with every event.
+/// Dialplans send some hundred.
+const MAX_METADATA: usize = 32 << 10;
 
 /// A call as it was told at first.
 pub(super) struct Remembered {
@@ -30,7 +36,7 @@ pub(super) struct Remembered {
 /// As it is kept.
 #[derive(Serialize, Deserialize)]
 struct Document<'a> {
-    call: std::borrow::Cow<'a, Call>,
+    call: Cow<'a, Call>,
     prompt: Option<Arc<str>>,
 }
 
@@ -62,8 +68,10 @@ impl Remembered {
     fn size(&self) -> usize {
         let Call { id, agent, from, to, metadata, .. } = &*self.call;
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let metadata: usize =
-            metadata.iter().map(|(name, value)| 48 + name.len() + value.get().len()).sum();
+        let metadata: usize = metadata
+            .iter()
+            .map(|(name, value)| VALUE_OVERHEAD + name.len() + value.get().len())
+            .sum();
         // Twice, as the JSON has it all again.
         let texts = id.len() + length(agent) + length(from) + length(to) + metadata;
         OVERHEAD + 2 * texts + self.prompt.as_ref().map_or(0, |prompt| prompt.len())
@@ -85,43 +93,57 @@ impl CallMemory {
         let recent = Cache::builder()
             .max_capacity(MEMORY)
             .weigher(weigh)
-            .time_to_idle(config.keep.max(Duration::from_secs(1)))
+            .time_to_idle(config.max_age.max(Duration::from_secs(1)))
             // A new call is worth more than one that was looked up often.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         Self { store, config, recent }
     }
 
-    /// Remembers a call that was decided.
-    pub(super) fn remember(&self, call: &Arc<Call>, prompt: Option<Arc<str>>) {
+    /// Remembers a call; and the document to be kept, to remember it by.
+    pub(super) fn remember(
+        &self,
+        call: &Arc<Call>,
+        prompt: Option<Arc<str>>,
+    ) -> (Arc<Remembered>, Option<CallDocument>) {
         let key = key(call.platform.family(), &call.id);
-        let document = Document { call: std::borrow::Cow::Borrowed(call), prompt: prompt.clone() };
-        self.recent.insert(key.clone(), Arc::new(Remembered::new(Arc::clone(call), prompt)));
-        if let Ok(document) = serde_json::to_string(&document) {
-            // Nobody waits: a later event of the call is written after it.
-            drop(self.store.remember(key, document, later(self.config.max_age)));
-        }
+        let call = within_bounds(call);
+        let document = Document { call: Cow::Borrowed(&call), prompt: prompt.clone() };
+        let document = serde_json::to_string(&document).ok().map(|document| CallDocument {
+            key: key.as_str().into(),
+            document: document.into(),
+            until: later(self.config.max_age),
+        });
+        let known = Arc::new(Remembered::new(call, prompt));
+        self.recent.insert(key, Arc::clone(&known));
+        (known, document)
     }
 
     /// A call is over, and will be forgotten.
-    pub(super) fn ended(&self, call: &Call) {
+    pub(super) async fn ended(&self, call: &Call) {
         let key = key(call.platform.family(), &call.id);
-        // Also when it is not among the recent ones: it may have been a long call.
-        drop(self.store.expire(key, later(self.config.keep)));
+        // Of most calls nothing was written, if nobody observes them.
+        let known = self.recent.contains_key(&key)
+            || self.look_up(key.clone()).await.is_ok_and(|found| found.is_some());
+        if known {
+            drop(self.store.expire(key, later(self.config.keep)));
+        }
     }
 
     /// What is remembered of a call; if nothing is, what the event itself says.
-    pub(super) async fn recall(&self, call: &Arc<Call>) -> Arc<Remembered> {
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub(super) async fn recall(&self, call: &Arc<Call>) -> Result<Arc<Remembered>, StoreError> {
         let key = key(call.platform.family(), &call.id);
         if let Some(known) = self.recent.get(&key) {
-            return known;
+            return Ok(known);
         }
-        let nothing = || Arc::new(Remembered::new(Arc::clone(call), None));
-        // Without the store, the event will not be written either.
-        let Ok(found) = self.look_up(key.clone()).await else { return nothing() };
-        let known = found.unwrap_or_else(nothing);
-        self.recent.insert(key, Arc::clone(&known));
-        known
+        let found = self.look_up(key.clone()).await?;
+        let known = found.unwrap_or_else(|| Arc::new(Remembered::new(within_bounds(call), None)));
+        // Unless it was decided meanwhile, which tells more.
+        Ok(self.recent.entry(key).or_insert(known).into_value())
     }
 
     /// The prompt of a call, if it has one.
@@ -145,6 +167,30 @@ impl CallMemory {
             Arc::new(Remembered::new(Arc::new(call.into_owned()), prompt))
         }))
     }
+}
+
+/// A call without the metadata that is too much to be told with every event.
+fn within_bounds(call: &Arc<Call>) -> Arc<Call> {
+    let mut room = MAX_METADATA;
+    let kept = call.metadata.iter().take_while(|(name, value)| {
+        let size = VALUE_OVERHEAD + name.len() + value.get().len();
+        let fits = size <= room;
+        room = room.saturating_sub(size);
+        fits
+    });
+    let kept = kept.count();
+    if kept == call.metadata.len() {
+        return Arc::clone(call);
+    }
+    tracing::warn!(
+        call = call.id.as_str(),
+        kept,
+        of = call.metadata.len(),
+        "a call has more metadata than is remembered"
+    );
+    let mut call = Call::clone(call);
+    call.metadata.truncate(kept);
+    Arc::new(call)
 }
 
 fn key(family: &str, call: &str) -> String {

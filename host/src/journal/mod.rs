@@ -19,7 +19,7 @@ use crate::config::CallsConfig;
 use crate::decision::Verdict;
 use crate::event::{Event, EventBody, EventKind, Kinds, Routing};
 use crate::router::{Answer, Outcome};
-use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, UnixMs};
+use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, UnixMs, Writes};
 
 /// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Interest {
 /// What became of events, counted.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Written.
+    /// Written; the events of a decision count as one.
     pub accepted: AtomicU64,
     /// Not written, as nobody wants them.
     pub unwanted: AtomicU64,
@@ -56,8 +56,11 @@ pub struct Counts {
     pub repeated: AtomicU64,
     /// Refused: not written, or not in time.
     pub refused: AtomicU64,
-    /// Of decisions, not written in time: written as soon as that is possible.
+    /// Decisions that were not written in time: written as soon as that is
+    /// possible.
     pub owed: AtomicU64,
+    /// Decisions that could not be written nor held.
+    pub lost: AtomicU64,
 }
 
 /// The way in. Cheap to share.
@@ -69,9 +72,14 @@ pub struct Journal {
     pub counts: Counts,
 }
 
-/// What a decision leaves behind: events that are being written.
-#[derive(Default)]
-pub struct Trace(Vec<Pending<usize>>);
+/// A call that is being decided. Whether it comes to that or not (its caller may
+/// hang up), it leaves behind that it was there.
+pub struct Asked<'a> {
+    journal: &'a Journal,
+    event: &'a Event,
+    until: Instant,
+    decided: bool,
+}
 
 impl Journal {
     /// A journal in front of a store, for those that are interested.
@@ -85,22 +93,16 @@ impl Journal {
     /// # Errors
     ///
     /// When it cannot be written now: it should come again.
-    pub async fn accept(&self, mut event: Event) -> Result<(), StoreError> {
-        let (call, kind) = (Arc::clone(&event.call), event.body.kind());
+    pub async fn accept(&self, event: Event) -> Result<(), StoreError> {
         if matches!(event.body, EventBody::Ended(_)) {
-            self.memory.ended(&call);
+            self.memory.ended(&event.call).await;
         }
-        if !self.interest.kinds().contains(kind) {
+        if !self.interest.kinds().contains(event.body.kind()) {
             self.counts.unwanted.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let known = self.memory.recall(&call).await;
-        event.call = known.of(&call);
-        let record = record(event, &call, &known);
-        let written = match timeout(PATIENCE, self.store.append(vec![record], Debt::None)).await {
-            Ok(written) => written,
-            Err(_) => Err(StoreError::Overloaded),
-        };
+        let written = timeout(PATIENCE, self.keep(event)).await;
+        let written = written.unwrap_or(Err(StoreError::Overloaded));
         match written {
             Ok(0) => self.counts.repeated.fetch_add(1, Relaxed),
             Ok(_) => self.counts.accepted.fetch_add(1, Relaxed),
@@ -109,32 +111,17 @@ impl Journal {
         written.map(drop)
     }
 
-    /// A call is about to be decided.
-    pub fn initiated(&self, event: &Event) -> Trace {
-        let mut trace = Trace::default();
-        if self.interest.kinds().contains(event.body.kind()) {
-            let event = Event { body: EventBody::Initiated, ..event.clone() };
-            self.write(event, &mut trace);
-        }
-        trace
+    async fn keep(&self, mut event: Event) -> Result<usize, StoreError> {
+        let told = Arc::clone(&event.call);
+        let known = self.memory.recall(&told).await?;
+        event.call = known.of(&told);
+        let events = vec![record(event, &told, &known)];
+        self.store.append(Writes { events, call: None }, Debt::None).await
     }
 
-    /// A call was decided: remembers what later events and the voice agent will
-    /// ask for, and waits until what happened is written, though not for long.
-    pub async fn decided(&self, event: &Event, outcome: &Outcome, mut trace: Trace) {
-        let kinds = self.interest.kinds();
-        let prompt = match &outcome.answer {
-            Answer::Route { prompt, .. } => prompt.clone(),
-            _ => None,
-        };
-        if !kinds.is_empty() || prompt.is_some() {
-            self.memory.remember(&event.call, prompt);
-        }
-        let body = EventBody::Routed(routing(outcome));
-        if kinds.contains(body.kind()) {
-            self.write(Event { body, ..event.clone() }, &mut trace);
-        }
-        trace.written(self).await;
+    /// A call is about to be decided.
+    pub fn asked<'a>(&'a self, event: &'a Event, until: Instant) -> Asked<'a> {
+        Asked { journal: self, event, until, decided: false }
     }
 
     /// What the voice agent shall be told in a call, by the platform's name for it.
@@ -146,29 +133,66 @@ impl Journal {
         self.memory.prompt(family, call).await
     }
 
-    fn write(&self, event: Event, trace: &mut Trace) {
-        let known = Remembered::new(Arc::clone(&event.call), None);
-        let call = Arc::clone(&event.call);
-        trace.0.push(self.store.append(vec![record(event, &call, &known)], Debt::Owed));
+    /// Remembers a call, and writes what happened to it as far as somebody wants it.
+    /// None: there is nothing to write.
+    fn write(
+        &self,
+        event: &Event,
+        prompt: Option<Arc<str>>,
+        bodies: impl IntoIterator<Item = EventBody>,
+    ) -> Option<Pending<usize>> {
+        let kinds = self.interest.kinds();
+        if kinds.is_empty() && prompt.is_none() {
+            return None;
+        }
+        let (known, call) = self.memory.remember(&event.call, prompt);
+        let wanted = bodies.into_iter().filter(|body| kinds.contains(body.kind()));
+        let told = known.of(&event.call);
+        let record = |body| {
+            let event = Event { call: Arc::clone(&told), body, ..event.clone() };
+            record(event, &told, &known)
+        };
+        let events = wanted.map(record).collect();
+        Some(self.store.append(Writes { events, call }, Debt::Owed))
     }
 }
 
-impl Trace {
-    async fn written(self, journal: &Journal) {
+impl Asked<'_> {
+    /// It was decided: remembers what later events and the voice agent will ask
+    /// for, and waits until what happened is written, though not for long.
+    pub async fn decided(mut self, outcome: &Outcome) {
+        self.decided = true;
+        let Self { journal, event, until, .. } = self;
+        let prompt = match &outcome.answer {
+            Answer::Route { prompt, .. } => prompt.clone(),
+            _ => None,
+        };
+        let bodies = [EventBody::Initiated, EventBody::Routed(routing(outcome))];
+        let Some(written) = journal.write(event, prompt, bodies) else { return };
+        let deadline = until.min(Instant::now() + DECISION_PATIENCE);
+        // What is in trouble is written when that is over, and so is what takes long.
+        let deadline = journal.store.trouble().map_or(deadline, |_| Instant::now());
         let counts = &journal.counts;
-        // What is in trouble is written when it is over.
-        if self.0.is_empty() || journal.store.trouble().is_some() {
-            counts.owed.fetch_add(self.0.len() as u64, Relaxed);
-            return;
-        }
-        let deadline = Instant::now() + DECISION_PATIENCE;
-        for pending in self.0 {
-            let count = match timeout_at(deadline, pending).await {
-                Ok(Ok(0)) => &counts.repeated,
-                Ok(Ok(_)) => &counts.accepted,
-                Ok(Err(_)) | Err(_) => &counts.owed,
-            };
-            count.fetch_add(1, Relaxed);
+        let count = match timeout_at(deadline, written).await {
+            Ok(Ok(_)) => &counts.accepted,
+            Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
+                tracing::error!(
+                    call = event.call.id.as_str(),
+                    "a decision is not told to observers: too much is waiting to be written"
+                );
+                &counts.lost
+            }
+            Ok(Err(_)) | Err(_) => &counts.owed,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.decided {
+            // It goes on without being waited for.
+            drop(self.journal.write(self.event, None, [EventBody::Initiated]));
         }
     }
 }
@@ -184,7 +208,7 @@ fn record(event: Event, sent: &crate::event::Call, known: &Remembered) -> Record
         EventBody::Routed(_) => EventKind::Routed.name(),
         _ => &*body,
     };
-    for part in [sent.platform.name(), &sent.id, content] {
+    for part in [sent.platform.family(), &sent.id, content] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

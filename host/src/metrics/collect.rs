@@ -28,8 +28,10 @@ pub(super) struct Collect {
     pub(super) http: Arc<Http>,
     pub(super) generation: Arc<Generation>,
     /// What became of events that came.
-    pub(super) events: [(&'static str, u64); 5],
+    pub(super) events: [(&'static str, u64); 6],
     pub(super) journal: store::Figures,
+    /// Of every observer, whether its plugin serves or not.
+    pub(super) backlogs: Vec<(Arc<str>, u64)>,
     pub(super) store_works: bool,
 }
 
@@ -88,9 +90,21 @@ impl Collect {
                 .iter()
                 .try_for_each(|(result, count)| row.counter(&[("result", result)], *count))
         })?;
-        let store::Figures { events, bytes, expired, .. } = self.journal;
+        out.family(
+            "observer_backlog",
+            "Events that wait for an observer, roughly",
+            Gauge,
+            |row| {
+                self.backlogs.iter().try_for_each(|(name, backlog)| {
+                    row.gauge(&[("plugin", escaped(name).as_str())], *backlog)
+                })
+            },
+        )?;
+        let store::Figures { events, bytes, total_bytes, expired, .. } = self.journal;
         out.one("journal_events", "Events in the journal", Gauge, events)?;
-        out.one("store_bytes", "Bytes of the store", Gauge, bytes)?;
+        let help = "Bytes of events and dead letters (journal.max_size)";
+        out.one("journal_bytes", help, Gauge, bytes)?;
+        out.one("store_bytes", "Bytes of the store", Gauge, total_bytes)?;
         out.one("store_up", "Whether the store can be used", Gauge, u64::from(self.store_works))?;
         let help = "Events that waited for longer than journal.max_age and were given up";
         out.one("events_expired", help, Counter, expired)
@@ -201,11 +215,6 @@ fn observers(out: &mut Out<'_>, plugins: &[Row<'_>]) -> Result<(), Error> {
     out.family("observer_dead_letters", "Events that were given up", Counter, |row| {
         observers().try_for_each(|(name, events)| {
             row.counter(&[("plugin", name)], events.dead.load(Relaxed))
-        })
-    })?;
-    out.family("observer_backlog", "Events that wait for an observer", Gauge, |row| {
-        observers().try_for_each(|(name, events)| {
-            row.gauge(&[("plugin", name)], events.backlog.load(Relaxed))
         })
     })?;
     let help = "Time of an observer's calls";

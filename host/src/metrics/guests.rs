@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Error;
+use std::mem::discriminant;
 
 use prometheus_client::metrics::MetricType;
 
@@ -12,22 +13,27 @@ use crate::registry::Generation;
 
 /// Writes the figures of every plugin.
 pub(super) fn encode(out: &mut Out<'_>, generation: &Generation) -> Result<(), Error> {
-    // Two file names can look alike once they are words of the format; the first
-    // has the name then.
-    let mut families: BTreeMap<String, (String, BTreeMap<Labels, Figure>)> = BTreeMap::new();
+    // Two plugins can come to the same name once it is one of the format's. Their
+    // rows have another `plugin` then; only the kind of figure is the first one's.
+    let mut families: BTreeMap<String, Vec<(String, Labels, Figure)>> = BTreeMap::new();
     for plugin in generation.plugins() {
         for (name, series) in plugin.stats.figures.snapshot() {
-            let family = format!("guest_{}_{name}", word(plugin.name()));
-            families.entry(family).or_insert_with(|| (escaped(plugin.name()), series));
+            let rows = families.entry(format!("guest_{}_{name}", word(plugin.name()))).or_default();
+            for (labels, figure) in series {
+                let kind = rows.first().map(|(_, _, first)| discriminant(first));
+                if kind.is_none_or(|kind| kind == discriminant(&figure)) {
+                    rows.push((escaped(plugin.name()), labels, figure));
+                }
+            }
         }
     }
-    for (family, (plugin, series)) in families {
-        let kind = match series.values().next() {
-            Some(Figure::Histogram { .. }) => MetricType::Histogram,
+    for (family, rows) in families {
+        let kind = match rows.first() {
+            Some((_, _, Figure::Histogram { .. })) => MetricType::Histogram,
             _ => MetricType::Counter,
         };
         out.family(&family, "A figure of a plugin's own", kind, |row| {
-            for (labels, figure) in &series {
+            for (plugin, labels, figure) in &rows {
                 let values: Vec<(&str, String)> =
                     labels.iter().map(|(name, value)| (name.as_str(), escaped(value))).collect();
                 let labels: Vec<(&str, &str)> = std::iter::once(("plugin", plugin.as_str()))

@@ -142,8 +142,10 @@ impl Metrics {
                 ("repeated", count(&counts.repeated)),
                 ("refused", count(&counts.refused)),
                 ("owed", count(&counts.owed)),
+                ("lost", count(&counts.lost)),
             ],
             journal: parts.dispatcher.figures(),
+            backlogs: parts.dispatcher.backlogs(),
             store_works: parts.store.trouble().is_none(),
         };
         let mut text = String::new();

@@ -27,7 +27,7 @@ use super::turn::Turn;
 use super::{Hook, Plugin, Shared, told};
 use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
-use crate::engine::{Engine, TICK};
+use crate::engine::{Engine, Permit, Queue, TICK};
 use crate::event::{Call, Event};
 use crate::store::Identity;
 
@@ -36,7 +36,7 @@ const MAX_ERROR: usize = 1024;
 
 /// How long an event waits for a place in the pool, before it is tried again
 /// later.
-const QUEUE: Duration = Duration::from_secs(10);
+const ROOM: Duration = Duration::from_secs(10);
 
 /// Longest prompt in bytes. Those of voice agents have some KiB.
 const MAX_PROMPT: usize = 64 * 1024;
@@ -60,7 +60,8 @@ impl Plugin {
         let router = self.component.router.as_ref();
         let router = router.ok_or(PluginError::NotExported(Hook::Router))?;
         let (shared, timeout) = (&self.shared, self.timeout());
-        let mut run = Run::enter(shared, &self.engine, &call.id, timeout, deadline).await?;
+        let allowed = Allowed { queue: Queue::Calls, timeout, room_until: deadline, deadline };
+        let mut run = Run::enter(shared, &self.engine, &call.id, &allowed).await?;
         let (turn, until) = run.clock();
         let guest = async {
             let instance = self.component.pre.instantiate_async(&mut run.store).await?;
@@ -83,9 +84,11 @@ impl Plugin {
         let observer = self.component.observer.as_ref();
         let observer = observer.ok_or(PluginError::NotExported(Hook::Observer))?;
         let (shared, timeout) = (&self.shared, self.event_timeout());
-        // Nobody waits for it; this is only for its place among the guests.
-        let deadline = Instant::now() + timeout + QUEUE;
-        let mut run = Run::enter(shared, &self.engine, &event.call.id, timeout, deadline).await?;
+        // Nobody waits for it: it has all of its time, however late it gets a place.
+        let room_until = Instant::now() + ROOM;
+        let deadline = room_until + timeout;
+        let allowed = Allowed { queue: Queue::Events, timeout, room_until, deadline };
+        let mut run = Run::enter(shared, &self.engine, &event.call.id, &allowed).await?;
         let (turn, until) = run.clock();
         let guest = async {
             let instance = self.component.pre.instantiate_async(&mut run.store).await?;
@@ -107,7 +110,9 @@ pub(super) async fn try_instance(
     pre: &InstancePre<State>,
     timeout: Duration,
 ) -> Result<(), PluginError> {
-    let mut run = Run::enter(shared, engine, "", timeout, Instant::now() + timeout).await?;
+    let deadline = Instant::now() + timeout;
+    let allowed = Allowed { queue: Queue::Calls, timeout, room_until: deadline, deadline };
+    let mut run = Run::enter(shared, engine, "", &allowed).await?;
     let (turn, until) = run.clock();
     let made = timeout_at(until, turn.watch(pre.instantiate_async(&mut run.store))).await;
     run.outcome(made).map(|_: Instance| ())
@@ -125,11 +130,10 @@ impl Run {
         shared: &Arc<Shared>,
         engine: &Engine,
         call: &str,
-        timeout: Duration,
-        deadline: Instant,
+        allowed: &Allowed,
     ) -> Result<Self, PluginError> {
-        let mut bounds = Bounds::new(shared, engine, timeout, deadline).await?;
-        let store = store(shared, engine, call, &mut bounds);
+        let mut bounds = Bounds::new(shared, engine, allowed).await?;
+        let store = store(shared, engine, call, allowed.queue, &mut bounds);
         Ok(Self { store, bounds })
     }
 
@@ -148,30 +152,37 @@ impl Run {
     }
 }
 
+/// What a call of a guest may take.
+struct Allowed {
+    queue: Queue,
+    /// Of the guest's own.
+    timeout: Duration,
+    /// To wait for a place in the pool.
+    room_until: Instant,
+    /// For all of it.
+    deadline: Instant,
+}
+
 /// Leave to run, and for how long.
 struct Bounds {
     until: Instant,
     time: Duration,
     /// Taken beforehand by a guest that is expected to be slow.
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Permit>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Bounds {
     /// Waits for leave to run. The plugin's own time starts when it has it.
-    async fn new(
-        shared: &Shared,
-        engine: &Engine,
-        timeout: Duration,
-        deadline: Instant,
-    ) -> Result<Self, PluginError> {
+    async fn new(shared: &Shared, engine: &Engine, allowed: &Allowed) -> Result<Self, PluginError> {
+        let Allowed { queue, timeout, room_until, deadline } = *allowed;
         let left = |now| timeout.min(deadline.saturating_duration_since(now));
         let now = Instant::now();
         let mut turn = None;
-        if shared.pace.is_slow(now) {
+        if shared.pace(queue).is_slow(now) {
             // Before the slot, so that a queue of slow guests leaves the pool to
             // the quick ones.
-            let waited = timeout_at(now + left(now), engine.turn()).await;
+            let waited = timeout_at(now + left(now), engine.turn(queue)).await;
             turn = waited.map_err(|_| PluginError::Busy)?;
         }
         let slot = match engine.try_slot() {
@@ -179,7 +190,7 @@ impl Bounds {
             None => {
                 // Whoever has the slots may need the turn to come to an end.
                 turn = None;
-                engine.slot(deadline).await.ok_or(PluginError::Busy)?
+                engine.slot(room_until).await.ok_or(PluginError::Busy)?
             }
         };
         let now = Instant::now();
@@ -191,8 +202,15 @@ impl Bounds {
     }
 }
 
-fn store(shared: &Arc<Shared>, engine: &Engine, call: &str, bounds: &mut Bounds) -> Store<State> {
-    let state = State::new(Arc::clone(shared), call, bounds.turn.take(), bounds.until);
+fn store(
+    shared: &Arc<Shared>,
+    engine: &Engine,
+    call: &str,
+    queue: Queue,
+    bounds: &mut Bounds,
+) -> Store<State> {
+    let turn = Turn::new(queue, bounds.turn.take());
+    let state = State::new(Arc::clone(shared), call, turn, bounds.until);
     let mut store = Store::new(engine.wasm(), state);
     store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(HOST_CALL_DATA);
@@ -217,7 +235,7 @@ fn on_tick(context: StoreContextMut<'_, State>, engine: &Engine, until: Instant)
     if state.turn.computed(now) < TICK {
         return UpdateDeadline::Continue(1);
     }
-    state.plugin.pace.overran(now);
+    state.plugin.pace(state.turn.queue()).overran(now);
     let (turn, engine) = (Arc::clone(&state.turn), engine.clone());
     UpdateDeadline::YieldCustom(1, Box::pin(async move { turn.renew(&engine, now).await }))
 }

@@ -164,6 +164,7 @@ impl Loader {
             allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
             last_url: ArcSwapOption::empty(),
             pace: Pace::new(),
+            event_pace: Pace::new(),
         });
         super::call::try_instance(&shared, &self.engine, &component.pre, TRIAL)
             .await

@@ -38,7 +38,7 @@ use self::stats::{LastError, Stats};
 use crate::capability::http::HttpClient;
 use crate::capability::kv::Kv;
 use crate::capability::metrics::Metrics;
-use crate::engine::Engine;
+use crate::engine::{Engine, Queue};
 use crate::event::Kinds;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 
@@ -180,6 +180,8 @@ struct Shared {
     /// The last URL that it gave: most plugins give few, again and again.
     last_url: ArcSwapOption<StsUrl>,
     pace: Pace,
+    /// Of its work on events, which says nothing about its decisions.
+    event_pace: Pace,
     kv: Kv,
     /// None: nothing is granted.
     http: Option<HttpClient>,
@@ -189,6 +191,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// How fast it was lately.
+    fn pace(&self, queue: Queue) -> &Pace {
+        match queue {
+            Queue::Calls => &self.pace,
+            Queue::Events => &self.event_pace,
+        }
+    }
+
     /// A URL of the plugin's, found good.
     fn url(&self, template: String) -> Result<Arc<StsUrl>, StsUrlError> {
         if let Some(last) = self.last_url.load().as_ref().filter(|it| it.template() == template) {

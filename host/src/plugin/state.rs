@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -46,13 +45,8 @@ struct Wasi {
 }
 
 impl State {
-    pub(super) fn new(
-        plugin: Arc<Shared>,
-        call: &str,
-        permit: Option<OwnedSemaphorePermit>,
-        until: Instant,
-    ) -> Self {
-        let turn = Arc::new(Turn::new(permit));
+    pub(super) fn new(plugin: Arc<Shared>, call: &str, turn: Turn, until: Instant) -> Self {
+        let turn = Arc::new(turn);
         let log = Log::new(Arc::clone(&plugin.name), call.to_owned());
         let meter = Meter::new(&plugin.limits);
         Self { plugin, meter, log, turn, until, told: Vec::new(), wasi: None }

@@ -43,8 +43,6 @@ pub struct EventStats {
     pub failed: AtomicU64,
     /// Events that it was given up for.
     pub dead: AtomicU64,
-    /// Events that wait for it.
-    pub backlog: AtomicU64,
     /// How long it took over each attempt.
     pub times: Histogram,
     /// From the moment an event was accepted to the one it was taken.

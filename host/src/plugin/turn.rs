@@ -7,17 +7,19 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::engine::{Engine, TURN};
+use crate::engine::{Engine, Permit, Queue, TURN};
 
 /// Shared between the call, which polls the guest, and the engine's tick.
-pub(super) struct Turn(Mutex<Inner>);
+pub(super) struct Turn {
+    queue: Queue,
+    inner: Mutex<Inner>,
+}
 
 struct Inner {
-    permit: Option<(OwnedSemaphorePermit, Instant)>,
+    permit: Option<(Permit, Instant)>,
     /// Whether the guest is off its thread because of a tick.
     renewing: bool,
     /// How long it has computed, up to the last time it was polled.
@@ -27,10 +29,16 @@ struct Inner {
 
 impl Turn {
     /// The turn of a guest that starts now, perhaps with a permit taken before.
-    pub(super) fn new(permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(queue: Queue, permit: Option<Permit>) -> Self {
         let polled = Instant::now();
         let permit = permit.map(|permit| (permit, polled));
-        Self(Mutex::new(Inner { permit, renewing: false, computed: Duration::ZERO, polled }))
+        let inner = Inner { permit, renewing: false, computed: Duration::ZERO, polled };
+        Self { queue, inner: Mutex::new(inner) }
+    }
+
+    /// Whom the guest works for.
+    pub(super) fn queue(&self) -> Queue {
+        self.queue
     }
 
     /// Runs the guest, with an eye on what it does with its time.
@@ -72,7 +80,7 @@ impl Turn {
             valid
         };
         if !valid {
-            let permit = engine.turn().await;
+            let permit = engine.turn(self.queue).await;
             self.lock().permit = permit.map(|permit| (permit, Instant::now()));
         }
         yield_now().await;
@@ -80,6 +88,6 @@ impl Turn {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

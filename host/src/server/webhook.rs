@@ -57,9 +57,9 @@ async fn events(
     let event = avr::parse(&head.headers, &body)?;
     drop(body);
     let EventBody::Initiated = event.body else { return accept(app, event).await };
-    let trace = app.journal.initiated(&event);
+    let asked = app.journal.asked(&event, start + app.config.limits.budget);
     let (outcome, again) = answer(&app, &event, start).await;
-    app.journal.decided(&event, &outcome, trace).await;
+    asked.decided(&outcome).await;
     let mut response = json(&avr::render(&outcome.answer));
     let headers = response.headers_mut();
     headers.insert(CACHE_STATUS, cache_status(&app, &outcome, again));

@@ -49,7 +49,10 @@ pub enum StoreError {
     #[error("the store cannot be used: {0}")]
     Unavailable(Arc<str>),
     /// The operator's bound is reached.
-    #[error("the journal has reached journal.max_size, and what is in it is not delivered yet")]
+    #[error(
+        "the journal has reached journal.max_size with events that wait for an observer, and dead \
+         letters"
+    )]
     Full,
     /// More is asked than can be done.
     #[error("too much is waiting to be written")]
@@ -72,6 +75,46 @@ pub struct Record {
     pub call: Arc<str>,
     /// Its body as JSON.
     pub body: Arc<str>,
+}
+
+/// What one delivery leaves behind: kept together, or not at all.
+#[derive(Clone, Default)]
+pub struct Writes {
+    /// Events.
+    pub events: Vec<Record>,
+    /// What is remembered of their call from now on.
+    pub call: Option<CallDocument>,
+}
+
+impl Writes {
+    /// Memory in bytes, roughly, while it is waiting.
+    pub fn size(&self) -> usize {
+        let call = self.call.as_ref().map_or(0, |call| call.key.len() + call.document.len());
+        call + self.events.iter().map(Record::size).sum::<usize>()
+    }
+}
+
+impl Record {
+    /// Memory in bytes, roughly.
+    pub fn size(&self) -> usize {
+        /// Of an event and of a metadata value beside their texts.
+        const EVENT: usize = 400;
+        const VALUE: usize = 100;
+        // The texts are there twice: as they are kept, and as they are told.
+        let metadata = self.event.call.metadata.len();
+        EVENT + VALUE * metadata + 2 * (self.call.len() + self.body.len())
+    }
+}
+
+/// What is remembered of a call.
+#[derive(Clone)]
+pub struct CallDocument {
+    /// Which call.
+    pub key: Arc<str>,
+    /// What, in JSON.
+    pub document: Arc<str>,
+    /// Until when.
+    pub until: UnixMs,
 }
 
 /// Whether an event may be lost when it cannot be kept now.
@@ -127,6 +170,15 @@ pub struct Progress {
     pub kinds: Kinds,
     /// When its plugin was there last.
     pub seen: UnixMs,
+}
+
+/// Who is told of the journal.
+pub struct Observers {
+    /// Every observer of an earlier run, with how far it was.
+    pub known: Vec<(String, Progress)>,
+    /// The last event of the earlier runs: what comes after it was accepted by this
+    /// one, for the observers that it had.
+    pub last_before: Seq,
 }
 
 /// A delivery that was given up.
@@ -242,7 +294,7 @@ pub struct Upkeep {
     /// Events that were taken before are given up, whoever has not had them. So
     /// are dead letters.
     pub expire_before: UnixMs,
-    /// Bytes of the store, beyond which no event is taken.
+    /// Bytes of events and dead letters, beyond which no event is taken.
     pub max_size: u64,
 }
 
@@ -251,8 +303,10 @@ pub struct Upkeep {
 pub struct Figures {
     /// Events in the journal.
     pub events: u64,
-    /// Bytes of everything in the store.
+    /// Bytes of events and dead letters.
     pub bytes: u64,
+    /// Bytes of everything in the store.
+    pub total_bytes: u64,
     /// The first event that there is; what is before is gone.
     pub first: Seq,
     /// Events that were given up, as they were too old.
@@ -266,7 +320,7 @@ pub trait Store: Send + Sync {
     /// Appends events, all or none. Durable when it resolves, in the order of the
     /// calls; what was appended before, not longer ago than `journal.keep`, is left
     /// out. How many were new.
-    fn append(&self, records: Vec<Record>, debt: Debt) -> Pending<usize>;
+    fn append(&self, writes: Writes, debt: Debt) -> Pending<usize>;
 
     /// What comes after a place in the journal, some hundred events at once.
     fn read(&self, after: Seq, most: usize) -> Pending<Page>;
@@ -278,7 +332,7 @@ pub trait Store: Send + Sync {
     fn last(&self) -> watch::Receiver<Seq>;
 
     /// Every observer that is known.
-    fn observers(&self) -> Pending<Vec<(String, Progress)>>;
+    fn observers(&self) -> Pending<Observers>;
 
     /// Keeps an observer's progress.
     fn save(&self, observer: Arc<str>, progress: Progress) -> Pending<()>;
@@ -286,18 +340,18 @@ pub trait Store: Send + Sync {
     /// Forgets an observer.
     fn forget(&self, observer: String) -> Pending<()>;
 
-    /// Keeps a delivery that was given up; the event comes from the journal.
-    fn bury(&self, letter: DeadLetter, seq: Seq) -> Pending<()>;
+    /// Keeps a delivery that was given up, with its event.
+    fn bury(&self, letter: DeadLetter, event: Arc<Stored>) -> Pending<()>;
 
     /// Dead letters.
     fn dead(&self, selection: Selection) -> Pending<DeadLetters>;
 
     /// Appends dead letters to the journal once more, each for its observer
-    /// alone. How many.
+    /// alone, if that is known. How many.
     fn revive(&self, selection: Selection) -> Pending<u64>;
 
-    /// Keeps a document about a call until then.
-    fn remember(&self, key: String, document: String, until: UnixMs) -> Pending<()>;
+    /// Throws dead letters away. How many.
+    fn discard(&self, selection: Selection) -> Pending<u64>;
 
     /// Changes until when the document is kept.
     fn expire(&self, key: String, until: UnixMs) -> Pending<()>;

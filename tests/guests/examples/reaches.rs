@@ -1,10 +1,11 @@
-//! Reaches for what its setting `script` says, an operation a line, and rejects
-//! with what became of each, a line each.
+//! Reaches for what the call's metadata `script` says, or else its setting
+//! `script`, an operation a line, and rejects with what became of each, a line each.
 //!
 //! `kv.get K`, `kv.set K V [TTL_MS]`, `kv.delete K`, `kv.increment K BY [TTL_MS]`,
 //! `kv.cas K EXPECTED V` (`-`: not there), `kv.fill K BYTES`, `kv.longkey BYTES`,
 //! `http.METHOD URL [BODY]`, `metrics.count NAME LABEL=VALUE BY`,
-//! `metrics.observe NAME LABEL=VALUE VALUE` (`-`: no label), `sleep MS`.
+//! `metrics.observe NAME LABEL=VALUE VALUE` (`-`: no label; `\n` in a label's value
+//! is a line feed), `sleep MS`. Requests have a header `X-Guest: reaches`.
 //!
 //! Results: `ok`, `ok VALUE`, `none`, `true`, `false`, `ok STATUS BODY`, or
 //! `error KIND` with the kind's name in the contract.
@@ -16,8 +17,11 @@ use plugboard_sdk::prelude::*;
 struct Guest;
 
 impl Router for Guest {
-    fn decide(_: &Call) -> Result<Decision> {
-        let script = config::require("script")?;
+    fn decide(call: &Call) -> Result<Decision> {
+        let script = match call.metadata("script")? {
+            Some(script) => script,
+            None => config::require("script")?,
+        };
         let results: Result<Vec<String>> = script.lines().map(run).collect();
         Ok(reject(results?.join("\n")))
     }
@@ -78,7 +82,7 @@ fn kv_operation(verb: &str, words: &[&str]) -> Result<String> {
 
 fn http_operation(method: &str, words: &str) -> String {
     let (url, body) = words.split_once(' ').unwrap_or((words, ""));
-    match http::request(method, url).body(body).send() {
+    match http::request(method, url).header("X-Guest", "reaches").body(body).send() {
         Ok(response) => {
             format!("ok {} {}", response.status(), String::from_utf8_lossy(response.body()))
         }
@@ -99,6 +103,7 @@ fn http_operation(method: &str, words: &str) -> String {
 
 fn metrics_operation(verb: &str, words: &[&str]) -> Result<String> {
     let [name, label, figure] = words else { return Err(unknown(verb)) };
+    let label = label.replace("\\n", "\n");
     let labels: Vec<(&str, &str)> = label.split_once('=').into_iter().collect();
     let result = match verb {
         "count" => metrics::count(name, &labels, number(figure)?),

@@ -1,5 +1,5 @@
 //! `GET /events/dead`: what observers could not take; `POST /events/dead/retry`:
-//! tells them once more. Both take `?observer=NAME` and `?id=N`.
+//! tells them once more; `DELETE /events/dead`: throws them away. All take `?observer=NAME` and `?id=N`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -72,6 +72,21 @@ pub(super) async fn retry(
     let retried = app.store.revive(selection).await.map_err(|error| HttpError::not_kept(&error))?;
     tracing::info!(events = retried, "dead letters are tried once more");
     Ok(json(&Retried { retried }))
+}
+
+pub(super) async fn discard(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, HttpError> {
+    #[derive(Serialize)]
+    struct Discarded {
+        discarded: u64,
+    }
+    let selection = selection(query.as_deref(), RETRIED, RETRIED)?;
+    let discarded = app.store.discard(selection).await;
+    let discarded = discarded.map_err(|error| HttpError::not_kept(&error))?;
+    tracing::info!(events = discarded, "dead letters are thrown away");
+    Ok(json(&Discarded { discarded }))
 }
 
 impl<'a> From<&'a DeadLetter> for Letter<'a> {

@@ -28,7 +28,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/plugins", get(plugins::plugins))
         .route("/reload", post(reload))
         .route("/explain", post(explain::explain))
-        .route("/events/dead", get(dead::dead))
+        .route("/events/dead", get(dead::dead).delete(dead::discard))
         .route("/events/dead/retry", post(dead::retry))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))

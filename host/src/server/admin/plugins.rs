@@ -19,7 +19,8 @@ use crate::registry::Entry;
 
 pub(super) async fn plugins(State(app): State<Arc<App>>) -> Response {
     let generation = app.registry.current();
-    let plugins = generation.entries.iter().map(Row::from).collect();
+    let backlogs = app.dispatcher.backlogs();
+    let plugins = generation.entries.iter().map(|entry| Row::of(entry, &backlogs)).collect();
     json(&Listing { generation: generation.number, plugins })
 }
 
@@ -37,6 +38,9 @@ struct Row<'a> {
     state: Status,
     /// Why what is in the folder does not serve, else what went wrong in a call.
     last_error: Option<LastError>,
+    /// Of an observer: how many events wait for it, roughly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog: Option<u64>,
     /// What serves.
     #[serde(flatten)]
     serving: Option<Serving<'a>>,
@@ -80,15 +84,13 @@ struct Told {
     /// Attempts.
     failed: u64,
     dead: u64,
-    /// How many wait for it, roughly.
-    backlog: u64,
     latency_us: Latency,
     /// From acceptance to delivery.
     delay_us: Latency,
 }
 
-impl<'a> From<&'a Entry> for Row<'a> {
-    fn from(entry: &'a Entry) -> Self {
+impl<'a> Row<'a> {
+    fn of(entry: &'a Entry, backlogs: &[(Arc<str>, u64)]) -> Self {
         let serving = entry.plugin.as_deref().map(Serving::from);
         let state = match &serving {
             Some(Serving { breaker: Condition::Closed, events: None, .. }) => Status::Active,
@@ -103,7 +105,9 @@ impl<'a> From<&'a Entry> for Row<'a> {
         };
         let called = || entry.plugin.as_ref().and_then(|plugin| plugin.last_error());
         let last_error = entry.error.clone().or_else(called);
-        Self { name: &entry.name, file: &entry.file, state, last_error, serving }
+        let backlog = backlogs.iter().find(|(name, _)| **name == entry.name);
+        let backlog = backlog.map(|(_, backlog)| *backlog);
+        Self { name: &entry.name, file: &entry.file, state, last_error, backlog, serving }
     }
 }
 
@@ -127,13 +131,12 @@ impl<'a> From<&'a Plugin> for Serving<'a> {
 
 impl From<&Plugin> for Told {
     fn from(plugin: &Plugin) -> Self {
-        let EventStats { delivered, failed, dead, backlog, times, delays } = &plugin.stats.events;
+        let EventStats { delivered, failed, dead, times, delays } = &plugin.stats.events;
         Self {
             breaker: plugin.event_breaker.condition(Instant::now()),
             delivered: delivered.load(Relaxed),
             failed: failed.load(Relaxed),
             dead: dead.load(Relaxed),
-            backlog: backlog.load(Relaxed),
             latency_us: times.snapshot().latency(),
             delay_us: delays.snapshot().latency(),
         }

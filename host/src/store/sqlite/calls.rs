@@ -2,24 +2,29 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::writer::Work;
+use crate::store::CallDocument;
+
 /// Calls that are remembered: some hours of a large installation. Those that
 /// would be forgotten first have to go.
 const MOST: i64 = 200_000;
 
+/// Their memory on the disk, in bytes.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// Rows that are removed at once.
 const MOST_REMOVED: i64 = 5_000;
 
-pub(super) fn remember(
-    db: &Connection,
-    key: &str,
-    document: &str,
-    until: i64,
-) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO calls (key, until, document) VALUES (?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET until = excluded.until, document = excluded.document",
-    )?
-    .execute(params![key, until, document])?;
+pub(super) fn remember(work: &mut Work<'_>, call: &CallDocument) -> rusqlite::Result<()> {
+    let CallDocument { key, document, until } = call;
+    // More than there is, if the call was known: counted again before it matters.
+    work.state.call_bytes += document.len() as u64;
+    work.db
+        .prepare_cached(
+            "INSERT INTO calls (key, until, document) VALUES (?, ?, ?)
+             ON CONFLICT (key) DO UPDATE SET until = excluded.until, document = excluded.document",
+        )?
+        .execute(params![key, until, document])?;
     Ok(())
 }
 
@@ -34,7 +39,8 @@ pub(super) fn recall(db: &Connection, key: &str, now: i64) -> rusqlite::Result<O
         .optional()
 }
 
-pub(super) fn expire(db: &Connection, now: i64) -> rusqlite::Result<()> {
+pub(super) fn expire(work: &mut Work<'_>, now: i64) -> rusqlite::Result<()> {
+    let db = work.db;
     db.prepare_cached(
         "DELETE FROM calls WHERE key IN
             (SELECT key FROM calls WHERE until <= ? ORDER BY until LIMIT ?)",
@@ -42,11 +48,20 @@ pub(super) fn expire(db: &Connection, now: i64) -> rusqlite::Result<()> {
     .execute([now, MOST_REMOVED])?;
     let count: i64 =
         db.prepare_cached("SELECT count(*) FROM calls")?.query_row([], |row| row.get(0))?;
-    if count > MOST {
+    let mut surplus = (count - MOST).clamp(0, MOST_REMOVED);
+    if work.state.call_bytes > MOST_BYTES {
+        work.state.call_bytes = db
+            .prepare_cached("SELECT coalesce(sum(length(document)), 0) FROM calls")?
+            .query_row([], |row| row.get(0))?;
+        if work.state.call_bytes > MOST_BYTES {
+            surplus = MOST_REMOVED;
+        }
+    }
+    if surplus > 0 {
         db.prepare_cached(
             "DELETE FROM calls WHERE key IN (SELECT key FROM calls ORDER BY until LIMIT ?)",
         )?
-        .execute([(count - MOST).min(MOST_REMOVED)])?;
+        .execute([surplus])?;
     }
     Ok(())
 }

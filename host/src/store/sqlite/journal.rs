@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::types::FromSqlError;
+use rusqlite::types::{FromSqlError, ToSql};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use tokio::sync::oneshot;
 
@@ -11,7 +11,7 @@ use super::writer::{Job, Work};
 use crate::event::{Call, Event, EventBody, EventKind, Kinds};
 use crate::store::{
     DeadLetter, DeadLetters, Debt, Figures, Identity, Page, Progress, Record, Selection, Seq,
-    StoreError, Stored, Upkeep,
+    StoreError, Stored, Upkeep, Writes,
 };
 
 /// Bytes of one page, beyond which no further event is read.
@@ -31,7 +31,7 @@ const EVENT: &str = "seq, identity, accepted, only, kind, timestamp, call, body"
 
 /// Events to be appended.
 pub(super) struct Append {
-    pub(super) records: Vec<Record>,
+    pub(super) writes: Writes,
     pub(super) debt: Debt,
     pub(super) new: Result<usize, StoreError>,
     pub(super) reply: oneshot::Sender<Result<usize, StoreError>>,
@@ -43,31 +43,53 @@ impl Job for Append {
             self.new = Err(StoreError::Full);
             return Ok(());
         }
-        let mut new = 0;
-        for record in &self.records {
-            new += usize::from(insert(work, record)?);
-        }
-        self.new = Ok(new);
+        self.new = Ok(write(work, &self.writes)?);
         Ok(())
     }
 
     fn undone(&mut self, state: &mut State) {
-        if self.debt == Debt::Owed {
-            state.owe(&mut self.records);
+        if self.debt == Debt::Owed && !state.owe(std::mem::take(&mut self.writes)) {
+            self.new = Err(StoreError::Overloaded);
         }
     }
 
+    fn size(&self) -> usize {
+        self.writes.size()
+    }
+
     fn done(self: Box<Self>, outcome: Result<(), StoreError>) {
-        _ = self.reply.send(outcome.and(self.new));
+        // What is lost is told so, and not what was in its way.
+        _ = self.reply.send(match (outcome, self.new) {
+            (Err(_), Err(lost)) => Err(lost),
+            (Err(error), Ok(_)) => Err(error),
+            (Ok(()), new) => new,
+        });
     }
 }
 
-/// Writes what could not be written before, ahead of everything else.
-pub(super) fn write_owed(work: &mut Work<'_>) -> rusqlite::Result<()> {
-    if !work.state.owes() {
-        return Ok(());
+/// What is owed, for a transaction. Nobody waits for it.
+pub(super) struct Debtor(pub(super) Writes);
+
+impl Debtor {
+    pub(super) fn into_job(self) -> Box<dyn Job> {
+        Box::new(self)
     }
-    work.state.debts().iter().try_for_each(|record| insert(work, record).map(drop))
+}
+
+impl Job for Debtor {
+    fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
+        write(work, &self.0).map(drop)
+    }
+
+    fn done(self: Box<Self>, _: Result<(), StoreError>) {}
+}
+
+/// How many events were new.
+fn write(work: &mut Work<'_>, writes: &Writes) -> rusqlite::Result<usize> {
+    if let Some(call) = &writes.call {
+        super::calls::remember(work, call)?;
+    }
+    writes.events.iter().try_fold(0, |new, record| Ok(new + usize::from(insert(work, record)?)))
 }
 
 /// Whether it was new.
@@ -83,29 +105,41 @@ fn insert(work: &mut Work<'_>, record: &Record) -> rusqlite::Result<bool> {
         accepted: *accepted,
         only: None,
         event: Arc::clone(event),
-        size: OVERHEAD + call.len() + body.len(),
+        size: record.size(),
     }));
+    work.state.change += row_bytes(call, body);
     let (kind, timestamp) = (event.body.kind().name(), event.timestamp_text());
     let values = params![seq, identity.0, accepted, kind, timestamp, &**call, body];
     work.db.prepare_cached(INSERT)?.execute(values)?;
     Ok(true)
 }
 
-pub(super) fn read(db: &Connection, after: Seq, most: usize) -> rusqlite::Result<Page> {
+/// What a row counts for, as [`State::load`] counts it.
+fn row_bytes(call: &str, body: &str) -> i64 {
+    i64::try_from(call.len() + body.len() + 100).unwrap_or(i64::MAX)
+}
+
+/// A page; `last` is the last place that was written when it was asked for.
+pub(super) fn read(db: &Connection, after: Seq, most: usize, last: Seq) -> rusqlite::Result<Page> {
     let sql = format!("SELECT {EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
     let mut select = db.prepare_cached(&sql)?;
     let mut rows = select.query(params![after, most])?;
     let mut page = Page { events: Vec::new(), reaches: after };
-    let mut bytes = 0;
+    let (mut bytes, mut count) = (0, 0);
     while let Some(row) = rows.next()? {
+        count += 1;
         page.reaches = row.get(0)?;
         if let Some(event) = event(row)? {
             bytes += event.size;
             page.events.push(event);
         }
         if bytes > PAGE_BYTES {
-            break;
+            return Ok(page);
         }
+    }
+    if count < most {
+        // There is nothing else, though there may have been.
+        page.reaches = page.reaches.max(last);
     }
     Ok(page)
 }
@@ -134,13 +168,14 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Option<Arc<Stored>>> {
         return Ok(None);
     };
     let only: Option<String> = row.get(3)?;
+    let metadata = 100 * event.call.metadata.len();
     Ok(Some(Arc::new(Stored {
         seq,
         identity: Identity(row.get(1)?),
         accepted: row.get(2)?,
         only: only.map(Into::into),
         event: Arc::new(event),
-        size: OVERHEAD + call.len() + body.len(),
+        size: OVERHEAD + metadata + 2 * (call.len() + body.len()),
     })))
 }
 
@@ -185,14 +220,33 @@ pub(super) fn forget(db: &Connection, name: &str) -> rusqlite::Result<()> {
 
 // === Dead letters ===
 
-pub(super) fn bury(db: &Connection, letter: &DeadLetter, seq: Seq) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO dead
-            (observer, identity, accepted, at, attempts, error, kind, timestamp, call, body)
-         SELECT ?, identity, accepted, ?, ?, ?, kind, timestamp, call, body
-         FROM events WHERE seq = ?",
-    )?
-    .execute(params![letter.observer, letter.at, letter.attempts, letter.error, seq])?;
+pub(super) fn bury(
+    work: &mut Work<'_>,
+    letter: &DeadLetter,
+    event: &Event,
+) -> rusqlite::Result<()> {
+    let call = serde_json::to_string(&*event.call).unwrap_or_default();
+    let body = serde_json::to_string(&event.body).unwrap_or_default();
+    work.state.change += row_bytes(&call, &body);
+    let DeadLetter { observer, identity, kind, accepted, at, attempts, error, .. } = letter;
+    work.db
+        .prepare_cached(
+            "INSERT INTO dead
+                (observer, identity, accepted, at, attempts, error, kind, timestamp, call, body)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            observer,
+            identity.0,
+            accepted,
+            at,
+            attempts,
+            error,
+            kind.name(),
+            event.timestamp_text(),
+            call,
+            body
+        ])?;
     Ok(())
 }
 
@@ -202,19 +256,19 @@ const SELECTED: &str =
 pub(super) fn dead(db: &Connection, selection: &Selection) -> rusqlite::Result<DeadLetters> {
     let Selection { id, observer, after, most } = selection;
     let mut select = db.prepare(&format!(
-        "SELECT id, observer, identity, kind, json_extract(call, '$.id'), accepted, at, attempts,
-            error
+        "SELECT id, observer, identity, kind, call, accepted, at, attempts, error
          FROM dead WHERE {SELECTED} ORDER BY id LIMIT :most"
     ))?;
     let values = named_params! {":id": id, ":observer": observer, ":after": after, ":most": most};
     let letters = select.query_map(values, |row| {
         let (observer, kind): (String, String) = (row.get(1)?, row.get(3)?);
+        let call = serde_json::from_str::<Call>(row.get_ref(4)?.as_str()?);
         Ok(DeadLetter {
             id: row.get(0)?,
             observer: observer.into(),
             identity: Identity(row.get(2)?),
             kind: EventKind::named(&kind).unwrap_or(EventKind::Other),
-            call: row.get(4)?,
+            call: call.map(|call| call.id).unwrap_or_default(),
             accepted: row.get(5)?,
             at: row.get(6)?,
             attempts: row.get(7)?,
@@ -232,15 +286,7 @@ pub(super) fn revive(
     selection: &Selection,
     now: i64,
 ) -> rusqlite::Result<u64> {
-    let Selection { id, observer, after, most } = selection;
-    let ids: Vec<i64> = {
-        let mut select = work
-            .db
-            .prepare(&format!("SELECT id FROM dead WHERE {SELECTED} ORDER BY id LIMIT :most"))?;
-        let values =
-            named_params! {":id": id, ":observer": observer, ":after": after, ":most": most};
-        select.query_map(values, |row| row.get(0))?.collect::<Result<_, _>>()?
-    };
+    let ids = selected(work.db, selection, "observer IN (SELECT name FROM observers)")?;
     for id in &ids {
         let seq = work.state.place();
         work.db
@@ -259,7 +305,29 @@ pub(super) fn revive(
     Ok(ids.len() as u64)
 }
 
+pub(super) fn discard(work: &mut Work<'_>, selection: &Selection) -> rusqlite::Result<u64> {
+    let ids = selected(work.db, selection, "true")?;
+    for id in &ids {
+        let sql = format!("DELETE FROM dead WHERE id = ? RETURNING {ROW_BYTES}");
+        let bytes: i64 = work.db.prepare_cached(&sql)?.query_row([id], |row| row.get(0))?;
+        work.state.change -= bytes;
+    }
+    Ok(ids.len() as u64)
+}
+
+/// The numbers of the selected dead letters for which a condition holds.
+fn selected(db: &Connection, selection: &Selection, also: &str) -> rusqlite::Result<Vec<i64>> {
+    let Selection { id, observer, after, most } = selection;
+    let sql = format!("SELECT id FROM dead WHERE {SELECTED} AND {also} ORDER BY id LIMIT :most");
+    let mut select = db.prepare(&sql)?;
+    let values = named_params! {":id": id, ":observer": observer, ":after": after, ":most": most};
+    select.query_map(values, |row| row.get(0))?.collect()
+}
+
 // === Upkeep ===
+
+/// As [`row_bytes`].
+const ROW_BYTES: &str = "length(call) + length(body) + 100";
 
 pub(super) fn tidy(work: &mut Work<'_>, upkeep: &Upkeep, now: i64) -> rusqlite::Result<Figures> {
     let Upkeep { done, keep_since, expire_before, max_size } = upkeep;
@@ -267,25 +335,35 @@ pub(super) fn tidy(work: &mut Work<'_>, upkeep: &Upkeep, now: i64) -> rusqlite::
     // Of the first ones only, so that it never takes long; it comes again.
     const HEAD: &str = "SELECT seq FROM
         (SELECT seq, accepted FROM events ORDER BY seq LIMIT :most)";
-    let removed = db
-        .prepare_cached(&format!(
+    let remove = |sql: &str, values: &[(&str, &dyn ToSql)]| {
+        let mut delete = db.prepare_cached(&format!("{sql} RETURNING {ROW_BYTES}"))?;
+        let rows = delete.query_map(values, |row| row.get::<_, i64>(0))?;
+        let (mut count, mut bytes) = (0, 0);
+        for row in rows {
+            count += 1;
+            bytes += row?;
+        }
+        Ok::<_, rusqlite::Error>((count, bytes))
+    };
+    let (removed, done_bytes) = remove(
+        &format!(
             "DELETE FROM events WHERE seq IN ({HEAD} WHERE seq <= :done AND accepted < :before)"
-        ))?
-        .execute(named_params! {":most": MOST_REMOVED, ":done": done, ":before": keep_since})?;
-    let expired = db
-        .prepare_cached(&format!(
-            "DELETE FROM events WHERE seq IN ({HEAD} WHERE accepted < :before)"
-        ))?
-        .execute(named_params! {":most": MOST_REMOVED, ":before": expire_before})?;
-    db.prepare_cached(
-        "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ? ORDER BY id LIMIT ?)",
-    )?
-    .execute(params![expire_before, MOST_REMOVED])?;
-    if super::kv::expire(db, None, now)? > 0 {
-        work.state.totals.clear();
-    }
-    super::calls::expire(db, now)?;
-    let mut figures = figures(db)?;
+        ),
+        named_params! {":most": MOST_REMOVED, ":done": done, ":before": keep_since},
+    )?;
+    let (expired, expired_bytes) = remove(
+        &format!("DELETE FROM events WHERE seq IN ({HEAD} WHERE accepted < :before)"),
+        named_params! {":most": MOST_REMOVED, ":before": expire_before},
+    )?;
+    let (_, dead_bytes) = remove(
+        "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < :before ORDER BY id LIMIT :most)",
+        named_params! {":most": MOST_REMOVED, ":before": expire_before},
+    )?;
+    work.state.change -= done_bytes + expired_bytes + dead_bytes;
+    super::kv::expire(work, None, now)?;
+    super::calls::expire(work, now)?;
+    let mut figures = figures(work.db)?;
+    figures.bytes = work.state.journal_bytes.saturating_add_signed(work.state.change);
     work.state.full = figures.bytes > *max_size;
     figures.expired = expired as u64;
     figures.more = removed == MOST_REMOVED || expired == MOST_REMOVED;
@@ -308,7 +386,7 @@ fn figures(db: &Connection) -> rusqlite::Result<Figures> {
     Ok(Figures {
         // Places have few gaps; counting would read everything.
         events: u64::try_from(last + 1 - first).unwrap_or(0),
-        bytes: pages * pragma("page_size")?,
+        total_bytes: pages * pragma("page_size")?,
         first,
         ..Figures::default()
     })

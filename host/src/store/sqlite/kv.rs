@@ -13,7 +13,7 @@ use crate::store::{KvAnswer, KvCommand, KvError};
 const OVERHEAD: usize = 64;
 
 /// Rows that are removed at once.
-const MOST_REMOVED: i64 = 5_000;
+const MOST_REMOVED: i64 = 1_000;
 
 pub(super) fn get(
     db: &Connection,
@@ -74,8 +74,7 @@ impl Space<'_, '_> {
         let (mut old, mut total) = (self.size(key)?, self.total()?);
         if total - old + new > self.most {
             // Some of it may be past its time.
-            expire(self.work.db, Some(self.namespace), self.now)?;
-            self.work.state.totals.remove(self.namespace);
+            expire(self.work, Some(self.namespace), self.now)?;
             (old, total) = (self.size(key)?, self.total()?);
             if total - old + new > self.most {
                 return Ok(Err(KvError::Quota(self.most)));
@@ -161,23 +160,27 @@ impl Space<'_, '_> {
     }
 }
 
-/// Removes values whose time is over, of one plugin or of some of all.
+/// Removes values whose time is over, of one plugin or of all; some of them at a
+/// time, as others wait.
 pub(super) fn expire(
-    db: &Connection,
+    work: &mut Work<'_>,
     namespace: Option<&str>,
     now: i64,
-) -> rusqlite::Result<usize> {
-    match namespace {
-        Some(namespace) => db
-            .prepare_cached("DELETE FROM kv WHERE namespace = ? AND until <= ?")?
-            .execute(params![namespace, now]),
-        None => db
-            .prepare_cached(
-                "DELETE FROM kv WHERE (namespace, key) IN
-                    (SELECT namespace, key FROM kv WHERE until <= ? ORDER BY until LIMIT ?)",
-            )?
-            .execute([now, MOST_REMOVED]),
+) -> rusqlite::Result<()> {
+    let mut delete = work.db.prepare_cached(
+        "DELETE FROM kv WHERE (namespace, key) IN
+            (SELECT namespace, key FROM kv
+             WHERE until <= ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY until LIMIT ?3)
+         RETURNING namespace, length(value) + length(CAST(key AS BLOB))",
+    )?;
+    let mut gone = delete.query(params![now, namespace, MOST_REMOVED])?;
+    while let Some(row) = gone.next()? {
+        let bytes = OVERHEAD + row.get::<_, usize>(1)?;
+        if let Some(total) = work.state.totals.get_mut(row.get_ref(0)?.as_str()?) {
+            *total = total.saturating_sub(bytes);
+        }
     }
+    Ok(())
 }
 
 fn until(now: i64, ttl: Option<Duration>) -> Option<i64> {

@@ -4,12 +4,15 @@
 //! loss of power (not the end of the process) can cost the last moments.
 
 mod calls;
+mod checkpoint;
 mod journal;
 mod kv;
 mod reader;
 mod schema;
 mod state;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +29,8 @@ use self::state::State;
 use self::tail::Tail;
 use self::writer::Writer;
 use super::{
-    DeadLetter, DeadLetters, Debt, Figures, KvAnswer, KvCommand, KvError, Page, Pending, Progress,
-    Record, Selection, Seq, Store, StoreError, Stored, UnixMs, Upkeep,
+    DeadLetter, DeadLetters, Debt, Figures, KvAnswer, KvCommand, KvError, Observers, Page, Pending,
+    Progress, Selection, Seq, Store, StoreError, Stored, UnixMs, Upkeep, Writes,
 };
 use crate::config::JournalConfig;
 
@@ -83,16 +86,19 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn append(&self, records: Vec<Record>, debt: Debt) -> Pending<usize> {
+    fn append(&self, writes: Writes, debt: Debt) -> Pending<usize> {
         let (reply, answer) = oneshot::channel();
-        let append = Append { records, debt, new: Ok(0), reply };
+        let append = Append { writes, debt, new: Ok(0), reply };
         self.writer.send(Box::new(append), answer)
     }
 
     fn read(&self, after: Seq, most: usize) -> Pending<Page> {
         match self.shared.tail.read(after, most) {
             Some(page) => Box::pin(async { Ok(page) }),
-            None => self.pages.ask(move |db| journal::read(db, after, most)),
+            None => {
+                let last = *self.shared.tail.last().borrow();
+                self.pages.ask(move |db| journal::read(db, after, most, last))
+            }
         }
     }
 
@@ -104,9 +110,12 @@ impl Store for Sqlite {
         self.shared.tail.last()
     }
 
-    fn observers(&self) -> Pending<Vec<(String, Progress)>> {
+    fn observers(&self) -> Pending<Observers> {
         // By the writer, which makes the file if it is missing.
-        self.writer.ask(|work| journal::observers(work.db))
+        self.writer.ask(|work| {
+            let known = journal::observers(work.db)?;
+            Ok(Observers { known, last_before: work.state.last_before() })
+        })
     }
 
     fn save(&self, observer: Arc<str>, progress: Progress) -> Pending<()> {
@@ -117,8 +126,8 @@ impl Store for Sqlite {
         self.writer.ask(move |work| journal::forget(work.db, &observer))
     }
 
-    fn bury(&self, letter: DeadLetter, seq: Seq) -> Pending<()> {
-        self.writer.ask(move |work| journal::bury(work.db, &letter, seq))
+    fn bury(&self, letter: DeadLetter, event: Arc<Stored>) -> Pending<()> {
+        self.writer.ask(move |work| journal::bury(work, &letter, &event.event))
     }
 
     fn dead(&self, selection: Selection) -> Pending<DeadLetters> {
@@ -129,8 +138,8 @@ impl Store for Sqlite {
         self.writer.ask(move |work| journal::revive(work, &selection, now()))
     }
 
-    fn remember(&self, key: String, document: String, until: UnixMs) -> Pending<()> {
-        self.writer.ask(move |work| calls::remember(work.db, &key, &document, until))
+    fn discard(&self, selection: Selection) -> Pending<u64> {
+        self.writer.ask(move |work| journal::discard(work, &selection))
     }
 
     fn expire(&self, key: String, until: UnixMs) -> Pending<()> {
@@ -158,7 +167,7 @@ impl Store for Sqlite {
     }
 
     fn tidy(&self, upkeep: Upkeep) -> Pending<Figures> {
-        self.writer.ask(move |work| journal::tidy(work, &upkeep, now()))
+        self.writer.ask_for_room(move |work| journal::tidy(work, &upkeep, now()))
     }
 
     fn trouble(&self) -> Option<StoreError> {
@@ -166,7 +175,12 @@ impl Store for Sqlite {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.writer.close())
+        Box::pin(async {
+            // Before the writer, which is then the last one to have the file open.
+            self.pages.close().await;
+            self.values.close().await;
+            self.writer.close().await;
+        })
     }
 }
 

@@ -48,6 +48,18 @@ impl Reader {
             answer.await.unwrap_or(Err(StoreError::Closed))
         })
     }
+
+    /// Lets go of the file.
+    pub(super) async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        let job: Job = Box::new(move |reading| {
+            reading.db = None;
+            _ = reply.send(());
+        });
+        if self.0.send(job).is_ok() {
+            _ = done.await;
+        }
+    }
 }
 
 impl Reading {

@@ -1,30 +1,41 @@
 //! What the writing thread knows beside the file, so that it need not ask it for
 //! every event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::store::{Identity, Record, Seq, Stored};
+use crate::store::{Identity, Seq, Stored, Writes};
 
 /// Identities that are remembered in each of the two sets.
 const MOST_KNOWN: usize = 500_000;
 
-/// Events that are held when they cannot be written and nobody sends them again.
+/// Decisions that are held when they cannot be written and nobody sends them
+/// again; and their memory in bytes.
 const MOST_OWED: usize = 10_000;
+const MOST_OWED_BYTES: usize = 32 << 20;
 
 /// See the [module](self).
 pub(super) struct State {
     /// Of the next event.
     next: Seq,
+    /// The last event when the file was first opened.
+    last_before: Option<Seq>,
     known: Known,
     /// Bytes of the values in a namespace, as far as they were counted.
     pub(super) totals: HashMap<Arc<str>, usize>,
     /// What this transaction appended.
     fresh: Vec<Arc<Stored>>,
-    owed: Vec<Record>,
+    owed: VecDeque<Writes>,
+    owed_bytes: usize,
+    /// Bytes of events and dead letters.
+    pub(super) journal_bytes: u64,
+    /// What the transaction does to them.
+    pub(super) change: i64,
+    /// Bytes of what is remembered of calls, at the most.
+    pub(super) call_bytes: u64,
     /// Whether the operator's bound is reached.
     pub(super) full: bool,
 }
@@ -33,10 +44,15 @@ impl State {
     pub(super) fn new(keep: Duration) -> Self {
         Self {
             next: 1,
+            last_before: None,
             known: Known::new(keep),
             totals: HashMap::new(),
             fresh: Vec::new(),
-            owed: Vec::new(),
+            owed: VecDeque::new(),
+            owed_bytes: 0,
+            journal_bytes: 0,
+            change: 0,
+            call_bytes: 0,
             full: false,
         }
     }
@@ -52,6 +68,7 @@ impl State {
             |row| row.get(0),
         )?;
         self.next = self.next.max(last.unwrap_or(0) + 1);
+        self.last_before.get_or_insert(self.next - 1);
         let mut known =
             db.prepare("SELECT identity FROM events WHERE only IS NULL ORDER BY seq DESC LIMIT ?")?;
         let mut rows = known.query([MOST_KNOWN])?;
@@ -59,6 +76,11 @@ impl State {
             self.known.insert(Identity(row.get(0)?));
         }
         self.totals.clear();
+        const EVENTS: &str = "coalesce(sum(length(call) + length(body) + 100), 0)";
+        let bytes = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
+        self.journal_bytes = bytes(&format!("SELECT {EVENTS} FROM events"))?
+            + bytes(&format!("SELECT {EVENTS} FROM dead"))?;
+        self.call_bytes = bytes("SELECT coalesce(sum(length(document)), 0) FROM calls")?;
         Ok(())
     }
 
@@ -72,6 +94,11 @@ impl State {
         let place = self.next;
         self.next += 1;
         place
+    }
+
+    /// The last event of earlier runs.
+    pub(super) fn last_before(&self) -> Seq {
+        self.last_before.unwrap_or(0)
     }
 
     /// The last event's place.
@@ -94,27 +121,33 @@ impl State {
         self.owes().then_some(self.owed.len())
     }
 
-    /// What is owed, until a transaction has written it.
-    pub(super) fn debts(&self) -> Vec<Record> {
-        self.owed.clone()
+    /// The first of what is owed, to be written in one transaction.
+    pub(super) fn debts(&self, most: usize) -> Vec<Writes> {
+        self.owed.iter().take(most).cloned().collect()
     }
 
-    /// Holds events that could not be written.
-    pub(super) fn owe(&mut self, records: &mut Vec<Record>) {
-        let room = MOST_OWED.saturating_sub(self.owed.len());
-        let lost = records.len().saturating_sub(room);
-        self.owed.extend(records.drain(..).take(room));
-        if lost > 0 {
-            tracing::error!(
-                events = lost,
-                "decisions could not be written down, and there is no more room to hold them"
-            );
+    /// So much of it is written.
+    pub(super) fn paid(&mut self, count: usize) {
+        for writes in self.owed.drain(..count.min(self.owed.len())) {
+            self.owed_bytes = self.owed_bytes.saturating_sub(writes.size());
         }
+    }
+
+    /// Holds what could not be written. Whether there was room.
+    pub(super) fn owe(&mut self, writes: Writes) -> bool {
+        let bytes = self.owed_bytes + writes.size();
+        if self.owed.len() >= MOST_OWED || bytes > MOST_OWED_BYTES {
+            return false;
+        }
+        self.owed_bytes = bytes;
+        self.owed.push_back(writes);
+        true
     }
 
     /// The transaction is durable: what it appended.
     pub(super) fn committed(&mut self) -> Vec<Arc<Stored>> {
-        self.owed.clear();
+        self.journal_bytes = self.journal_bytes.saturating_add_signed(self.change);
+        self.change = 0;
         std::mem::take(&mut self.fresh)
     }
 
@@ -127,6 +160,7 @@ impl State {
             }
             self.next = self.next.min(event.seq);
         }
+        self.change = 0;
         self.totals.clear();
     }
 }

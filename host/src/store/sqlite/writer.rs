@@ -10,6 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -17,14 +18,20 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use super::checkpoint::Checkpoints;
+use super::journal::Debtor;
 use super::state::State;
 use super::{Shared, schema};
 use crate::config::Durability;
 use crate::store::{Pending, StoreError};
 
-/// Jobs that may wait; whoever comes then is told to come again. A connection
-/// waits for one at a time, so this is more than there are connections.
+/// Jobs that may wait, and the memory of what they write, in bytes; whoever comes
+/// then is told to come again.
 const MOST_WAITING: usize = 16_384;
+const MOST_WAITING_BYTES: usize = 64 << 20;
+
+/// Debts that are paid in one transaction.
+const MOST_PAID: usize = 256;
 
 /// Jobs in one transaction: it should not take longer than a wait for the disk.
 const MOST_AT_ONCE: usize = 1_024;
@@ -39,7 +46,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const REMINDER: Duration = Duration::from_secs(30);
 
 /// Pages of the write-ahead log before they are moved to the file: 16 MiB.
-const CHECKPOINT: i64 = 4_096;
+pub(super) const CHECKPOINT: i64 = 4_096;
 
 /// Where a job works.
 pub(super) struct Work<'a> {
@@ -52,12 +59,21 @@ pub(super) trait Job: Send {
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()>;
     /// The transaction has not happened, whether the job was run in it or not.
     fn undone(&mut self, _: &mut State) {}
+    /// Whether it makes room, so that it must not wait for others to find some.
+    fn makes_room(&self) -> bool {
+        false
+    }
+    /// Memory in bytes while it waits, if that can be much.
+    fn size(&self) -> usize {
+        0
+    }
     fn done(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 struct Asked<F, T> {
     work: Option<F>,
     made: Option<T>,
+    makes_room: bool,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -67,6 +83,10 @@ impl<T: Send, F: FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send> Job for As
             self.made = Some(asked(work)?);
         }
         Ok(())
+    }
+
+    fn makes_room(&self) -> bool {
+        self.makes_room
     }
 
     fn done(self: Box<Self>, outcome: Result<(), StoreError>) {
@@ -83,17 +103,24 @@ enum Message {
 }
 
 /// The way to the thread.
-pub(super) struct Writer(SyncSender<Message>);
+pub(super) struct Writer {
+    jobs: SyncSender<Message>,
+    /// Of what is waiting.
+    bytes: Arc<AtomicUsize>,
+}
 
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(shared: Arc<Shared>, state: State) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::sync_channel(MOST_WAITING);
-        let thread = Thread { shared, state, db: None, failing: None };
+        let checkpoints = Checkpoints::start(shared.path.clone())?;
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let waits = Arc::clone(&bytes);
+        let thread = Thread { shared, state, db: None, failing: None, checkpoints, bytes: waits };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run(&waiting))?;
-        Ok(Self(jobs))
+        Ok(Self { jobs, bytes })
     }
 
     /// Asks for work in the next transaction.
@@ -102,7 +129,19 @@ impl Writer {
         work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Asked { work: Some(work), made: None, reply }), answer)
+        self.send(
+            Box::new(Asked { work: Some(work), made: None, makes_room: false, reply }),
+            answer,
+        )
+    }
+
+    /// Asks for work that makes room, ahead of everything else.
+    pub(super) fn ask_for_room<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(Asked { work: Some(work), made: None, makes_room: true, reply }), answer)
     }
 
     /// Has a job done in the next transaction, and waits for what it replies.
@@ -111,11 +150,19 @@ impl Writer {
         job: Box<dyn Job>,
         answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Pending<T> {
-        let refused = match self.0.try_send(Message::Job(job)) {
-            Ok(()) => None,
-            Err(TrySendError::Full(_)) => Some(StoreError::Overloaded),
-            Err(TrySendError::Disconnected(_)) => Some(StoreError::Closed),
+        let size = job.size();
+        let refused = if self.bytes.fetch_add(size, Relaxed) > MOST_WAITING_BYTES {
+            Some(StoreError::Overloaded)
+        } else {
+            match self.jobs.try_send(Message::Job(job)) {
+                Ok(()) => None,
+                Err(TrySendError::Full(_)) => Some(StoreError::Overloaded),
+                Err(TrySendError::Disconnected(_)) => Some(StoreError::Closed),
+            }
         };
+        if refused.is_some() {
+            self.bytes.fetch_sub(size, Relaxed);
+        }
         Box::pin(async move {
             match refused {
                 Some(error) => Err(error),
@@ -128,7 +175,7 @@ impl Writer {
     pub(super) async fn close(&self) {
         let (reply, ended) = oneshot::channel();
         let mut message = Message::Close(reply);
-        while let Err(error) = self.0.try_send(message) {
+        while let Err(error) = self.jobs.try_send(message) {
             match error {
                 TrySendError::Disconnected(_) => return,
                 TrySendError::Full(back) => message = back,
@@ -146,6 +193,8 @@ struct Thread {
     db: Option<Open>,
     /// When it was last said that it cannot be written.
     failing: Option<Instant>,
+    checkpoints: Checkpoints,
+    bytes: Arc<AtomicUsize>,
 }
 
 /// An open file, ours alone.
@@ -178,25 +227,59 @@ impl Thread {
                 }
             }
             if !jobs.is_empty() || self.state.owes() {
-                self.transaction(&mut jobs);
+                self.work(&mut jobs);
             }
         }
         if let Some(lost) = self.state.owed() {
             tracing::error!(events = lost, "stopping with events that could not be written");
         }
-        // Moves the log to the file; the next start is quicker.
+        // The last one to leave moves the log to the file.
         drop(self.db.take());
         if let Some(reply) = closing {
             _ = reply.send(());
         }
     }
 
-    /// Does the jobs, all or none, and answers them.
-    fn transaction(&mut self, jobs: &mut Vec<Box<dyn Job>>) {
+    /// Does the jobs and answers them: those that make room, what is owed, and the
+    /// rest, each all or none. Nothing is written before what is owed, which it may
+    /// belong to.
+    fn work(&mut self, jobs: &mut Vec<Box<dyn Job>>) {
+        let sizes: usize = jobs.iter().map(|job| job.size()).sum();
+        self.bytes.fetch_sub(sizes, Relaxed);
+        let mut rest: Vec<_> = jobs.extract_if(.., |job| !job.makes_room()).collect();
+        if !jobs.is_empty() {
+            _ = self.transaction(jobs);
+        }
+        while self.state.owes() {
+            let debts = self.state.debts(MOST_PAID);
+            let count = debts.len();
+            let mut pay: Vec<Box<dyn Job>> =
+                debts.into_iter().map(|writes| Debtor(writes).into_job()).collect();
+            match self.transaction(&mut pay) {
+                Ok(()) => self.state.paid(count),
+                Err(error) => return self.refuse(rest, &error),
+            }
+        }
+        if !rest.is_empty() {
+            _ = self.transaction(&mut rest);
+        }
+    }
+
+    /// Answers jobs that are not even tried.
+    fn refuse(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
+        for mut job in jobs {
+            job.undone(&mut self.state);
+            job.done(Err(error.clone()));
+        }
+    }
+
+    /// Does jobs, all or none, and answers them.
+    fn transaction(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), StoreError> {
         let outcome = self.attempt(jobs);
         match &outcome {
             Ok(()) => {
                 self.shared.tail.push(self.state.committed());
+                self.checkpoints.written();
                 self.recovered();
             }
             Err(error) => {
@@ -210,6 +293,7 @@ impl Thread {
         for job in jobs.drain(..) {
             job.done(outcome.clone());
         }
+        outcome
     }
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
@@ -266,7 +350,6 @@ fn within_transaction(
 ) -> rusqlite::Result<()> {
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let mut work = Work { db, state };
-    super::journal::write_owed(&mut work)?;
     for job in jobs {
         job.run(&mut work)?;
     }
@@ -285,10 +368,10 @@ fn open(path: &Path, sync: Durability) -> Result<Open, StoreError> {
         made.map_err(|error| cannot("cannot make its folder", &error))?;
     }
     // What is kept concerns callers: nobody else may look.
-    let ours = |path: &Path| {
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
-    };
-    let lock = ours(&path.with_extension("lock")).map_err(|error| cannot("cannot lock", &error))?;
+    let mut ours = OpenOptions::new();
+    ours.write(true).mode(0o600);
+    let lock = ours.clone().create(true).truncate(false).open(path.with_extension("lock"));
+    let lock = lock.map_err(|error| cannot("cannot lock", &error))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
         |error| {
             cannot(
@@ -297,7 +380,13 @@ fn open(path: &Path, sync: Durability) -> Result<Open, StoreError> {
             )
         },
     )?;
-    ours(path).map_err(|error| cannot("cannot open", &error))?;
+    // Only if it is not there: to open and close a file that SQLite has open would
+    // end its locks.
+    match ours.create_new(true).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(cannot("cannot open", &error)),
+    }
     let mut db = connect(path).map_err(|error| unavailable(path, &error))?;
     let prepared = (|| {
         db.pragma_update(None, "journal_mode", "wal")?;

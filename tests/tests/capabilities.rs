@@ -1,0 +1,308 @@
+//! What plugins may use beyond their arguments: values that stay, requests to other
+//! services, figures of their own. Each by grant, each within its bounds.
+
+#[path = "capabilities/http.rs"]
+mod http;
+#[path = "capabilities/metrics.rs"]
+mod metrics;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::{Collector, GOOD, PluginFolder, Server, Setup, guest_bytes, initiated_as, program};
+
+const ALL: &str = "[grants]\nkv = true\nmetrics = true\n";
+
+/// A call to the plugin of this number, which the fixture guest `reaches` shall
+/// reach for this in.
+fn call(uuid: &str, to: &str, script: &str) -> String {
+    let mut body: Value = serde_json::from_str(&initiated_as(uuid, to)).unwrap();
+    body["payload"]["script"] = json!(script);
+    body.to_string()
+}
+
+/// What became of each operation.
+async fn reach(server: &Server, to: &str, script: &str) -> Vec<String> {
+    let told = server.admin_post("/explain", call("reach", to, script)).await.body;
+    let mut steps = told["plugins"].as_array().unwrap().iter();
+    let reason = steps.find_map(|step| step["decision"]["reason"].as_str());
+    let reason = reason.unwrap_or_else(|| panic!("{told}\n{}", server.log_text()));
+    reason.lines().map(str::to_owned).collect()
+}
+
+/// What becomes of each operation of a table of operations and results.
+async fn holds(server: &Server, to: &str, table: &[(&str, &str)]) {
+    let script: Vec<&str> = table.iter().map(|(operation, _)| *operation).collect();
+    let results = reach(server, to, &script.join("\n")).await;
+    let found: Vec<_> = script.into_iter().zip(results.iter().map(String::as_str)).collect();
+    assert_eq!(found, table);
+}
+
+/// Waits until an operation has this result.
+async fn wait_until(server: &Server, to: &str, operation: &str, result: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = reach(server, to, operation).await;
+        if found == [result] {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{operation}: still {found:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A folder with a `reaches` that is asked about calls to this number. It gets
+/// time for a busy machine.
+fn reaching(folder: PluginFolder, name: &str, to: &str, settings: &str) -> PluginFolder {
+    let settings = format!("match.to = '{to}'\nlimits.timeout = '2s'\n{settings}");
+    folder.guest(name, "reaches").settings(name, &settings)
+}
+
+#[tokio::test]
+async fn without_a_grant_nothing_can_be_reached() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let folder = reaching(PluginFolder::new(), "50-none", "a", "");
+    let mut server = Setup::new(folder.path()).data(data.path()).start();
+    let get = format!("http.GET {}", collector.url("/4930123?number=4930123"));
+    let table = [
+        "kv.get k",
+        "kv.set k v",
+        "kv.set k v 1000",
+        "kv.delete k",
+        "kv.increment k 1",
+        "kv.cas k - v",
+        "kv.longkey 100000",
+        &get,
+        "http.GET http://localhost/",
+        "metrics.count c - 1",
+        "metrics.observe h a=b 1.5",
+    ];
+    let table = table.map(|operation| (operation, "error not-granted"));
+    holds(&server, "a", &table).await;
+    let script = table.map(|(operation, _)| operation).join("\n");
+    let answer = server.post(call("for-real", "a", &script)).await;
+    assert_eq!((answer.status, answer.body), (200, json!({})));
+    let text = server.metrics().await;
+    for (capability, operations) in [("kv", 7), ("http", 2), ("metrics", 2)] {
+        let error = "error=\"not_granted\"";
+        let series = format!(
+            "plugboard_plugin_refusals_total{{plugin=\"50-none\",capability=\"{capability}\",{error}}}"
+        );
+        let found = server.metric(&series).await;
+        // What is only explained may or may not count.
+        assert!(found == Some(operations) || found == Some(2 * operations), "{found:?} {text}");
+    }
+    assert!(!text.contains("plugboard_guest_"), "{text}");
+    let log = server.stop();
+    let lines: Vec<Value> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for capability in ["kv", "http", "metrics"] {
+        let about = |line: &&Value| line["capability"] == capability && line["call"] == "for-real";
+        let [line] = lines.iter().filter(about).collect::<Vec<_>>()[..] else { panic!("{log}") };
+        assert_eq!((&line["level"], &line["plugin"]), (&json!("WARN"), &json!("50-none")));
+        assert_eq!(line["error"], "not_granted");
+        assert!(line["why"].as_str().unwrap().contains(&format!("grants.{capability}")), "{line}");
+    }
+    assert!(!log.contains("4930123"), "{log}");
+    assert_eq!(collector.requests().len(), 0);
+    let db = rusqlite::Connection::open(data.path().join("plugboard.db")).unwrap();
+    let rows: u32 = db.query_row("SELECT count(*) FROM kv", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn values_are_kept_changed_and_forgotten() {
+    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = reaching(folder, "60-b", "b", ALL);
+    let server = Setup::new(folder.path()).start();
+    holds(
+        &server,
+        "a",
+        &[
+            ("kv.get k", "none"),
+            ("kv.set k one", "ok"),
+            ("kv.get k", "ok one"),
+            ("kv.set k two", "ok"),
+            ("kv.get k", "ok two"),
+            ("kv.increment k 1", "error not-a-number"),
+            ("kv.get k", "ok two"),
+            ("kv.cas k one three", "false"),
+            ("kv.cas k - three", "false"),
+            ("kv.cas k two three", "true"),
+            ("kv.cas new - v", "true"),
+            ("kv.cas gone v w", "false"),
+            ("kv.get k", "ok three"),
+            ("kv.delete k", "true"),
+            ("kv.delete k", "false"),
+            ("kv.get k", "none"),
+            ("kv.increment n 5", "ok 5"),
+            ("kv.increment n -7", "ok -2"),
+            ("kv.get n", "ok -2"),
+            ("kv.set n 9223372036854775807", "ok"),
+            ("kv.increment n 1", "error not-a-number"),
+            ("kv.get n", "ok 9223372036854775807"),
+            ("kv.increment n -9223372036854775808", "ok -1"),
+            ("kv.set empty ", "ok"),
+            ("kv.get empty", "ok "),
+            ("kv.set  v", "error too-large"),
+            ("kv.longkey 512", "ok"),
+            ("kv.longkey 513", "error too-large"),
+            ("kv.fill long 65536", "ok"),
+            ("kv.fill long 65537", "error too-large"),
+            ("kv.delete long", "true"),
+        ],
+    )
+    .await;
+    // The same keys of another plugin are others.
+    holds(&server, "b", &[("kv.get n", "none"), ("kv.set n b", "ok"), ("kv.delete new", "false")])
+        .await;
+    holds(&server, "a", &[("kv.get n", "ok -1"), ("kv.get new", "ok v")]).await;
+    // Some last for a time only. An increment leaves it as it is.
+    holds(
+        &server,
+        "a",
+        &[
+            ("kv.set minute v 60000", "ok"),
+            ("kv.increment count 1 1500", "ok 1"),
+            ("kv.increment count 1 60000", "ok 2"),
+            ("kv.set short v 1", "ok"),
+        ],
+    )
+    .await;
+    wait_until(&server, "a", "kv.get short", "none").await;
+    wait_until(&server, "a", "kv.get count", "none").await;
+    holds(
+        &server,
+        "a",
+        &[
+            ("kv.get minute", "ok v"),
+            ("kv.delete count", "false"),
+            ("kv.cas short - w", "true"),
+            ("kv.increment count 1", "ok 1"),
+        ],
+    )
+    .await;
+    // Written again, it stays.
+    holds(&server, "a", &[("kv.set brief v 1", "ok"), ("kv.set brief w", "ok")]).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    holds(&server, "a", &[("kv.get brief", "ok w")]).await;
+}
+
+#[tokio::test]
+async fn values_outlive_the_process_and_the_version() {
+    let data = TempDir::new().unwrap();
+    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
+    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let mut server = start();
+    holds(&server, "a", &[("kv.set k v", "ok"), ("kv.increment n 41", "ok 41")]).await;
+    server.kill();
+    let server = start();
+    holds(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 42")]).await;
+    // The same code with something said about it (a section of its own).
+    let new = [&guest_bytes("reaches")[..], &[0, 2, 1, b'v']].concat();
+    let before = server.plugin("50-a").await["digest"].clone();
+    let folder = folder.bytes("50-a", &new);
+    server.reload().await;
+    assert_ne!(server.plugin("50-a").await["digest"], before);
+    holds(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 43")]).await;
+    // A grant that is taken back hides them, and does not lose them.
+    folder.configure("50-a", "match.to = 'a'");
+    server.reload().await;
+    holds(&server, "a", &[("kv.get k", "error not-granted")]).await;
+    folder.configure("50-a", &format!("match.to = 'a'\n{ALL}"));
+    server.reload().await;
+    holds(&server, "a", &[("kv.get k", "ok v")]).await;
+}
+
+#[tokio::test]
+async fn a_plugin_cannot_keep_more_than_its_share() {
+    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = reaching(folder, "60-b", "b", ALL);
+    let server = Setup::new(folder.path()).env("PLUGBOARD_KV_MAX_TOTAL", "4000B").start();
+    holds(
+        &server,
+        "a",
+        &[
+            ("kv.fill one 3000", "ok"),
+            ("kv.fill two 3000", "error quota"),
+            // Once, however often it is written.
+            ("kv.fill one 3000", "ok"),
+            ("kv.fill one 3850", "ok"),
+            ("kv.increment n 1", "ok 1"),
+            ("kv.fill one 3900", "error quota"),
+            ("kv.increment m 1", "error quota"),
+            ("kv.cas m - v", "error quota"),
+            ("kv.set e ", "error quota"),
+            ("kv.increment n 1", "ok 2"),
+        ],
+    )
+    .await;
+    let kept = reach(&server, "a", "kv.get one").await;
+    assert_eq!(kept[0].len(), "ok ".len() + 3850);
+    holds(&server, "b", &[("kv.fill one 3800", "ok"), ("kv.get n", "none")]).await;
+    holds(&server, "a", &[("kv.delete one", "true"), ("kv.fill two 3000", "ok")]).await;
+    let passing = format!("kv.set three {} 300", "x".repeat(700));
+    holds(&server, "a", &[(&passing, "ok"), ("kv.fill four 600", "error quota")]).await;
+    wait_until(&server, "a", "kv.fill four 600", "ok").await;
+    let series = "plugboard_plugin_refusals_total{plugin=\"60-b\",capability=\"kv\"";
+    assert!(!server.metrics().await.contains(series));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_increment_is_lost() {
+    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
+    let server = std::sync::Arc::new(Setup::new(folder.path()).start());
+    let mut calls = tokio::task::JoinSet::new();
+    for nth in 0..100 {
+        let (server, script) = (server.clone(), "kv.increment n 1");
+        calls.spawn(async move { server.post(call(&format!("c-{nth}"), "a", script)).await });
+    }
+    for answer in calls.join_all().await {
+        assert_eq!((answer.status, answer.body), (200, json!({})));
+    }
+    assert_eq!(server.plugin("50-a").await["failures"], 0);
+    holds(&server, "a", &[("kv.get n", "ok 100")]).await;
+}
+
+#[tokio::test]
+async fn a_grant_that_is_none_is_named_with_its_line() {
+    for (grants, line, expected) in [
+        ("http = ['http://x']", 3, "\"http://x\" is no grant: it has a scheme"),
+        ("http = ['http://x']", 3, "write \"x:80\""),
+        ("http = ['*']", 3, "\"*\" is no grant: a `*` stands only before a name and a dot"),
+        ("kv = true\nhttp = ['crm.example.com', 'x:99999']", 4, "\"x:99999\" is no grant"),
+        ("http = ['x:0']", 3, "from 1 to 65535"),
+        ("http = ['x/y']", 3, "it has a path"),
+        ("http = ['a@b']", 3, "more than a host and a port"),
+        ("http = ['0x7f.1:80']", 3, "an address in disguise; write \"127.0.0.1\""),
+        ("http = ['10.0.0.1/8']", 3, "write \"10.0.0.0/8\""),
+        ("http = ['10.0.0.0/99']", 3, "too many bits"),
+        ("http = ['::1']", 3, "brackets"),
+        ("http = ['']", 3, "is no grant"),
+        ("http = true", 3, "invalid type: boolean"),
+        ("http = [1]", 3, "invalid type: integer"),
+        ("kv = 'yes'", 3, "invalid type: string"),
+        ("network = true", 3, "unknown field `network`"),
+    ] {
+        let settings = format!("# what it may\n[grants]\n{grants}\n");
+        let folder = PluginFolder::new().guest("50-a", GOOD).settings("50-a", &settings);
+        let mut check = Command::new(program());
+        check.args(["check", "--plugins", "."]).current_dir(folder.path()).env_clear();
+        let output = check.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let place = format!("broken    50-a: ./50-a.toml:{line}: ");
+        assert!(said.contains(&place) && said.contains(expected), "{place}{expected}\n{said}");
+    }
+    // What serves goes on with the grants that it had.
+    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
+    let server = Setup::new(folder.path()).start();
+    folder.configure("50-a", "match.to = 'a'\n[grants]\nhttp = ['*']\n");
+    server.reload().await;
+    let row = server.plugin("50-a").await;
+    let message = row["last_error"]["message"].as_str().unwrap();
+    assert!(message.contains("50-a.toml:3: \"*\" is no grant"), "{row}");
+    holds(&server, "a", &[("kv.set k v", "ok"), ("http.GET http://x/", "error not-granted")]).await;
+}

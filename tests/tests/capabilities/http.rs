@@ -1,0 +1,303 @@
+//! Requests: where they may lead, and what they may take.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use serde_json::json;
+use tests::{Collector, PluginFolder, Setup};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::{holds, reach, reaching};
+
+/// A plugin of this name, asked about calls to `a`, may request of these.
+fn requesting(name: &str, grants: &[&str]) -> PluginFolder {
+    reaching(PluginFolder::new(), name, "a", &format!("[grants]\nhttp = {grants:?}\n"))
+}
+
+#[tokio::test]
+async fn what_is_granted_is_requested_as_the_plugin_says() {
+    let (collector, other) = (Collector::start().await, Collector::start().await);
+    let server = Setup::new(requesting("50-a", &[&collector.address()]).path()).start();
+    collector.answer(418, &[], "short and stout");
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        let script = format!("http.{method} {} {{\"a\": [1]}}", collector.url("/p?q=%26"));
+        holds(&server, "a", &[(&script, "ok 418 short and stout")]).await;
+        let request = collector.requests().pop().unwrap();
+        assert_eq!((request.method.as_str(), request.body), (method, json!({"a": [1]})));
+        assert_eq!(request.uri, "/p?q=%26");
+        assert_eq!(request.headers["x-guest"], "reaches");
+        assert_eq!(request.headers["host"], collector.address());
+        let agent = request.headers["user-agent"].to_str().unwrap();
+        assert!(agent.starts_with("plugboard/"), "{agent}");
+    }
+    let (head, trace) = (collector.url("/"), collector.requests().len());
+    holds(
+        &server,
+        "a",
+        &[
+            (&format!("http.HEAD {head}"), "ok 418 "),
+            (&format!("http.TRACE {head}"), "error invalid-request"),
+            (&format!("http.get {head}"), "error invalid-request"),
+            (&format!("http.GET {}", other.url("/")), "error not-granted"),
+        ],
+    )
+    .await;
+    assert_eq!((collector.requests().len(), other.requests().len()), (trace + 1, 0));
+    let gone = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let server = Setup::new(requesting("50-a", &[&gone.to_string()]).path()).start();
+    let get = format!("http.GET http://{gone}/4930123");
+    holds(&server, "a", &[(&get, "error failed")]).await;
+    let told = server.wait_for_log(|line| line["capability"] == "http");
+    let why = told["why"].as_str().unwrap();
+    assert!(why.contains(&gone.to_string()) && !why.contains("4930123"), "{why}");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_into_the_own_network_needs_the_address_as_well() {
+    let collector = Collector::start().await;
+    let port = collector.address().split_once(':').unwrap().1.to_owned();
+    let name = format!("localhost:{port}");
+    let folder = requesting("50-a", &[&name]);
+    let server = Setup::new(folder.path()).start();
+    let get = format!("http.GET http://{name}/");
+    holds(&server, "a", &[(&get, "error address-refused")]).await;
+    let told = server.wait_for_log(|line| line["error"] == "address_refused");
+    // What to write, if it is meant.
+    assert!(told["why"].as_str().unwrap().contains(&format!(":{port}\"")), "{told}");
+    assert_eq!(collector.requests().len(), 0);
+    let grants = format!("match.to = 'a'\ngrants.http = ['{name}', '127.0.0.1:{port}']\n");
+    folder.configure("50-a", &grants);
+    server.reload().await;
+    holds(&server, "a", &[(&get, "ok 201 ")]).await;
+    assert_eq!(collector.requests()[0].headers["host"], *name);
+}
+
+#[tokio::test]
+async fn no_way_of_writing_an_address_leads_past_the_grants() {
+    let (collector, other) = (Collector::start().await, Collector::start().await);
+    let port = collector.address().split_once(':').unwrap().1.to_owned();
+    let name = format!("localhost:{port}");
+    let grants = ["crm.example.com", &name, &other.address(), "10.0.0.0/8"];
+    let folder = requesting("50-a", &grants);
+    let server = Setup::new(folder.path()).start();
+    let table = [
+        ("http://127.0.0.1:PORT/", "not-granted"),
+        ("HTTP://127.0.0.1:PORT/", "not-granted"),
+        ("https://127.0.0.1:PORT/", "not-granted"),
+        ("http://127.0.0.1:0000PORT/", "not-granted"),
+        ("http://127.0.0.1.:PORT/", "not-granted"),
+        ("http://127.0.0.2:PORT/", "not-granted"),
+        ("http://127.1:PORT/", "not-granted"),
+        ("http://127.0.1:PORT/", "not-granted"),
+        ("http://2130706433:PORT/", "not-granted"),
+        ("http://017700000001:PORT/", "not-granted"),
+        ("http://0177.0.0.1:PORT/", "not-granted"),
+        ("http://0x7f000001:PORT/", "not-granted"),
+        ("http://0x7f.0.0.1:PORT/", "not-granted"),
+        ("http://0X7F.1:PORT/", "not-granted"),
+        ("http://0.0.0.0:PORT/", "not-granted"),
+        ("http://0:PORT/", "not-granted"),
+        ("http://[::ffff:127.0.0.1]:PORT/", "not-granted"),
+        ("http://[::ffff:7f00:1]:PORT/", "not-granted"),
+        ("http://[::127.0.0.1]:PORT/", "not-granted"),
+        ("http://[64:ff9b::127.0.0.1]:PORT/", "not-granted"),
+        ("http://[::1]:PORT/", "not-granted"),
+        ("http://[::]:PORT/", "not-granted"),
+        ("http://10.0.0.1:PORT/", "not-granted"),
+        ("http://%31%32%37.0.0.1:PORT/", "not-granted"),
+        ("http://１２７.0.0.1:PORT/", "not-granted"),
+        ("http://127。0。0。1:PORT/", "not-granted"),
+        ("http://a.localhost:PORT/", "not-granted"),
+        ("http://localhost/", "not-granted"),
+        ("http://localhost:PORT/", "address-refused"),
+        ("http://LOCALHOST:PORT/", "address-refused"),
+        ("http://%6cocalhost:PORT/", "address-refused"),
+        ("http://ⓛocalhost:PORT/", "address-refused"),
+        ("http://lo\tcalhost:PORT/", "address-refused"),
+        ("http://127.0.0.1:PORT#@crm.example.com/", "not-granted"),
+        ("http://127.0.0.1:PORT\\@crm.example.com/", "not-granted"),
+        ("http:127.0.0.1:PORT/", "not-granted"),
+        ("http:\\\\127.0.0.1:PORT\\", "not-granted"),
+        ("http:////127.0.0.1:PORT/", "not-granted"),
+        ("http://crm.example.com@127.0.0.1:PORT/", "invalid-request"),
+        ("http://crm.example.com:80@localhost:PORT/", "invalid-request"),
+        ("//127.0.0.1:PORT/", "invalid-request"),
+        ("127.0.0.1:PORT", "invalid-request"),
+        ("http://256.0.0.1:PORT/", "invalid-request"),
+        ("http://127.0.0.1.1:PORT/", "invalid-request"),
+        ("http://127.0.0.1:65536/", "invalid-request"),
+        ("http://[fe80::1%25lo]:PORT/", "invalid-request"),
+        ("file:///etc/passwd", "invalid-request"),
+        ("ftp://127.0.0.1:PORT/", "invalid-request"),
+        ("ws://127.0.0.1:PORT/", "invalid-request"),
+        ("unix:/run/docker.sock", "invalid-request"),
+    ]
+    .map(|(url, error)| {
+        (format!("http.GET {}", url.replace("PORT", &port)), format!("error {error}"))
+    });
+    let table: Vec<_> = table.iter().map(|(get, error)| (&**get, &**error)).collect();
+    holds(&server, "a", &table).await;
+    // Not every machine knows the name with a dot at its end.
+    let dotted = reach(&server, "a", &format!("http.GET http://localhost.:{port}/")).await;
+    assert!(["error address-refused", "error failed"].contains(&&*dotted[0]), "{dotted:?}");
+    assert_eq!((collector.requests().len(), other.requests().len()), (0, 0));
+    // Those that are the same address are so when it is granted, too.
+    folder.configure("50-a", &format!("match.to = 'a'\ngrants.http = ['127.0.0.1:{port}']\n"));
+    server.reload().await;
+    for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
+        holds(&server, "a", &[(&format!("http.GET http://{host}:{port}/"), "ok 201 ")]).await;
+    }
+    holds(&server, "a", &[(&format!("http.GET http://{name}/"), "error not-granted")]).await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_judged_like_a_request() {
+    let (collector, other) = (Collector::start().await, Collector::start().await);
+    let port = other.address().split_once(':').unwrap().1.to_owned();
+    let (name, address) = (format!("localhost:{port}"), collector.address());
+    let folder = requesting("50-a", &[&address, &name]);
+    let server = Setup::new(folder.path()).start();
+    let get = format!("http.GET {}", collector.url("/"));
+    for (place, result) in [
+        ("http://169.254.169.254/latest/meta-data/", "error not-granted"),
+        ("http://[fd00:ec2::254]/", "error not-granted"),
+        (&*other.url("/"), "error not-granted"),
+        (&format!("//127.0.0.1:{port}/"), "error not-granted"),
+        (&format!("http://{name}/"), "error address-refused"),
+    ] {
+        for status in [301, 302, 303, 307, 308] {
+            collector.answer(status, &[("location", place)], "");
+            holds(&server, "a", &[(&get, result)]).await;
+        }
+    }
+    assert_eq!((collector.requests().len(), other.requests().len()), (25, 0));
+    let grants = format!("match.to = 'a'\ngrants.http = ['{address}', '127.0.0.1:{port}']\n");
+    folder.configure("50-a", &grants);
+    server.reload().await;
+    collector.answer(302, &[("location", &other.url("/there?a=b"))], "");
+    other.answer(200, &[], "there");
+    holds(&server, "a", &[(&get, "ok 200 there")]).await;
+    assert_eq!(other.requests()[0].uri, "/there?a=b");
+}
+
+#[tokio::test]
+async fn messages_have_a_bound() {
+    let collector = Collector::start().await;
+    let server = Setup::new(requesting("50-a", &[&collector.address()]).path())
+        .env("PLUGBOARD_HTTP_MAX_RESPONSE", "4KiB")
+        .env("PLUGBOARD_HTTP_MAX_REQUEST", "1KiB")
+        .start();
+    let get = format!("http.GET {}", collector.url("/"));
+    let body = "x".repeat(3_500);
+    collector.answer(200, &[], &body);
+    holds(&server, "a", &[(&get, &format!("ok 200 {body}"))]).await;
+    for (headers, length) in [(vec![], 4_097), (vec![("x-long", &*body)], 1_000)] {
+        collector.answer(200, &headers, &"x".repeat(length));
+        holds(&server, "a", &[(&get, "error too-large")]).await;
+    }
+    let heard = collector.requests().len();
+    let post = |bytes: usize| format!("http.POST {} {}", collector.url("/"), "x".repeat(bytes));
+    collector.answer(200, &[], "");
+    holds(&server, "a", &[(&post(900), "ok 200 "), (&post(1_024), "error too-large")]).await;
+    assert_eq!(collector.requests().len(), heard + 1);
+}
+
+/// A service that takes requests and answers them when it may.
+struct Held {
+    address: String,
+    /// How many came.
+    heard: watch::Receiver<usize>,
+    free: watch::Sender<bool>,
+}
+
+impl Held {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (count, heard) = watch::channel(0);
+        let (free, freed) = watch::channel(false);
+        let wait = async |State((count, mut freed)): State<(watch::Sender<usize>, _)>| {
+            let freed: &mut watch::Receiver<bool> = &mut freed;
+            count.send_modify(|count| *count += 1);
+            _ = freed.wait_for(|free| *free).await;
+            "at last"
+        };
+        let routes = Router::new().fallback(wait).with_state((count, freed));
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { address, heard, free }
+    }
+
+    fn get(&self) -> String {
+        format!("http.GET http://{}/", self.address)
+    }
+
+    async fn wait_for(&mut self, requests: usize) {
+        let came = self.heard.wait_for(|heard| *heard >= requests);
+        tokio::time::timeout(Duration::from_secs(20), came).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_has_time_to_say_so() {
+    let held = Held::start().await;
+    // The request's time, the plugin's, that of the whole answer; and which of them
+    // ends the request.
+    for (request, plugin, budget, shortest) in [
+        ("500ms", "10s", "20s", 500),
+        ("60s", "1s", "20s", 1_000),
+        ("60s", "10s", "1500ms", 1_500),
+        ("5s", "1s", "2s", 1_000),
+    ] {
+        let settings = format!(
+            "match.to = 'a'\nlimits.timeout = '{plugin}'\ngrants.http = ['{}']\n",
+            held.address
+        );
+        let folder = PluginFolder::new().guest("50-a", "reaches").settings("50-a", &settings);
+        let server = Setup::new(folder.path())
+            .env("PLUGBOARD_HTTP_TIMEOUT", request)
+            .env("PLUGBOARD_LIMITS_BUDGET", budget)
+            .start();
+        let start = Instant::now();
+        holds(&server, "a", &[(&held.get(), "error timeout")]).await;
+        let took = start.elapsed();
+        let bounds = Duration::from_millis(shortest * 8 / 10)..Duration::from_secs(8);
+        assert!(bounds.contains(&took), "{took:?} for {request}, {plugin}, {budget}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_requests_of_a_plugin_are_on_the_way_at_once() {
+    let mut held = Held::start().await;
+    let settings = |to| {
+        format!("match.to = '{to}'\nlimits.timeout = '20s'\ngrants.http = ['{}']\n", held.address)
+    };
+    let folder = PluginFolder::new()
+        .guest("50-a", "reaches")
+        .settings("50-a", &settings("a"))
+        .guest("60-b", "reaches")
+        .settings("60-b", &settings("b"));
+    let server = Setup::new(folder.path())
+        .env("PLUGBOARD_HTTP_CONCURRENCY", "1")
+        .env("PLUGBOARD_HTTP_TIMEOUT", "20s")
+        .env("PLUGBOARD_LIMITS_BUDGET", "20s")
+        .start();
+    let server = std::sync::Arc::new(server);
+    let get = held.get();
+    let asking = |to: &'static str| {
+        let (server, get) = (server.clone(), get.clone());
+        tokio::spawn(async move { reach(&server, to, &get).await })
+    };
+    let first = asking("a");
+    held.wait_for(1).await;
+    assert_eq!(asking("a").await.unwrap(), ["error too-many"]);
+    // Another plugin has its own.
+    let others = asking("b");
+    held.wait_for(2).await;
+    held.free.send(true).unwrap();
+    for waiting in [first, others] {
+        assert_eq!(waiting.await.unwrap(), ["ok 200 at last"]);
+    }
+    assert_eq!(asking("a").await.unwrap(), ["ok 200 at last"]);
+}

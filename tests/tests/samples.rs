@@ -1,0 +1,389 @@
+//! The sample plugins as they are deployed, with the addresses in their settings
+//! changed, against a service that keeps what it was told.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::{
+    Collector, GOOD, GOOD_URL, PluginFolder, Server, Setup, event, fixture, initiated,
+    initiated_as, said,
+};
+
+const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
+
+/// A sample's own settings with some texts changed, each of which must be there.
+fn settings(sample: &str, changes: &[(&str, &str)]) -> String {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins");
+    let text = std::fs::read_to_string(format!("{root}/{sample}/{sample}.toml")).unwrap();
+    changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from:?} is not in:\n{text}");
+        text.replacen(from, to, 1)
+    })
+}
+
+/// Posts what must be acknowledged.
+async fn post(server: &Server, body: String) {
+    let answer = server.post(body).await;
+    assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
+}
+
+fn turn(call: &str, nth: u32, role: &str, text: &str) -> String {
+    event(call, "transcription", nth, &json!({"role": role, "text": text}))
+}
+
+/// A plugin's values with their keys.
+fn values(data: &TempDir, plugin: &str) -> Vec<(String, Value)> {
+    let db = rusqlite::Connection::open(data.path().join("plugboard.db")).unwrap();
+    let mut rows =
+        db.prepare("SELECT key, value FROM kv WHERE namespace = ? ORDER BY key").unwrap();
+    let rows = rows.query_map([plugin], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)));
+    rows.unwrap()
+        .map(Result::unwrap)
+        .map(|(k, v)| (k, serde_json::from_slice(&v).unwrap()))
+        .collect()
+}
+
+// === crm-lookup ===
+
+/// crm-lookup, which asks there, before a plugin that routes everything.
+fn with_crm(address: &str, more: &[(&str, &str)]) -> PluginFolder {
+    let place = ("crm.example.com:8080", address);
+    let changes = [&[("enabled = false", ""), place, place][..], more].concat();
+    PluginFolder::new()
+        .sample("30-crm-lookup", "30-crm-lookup")
+        .settings("30-crm-lookup", &settings("crm-lookup", &changes))
+        .guest("90-good", GOOD)
+}
+
+fn from(uuid: &str, from: &str) -> String {
+    let mut body: Value = serde_json::from_str(&initiated_as(uuid, "5001")).unwrap();
+    body["payload"]["from"] = json!(from);
+    body.to_string()
+}
+
+#[tokio::test]
+async fn the_crm_says_who_is_important_and_is_asked_once() {
+    let crm = Collector::start().await;
+    let server = Setup::new(with_crm(&crm.address(), &[]).path()).start();
+    let everybody = |uuid| GOOD_URL.replace(CALL, uuid);
+    crm.answer(200, &[], r#"{"vip": true, "name": "Ada"}"#);
+    for (nth, uuid) in ["first", "second", "third"].into_iter().enumerate() {
+        let answer = server.post(from(uuid, "4930123")).await;
+        let vip = format!("ws://avr-sts-openai:6030/?uuid={uuid}");
+        assert_eq!(answer.sts_url(), Some(&*vip));
+        let cache = if nth == 0 { "plugboard; fwd=miss" } else { "plugboard; hit" };
+        assert_eq!(answer.headers["cache-status"], cache);
+        let prompt = server.get_with("/instructions", &[("X-AVR-UUID", uuid)]).await.body;
+        assert!(prompt["system"].as_str().unwrap().contains("very important"), "{prompt}");
+    }
+    assert_eq!(crm.requests().len(), 1);
+    assert_eq!(crm.requests()[0].uri, "/callers?number=4930123");
+    crm.answer(200, &[], r#"{"vip": false}"#);
+    for uuid in ["a", "b"] {
+        assert_eq!(server.post(from(uuid, "2000")).await.sts_url(), Some(&*everybody(uuid)));
+        let asked = [("X-AVR-UUID", uuid)];
+        assert_eq!(server.get_with("/instructions", &asked).await.status, 404);
+    }
+    crm.answer(404, &[], "");
+    for uuid in ["c", "d"] {
+        assert_eq!(server.post(from(uuid, "2001")).await.sts_url(), Some(&*everybody(uuid)));
+    }
+    assert_eq!(crm.requests().len(), 3);
+    // Who does not say who he is is not asked about.
+    assert_eq!(server.post(from("e", "")).await.sts_url(), Some(&*everybody("e")));
+    assert_eq!(crm.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_caller_says_he_is_stays_one_value() {
+    let crm = Collector::start().await;
+    let server = Setup::new(with_crm(&crm.address(), &[]).path()).start();
+    crm.answer(200, &[], r#"{"vip": true}"#);
+    for (caller, sent) in [
+        ("+49 30 123", "%2B49%2030%20123"),
+        ("1&number=2000&vip=1", "1%26number%3D2000%26vip%3D1"),
+        ("2#fragment", "2%23fragment"),
+        ("3?a/../b", "3%3Fa%2F..%2Fb"),
+        ("4%26\r\nHost: x", "4%2526%0D%0AHost%3A%20x"),
+        ("Zoë ☎", "Zo%C3%AB%20%E2%98%8E"),
+    ] {
+        assert!(server.post(from("call", caller)).await.sts_url().is_some());
+        let request = crm.requests().pop().unwrap();
+        assert_eq!(request.uri, *format!("/callers?number={sent}"));
+        assert_eq!(request.headers["host"], crm.address());
+    }
+    let hostile = fixture("call_initiated_hostile_caller.json");
+    let uuid = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+    let vip = format!("ws://avr-sts-openai:6030/?uuid={uuid}");
+    assert_eq!(server.post(hostile).await.sts_url(), Some(&*vip));
+    let query = crm.requests().pop().unwrap().uri.query().unwrap().to_owned();
+    assert!(query.starts_with("number=x%26sts_url%3Dws"), "{query}");
+    assert!(!query["number=".len()..].contains(['&', '=', '#', '?']), "{query}");
+    let log = server.log_text();
+    assert!(!log.contains("number=") && !log.contains("evil"), "{log}");
+}
+
+#[tokio::test]
+async fn without_the_crm_calls_go_where_the_operator_says() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let crm = Collector::start().await;
+    for (address, stop) in
+        [(gone.to_string(), false), (gone.to_string(), true), (crm.address(), false)]
+    {
+        crm.answer(500, &[], "{\"vip\": true}");
+        let stop_instead = [("on_failure = \"pass\"", "on_failure = \"stop\"")];
+        let folder = with_crm(&address, if stop { &stop_instead } else { &[] });
+        let fallback = "ws://fallback/";
+        let server = Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", fallback).start();
+        for _ in 0..3 {
+            let expected = if stop { fallback } else { GOOD_URL };
+            assert_eq!(server.route().await.as_deref(), Some(expected));
+        }
+        // A failure is not kept.
+        assert_eq!(server.plugin("30-crm-lookup").await["failures"], 3);
+    }
+    assert_eq!(crm.requests().len(), 3);
+    let server = Setup::new(with_crm(&crm.address(), &[]).path()).start();
+    for (status, body) in [(200, ""), (200, "{}"), (200, "{\"vip\": \"yes\"}"), (204, "")] {
+        crm.answer(status, &[], body);
+        assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+    }
+    crm.answer(200, &[], "{\"vip\": true}");
+    let vip = format!("ws://avr-sts-openai:6030/?uuid={CALL}");
+    assert_eq!(server.route().await, Some(vip));
+}
+
+// === call-analytics ===
+
+#[tokio::test]
+async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
+    let data = TempDir::new().unwrap();
+    let name = "50-call-analytics";
+    let folder = PluginFolder::new().sample(name, name);
+    let folder = folder.settings(name, &settings("call-analytics", &[]));
+    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let mut server = start();
+    server.post(initiated()).await;
+    post(&server, event(CALL, "call_started", 1_000, &json!({}))).await;
+    for nth in 0..10 {
+        let role = if nth % 2 == 0 { "agent" } else { "user" };
+        post(&server, turn(CALL, 2_000 + nth, role, "secret words")).await;
+        // Each time in another state of what was told.
+        if nth % 3 == 0 {
+            server.kill();
+            server = start();
+        }
+    }
+    post(&server, event(CALL, "interruption", 5_000, &json!({}))).await;
+    server.stop();
+    let mut server = start();
+    post(&server, event(CALL, "call_ended", 63_500, &json!({}))).await;
+    let series = |figure: &str| {
+        format!("plugboard_guest_50_call_analytics_{figure}{{plugin=\"{name}\",platform=\"avr\"}}")
+    };
+    server.wait_for_metric(&series("interruptions_total"), 1).await;
+    for (figure, value) in [("calls_total", 1), ("turns_total", 10), ("interruptions_total", 1)] {
+        assert_eq!(server.metric(&series(figure)).await, Some(value), "{figure}");
+    }
+    let text = server.metrics().await;
+    let seconds =
+        |what: &str, value: &str| format!("{} {value}\n", series(&format!("call_seconds_{what}")));
+    assert!(text.contains(&seconds("sum", "62.5")), "{text}");
+    assert!(text.contains(&seconds("count", "1")), "{text}");
+    // Told again, it does not count again; another one does.
+    post(&server, event(CALL, "call_ended", 63_600, &json!({}))).await;
+    post(&server, event("other", "call_started", 1, &json!({}))).await;
+    post(&server, turn("other", 2, "user", "secret words")).await;
+    post(&server, event("other", "call_ended", 3, &json!({}))).await;
+    server.wait_for_metric(&series("turns_total"), 11).await;
+    server.wait_for_plugin(name, |row| row["backlog"] == 0).await;
+    assert_eq!(server.metric(&series("calls_total")).await, Some(2));
+    server.stop();
+    let kept = values(&data, name);
+    let value = |key: &str| &kept.iter().find(|(other, _)| other == key).unwrap().1;
+    assert_eq!((value("total/calls"), value("total/turns")), (&json!(2), &json!(11)));
+    assert_eq!(value("total/interruptions"), &json!(1));
+    let story = value(&format!("call/{CALL}"));
+    assert_eq!((&story["user_turns"], &story["agent_turns"]), (&json!(5), &json!(5)));
+    assert!(!json!(kept).to_string().contains("secret words"));
+}
+
+// === avr-app-tee ===
+
+fn with_avr_app(app: &Collector, more: &[(&str, &str)]) -> PluginFolder {
+    let (address, name) = (app.address(), "70-avr-app-tee");
+    let own = [
+        ("enabled = false", ""),
+        ("avr-app-backend:3001/webhooks", &*format!("{address}/webhooks")),
+        ("\"avr-app-backend:3001\", \"172.16.0.0/12:3001\"", &*format!("\"{address}\"")),
+    ];
+    let settings = settings("avr-app-tee", &[&own[..], more].concat());
+    PluginFolder::new().sample(name, name).settings(name, &settings)
+}
+
+/// With attempts that follow one another at once, and do not end.
+fn impatient(folder: &PluginFolder) -> Setup {
+    Setup::new(folder.path())
+        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .env("PLUGBOARD_EVENTS_MAX_BACKOFF", "20ms")
+        .env("PLUGBOARD_EVENTS_ATTEMPTS", "100000")
+}
+
+#[tokio::test]
+async fn avr_app_gets_what_avr_sent() {
+    let app = Collector::start().await;
+    let folder = with_avr_app(&app, &[("# secret = \"...\"", "secret = 'shared'")]);
+    let server = Setup::new(folder.path()).start();
+    let mut posted = Vec::new();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/avr");
+    for file in std::fs::read_dir(fixtures).unwrap() {
+        let text = fixture(file.unwrap().file_name().to_str().unwrap());
+        posted.push(serde_json::from_str::<Value>(&text).unwrap());
+        assert_eq!(server.post(text).await.status, 200);
+    }
+    let novelty = event(CALL, "novelty", 1, &json!({"a": [1, {"b": null}], "c": "ü\"\n"}));
+    posted.push(serde_json::from_str(&novelty).unwrap());
+    post(&server, novelty).await;
+    assert!(posted.len() >= 10);
+    app.wait_for(|bodies| bodies.len() >= posted.len()).await;
+    server.wait_for_plugin("70-avr-app-tee", |row| row["backlog"] == 0).await;
+    assert_eq!(app.requests().len(), posted.len());
+    for call in posted.iter().map(|body| &body["uuid"]) {
+        let of_call = |bodies: &[Value]| -> Vec<Value> {
+            bodies.iter().filter(|body| body["uuid"] == *call).cloned().collect()
+        };
+        assert_eq!(of_call(&app.events()), of_call(&posted));
+    }
+    for request in app.requests() {
+        let keys: Vec<&String> = request.body.as_object().unwrap().keys().collect();
+        assert_eq!(keys.len(), 4, "{keys:?}");
+        assert_eq!((request.method.as_str(), request.uri.path()), ("POST", "/webhooks"));
+        assert_eq!(request.headers["x-avr-webhook-secret"], "shared");
+        assert_eq!(request.headers["content-type"], "application/json");
+    }
+}
+
+#[tokio::test]
+async fn what_avr_app_refuses_is_not_sent_for_ever() {
+    let app = Collector::start().await;
+    let folder = with_avr_app(&app, &[]);
+    let server = impatient(&folder).start();
+    app.answer(400, &[], "property x should not exist");
+    post(&server, said(CALL, 1, "secret words")).await;
+    app.wait_for(|bodies| bodies.len() == 1).await;
+    let line = server.wait_for_log(|line| line["said"].as_str().unwrap_or("").contains("refused"));
+    assert_eq!((&line["plugin"], &line["level"]), (&json!("70-avr-app-tee"), &json!("WARN")));
+    app.answer(201, &[], "");
+    for nth in 2..6 {
+        post(&server, said(CALL, nth, "more")).await;
+    }
+    let bodies = app.wait_for(|bodies| bodies.len() >= 5).await;
+    let texts: Vec<&Value> = bodies.iter().map(|body| &body["payload"]["text"]).collect();
+    assert_eq!(texts, ["secret words", "more", "more", "more", "more"]);
+    assert!(!server.log_text().contains("secret words"));
+    assert!(!app.requests()[0].headers.contains_key("x-avr-webhook-secret"));
+}
+
+#[tokio::test]
+async fn what_avr_app_cannot_take_now_comes_later_and_in_order() {
+    let app = Collector::start().await;
+    let folder = with_avr_app(&app, &[]);
+    let server = impatient(&folder).start();
+    app.answer(503, &[], "");
+    for nth in 0..5 {
+        post(&server, said(CALL, nth, &format!("word {nth}"))).await;
+    }
+    // Others need not wait.
+    post(&server, said("0f8fad5b-d9cb-469f-a165-70867728950e", 0, "other")).await;
+    let tried = |bodies: &[Value], text: &str| {
+        bodies.iter().filter(|body| body["payload"]["text"] == text).count()
+    };
+    let bodies =
+        app.wait_for(|bodies| tried(bodies, "word 0") >= 3 && tried(bodies, "other") >= 1).await;
+    assert_eq!(tried(&bodies, "word 1"), 0, "{bodies:?}");
+    app.answer(201, &[], "");
+    let bodies = app.wait_for(|bodies| tried(bodies, "word 4") == 1).await;
+    let mut words: Vec<&str> = bodies
+        .iter()
+        .filter(|body| body["uuid"] == CALL)
+        .map(|body| body["payload"]["text"].as_str().unwrap())
+        .collect();
+    words.dedup();
+    assert_eq!(words, ["word 0", "word 1", "word 2", "word 3", "word 4"]);
+    for nth in 1..5 {
+        assert_eq!(tried(&bodies, &format!("word {nth}")), 1);
+    }
+}
+
+// === transcript-log ===
+
+#[tokio::test]
+async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
+    let (archive, data) = (Collector::start().await, TempDir::new().unwrap());
+    let (name, address) = ("60-transcript-log", archive.address());
+    let changes = [
+        ("enabled = false", ""),
+        ("https://archive.example.com", &*format!("http://{address}")),
+        ("archive.example.com:443", &*address),
+        ("# token = \"...\"", "token = 't0ken'"),
+    ];
+    let folder = PluginFolder::new().sample(name, name);
+    let folder = folder.settings(name, &settings("transcript-log", &changes));
+    let start = || impatient(&folder).data(data.path()).start();
+    let mut server = start();
+    archive.answer(503, &[], "");
+    server.post(initiated()).await;
+    post(&server, event(CALL, "call_started", 1, &json!({}))).await;
+    for nth in 0..20 {
+        let role = if nth % 2 == 0 { "agent" } else { "user" };
+        post(&server, turn(CALL, 2 + nth, role, &format!("turn {nth}"))).await;
+        if nth == 11 {
+            server.kill();
+            server = start();
+        }
+    }
+    assert_eq!(archive.requests().len(), 0);
+    post(&server, event(CALL, "call_ended", 90_000, &json!({}))).await;
+    archive.wait_for(|sent| sent.len() >= 3).await;
+    assert_eq!(values(&data, name).len(), 1);
+    server.kill();
+    let mut server = start();
+    let before = archive.requests().len();
+    archive.wait_for(|sent| sent.len() > before).await;
+    archive.answer(201, &[], "");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !values(&data, name).is_empty() {
+        assert!(Instant::now() < deadline, "it is not forgotten");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Everything that comes now was sent before.
+    let sent = archive.requests();
+    let report = &sent.last().unwrap().body;
+    let turns: Vec<Value> = (0..20)
+        .map(|nth| {
+            let role = if nth % 2 == 0 { "agent" } else { "user" };
+            let at = format!("2026-02-10T22:00:00.{:03}Z", 2 + nth);
+            json!({"role": role, "text": format!("turn {nth}"), "at": at})
+        })
+        .collect();
+    let expected = json!({
+        "call": CALL, "platform": "avr", "from": "2000", "to": "5001",
+        "started": "2026-02-10T22:00:00.001Z", "ended": "2026-02-10T22:01:30.000Z",
+        "turns": turns, "truncated": false,
+    });
+    assert_eq!(*report, expected);
+    assert!(sent.iter().all(|request| request.body == expected), "each attempt says the same");
+    assert_eq!(sent.last().unwrap().headers["authorization"], "Bearer t0ken");
+    // Who ends again has nothing more to say.
+    server.wait_for_plugin(name, |row| row["backlog"] == 0).await;
+    post(&server, event(CALL, "call_ended", 90_001, &json!({}))).await;
+    post(&server, turn("other", 1, "user", "hello")).await;
+    post(&server, event("other", "call_ended", 2, &json!({}))).await;
+    let reports = archive.wait_for(|reports| reports.last().unwrap()["call"] == "other").await;
+    assert_eq!(
+        (reports.len(), &reports.last().unwrap()["started"]),
+        (sent.len() + 1, &Value::Null)
+    );
+    assert!(!server.stop().contains("turn 1"));
+}
