@@ -5,14 +5,15 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
-/// Longer than anything here takes, and short enough to be added to any time.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// A year: longer than anything here takes or is kept, and short enough to be added
+/// to any time.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Reads `"250ms"`, `"2s"`, `"1m 30s"`.
+/// Reads `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`.
 ///
 /// # Errors
 ///
-/// When it is not a span of time above zero, or longer than a day.
+/// When it is not a span of time above zero, or longer than a year.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
     parse_duration(text).map_err(de::Error::custom)
@@ -27,7 +28,7 @@ pub fn duration_or_none<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     let text: String = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
-    if text.parse::<jiff::SignedDuration>().is_ok_and(|span| span.is_zero()) {
+    if span(&text).is_some_and(|span| span.is_zero()) {
         return Ok(None);
     }
     parse_duration(text).map(Some).map_err(de::Error::custom)
@@ -38,16 +39,22 @@ fn expect_duration<E: de::Error>(error: E) -> E {
 }
 
 fn parse_duration(text: String) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
+    span(&text)
         .and_then(|span| Duration::try_from(span).ok())
         .filter(|span| !span.is_zero() && *span <= LONGEST)
         .ok_or_else(|| {
             format!(
                 "{text:?} is not a duration: expected a number above zero and a unit, such as \
-                 \"250ms\" or \"2s\", a day at the most"
+                 \"250ms\" or \"2s\", a year at the most"
             )
         })
+}
+
+/// A day counts as 24 hours.
+fn span(text: &str) -> Option<jiff::SignedDuration> {
+    text.parse::<jiff::Span>()
+        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
+        .ok()
 }
 
 /// Reads `"32MiB"`, `"64KiB"`, `"1000"` (bytes).
@@ -92,7 +99,7 @@ mod tests {
         assert_eq!(read("size = '32MiB'").unwrap().size, 32 << 20);
         for bad in [
             "time = '250'",
-            "time = '25h'",
+            "time = '367d'",
             "time = '999999999999h'",
             "time = '0s'",
             "time = '-1s'",

@@ -36,6 +36,11 @@ pub fn plugin_folder() -> PathBuf {
     target().join("plugins")
 }
 
+/// Where `run` keeps its data.
+pub fn data_folder() -> PathBuf {
+    target().join("data")
+}
+
 /// Builds the programs. Always the whole workspace: cargo picks the features of
 /// shared dependencies by what is built together, and would build wasmtime again
 /// for another selection.

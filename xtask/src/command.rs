@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::root;
 
@@ -25,17 +25,52 @@ pub fn program(name: impl AsRef<OsStr>) -> Command {
 pub fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
+    // What cargo says of this crate would look like a change to build scripts that
+    // read it, and they would be run again with every chore.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 
 /// Runs it to its end, and shows what it says.
-pub fn run(mut command: Command) -> Result {
+pub fn run(command: Command) -> Result {
+    start(command).and_then(wait)
+}
+
+/// A program that runs beside us.
+pub struct Started {
+    line: String,
+    child: Child,
+}
+
+impl Started {
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+/// Starts it, and shows what it says.
+pub fn start(mut command: Command) -> Result<Started> {
     let line = describe(&command);
     say(&format!("+ {line}"));
-    match command.status() {
+    match command.spawn() {
+        Ok(child) => Ok(Started { line, child }),
+        Err(error) => Err(format!("cannot start `{line}`: {error}")),
+    }
+}
+
+/// Waits for its end.
+pub fn wait(mut started: Started) -> Result {
+    let line = &started.line;
+    match started.child.wait() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{line}` failed: {status}")),
-        Err(error) => Err(format!("cannot start `{line}`: {error}")),
+        Err(error) => Err(format!("cannot wait for `{line}`: {error}")),
     }
 }
 

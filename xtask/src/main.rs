@@ -3,8 +3,10 @@
 mod build;
 mod command;
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use command::{Result, cargo, say};
 
@@ -41,16 +43,42 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves the sample plugins. What follows `run` goes to `plugboard serve`.
+/// Where `run` serves.
+const LISTEN: &str = "127.0.0.1:9000";
+
+/// Serves the sample plugins, and plays a first call. What follows `run` goes to `plugboard serve`.
 fn run(arguments: &[String]) -> Result {
     build::plugins()?;
     build::host()?;
-    say("\nOnce it says `serving`, try in another terminal:\n\n  \
-         curl -d @tests/fixtures/avr/call_initiated.json http://127.0.0.1:9000/events\n");
-    let mut serve = command::program(build::release().join("plugboard"));
+    let program = build::release().join("plugboard");
+    let mut serve = command::program(&program);
     serve.args(["serve", "--plugins"]).arg(build::plugin_folder());
-    serve.args(["--listen", "127.0.0.1:9000"]).args(arguments);
-    command::run(serve)
+    serve.arg("--data").arg(build::data_folder());
+    serve.args(["--listen", LISTEN]).args(arguments);
+    let mut serving = command::start(serve)?;
+    if arguments.is_empty() && serves(&mut serving) {
+        say("\nA first call, as AVR Core would have it:\n");
+        let mut simulate = command::program(&program);
+        simulate.args(["simulate", &format!("http://{LISTEN}/events")]);
+        // Whatever becomes of it, the server goes on.
+        if let Err(error) = command::run(simulate) {
+            say(&error);
+        }
+        say("\nTry in another terminal:\n\n  \
+             curl -d @tests/fixtures/avr/call_initiated.json http://127.0.0.1:9000/events\n");
+    }
+    command::wait(serving)
+}
+
+/// Waits until the server answers. Not if it ended.
+fn serves(serving: &mut command::Started) -> bool {
+    while serving.is_running() {
+        if TcpStream::connect(LISTEN).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    false
 }
 
 /// Everything that must pass, the quick things first.

@@ -71,6 +71,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let (runtime, threads) = runtime()?;
     let engine = Engine::start(&config.engine, threads)?;
     let compiled = compile_cache(&config.data, &engine);
+    let _within = runtime.enter();
     let store = Sqlite::start(&config.data, config.journal.clone(), config.kv.max_total)?;
     let store: Arc<dyn Store> = Arc::new(store);
     let loader = Loader::new(engine.clone(), compiled, Some(Arc::clone(&store)), &config)?;

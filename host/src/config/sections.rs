@@ -248,7 +248,7 @@ pub struct EventsConfig {
 
 impl Default for EventsConfig {
     fn default() -> Self {
-        // Some four minutes in all: a service that is restarted is back by then.
+        // Some three minutes in all: a service that is restarted is back by then.
         Self {
             concurrency: 8,
             attempts: 10,

@@ -130,6 +130,11 @@ impl CallMemory {
         }
     }
 
+    /// Whether it is at hand what is remembered of a call.
+    pub(super) fn knows(&self, call: &Call) -> bool {
+        self.recent.contains_key(&key(call.platform.family(), &call.id))
+    }
+
     /// What is remembered of a call; if nothing is, what the event itself says.
     ///
     /// # Errors

@@ -111,6 +111,12 @@ impl Journal {
         written.map(drop)
     }
 
+    /// Whether what is known of an event's call is at hand, so that [`Self::accept`]
+    /// has the event on its way to the store before it first waits.
+    pub fn knows(&self, event: &Event) -> bool {
+        self.memory.knows(&event.call)
+    }
+
     async fn keep(&self, mut event: Event) -> Result<usize, StoreError> {
         let told = Arc::clone(&event.call);
         let known = self.memory.recall(&told).await?;

@@ -72,11 +72,15 @@ async fn events(
     Ok(response)
 }
 
-/// Takes an event. In a task of its own: a sender that hangs up has sent it all
-/// the same.
+/// Takes an event. A sender that hangs up has sent it all the same: it is on its way
+/// before we wait, or else goes on in a task of its own.
 async fn accept(app: Arc<App>, event: Event) -> Result<Response, HttpError> {
-    let accepted = tokio::spawn(async move { app.journal.accept(event).await });
-    match accepted.await {
+    let accepted = if app.journal.knows(&event) {
+        Ok(app.journal.accept(event).await)
+    } else {
+        tokio::spawn(async move { app.journal.accept(event).await }).await
+    };
+    match accepted {
         Ok(Ok(())) => Ok(json(&OK)),
         Ok(Err(error)) => Err(HttpError::not_kept(&error)),
         Err(_) => {

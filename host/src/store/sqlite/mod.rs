@@ -65,7 +65,7 @@ impl Shared {
 impl Sqlite {
     /// Starts the threads. That the file cannot be used now is no error: it is
     /// tried again with whatever is asked for. `kv_most` bounds the values of one
-    /// plugin, in bytes.
+    /// plugin, in bytes. Within a runtime only.
     ///
     /// # Errors
     ///

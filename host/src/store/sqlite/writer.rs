@@ -10,12 +10,15 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpoints;
@@ -110,13 +113,23 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread. Within a runtime only.
     pub(super) fn start(shared: Arc<Shared>, state: State) -> std::io::Result<Self> {
-        let (jobs, waiting) = mpsc::sync_channel(MOST_WAITING);
+        let (jobs, waiting) = sync_channel(MOST_WAITING);
         let checkpoints = Checkpoints::start(shared.path.clone())?;
         let bytes = Arc::new(AtomicUsize::new(0));
         let waits = Arc::clone(&bytes);
-        let thread = Thread { shared, state, db: None, failing: None, checkpoints, bytes: waits };
+        let (answers, mut answered) = mpsc::unbounded_channel::<Answered>();
+        // As many as there are jobs, which are bounded.
+        tokio::spawn(async move {
+            while let Some((jobs, outcome)) = answered.recv().await {
+                for job in jobs {
+                    job.done(outcome.clone());
+                }
+            }
+        });
+        let thread =
+            Thread { shared, state, db: None, failing: None, checkpoints, bytes: waits, answers };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run(&waiting))?;
@@ -195,7 +208,11 @@ struct Thread {
     failing: Option<Instant>,
     checkpoints: Checkpoints,
     bytes: Arc<AtomicUsize>,
+    answers: UnboundedSender<Answered>,
 }
+
+/// Jobs, and what became of their transaction.
+type Answered = (Vec<Box<dyn Job>>, Result<(), StoreError>);
 
 /// An open file, ours alone.
 struct Open {
@@ -219,6 +236,8 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            // A moment for others to join: on a busy machine whoever woke us has more.
+            std::thread::yield_now();
             while closing.is_none() && jobs.len() < MOST_AT_ONCE {
                 match waiting.try_recv() {
                     Ok(Message::Job(job)) => jobs.push(job),
@@ -269,7 +288,7 @@ impl Thread {
     fn refuse(&mut self, jobs: Vec<Box<dyn Job>>, error: &StoreError) {
         for mut job in jobs {
             job.undone(&mut self.state);
-            job.done(Err(error.clone()));
+            _ = self.answers.send((vec![job], Err(error.clone())));
         }
     }
 
@@ -290,9 +309,9 @@ impl Thread {
                 self.failed(error);
             }
         }
-        for job in jobs.drain(..) {
-            job.done(outcome.clone());
-        }
+        // Not from here, where each answer would wake a thread of the runtime for
+        // itself.
+        _ = self.answers.send((std::mem::take(jobs), outcome.clone()));
         outcome
     }
 
