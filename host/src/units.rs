@@ -94,6 +94,7 @@ mod tests {
         let read = |text: &str| toml::from_str::<Sample>(text).map_err(|e| e.message().to_owned());
         assert_eq!(read("time = '250ms'").unwrap().time, Duration::from_millis(250));
         assert_eq!(read("time = '1m 30s'").unwrap().time, Duration::from_secs(90));
+        assert_eq!(read("time = '7d'").unwrap().time, Duration::from_secs(7 * 24 * 3600));
         assert_eq!(read("perhaps = '0s'").unwrap().perhaps, None);
         assert_eq!(read("perhaps = '1s'").unwrap().perhaps, Some(Duration::from_secs(1)));
         assert_eq!(read("size = '32MiB'").unwrap().size, 32 << 20);

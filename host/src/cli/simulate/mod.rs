@@ -31,6 +31,7 @@ use self::plan::Script;
 use self::report::Report;
 use self::sender::Sender;
 use self::witness::{Story, Witness};
+use super::raise_file_limit;
 use crate::units;
 
 /// Exit status for a command line that makes no sense (clap's).
@@ -107,6 +108,9 @@ impl Simulate {
                     return ExitCode::from(BAD_USAGE);
                 }
             }
+        }
+        if let Err(error) = raise_file_limit() {
+            eprintln!("plugboard: fewer calls at a time may have to do: {error}");
         }
         let json = self.json;
         let played = runtime::Builder::new_multi_thread()
