@@ -145,8 +145,8 @@ impl Engine {
             // listeners; on a single thread they take turns with the tick.
             turns: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
             // Guests that are told of events queue among themselves first, so that
-            // however many there are, one at the most is ahead of a call.
-            event_turns: Arc::new(Semaphore::new(1)),
+            // however many there are, half of the turns at the most are theirs.
+            event_turns: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
         })))
     }
 

@@ -48,6 +48,9 @@ const LISTEN: &str = "127.0.0.1:9000";
 
 /// Serves the sample plugins, and plays a first call. What follows `run` goes to `plugboard serve`.
 fn run(arguments: &[String]) -> Result {
+    if arguments.is_empty() && TcpStream::connect(LISTEN).is_ok() {
+        return Err(format!("{LISTEN} is taken: does another Plugboard run? End it first"));
+    }
     build::plugins()?;
     build::host()?;
     let program = build::release().join("plugboard");

@@ -193,8 +193,8 @@ impl Default for BreakerConfig {
 pub struct JournalConfig {
     /// What a sender's acknowledgement waits for.
     pub sync: Durability,
-    /// How long an event stays when every observer has had it; for as long, a
-    /// delivery that comes again is recognised. An observer whose plugin is gone for
+    /// How long an event stays when every observer has had it; for as long, and among
+    /// the last 500,000 events, a delivery that comes again is recognised. An observer whose plugin is gone for
     /// longer is forgotten.
     #[serde(deserialize_with = "units::duration")]
     pub keep: Duration,
@@ -202,7 +202,7 @@ pub struct JournalConfig {
     /// stay as long.
     #[serde(deserialize_with = "units::duration")]
     pub max_age: Duration,
-    /// Bytes of the store, beyond which no event is taken.
+    /// Bytes of events and dead letters, beyond which no event is taken.
     #[serde(deserialize_with = "units::size")]
     pub max_size: usize,
 }

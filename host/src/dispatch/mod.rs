@@ -25,6 +25,9 @@ use crate::store::{Figures, Progress, Seq, Store, UnixMs, Upkeep};
 /// How often the journal is looked after.
 const UPKEEP: Duration = Duration::from_secs(2);
 
+/// How long after a start an observer without a file is waited for, at least.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+
 /// How often the store is asked at start, when it cannot be used.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -164,7 +167,7 @@ impl Supervisor {
             tokio::select! {
                 _ = stopping.changed() => {}
                 _ = changes.changed(), if resumed => {}
-                _ = upkeep.tick(), if resumed => self.tidy().await,
+                _ = upkeep.tick(), if resumed => self.tidy(&changes).await,
                 () = again, if !resumed => {}
             }
         }
@@ -178,8 +181,11 @@ impl Supervisor {
         let Ok(observers) = self.shared.store.observers().await else { return false };
         for (name, progress) in observers.known {
             if !self.known.contains_key(&name) {
-                // Nobody could see it while we were not here.
-                self.start(name, Progress { seen: now(), ..progress });
+                // Nobody could see it while we were not here, and its file may just be
+                // replaced.
+                let keep = self.journal.keep;
+                let seen = progress.seen.max(ago(keep.saturating_sub(keep.min(GRACE))));
+                self.start(name, Progress { seen, ..progress });
             }
         }
         // What was accepted while the store did not answer is for the observers
@@ -266,14 +272,11 @@ impl Supervisor {
     }
 
     /// Forgets observers that are gone, and removes what need not be kept.
-    async fn tidy(&mut self) {
-        let now = now();
-        let age =
-            |age: Duration| now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    async fn tidy(&mut self, changes: &watch::Receiver<Arc<Generation>>) {
         let generation = self.shared.registry.current();
         let last = *self.shared.store.last().borrow();
         _ = self.adopt(&generation, last).await;
-        let keep_since = age(self.journal.keep);
+        let keep_since = ago(self.journal.keep);
         let gone: Vec<String> = self
             .known
             .iter()
@@ -291,18 +294,25 @@ impl Supervisor {
             > self.journal.max_size as u64;
         if full && let Some((name, known)) = behind {
             let events = known.done.backlog.load(Relaxed);
-            tracing::error!(
-                observer = name,
-                events,
-                "events are refused (503), as the journal has reached journal.max_size; this \
-                 observer is the furthest behind: mend it, or remove its file"
-            );
+            if events > 0 {
+                tracing::error!(
+                    observer = name,
+                    events,
+                    "events are refused (503), as the journal has reached journal.max_size; this \
+                     observer is the furthest behind: mend it, or remove its file"
+                );
+            } else {
+                tracing::error!(
+                    "events are refused (503), as dead letters have reached journal.max_size; see \
+                     GET /events/dead, and retry or DELETE them"
+                );
+            }
         }
         let upkeep = Upkeep {
             done,
             // Room is worth more than the memory of what is done.
             keep_since: if full { UnixMs::MAX } else { keep_since },
-            expire_before: age(self.journal.max_age),
+            expire_before: ago(self.journal.max_age),
             max_size: self.journal.max_size as u64,
         };
         loop {
@@ -316,11 +326,19 @@ impl Supervisor {
             let mut known = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
             let expired = known.expired + figures.expired;
             *known = Figures { expired, ..figures };
-            if !figures.more || *self.shared.stopping.borrow() {
+            drop(known);
+            // New observers do not wait for it; the rest comes with the next look.
+            let changed = changes.has_changed().unwrap_or(true);
+            if !figures.more || changed || *self.shared.stopping.borrow() {
                 return;
             }
         }
     }
+}
+
+/// So long before now.
+fn ago(time: Duration) -> UnixMs {
+    now().saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn now() -> UnixMs {

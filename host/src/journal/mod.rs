@@ -56,8 +56,8 @@ pub struct Counts {
     pub repeated: AtomicU64,
     /// Refused: not written, or not in time.
     pub refused: AtomicU64,
-    /// Decisions that were not written in time: written as soon as that is
-    /// possible.
+    /// Decisions whose writing nobody waited for, or not to its end: written as soon
+    /// as that is possible.
     pub owed: AtomicU64,
     /// Decisions that could not be written nor held.
     pub lost: AtomicU64,
@@ -95,7 +95,8 @@ impl Journal {
     /// When it cannot be written now: it should come again.
     pub async fn accept(&self, event: Event) -> Result<(), StoreError> {
         if matches!(event.body, EventBody::Ended(_)) {
-            self.memory.ended(&event.call).await;
+            // Without the store, it is forgotten later.
+            _ = timeout(PATIENCE, self.memory.ended(&event.call)).await;
         }
         if !self.interest.kinds().contains(event.body.kind()) {
             self.counts.unwanted.fetch_add(1, Relaxed);
@@ -136,7 +137,8 @@ impl Journal {
     ///
     /// When the store cannot be asked.
     pub async fn prompt(&self, family: &str, call: &str) -> Result<Option<Arc<str>>, StoreError> {
-        self.memory.prompt(family, call).await
+        let prompt = timeout(PATIENCE, self.memory.prompt(family, call)).await;
+        prompt.unwrap_or(Err(StoreError::Overloaded))
     }
 
     /// Remembers a call, and writes what happened to it as far as somebody wants it.
@@ -180,6 +182,8 @@ impl Asked<'_> {
         let deadline = journal.store.trouble().map_or(deadline, |_| Instant::now());
         let counts = &journal.counts;
         let count = match timeout_at(deadline, written).await {
+            // A repeat, or only something to remember.
+            Ok(Ok(0)) => return,
             Ok(Ok(_)) => &counts.accepted,
             Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
                 tracing::error!(
@@ -198,7 +202,10 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if !self.decided {
             // It goes on without being waited for.
-            drop(self.journal.write(self.event, None, [EventBody::Initiated]));
+            if let Some(written) = self.journal.write(self.event, None, [EventBody::Initiated]) {
+                self.journal.counts.owed.fetch_add(1, Relaxed);
+                drop(written);
+            }
         }
     }
 }

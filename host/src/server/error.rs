@@ -52,13 +52,13 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    /// Why an event is not taken. It should come again.
+    /// Why something is not kept or not found. It should come again.
     pub(super) fn not_kept(error: &StoreError) -> Self {
         let (code, message) = match error {
             // The details are the operator's, and stand in the log.
-            StoreError::Unavailable(_) => ("store_unavailable", "the event cannot be kept now"),
-            StoreError::Full => ("store_full", "there is no room for the event now"),
-            StoreError::Overloaded => ("overloaded", "too many events are waiting to be kept"),
+            StoreError::Unavailable(_) => ("store_unavailable", "the store cannot be used now"),
+            StoreError::Full => ("store_full", "there is no room in the store now"),
+            StoreError::Overloaded => ("overloaded", "too much is waiting for the store"),
             StoreError::Closed => ("stopping", "the service is stopping"),
         };
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);

@@ -257,6 +257,19 @@ pub enum KvCommand {
     },
 }
 
+impl KvCommand {
+    /// Memory in bytes, roughly, while it is waiting.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Get | Self::Delete | Self::Increment { .. } => 0,
+            Self::Set { value, .. } => value.len(),
+            Self::Swap { expected, value, .. } => {
+                expected.as_ref().map_or(0, Vec::len) + value.len()
+            }
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvAnswer {
@@ -307,8 +320,6 @@ pub struct Figures {
     pub bytes: u64,
     /// Bytes of everything in the store.
     pub total_bytes: u64,
-    /// The first event that there is; what is before is gone.
-    pub first: Seq,
     /// Events that were given up, as they were too old.
     pub expired: u64,
     /// Whether there is more to remove at once.
@@ -318,8 +329,8 @@ pub struct Figures {
 /// The seam. See the [module](self).
 pub trait Store: Send + Sync {
     /// Appends events, all or none. Durable when it resolves, in the order of the
-    /// calls; what was appended before, not longer ago than `journal.keep`, is left
-    /// out. How many were new.
+    /// calls; what was appended before, not longer ago than `journal.keep` and among
+    /// the last 500,000, is left out. How many were new.
     fn append(&self, writes: Writes, debt: Debt) -> Pending<usize>;
 
     /// What comes after a place in the journal, some hundred events at once.

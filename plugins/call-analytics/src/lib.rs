@@ -7,12 +7,15 @@ use plugboard_sdk::prelude::*;
 use plugboard_sdk::{Ending, Role};
 use serde::{Deserialize, Serialize};
 
-/// For how long a call's story is kept.
+/// For how long a call's story is kept while no end is told.
 const TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// For how long it is kept after the end, which may be told again.
+const AFTER: Duration = Duration::from_secs(600);
 
 /// How many events a story remembers. The same event comes again soon or not at
 /// all: a call's later events wait for it.
-const REMEMBERED: usize = 32;
+const REMEMBERED: usize = 8;
 
 /// What is known of a call.
 #[derive(Default, Serialize, Deserialize)]
@@ -41,9 +44,14 @@ impl Observer for CallAnalytics {
             over = story.ended.is_some() && !was_over;
             story
         })?;
-        // After it is written down that the call is over: a figure may get lost
-        // when the host dies right here, but none counts twice.
-        if over { story.tell(event.call().platform()) } else { Ok(()) }
+        // After it is written down that the call is over: figures may get lost when
+        // something fails right here, but none counts twice.
+        if over {
+            story.tell(event.call().platform())?;
+            // Small and not for long, as there is a bound to what a plugin keeps.
+            kv::set_json_for(&key, &Story { events: Vec::new(), ..story }, AFTER)?;
+        }
+        Ok(())
     }
 }
 

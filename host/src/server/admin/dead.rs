@@ -11,15 +11,17 @@ use serde::Serialize;
 use super::super::App;
 use super::super::error::{HttpError, json};
 use crate::platform::BadRequest;
-use crate::store::{DeadLetter, DeadLetters, Selection};
+use crate::store::{DeadLetter, DeadLetters, Pending, Selection};
 
 /// Dead letters in one answer, unless `limit` says otherwise; and the most that
 /// it may say.
 const LIMIT: u32 = 100;
 const MOST: u32 = 1_000;
 
-/// Dead letters that are told once more at once.
-const RETRIED: u32 = 10_000;
+/// Dead letters that are told once more or thrown away in one request; and in one
+/// step, as others wait for it.
+const ALL: u32 = 10_000;
+const STEP: u32 = 500;
 
 #[derive(Serialize)]
 struct Listing<'a> {
@@ -68,8 +70,8 @@ pub(super) async fn retry(
     struct Retried {
         retried: u64,
     }
-    let selection = selection(query.as_deref(), RETRIED, RETRIED)?;
-    let retried = app.store.revive(selection).await.map_err(|error| HttpError::not_kept(&error))?;
+    let selection = selection(query.as_deref(), ALL, ALL)?;
+    let retried = in_steps(selection, |step| app.store.revive(step)).await?;
     tracing::info!(events = retried, "dead letters are tried once more");
     Ok(json(&Retried { retried }))
 }
@@ -82,11 +84,28 @@ pub(super) async fn discard(
     struct Discarded {
         discarded: u64,
     }
-    let selection = selection(query.as_deref(), RETRIED, RETRIED)?;
-    let discarded = app.store.discard(selection).await;
-    let discarded = discarded.map_err(|error| HttpError::not_kept(&error))?;
+    let selection = selection(query.as_deref(), ALL, ALL)?;
+    let discarded = in_steps(selection, |step| app.store.discard(step)).await?;
     tracing::info!(events = discarded, "dead letters are thrown away");
     Ok(json(&Discarded { discarded }))
+}
+
+/// Does something with the selected letters, which are gone then, step by step.
+async fn in_steps(
+    selection: Selection,
+    take: impl Fn(Selection) -> Pending<u64>,
+) -> Result<u64, HttpError> {
+    let mut taken = 0;
+    loop {
+        let left = u64::from(selection.most).saturating_sub(taken);
+        let most = STEP.min(u32::try_from(left).unwrap_or(STEP));
+        let step = take(Selection { most, ..selection.clone() }).await;
+        let step = step.map_err(|error| HttpError::not_kept(&error))?;
+        taken += step;
+        if step < u64::from(STEP) {
+            return Ok(taken);
+        }
+    }
 }
 
 impl<'a> From<&'a DeadLetter> for Letter<'a> {

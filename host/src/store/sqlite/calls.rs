@@ -18,7 +18,7 @@ const MOST_REMOVED: i64 = 5_000;
 pub(super) fn remember(work: &mut Work<'_>, call: &CallDocument) -> rusqlite::Result<()> {
     let CallDocument { key, document, until } = call;
     // More than there is, if the call was known: counted again before it matters.
-    work.state.call_bytes += document.len() as u64;
+    work.state.call_bytes = work.state.call_bytes.saturating_add(document.len() as u64);
     work.db
         .prepare_cached(
             "INSERT INTO calls (key, until, document) VALUES (?, ?, ?)
@@ -51,7 +51,7 @@ pub(super) fn expire(work: &mut Work<'_>, now: i64) -> rusqlite::Result<()> {
     let mut surplus = (count - MOST).clamp(0, MOST_REMOVED);
     if work.state.call_bytes > MOST_BYTES {
         work.state.call_bytes = db
-            .prepare_cached("SELECT coalesce(sum(length(document)), 0) FROM calls")?
+            .prepare_cached("SELECT coalesce(sum(octet_length(document)), 0) FROM calls")?
             .query_row([], |row| row.get(0))?;
         if work.state.call_bytes > MOST_BYTES {
             surplus = MOST_REMOVED;

@@ -57,6 +57,10 @@ impl Job for Append {
         self.writes.size()
     }
 
+    fn is_owed(&self) -> bool {
+        self.debt == Debt::Owed
+    }
+
     fn done(self: Box<Self>, outcome: Result<(), StoreError>) {
         // What is lost is told so, and not what was in its way.
         _ = self.reply.send(match (outcome, self.new) {
@@ -114,7 +118,7 @@ fn insert(work: &mut Work<'_>, record: &Record) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// What a row counts for, as [`State::load`] counts it.
+/// What a row counts for.
 fn row_bytes(call: &str, body: &str) -> i64 {
     i64::try_from(call.len() + body.len() + 100).unwrap_or(i64::MAX)
 }
@@ -327,7 +331,7 @@ fn selected(db: &Connection, selection: &Selection, also: &str) -> rusqlite::Res
 // === Upkeep ===
 
 /// As [`row_bytes`].
-const ROW_BYTES: &str = "length(call) + length(body) + 100";
+const ROW_BYTES: &str = "octet_length(call) + octet_length(body) + 100";
 
 pub(super) fn tidy(work: &mut Work<'_>, upkeep: &Upkeep, now: i64) -> rusqlite::Result<Figures> {
     let Upkeep { done, keep_since, expire_before, max_size } = upkeep;
@@ -356,7 +360,8 @@ pub(super) fn tidy(work: &mut Work<'_>, upkeep: &Upkeep, now: i64) -> rusqlite::
         named_params! {":most": MOST_REMOVED, ":before": expire_before},
     )?;
     let (_, dead_bytes) = remove(
-        "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < :before ORDER BY id LIMIT :most)",
+        "DELETE FROM dead WHERE id IN
+            (SELECT id FROM (SELECT id, at FROM dead ORDER BY id LIMIT :most) WHERE at < :before)",
         named_params! {":most": MOST_REMOVED, ":before": expire_before},
     )?;
     work.state.change -= done_bytes + expired_bytes + dead_bytes;
@@ -387,7 +392,6 @@ fn figures(db: &Connection) -> rusqlite::Result<Figures> {
         // Places have few gaps; counting would read everything.
         events: u64::try_from(last + 1 - first).unwrap_or(0),
         total_bytes: pages * pragma("page_size")?,
-        first,
         ..Figures::default()
     })
 }

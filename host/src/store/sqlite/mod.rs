@@ -160,9 +160,10 @@ impl Store for Sqlite {
             let value = self.values.ask(move |db| kv::get(db, &namespace, &key, now()));
             return Box::pin(async { Ok(KvAnswer::Value(value.await?)) });
         }
-        let most = self.kv_most;
-        let answer =
-            self.writer.ask(move |work| kv::command(work, &namespace, &key, command, most, now()));
+        let (most, size) = (self.kv_most, key.len() + command.size());
+        let answer = self
+            .writer
+            .ask_with(size, move |work| kv::command(work, &namespace, &key, command, most, now()));
         Box::pin(async { answer.await? })
     }
 

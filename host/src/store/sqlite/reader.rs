@@ -2,7 +2,7 @@
 //! waits for the disk as those do who write.
 
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
@@ -13,7 +13,10 @@ use crate::store::{Pending, StoreError};
 type Job = Box<dyn FnOnce(&mut Reading) + Send>;
 
 /// The way to the thread, which ends with it.
-pub(super) struct Reader(mpsc::Sender<Job>);
+pub(super) struct Reader(SyncSender<Job>);
+
+/// Questions that may wait.
+const MOST_WAITING: usize = 4_096;
 
 struct Reading {
     path: PathBuf,
@@ -22,7 +25,7 @@ struct Reading {
 
 impl Reader {
     pub(super) fn start(name: &str, path: PathBuf) -> std::io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel::<Job>();
+        let (jobs, waiting) = sync_channel::<Job>(MOST_WAITING);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let mut reading = Reading { path, db: None };
             while let Ok(job) = waiting.recv() {
@@ -32,19 +35,24 @@ impl Reader {
         Ok(Self(jobs))
     }
 
-    /// Asks for something to be read. There is one question for every call and
-    /// every observer at a time, which bounds the queue.
+    /// Asks for something to be read.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |reading| {
-            _ = reply.send(reading.read(read));
+            // Not for those who have gone.
+            if !reply.is_closed() {
+                _ = reply.send(reading.read(read));
+            }
         });
-        let sent = self.0.send(job);
+        let sent = self.0.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Overloaded,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        });
         Box::pin(async move {
-            sent.map_err(|_| StoreError::Closed)?;
+            sent?;
             answer.await.unwrap_or(Err(StoreError::Closed))
         })
     }
@@ -56,7 +64,7 @@ impl Reader {
             reading.db = None;
             _ = reply.send(());
         });
-        if self.0.send(job).is_ok() {
+        if self.0.try_send(job).is_ok() {
             _ = done.await;
         }
     }

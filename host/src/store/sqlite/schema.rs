@@ -35,7 +35,10 @@ const STEPS: [&str; 2] = [
         timestamp TEXT NOT NULL,
         call TEXT NOT NULL,
         body TEXT NOT NULL
-    ) STRICT;",
+    ) STRICT;
+    CREATE INDEX dead_observer ON dead (observer, id);
+    CREATE TABLE sums (events_and_dead INTEGER NOT NULL) STRICT;
+    INSERT INTO sums VALUES (0);",
     // The memory of calls, and plugins' values.
     "CREATE TABLE calls (
         key TEXT PRIMARY KEY,

@@ -69,18 +69,27 @@ impl State {
         )?;
         self.next = self.next.max(last.unwrap_or(0) + 1);
         self.last_before.get_or_insert(self.next - 1);
-        let mut known =
-            db.prepare("SELECT identity FROM events WHERE only IS NULL ORDER BY seq DESC LIMIT ?")?;
+        let mut known = db.prepare(
+            "SELECT identity, accepted FROM events WHERE only IS NULL ORDER BY seq DESC LIMIT ?",
+        )?;
         let mut rows = known.query([MOST_KNOWN])?;
+        let keep = i64::try_from(self.known.keep.as_millis()).unwrap_or(i64::MAX);
+        let since = super::now().saturating_sub(keep);
         while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(1)? < since {
+                break;
+            }
             self.known.insert(Identity(row.get(0)?));
         }
         self.totals.clear();
-        const EVENTS: &str = "coalesce(sum(length(call) + length(body) + 100), 0)";
-        let bytes = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
-        self.journal_bytes = bytes(&format!("SELECT {EVENTS} FROM events"))?
-            + bytes(&format!("SELECT {EVENTS} FROM dead"))?;
-        self.call_bytes = bytes("SELECT coalesce(sum(length(document)), 0) FROM calls")?;
+        // Kept with every transaction: to count anew would read everything.
+        let bytes = db.query_row("SELECT events_and_dead FROM sums", [], |row| row.get(0));
+        self.journal_bytes = bytes.or_else(|error| match error {
+            rusqlite::Error::QueryReturnedNoRows => Ok(0),
+            error => Err(error),
+        })?;
+        // Counted when upkeep first looks.
+        self.call_bytes = u64::MAX;
         Ok(())
     }
 

@@ -33,11 +33,14 @@ impl Tail {
         Self { ring: Mutex::default(), last: watch::Sender::new(0) }
     }
 
-    /// The last event in the file, before anything was appended.
+    /// The last event in the file when that is opened. More than is known here is in
+    /// it at start, and also if a transaction did happen of which that was not clear:
+    /// that is then read from the file.
     pub(super) fn starts_at(&self, last: Seq) {
         let mut ring = self.ring();
-        if ring.events.is_empty() {
-            ring.after = last;
+        let reached = ring.events.back().map_or(ring.after, |event| event.seq);
+        if last > reached {
+            *ring = Ring { after: last, ..Ring::default() };
             drop(ring);
             self.last.send_replace(last);
         }

@@ -70,6 +70,10 @@ pub(super) trait Job: Send {
     fn size(&self) -> usize {
         0
     }
+    /// Whether nobody asks again: it finds room when others do not any more.
+    fn is_owed(&self) -> bool {
+        false
+    }
     fn done(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
@@ -77,6 +81,7 @@ struct Asked<F, T> {
     work: Option<F>,
     made: Option<T>,
     makes_room: bool,
+    size: usize,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -90,6 +95,10 @@ impl<T: Send, F: FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send> Job for As
 
     fn makes_room(&self) -> bool {
         self.makes_room
+    }
+
+    fn size(&self) -> usize {
+        self.size
     }
 
     fn done(self: Box<Self>, outcome: Result<(), StoreError>) {
@@ -108,8 +117,34 @@ enum Message {
 /// The way to the thread.
 pub(super) struct Writer {
     jobs: SyncSender<Message>,
-    /// Of what is waiting.
-    bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+}
+
+/// How much is waiting or being done.
+#[derive(Default)]
+struct Waiting {
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Takes a job's place, if there is one.
+    fn enter(&self, job: &dyn Job) -> bool {
+        // A quarter is for what nobody sends again.
+        let share = if job.is_owed() { 4 } else { 3 };
+        let jobs = self.jobs.fetch_add(1, Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(job.size(), Relaxed) + job.size();
+        let fits = jobs <= MOST_WAITING / 4 * share && bytes <= MOST_WAITING_BYTES / 4 * share;
+        if !fits {
+            self.leave(1, job.size());
+        }
+        fits
+    }
+
+    fn leave(&self, jobs: usize, bytes: usize) {
+        self.jobs.fetch_sub(jobs, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
 }
 
 impl Writer {
@@ -117,10 +152,9 @@ impl Writer {
     pub(super) fn start(shared: Arc<Shared>, state: State) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(MOST_WAITING);
         let checkpoints = Checkpoints::start(shared.path.clone())?;
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let waits = Arc::clone(&bytes);
+        let waiting_now = Arc::new(Waiting::default());
+        let waits = Arc::clone(&waiting_now);
         let (answers, mut answered) = mpsc::unbounded_channel::<Answered>();
-        // As many as there are jobs, which are bounded.
         tokio::spawn(async move {
             while let Some((jobs, outcome)) = answered.recv().await {
                 for job in jobs {
@@ -128,12 +162,11 @@ impl Writer {
                 }
             }
         });
-        let thread =
-            Thread { shared, state, db: None, failing: None, checkpoints, bytes: waits, answers };
+        let thread = Thread { shared, state, db: None, failing: None, checkpoints, waits, answers };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run(&waiting))?;
-        Ok(Self { jobs, bytes })
+        Ok(Self { jobs, waiting: waiting_now })
     }
 
     /// Asks for work in the next transaction.
@@ -141,9 +174,18 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
+        self.ask_with(0, work)
+    }
+
+    /// Asks for work that takes so many bytes of memory while it waits.
+    pub(super) fn ask_with<T: Send + 'static>(
+        &self,
+        size: usize,
+        work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<T> {
         let (reply, answer) = oneshot::channel();
         self.send(
-            Box::new(Asked { work: Some(work), made: None, makes_room: false, reply }),
+            Box::new(Asked { work: Some(work), made: None, makes_room: false, size, reply }),
             answer,
         )
     }
@@ -154,7 +196,10 @@ impl Writer {
         work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Asked { work: Some(work), made: None, makes_room: true, reply }), answer)
+        self.send(
+            Box::new(Asked { work: Some(work), made: None, makes_room: true, size: 0, reply }),
+            answer,
+        )
     }
 
     /// Has a job done in the next transaction, and waits for what it replies.
@@ -163,19 +208,20 @@ impl Writer {
         job: Box<dyn Job>,
         answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Pending<T> {
-        let size = job.size();
-        let refused = if self.bytes.fetch_add(size, Relaxed) > MOST_WAITING_BYTES {
-            Some(StoreError::Overloaded)
-        } else {
-            match self.jobs.try_send(Message::Job(job)) {
+        let refused = if self.waiting.enter(&*job) {
+            let size = job.size();
+            let refused = match self.jobs.try_send(Message::Job(job)) {
                 Ok(()) => None,
                 Err(TrySendError::Full(_)) => Some(StoreError::Overloaded),
                 Err(TrySendError::Disconnected(_)) => Some(StoreError::Closed),
+            };
+            if refused.is_some() {
+                self.waiting.leave(1, size);
             }
+            refused
+        } else {
+            Some(StoreError::Overloaded)
         };
-        if refused.is_some() {
-            self.bytes.fetch_sub(size, Relaxed);
-        }
         Box::pin(async move {
             match refused {
                 Some(error) => Err(error),
@@ -207,7 +253,7 @@ struct Thread {
     /// When it was last said that it cannot be written.
     failing: Option<Instant>,
     checkpoints: Checkpoints,
-    bytes: Arc<AtomicUsize>,
+    waits: Arc<Waiting>,
     answers: UnboundedSender<Answered>,
 }
 
@@ -246,7 +292,10 @@ impl Thread {
                 }
             }
             if !jobs.is_empty() || self.state.owes() {
+                let (count, bytes) = (jobs.len(), jobs.iter().map(|job| job.size()).sum());
                 self.work(&mut jobs);
+                jobs.clear();
+                self.waits.leave(count, bytes);
             }
         }
         if let Some(lost) = self.state.owed() {
@@ -263,8 +312,6 @@ impl Thread {
     /// rest, each all or none. Nothing is written before what is owed, which it may
     /// belong to.
     fn work(&mut self, jobs: &mut Vec<Box<dyn Job>>) {
-        let sizes: usize = jobs.iter().map(|job| job.size()).sum();
-        self.bytes.fetch_sub(sizes, Relaxed);
         let mut rest: Vec<_> = jobs.extract_if(.., |job| !job.makes_room()).collect();
         if !jobs.is_empty() {
             _ = self.transaction(jobs);
@@ -371,6 +418,10 @@ fn within_transaction(
     let mut work = Work { db, state };
     for job in jobs {
         job.run(&mut work)?;
+    }
+    if work.state.change != 0 {
+        db.prepare_cached("UPDATE sums SET events_and_dead = max(0, events_and_dead + ?)")?
+            .execute([work.state.change])?;
     }
     db.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
