@@ -52,10 +52,17 @@ impl State {
         Self { plugin, meter, log, turn, until, told: Vec::new(), wasi: None }
     }
 
-    /// Counts and tells that the guest did not get what it wanted.
-    fn refused(&mut self, capability: &'static str, error: &'static str, why: &dyn Display) {
+    /// Counts that the guest did not get what it wanted, and tells of it if that was
+    /// refused, and not only went wrong.
+    fn refused(
+        &mut self,
+        capability: &'static str,
+        error: &'static str,
+        refused: bool,
+        why: &dyn Display,
+    ) {
         self.plugin.stats.refused(capability, error);
-        if !self.told.contains(&capability) {
+        if refused && !self.told.contains(&capability) {
             self.told.push(capability);
             let why = quote(&why.to_string(), MAX_MESSAGE);
             let (plugin, call) = (&*self.plugin.name, self.log.call());
@@ -144,7 +151,8 @@ impl State {
     async fn kv(&mut self, key: String, command: KvCommand) -> Result<KvAnswer, kv::Error> {
         let values = self.plugin.kv.clone();
         values.run(key, command).await.map_err(|error| {
-            self.refused("kv", error.label(), &error);
+            let refused = !matches!(error, KvError::Unavailable(_) | KvError::NotANumber);
+            self.refused("kv", error.label(), refused, &error);
             match error {
                 KvError::NotGranted => kv::Error::NotGranted,
                 KvError::TooLarge(why) => kv::Error::TooLarge(why),
@@ -230,7 +238,7 @@ impl http::Host for State {
                 Ok(http::Response { status, headers, body })
             }
             Err(error) => {
-                self.refused("http", error.label(), &error);
+                self.refused("http", error.label(), error.is_refusal(), &error);
                 Err(match error {
                     HttpError::NotGranted(why) => http::Error::NotGranted(why),
                     HttpError::AddressRefused(why) => http::Error::AddressRefused(why),
@@ -248,7 +256,7 @@ impl http::Host for State {
 impl State {
     fn counted(&mut self, result: Result<(), MetricsError>) -> Result<(), metrics::Error> {
         result.map_err(|error| {
-            self.refused("metrics", error.label(), &error);
+            self.refused("metrics", error.label(), true, &error);
             match error {
                 MetricsError::NotGranted => metrics::Error::NotGranted,
                 MetricsError::Invalid(why) => metrics::Error::Invalid(why),

@@ -104,8 +104,9 @@ impl HttpError {
         }
     }
 
-    /// Whether the plugin asked for what the operator has not granted.
+    /// Whether the plugin asked for what it may not do, rather than something going
+    /// wrong on the way.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotGranted(_) | Self::AddressRefused(_))
+        !matches!(self, Self::Timeout | Self::Failed(_))
     }
 }
