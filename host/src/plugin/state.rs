@@ -62,11 +62,13 @@ impl State {
         why: &dyn Display,
     ) {
         self.plugin.stats.refused(capability, error);
-        if refused && !self.told.contains(&capability) {
+        let why = quote(&why.to_string(), MAX_MESSAGE);
+        let (plugin, call) = (&*self.plugin.name, self.log.call());
+        if !refused {
+            tracing::debug!(plugin, call, capability, error, why, "it went wrong for a plugin");
+        } else if !self.told.contains(&capability) {
+            tracing::warn!(plugin, call, capability, error, why, "refused to a plugin");
             self.told.push(capability);
-            let why = quote(&why.to_string(), MAX_MESSAGE);
-            let (plugin, call) = (&*self.plugin.name, self.log.call());
-            tracing::warn!(plugin, call, capability, error, why = %why, "refused to a plugin");
         }
     }
 

@@ -46,7 +46,9 @@ async fn what_is_granted_is_requested_as_the_plugin_says() {
     .await;
     assert_eq!((collector.requests().len(), other.requests().len()), (trace + 1, 0));
     let gone = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
-    let server = Setup::new(requesting("50-a", &[&gone.to_string()]).path()).start();
+    let folder = requesting("50-a", &[&gone.to_string()]);
+    // No refusal, so it is only for those who look closely.
+    let server = Setup::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "debug").start();
     let get = format!("http.GET http://{gone}/4930123");
     holds(&server, "a", &[(&get, "error failed")]).await;
     let told = server.wait_for_log(|line| line["capability"] == "http");
