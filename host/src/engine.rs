@@ -245,3 +245,20 @@ fn start_ticker(engine: &wasmtime::Engine) -> anyhow::Result<()> {
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_those_that_are_told_of_events_one_at_a_time_is_ahead_of_calls() {
+        let engine = Engine::start(&EngineConfig::default(), 4).unwrap();
+        let first = engine.turn(Queue::Events).await.unwrap();
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, engine.turn(Queue::Events)).await.is_err());
+        let _calls =
+            [engine.turn(Queue::Calls).await.unwrap(), engine.turn(Queue::Calls).await.unwrap()];
+        drop(first);
+        assert!(tokio::time::timeout(soon, engine.turn(Queue::Events)).await.is_ok());
+    }
+}

@@ -252,6 +252,8 @@ async fn a_locked_file_refuses_events_until_it_is_free() {
     let decided = server.post(initiated_as("while-locked", "5001")).await;
     assert!(decided.sts_url().is_some());
     server.wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("locked"));
+    // Longer than the program tries.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     other.execute_batch("ROLLBACK").unwrap();
     wait_until_taken(&server).await;
     collector.wait_for(|events| events.iter().any(|it| it["call"] == "while-locked")).await;
@@ -320,4 +322,35 @@ async fn the_journal_has_a_size_and_forgets_what_is_done() {
     folder.configure("50-observer", &collector.settings(""));
     server.reload().await;
     wait_until_taken(&server).await;
+    // However full it was, what nobody had is not what was removed.
+    let taken = nth - 1_000;
+    let came = move |events: &[Value]| {
+        let ids = events.iter().filter(|event| event["call"] == "b").map(|event| &event["id"]);
+        ids.map(Value::to_string).collect::<HashSet<_>>().len() >= taken as usize
+    };
+    collector.wait_for(came).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_done_is_kept_for_longer_than_what_is() {
+    let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
+    let folder = observed(&collector, "do = 'error'\n");
+    let start = || {
+        Setup::new(folder.path())
+            .data(work.path())
+            .env("PLUGBOARD_JOURNAL_KEEP", "1s")
+            .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
+            .start()
+    };
+    let mut server = start();
+    for nth in 0..3 {
+        assert_eq!(server.post(said("a", nth, "hello")).await.status, 200);
+    }
+    server.wait_for_plugin("50-observer", |row| row["events"]["failed"].as_u64() >= Some(1)).await;
+    // Some rounds of upkeep.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    server.kill();
+    folder.configure("50-observer", &collector.settings(""));
+    let _server = start();
+    collector.wait_for(|events| events.len() == 3).await;
 }

@@ -173,6 +173,13 @@ async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
     assert_eq!(collector.kinds(CALL), ["ended", "dtmf_digit"]);
     assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(2));
     server.stop();
+    let db = rusqlite::Connection::open(data.path().join("plugboard.db")).unwrap();
+    let of = |kind: &str| -> u32 {
+        db.query_row("SELECT count(*) FROM events WHERE kind = ?", [kind], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(["initiated", "routed", "ended", "dtmf_digit"].map(of), [0, 0, 2, 1]);
+    drop(db);
     let kept = std::fs::read(data.path().join("plugboard.db")).unwrap();
     assert!(!kept.windows(12).any(|bytes| bytes == b"secret words"), "nobody wants it");
 }
@@ -180,7 +187,9 @@ async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
     let collector = Collector::start().await;
-    let folder = observed(&collector, "poison = 'poison'\n");
+    let others = Collector::start().await;
+    let folder = observed(&collector, "poison = 'poison'\n").guest("60-other", "observer");
+    let folder = folder.settings("60-other", &others.settings(""));
     let server = Setup::new(folder.path())
         .env("PLUGBOARD_EVENTS_ATTEMPTS", "3")
         .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
@@ -213,6 +222,9 @@ async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
     let events = collector.wait_for(|events| events.len() == 3).await;
     assert_eq!((text(&events[2]), &events[2]["id"]), ("poison".to_owned(), &letter["event"]));
     assert_eq!(server.admin("/events/dead").await.body, json!({"total": [], "dead": []}));
+    post(&server, said("a", 9, "last")).await;
+    let others = others.wait_for(|events| events.iter().any(|event| text(event) == "last")).await;
+    assert_eq!(others.len(), 4, "a letter is for one observer alone: {others:?}");
     assert_eq!(server.admin("/events/dead?what=1").await.status, 400);
 }
 
@@ -386,9 +398,10 @@ async fn who_traps_or_sleeps_delays_nobody_else() {
             assert_eq!(events["delivered"], 0, "{name}: {events}");
         }
     }
-    // Far from what the bad ones take; the figures are for people.
+    // Far from the 5 s that an event may wait for those who sleep, or for eight that
+    // compute for a second each; the figures are for people.
     let fine = |(decision, delay): &(Duration, u64)| {
-        *decision < Duration::from_millis(500) && *delay < 1_000_000
+        *decision < Duration::from_millis(500) && *delay < 3_000_000
     };
     assert!(figures.iter().all(fine), "{figures:?}");
 }
@@ -445,6 +458,46 @@ async fn a_plugin_that_observes_no_more_is_forgotten() {
     assert_eq!(server.metric("plugboard_observer_backlog{plugin=\"50-observer\"}").await, None);
     let line = server.wait_for_log(|line| line["message"] == "an observer is forgotten");
     assert_eq!(line["events"], 1, "{line}");
+    post(&server, said("a", 2, "hello")).await;
+    assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(1));
+}
+
+/// What was tried before a restart counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_are_counted_across_restarts() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let folder = observed(&collector, "do = 'error'\n");
+    let start = || {
+        Setup::new(folder.path())
+            .data(data.path())
+            .env("PLUGBOARD_EVENTS_ATTEMPTS", "3")
+            .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
+            .start()
+    };
+    let mut server = start();
+    post(&server, said("a", 1, "hello")).await;
+    for _ in 0..2 {
+        // Once in each run: the next attempt would come in a minute.
+        server.wait_for_plugin("50-observer", |row| row["events"]["failed"] == 1).await;
+        assert_eq!(server.admin("/events/dead").await.body["dead"], json!([]));
+        server.stop();
+        server = start();
+    }
+    server.wait_for_plugin("50-observer", |row| row["events"]["dead"] == 1).await;
+    assert_eq!(server.admin("/events/dead").await.body["dead"][0]["attempts"], 3);
+}
+
+/// An observer whose file is gone does not hold up the journal for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_is_gone_for_long_is_forgotten() {
+    let collector = Collector::start().await;
+    let folder = observed(&collector, "do = 'error'\n");
+    let server = Setup::new(folder.path()).env("PLUGBOARD_JOURNAL_KEEP", "1s").start();
+    post(&server, said("a", 1, "hello")).await;
+    std::fs::remove_file(folder.file("50-observer", "wasm")).unwrap();
+    server.reload().await;
+    let line = server.wait_for_log(|line| line["message"] == "an observer is forgotten");
+    assert_eq!((&line["observer"], &line["events"]), (&json!("50-observer"), &json!(1)));
     post(&server, said("a", 2, "hello")).await;
     assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(1));
 }

@@ -196,3 +196,49 @@ async fn calls_are_remembered_until_their_time_is_over() {
     it.store.expire("avr/a".to_owned(), now() + 60_000).await.unwrap();
     assert_eq!(recall().await.unwrap(), None, "it is gone");
 }
+
+/// Has everything that is asked for by `ask` done in one transaction, which fails.
+async fn failing<T>(it: &Opened, ask: impl FnOnce() -> T) -> T {
+    let ((running, runs), (go, goes)) = (oneshot::channel(), std::sync::mpsc::channel());
+    let held = it.store.writer.ask(move |_| {
+        running.send(()).unwrap();
+        goes.recv().unwrap();
+        Ok(())
+    });
+    // From now on, what comes is in the next transaction.
+    runs.await.unwrap();
+    let asked = ask();
+    let broken = it.store.writer.ask(|work| work.db.execute_batch("nonsense"));
+    go.send(()).unwrap();
+    held.await.unwrap();
+    assert!(broken.await.is_err());
+    asked
+}
+
+#[tokio::test]
+async fn a_transaction_that_fails_has_not_happened() {
+    let it = open();
+    it.store.append(writes(&[1]), Debt::None).await.unwrap();
+    let append = |numbers: &[u8], debt| it.store.append(writes(numbers), debt);
+    let (refused, owed) =
+        failing(&it, || (append(&[2, 3], Debt::None), append(&[4], Debt::Owed))).await;
+    assert!(refused.await.is_err() && owed.await.is_err());
+    assert_eq!(places(&it.store.read(0, 10).await.unwrap()), [1]);
+    // What was refused is new when it comes again; what is owed comes before it.
+    assert_eq!(append(&[2, 3, 1], Debt::None).await.unwrap(), 2);
+    let kept = |page: &Page| -> Vec<(Seq, u8)> {
+        page.events.iter().map(|event| (event.seq, event.identity.0[0])).collect()
+    };
+    let all = [(1, 1), (2, 4), (3, 2), (4, 3)];
+    assert_eq!(kept(&it.store.read(0, 10).await.unwrap()), all);
+    let it = it.reopened().await;
+    it.store.observers().await.unwrap();
+    assert_eq!(kept(&it.store.read(0, 10).await.unwrap()), all);
+}
+
+#[tokio::test]
+async fn a_value_past_its_time_is_not_read() {
+    let it = open();
+    kv(&it, "a", set(10, Some(Duration::ZERO))).await.unwrap();
+    assert_eq!(kv(&it, "a", KvCommand::Get).await.unwrap(), KvAnswer::Value(None));
+}
