@@ -83,12 +83,14 @@ async fn a_plugin_that_keeps_failing_is_set_aside() {
         .env("PLUGBOARD_BREAKER_PAUSE", "3s")
         .start();
     let calls = async || server.plugin("10-a").await["calls"].as_u64().unwrap();
+    // Of the call that sets it aside; a moment before that happens.
+    let mut opened = std::time::Instant::now();
     for nth in 1..=3 {
         assert_eq!(server.plugin("10-a").await["state"], "active");
+        opened = std::time::Instant::now();
         assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
         assert_eq!(calls().await, nth);
     }
-    let opened = std::time::Instant::now();
     let plugin = server.plugin("10-a").await;
     assert_eq!((&plugin["state"], &plugin["breaker"]), (&json!("set_aside"), &json!("open")));
     assert_eq!(plugin["last_error"]["label"], "guest_error");
