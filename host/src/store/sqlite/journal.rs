@@ -74,12 +74,6 @@ impl Job for Append {
 /// What is owed, for a transaction. Nobody waits for it.
 pub(super) struct Debtor(pub(super) Writes);
 
-impl Debtor {
-    pub(super) fn into_job(self) -> Box<dyn Job> {
-        Box::new(self)
-    }
-}
-
 impl Job for Debtor {
     fn run(&mut self, work: &mut Work<'_>) -> rusqlite::Result<()> {
         write(work, &self.0).map(drop)

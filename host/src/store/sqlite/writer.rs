@@ -12,9 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
-};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
@@ -116,7 +114,8 @@ enum Message {
 
 /// The way to the thread.
 pub(super) struct Writer {
-    jobs: SyncSender<Message>,
+    /// Bounded by what is counted in `waiting`.
+    jobs: Sender<Message>,
     waiting: Arc<Waiting>,
 }
 
@@ -150,7 +149,7 @@ impl Waiting {
 impl Writer {
     /// Starts the thread. Within a runtime only.
     pub(super) fn start(shared: Arc<Shared>, state: State) -> std::io::Result<Self> {
-        let (jobs, waiting) = sync_channel(MOST_WAITING);
+        let (jobs, waiting) = channel();
         let checkpoints = Checkpoints::start(shared.path.clone())?;
         let waiting_now = Arc::new(Waiting::default());
         let waits = Arc::clone(&waiting_now);
@@ -174,7 +173,7 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
-        self.ask_with(0, work)
+        self.asked(0, false, work)
     }
 
     /// Asks for work that takes so many bytes of memory while it waits.
@@ -183,11 +182,7 @@ impl Writer {
         size: usize,
         work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
-        let (reply, answer) = oneshot::channel();
-        self.send(
-            Box::new(Asked { work: Some(work), made: None, makes_room: false, size, reply }),
-            answer,
-        )
+        self.asked(size, false, work)
     }
 
     /// Asks for work that makes room, ahead of everything else.
@@ -195,11 +190,17 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Pending<T> {
+        self.asked(0, true, work)
+    }
+
+    fn asked<T: Send + 'static>(
+        &self,
+        size: usize,
+        makes_room: bool,
+        work: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<T> {
         let (reply, answer) = oneshot::channel();
-        self.send(
-            Box::new(Asked { work: Some(work), made: None, makes_room: true, size: 0, reply }),
-            answer,
-        )
+        self.send(Box::new(Asked { work: Some(work), made: None, makes_room, size, reply }), answer)
     }
 
     /// Has a job done in the next transaction, and waits for what it replies.
@@ -208,19 +209,11 @@ impl Writer {
         job: Box<dyn Job>,
         answer: oneshot::Receiver<Result<T, StoreError>>,
     ) -> Pending<T> {
-        let refused = if self.waiting.enter(&*job) {
-            let size = job.size();
-            let refused = match self.jobs.try_send(Message::Job(job)) {
-                Ok(()) => None,
-                Err(TrySendError::Full(_)) => Some(StoreError::Overloaded),
-                Err(TrySendError::Disconnected(_)) => Some(StoreError::Closed),
-            };
-            if refused.is_some() {
-                self.waiting.leave(1, size);
-            }
-            refused
-        } else {
+        let refused = if !self.waiting.enter(&*job) {
             Some(StoreError::Overloaded)
+        } else {
+            // Once the thread has ended, nothing waits any more.
+            self.jobs.send(Message::Job(job)).is_err().then_some(StoreError::Closed)
         };
         Box::pin(async move {
             match refused {
@@ -233,15 +226,9 @@ impl Writer {
     /// Ends the thread, when everything that was asked for is done.
     pub(super) async fn close(&self) {
         let (reply, ended) = oneshot::channel();
-        let mut message = Message::Close(reply);
-        while let Err(error) = self.jobs.try_send(message) {
-            match error {
-                TrySendError::Disconnected(_) => return,
-                TrySendError::Full(back) => message = back,
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        if self.jobs.send(Message::Close(reply)).is_ok() {
+            _ = ended.await;
         }
-        _ = ended.await;
     }
 }
 
@@ -320,7 +307,7 @@ impl Thread {
             let debts = self.state.debts(MOST_PAID);
             let count = debts.len();
             let mut pay: Vec<Box<dyn Job>> =
-                debts.into_iter().map(|writes| Debtor(writes).into_job()).collect();
+                debts.into_iter().map(|writes| Box::new(Debtor(writes)) as _).collect();
             match self.transaction(&mut pay) {
                 Ok(()) => self.state.paid(count),
                 Err(error) => return self.refuse(rest, &error),
