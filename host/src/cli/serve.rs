@@ -103,6 +103,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             tracing::error!("observers are not told of events until the store can be used");
         }
         let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
+        let journal = Arc::new(journal);
         let dispatcher = Arc::new(dispatcher);
         let parts = Parts {
             engine: engine.clone(),

@@ -20,7 +20,7 @@ use crate::event::Kinds;
 use crate::journal::Interest;
 use crate::plugin::Hook;
 use crate::registry::{Generation, Registry};
-use crate::store::{Figures, Progress, Seq, Store, UnixMs, Upkeep};
+use crate::store::{Figures, Progress, Seq, Store, UnixMs, Upkeep, ago, now};
 
 /// How often the journal is looked after.
 const UPKEEP: Duration = Duration::from_secs(2);
@@ -334,13 +334,4 @@ impl Supervisor {
             }
         }
     }
-}
-
-/// So long before now.
-fn ago(time: Duration) -> UnixMs {
-    now().saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn now() -> UnixMs {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -16,7 +16,7 @@ use crate::config::EventsConfig;
 use crate::event::Kinds;
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
-use crate::registry::Registry;
+use crate::registry::{Generation, Registry};
 use crate::store::{DeadLetter, Page, Pending, Progress, Seq, Store, StoreError, Stored};
 
 /// Events that are read at once.
@@ -66,6 +66,8 @@ pub(super) struct Observer {
     before: Vec<(Seq, u32)>,
     /// Read up to here.
     position: Seq,
+    /// As it serves now.
+    plugin: Option<Arc<Plugin>>,
     /// The version that was told last.
     version: Option<u64>,
     kinds: Kinds,
@@ -105,7 +107,7 @@ enum Untold {
 impl Observer {
     /// An observer, that goes on from there.
     pub(super) fn new(name: Arc<str>, shared: Arc<Shared>, progress: &Progress) -> (Self, Done) {
-        let first = progress.undone.first().map_or(progress.position, |(seq, _)| seq - 1);
+        let first = progress.done();
         let (done, up_to) = watch::channel(first);
         let backlog = Arc::new(AtomicU64::new(0));
         let watched = Done { up_to, backlog: Arc::clone(&backlog) };
@@ -116,6 +118,7 @@ impl Observer {
             window: Window::default(),
             before: progress.undone.clone(),
             position: progress.position,
+            plugin: None,
             version: None,
             kinds: progress.kinds,
             seen: progress.seen,
@@ -139,18 +142,21 @@ impl Observer {
         let mut generation = self.shared.registry.changes();
         let mut stopping = self.shared.stopping.clone();
         self.take_up().await;
+        generation.mark_changed();
         while !*stopping.borrow() {
             let last_place = *last.borrow_and_update();
-            generation.mark_unchanged();
-            let plugin = self.plugin();
-            if let Some(plugin) = &plugin {
+            if generation.has_changed().unwrap_or(false) {
+                let generation = Arc::clone(&generation.borrow_and_update());
+                self.adopt(&generation);
+            }
+            if let Some(plugin) = self.plugin.clone() {
                 self.read(last_place);
-                self.tell(plugin);
+                self.tell(&plugin);
             }
             let behind = u64::try_from(last_place - self.position).unwrap_or(0);
             self.backlog.store(behind + self.window.len() as u64, Relaxed);
             self.save();
-            let wake = self.wake(plugin.is_some(), last_place);
+            let wake = self.wake(last_place);
             tokio::select! {
                 biased;
                 _ = stopping.changed() => {}
@@ -158,25 +164,25 @@ impl Observer {
                 page = pending(&mut self.reading) => self.have_read(page),
                 saved = pending(&mut self.saving) => self.have_saved(saved),
                 _ = last.changed() => {}
-                _ = generation.changed() => {}
+                // Looked at where the loop begins.
+                _ = generation.changed() => generation.mark_changed(),
                 () = sleep_until(wake) => {}
             }
         }
         self.finish(grace).await;
     }
 
-    /// The plugin as it serves now. What another version failed over is told to a
-    /// new one at once.
-    fn plugin(&mut self) -> Option<Arc<Plugin>> {
-        let generation = self.shared.registry.current();
-        let plugin = generation.plugin(&self.name).filter(|plugin| plugin.has(Hook::Observer))?;
+    /// Goes on with the plugin of a generation. What another version failed over is
+    /// told to a new one at once.
+    fn adopt(&mut self, generation: &Generation) {
+        let plugin = generation.plugin(&self.name).filter(|plugin| plugin.has(Hook::Observer));
+        self.plugin = plugin.cloned();
+        let Some(plugin) = plugin else { return };
         self.kinds = plugin.kinds();
-        self.seen = super::now();
         if self.version.replace(plugin.id).is_some_and(|version| version != plugin.id) {
             self.window.afresh();
             self.told_after = Instant::now();
         }
-        Some(Arc::clone(plugin))
     }
 
     /// Reads again what was read before and not done.
@@ -199,7 +205,9 @@ impl Observer {
         };
         let before = std::mem::take(&mut self.before);
         for event in found {
-            let attempts = before.iter().find(|(seq, _)| *seq == event.seq);
+            // In order, as it was kept.
+            let place = before.binary_search_by_key(&event.seq, |(seq, _)| *seq).ok();
+            let attempts = place.and_then(|place| before.get(place));
             let attempts = attempts.map_or(0, |(_, attempts)| *attempts);
             self.window.push(Delivery { event, attempts });
         }
@@ -219,10 +227,9 @@ impl Observer {
             self.read_after = Instant::now() + STORE_PAUSE;
             return;
         };
-        let plugin = self.plugin();
         for event in page.events {
             // If the plugin went while this was read, it is judged when it is told.
-            if plugin.as_ref().is_none_or(|plugin| self.wants(plugin, &event)) {
+            if self.plugin.as_ref().is_none_or(|plugin| self.wants(plugin, &event)) {
                 self.window.push(Delivery { event, attempts: 0 });
             }
         }
@@ -296,8 +303,7 @@ impl Observer {
             self.dirty = false;
             self.next_save = Instant::now() + CHECKPOINT;
             let progress = self.progress();
-            self.saved_up_to =
-                progress.undone.first().map_or(progress.position, |(seq, _)| seq - 1);
+            self.saved_up_to = progress.done();
             self.saving = Some(self.shared.store.save(Arc::clone(&self.name), progress));
         }
     }
@@ -312,7 +318,10 @@ impl Observer {
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&mut self) -> Progress {
+        if self.plugin.is_some() {
+            self.seen = crate::store::now();
+        }
         Progress {
             position: self.position,
             undone: [&self.before[..], &self.window.undone()].concat(),
@@ -322,7 +331,8 @@ impl Observer {
     }
 
     /// When to look again though nothing happens.
-    fn wake(&self, serving: bool, last: Seq) -> Instant {
+    fn wake(&self, last: Seq) -> Instant {
+        let serving = self.plugin.is_some();
         let tells = serving && self.running.len() < self.most();
         let tells = self.window.next_rested().filter(|_| tells);
         let tells = tells.map(|rested| rested.max(self.told_after));
@@ -375,7 +385,7 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
             leave.succeeded();
             stats.times.add(now - start);
             stats.delivered.fetch_add(1, Relaxed);
-            let delay = super::now().saturating_sub(event.accepted);
+            let delay = crate::store::now().saturating_sub(event.accepted);
             stats.delays.add(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
             return Ok(());
         }
@@ -414,7 +424,7 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
         kind: event.kind(),
         call: event.event.call.id.clone(),
         accepted: event.accepted,
-        at: super::now(),
+        at: crate::store::now(),
         attempts,
         error: crate::capability::log::quote(&error.to_string(), MAX_ERROR),
     };

@@ -9,10 +9,9 @@ use std::time::Duration;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use super::now;
 use crate::config::CallsConfig;
 use crate::event::Call;
-use crate::store::{CallDocument, Store, StoreError};
+use crate::store::{CallDocument, Store, StoreError, from_now};
 
 /// Memory for calls, in bytes, before the store has to be asked.
 const MEMORY: u64 = 64 << 20;
@@ -112,39 +111,36 @@ impl CallMemory {
         let document = serde_json::to_string(&document).ok().map(|document| CallDocument {
             key: key.as_str().into(),
             document: document.into(),
-            until: later(self.config.max_age),
+            until: from_now(self.config.max_age),
         });
         let known = Arc::new(Remembered::new(call, prompt));
         self.recent.insert(key, Arc::clone(&known));
         (known, document)
     }
 
-    /// A call is over, and will be forgotten.
-    pub(super) async fn ended(&self, call: &Call) {
+    /// A call is over, and will be forgotten. `is_known`: it is at hand.
+    pub(super) async fn ended(&self, call: &Call, is_known: bool) {
         let key = key(call.platform.family(), &call.id);
         // Of most calls nothing was written, if nobody observes them.
-        let known = self.recent.contains_key(&key)
-            || self.look_up(key.clone()).await.is_ok_and(|found| found.is_some());
+        let known = is_known || self.look_up(key.clone()).await.is_ok_and(|found| found.is_some());
         if known {
-            drop(self.store.expire(key, later(self.config.keep)));
+            drop(self.store.expire(key, from_now(self.config.keep)));
         }
     }
 
-    /// Whether it is at hand what is remembered of a call.
-    pub(super) fn knows(&self, call: &Call) -> bool {
-        self.recent.contains_key(&key(call.platform.family(), &call.id))
+    /// What is remembered of a call, if it is at hand.
+    pub(super) fn recent(&self, call: &Call) -> Option<Arc<Remembered>> {
+        self.recent.get(&key(call.platform.family(), &call.id))
     }
 
-    /// What is remembered of a call; if nothing is, what the event itself says.
+    /// What is remembered of a call that is not at hand; if nothing is, what the event
+    /// itself says.
     ///
     /// # Errors
     ///
     /// When the store cannot be asked.
     pub(super) async fn recall(&self, call: &Arc<Call>) -> Result<Arc<Remembered>, StoreError> {
         let key = key(call.platform.family(), &call.id);
-        if let Some(known) = self.recent.get(&key) {
-            return Ok(known);
-        }
         let found = self.look_up(key.clone()).await?;
         let known = found.unwrap_or_else(|| Arc::new(Remembered::new(within_bounds(call), None)));
         // Unless it was decided meanwhile, which tells more.
@@ -200,8 +196,4 @@ fn within_bounds(call: &Arc<Call>) -> Arc<Call> {
 
 fn key(family: &str, call: &str) -> String {
     format!("{family}/{call}")
-}
-
-fn later(than_now: Duration) -> i64 {
-    now().saturating_add(i64::try_from(than_now.as_millis()).unwrap_or(i64::MAX))
 }

@@ -19,7 +19,7 @@ use crate::config::CallsConfig;
 use crate::decision::Verdict;
 use crate::event::{Event, EventBody, EventKind, Kinds, Routing};
 use crate::router::{Answer, Outcome};
-use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, UnixMs, Writes};
+use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, Writes, now};
 
 /// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -93,16 +93,41 @@ impl Journal {
     /// # Errors
     ///
     /// When it cannot be written now: it should come again.
-    pub async fn accept(&self, event: Event) -> Result<(), StoreError> {
-        if matches!(event.body, EventBody::Ended(_)) {
-            // Without the store, it is forgotten later.
-            _ = timeout(PATIENCE, self.memory.ended(&event.call)).await;
-        }
-        if !self.interest.kinds().contains(event.body.kind()) {
+    pub async fn accept(self: &Arc<Self>, event: Event) -> Result<(), StoreError> {
+        let is_wanted = self.interest.kinds().contains(event.body.kind());
+        if !is_wanted && !matches!(event.body, EventBody::Ended(_)) {
             self.counts.unwanted.fetch_add(1, Relaxed);
             return Ok(());
         }
-        let written = timeout(PATIENCE, self.keep(event)).await;
+        // A sender that hangs up has sent it all the same: it is on its way to the
+        // store before we wait, or goes on in a task of its own.
+        if let Some(known) = self.memory.recent(&event.call) {
+            return self.take(event, Some(known), is_wanted).await;
+        }
+        let journal = Arc::clone(self);
+        let taken = tokio::spawn(async move { journal.take(event, None, is_wanted).await });
+        taken.await.unwrap_or_else(|_| {
+            tracing::error!("the host panicked over an event; please report it");
+            Err(StoreError::Closed)
+        })
+    }
+
+    /// Takes an event that is wanted or ends its call, with what is at hand of that.
+    async fn take(
+        &self,
+        event: Event,
+        known: Option<Arc<Remembered>>,
+        is_wanted: bool,
+    ) -> Result<(), StoreError> {
+        if matches!(event.body, EventBody::Ended(_)) {
+            // Without the store, it is forgotten later.
+            _ = timeout(PATIENCE, self.memory.ended(&event.call, known.is_some())).await;
+        }
+        if !is_wanted {
+            self.counts.unwanted.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+        let written = timeout(PATIENCE, self.keep(event, known)).await;
         let written = written.unwrap_or(Err(StoreError::Overloaded));
         match written {
             Ok(0) => self.counts.repeated.fetch_add(1, Relaxed),
@@ -112,15 +137,16 @@ impl Journal {
         written.map(drop)
     }
 
-    /// Whether what is known of an event's call is at hand, so that [`Self::accept`]
-    /// has the event on its way to the store before it first waits.
-    pub fn knows(&self, event: &Event) -> bool {
-        self.memory.knows(&event.call)
-    }
-
-    async fn keep(&self, mut event: Event) -> Result<usize, StoreError> {
+    async fn keep(
+        &self,
+        mut event: Event,
+        known: Option<Arc<Remembered>>,
+    ) -> Result<usize, StoreError> {
         let told = Arc::clone(&event.call);
-        let known = self.memory.recall(&told).await?;
+        let known = match known {
+            Some(known) => known,
+            None => self.memory.recall(&told).await?,
+        };
         event.call = known.of(&told);
         let events = vec![record(event, &told, &known)];
         self.store.append(Writes { events, call: None }, Debt::None).await
@@ -252,8 +278,4 @@ fn routing(outcome: &Outcome) -> Routing {
         prompt,
         reason,
     }
-}
-
-fn now() -> UnixMs {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -40,7 +40,7 @@ pub struct App {
     /// What was answered already.
     pub deliveries: Option<Deliveries>,
     /// The way in for events.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// What is kept.
     pub store: Arc<dyn Store>,
     /// Those who tell observers.
@@ -62,7 +62,7 @@ pub struct Parts {
     /// The plugins, once looked for.
     pub registry: Arc<Registry>,
     /// The way in for events.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// What is kept.
     pub store: Arc<dyn Store>,
     /// Those who tell observers.

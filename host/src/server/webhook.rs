@@ -22,7 +22,6 @@ use crate::deliveries::Known;
 use crate::event::{Call, Event, EventBody};
 use crate::platform::avr;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
-use crate::store::StoreError;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -56,7 +55,7 @@ async fn events(
     let body = read(&app, &head.headers, body, start).await?;
     let event = avr::parse(&head.headers, &body)?;
     drop(body);
-    let EventBody::Initiated = event.body else { return accept(app, event).await };
+    let EventBody::Initiated = event.body else { return accept(&app, event).await };
     let asked = app.journal.asked(&event, start + app.config.limits.budget);
     let (outcome, again) = answer(&app, &event, start).await;
     asked.decided(&outcome).await;
@@ -72,22 +71,10 @@ async fn events(
     Ok(response)
 }
 
-/// Takes an event. A sender that hangs up has sent it all the same: it is on its way
-/// before we wait, or else goes on in a task of its own.
-async fn accept(app: Arc<App>, event: Event) -> Result<Response, HttpError> {
-    let accepted = if app.journal.knows(&event) {
-        Ok(app.journal.accept(event).await)
-    } else {
-        tokio::spawn(async move { app.journal.accept(event).await }).await
-    };
-    match accepted {
-        Ok(Ok(())) => Ok(json(&OK)),
-        Ok(Err(error)) => Err(HttpError::not_kept(&error)),
-        Err(_) => {
-            tracing::error!("the host panicked over an event; please report it");
-            Err(HttpError::not_kept(&StoreError::Closed))
-        }
-    }
+/// Takes an event.
+async fn accept(app: &App, event: Event) -> Result<Response, HttpError> {
+    app.journal.accept(event).await.map_err(|error| HttpError::not_kept(&error))?;
+    Ok(json(&OK))
 }
 
 /// What AVR's speech-to-speech services ask for: the prompt of a call. They show

@@ -30,6 +30,25 @@ pub type Seq = i64;
 /// Milliseconds since 1970.
 pub type UnixMs = i64;
 
+/// Now, by the clock on the wall: it has to be the same after a restart.
+pub fn now() -> UnixMs {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// So long before now.
+pub fn ago(time: Duration) -> UnixMs {
+    now().saturating_sub(milliseconds(time))
+}
+
+/// So long after now.
+pub fn from_now(time: Duration) -> UnixMs {
+    now().saturating_add(milliseconds(time))
+}
+
+fn milliseconds(time: Duration) -> UnixMs {
+    UnixMs::try_from(time.as_millis()).unwrap_or(UnixMs::MAX)
+}
+
 /// What makes two deliveries of an event the same, and an event's id for
 /// plugins: as good as unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +160,13 @@ pub struct Stored {
     pub event: Arc<Event>,
     /// Its memory in bytes, roughly.
     pub size: usize,
+}
+
+impl Progress {
+    /// Up to here everything is done.
+    pub fn done(&self) -> Seq {
+        self.undone.first().map_or(self.position, |(first, _)| first - 1)
+    }
 }
 
 impl Stored {

@@ -30,7 +30,7 @@ use self::tail::Tail;
 use self::writer::Writer;
 use super::{
     DeadLetter, DeadLetters, Debt, Figures, KvAnswer, KvCommand, KvError, Observers, Page, Pending,
-    Progress, Selection, Seq, Store, StoreError, Stored, UnixMs, Upkeep, Writes,
+    Progress, Selection, Seq, Store, StoreError, Stored, UnixMs, Upkeep, Writes, now,
 };
 use crate::config::JournalConfig;
 
@@ -183,9 +183,4 @@ impl Store for Sqlite {
             self.writer.close().await;
         })
     }
-}
-
-/// Now, by the clock on the wall: it has to be the same after a restart.
-fn now() -> UnixMs {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::store::{Identity, Seq, Stored, Writes};
+use crate::store::{Identity, Seq, Stored, Writes, ago};
 
 /// Identities that are remembered in each of the two sets.
 const MOST_KNOWN: usize = 500_000;
@@ -73,8 +73,7 @@ impl State {
             "SELECT identity, accepted FROM events WHERE only IS NULL ORDER BY seq DESC LIMIT ?",
         )?;
         let mut rows = known.query([MOST_KNOWN])?;
-        let keep = i64::try_from(self.known.keep.as_millis()).unwrap_or(i64::MAX);
-        let since = super::now().saturating_sub(keep);
+        let since = ago(self.known.keep);
         while let Some(row) = rows.next()? {
             if row.get::<_, i64>(1)? < since {
                 break;
