@@ -1,7 +1,7 @@
 //! Deliveries that come again: the platform did not hear our answer, or hears it
 //! twice. It gets the same one, and no plugin is asked.
 //!
-//! What was ruled is kept in two maps, of which the older one is dropped as a whole
+//! What was answered is kept in two maps, of which the older one is dropped as a whole
 //! when the newer one is full or has grown old. All of it is small and in place,
 //! since every call leaves something here: with texts of its own for each, this
 //! was the better part of a cached decision.
@@ -15,22 +15,13 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::decision::Verdict;
-use crate::event::Event;
-use crate::router::{Ruling, Source};
-
-/// Rulings in one of the two maps, as many as fill a table of 32,768 places: a
-/// minute of four hundred calls a second.
-const MOST: usize = 28_000;
-
-/// Bytes of the rulings' texts that came while one of the maps was the newer one,
-/// but for those that the cache had: it takes a plugin that writes a long prompt
+/// Bytes of the answers' texts that came while one of the maps was the newer one,
+/// but for those that a cache has as well: it takes a plugin that writes a long prompt
 /// for each call to fill it.
 const MOST_BYTES: usize = 32 << 20;
 
-/// What makes two deliveries the same: platform, call and time. (Only one type of
-/// event is answered.) Two hashes with keys of their own that nobody outside
-/// knows: it would take 10^33 calls until one is taken for another.
+/// What makes two deliveries the same, as two hashes with keys of their own that
+/// nobody outside knows: it would take 10^33 calls until one is taken for another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Delivery(u64, u64);
 
@@ -58,69 +49,79 @@ impl Hasher for Hashed {
     }
 }
 
-type Map = HashMap<Delivery, Slot, BuildHasherDefault<Hashed>>;
+type Map<A> = HashMap<Delivery, Slot<A>, BuildHasherDefault<Hashed>>;
 
-/// A ruling, once there is one. Whoever comes while it is being looked for waits;
+/// An answer that may be asked for again. Quick to clone.
+pub trait Kept: Clone {
+    /// Bytes of its texts that nobody else keeps.
+    fn bytes(&self) -> usize;
+}
+
+/// An answer, once there is one. Whoever comes while it is being looked for waits;
 /// if whoever looks for it goes away, the next one does.
-pub type Pending = Arc<OnceCell<Ruling>>;
+pub type Pending<A> = Arc<OnceCell<A>>;
 
 /// What is known of a delivery.
-pub enum Known {
-    /// There is no ruling yet.
-    Waiting(Ticket),
+pub enum Known<A> {
+    /// There is no answer yet.
+    Waiting(Ticket<A>),
     /// It was answered.
-    Ruled(Ruling),
+    Ruled(A),
 }
 
-/// A delivery that waits for its ruling.
-pub struct Ticket {
+/// A delivery that waits for its answer.
+pub struct Ticket<A> {
     delivery: Delivery,
-    /// Where the ruling comes.
-    pub pending: Pending,
+    /// Where the answer comes.
+    pub pending: Pending<A>,
 }
 
-enum Slot {
-    Pending(Pending),
-    Ruled(Ruling),
+enum Slot<A> {
+    Pending(Pending<A>),
+    Ruled(A),
 }
 
-/// The rulings of the last deliveries.
-pub struct Deliveries {
+/// The answers to the last deliveries.
+pub struct Deliveries<A> {
     /// For how long at the least, unless there are very many.
     keep: Duration,
+    /// Answers in one of the two maps.
+    most: usize,
     keys: [RandomState; 2],
-    maps: Mutex<Maps>,
+    maps: Mutex<Maps<A>>,
 }
 
-struct Maps {
-    newer: Map,
-    older: Map,
+struct Maps<A> {
+    newer: Map<A>,
+    older: Map<A>,
     since: Instant,
-    /// Of the texts of all rulings that came since then.
+    /// Of the texts of all answers that came since then.
     bytes: usize,
 }
 
-impl Deliveries {
-    /// No rulings yet.
-    pub fn new(keep: Duration) -> Self {
-        let maps = Maps { newer: empty(), older: Map::default(), since: Instant::now(), bytes: 0 };
-        Self { keep, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
+impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
+    /// No answers yet. There is room for `most` in one of the two maps, which are as
+    /// many as fill a table if it is a little less than 7/8 of a power of two.
+    pub fn new(keep: Duration, most: usize) -> Self {
+        let (newer, older, since) = (empty(most), Map::default(), Instant::now());
+        let maps = Maps { newer, older, since, bytes: 0 };
+        Self { keep, most, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
     /// What is known of a delivery. A new one is known from now on.
-    pub fn look_up(&self, event: &Event, now: Instant) -> Known {
-        let identity = (event.call.platform, &event.call.id, event.timestamp);
+    /// `identity` is all that tells it from others.
+    pub fn look_up(&self, identity: &impl Hash, now: Instant) -> Known<A> {
         let [one, other] = self.keys.each_ref().map(|key| key.hash_one(identity));
         let delivery = Delivery(one, other);
         let mut maps = self.lock();
-        let gone = maps.turn(now, self.keep);
+        let gone = maps.turn(now, self.keep, self.most);
         let Maps { newer, older, .. } = &mut *maps;
         let slot = match older.get(&delivery) {
             Some(slot) => slot,
             None => newer.entry(delivery).or_insert_with(|| Slot::Pending(Pending::default())),
         };
         let known = match slot {
-            Slot::Ruled(ruling) => Known::Ruled(ruling.clone()),
+            Slot::Ruled(answer) => Known::Ruled(answer.clone()),
             Slot::Pending(pending) => {
                 Known::Waiting(Ticket { delivery, pending: Arc::clone(pending) })
             }
@@ -133,33 +134,30 @@ impl Deliveries {
         known
     }
 
-    /// Keeps the ruling on a delivery.
-    pub fn ruled(&self, ticket: &Ticket, ruling: &Ruling) {
+    /// Keeps the answer to a delivery.
+    pub fn ruled(&self, ticket: &Ticket<A>, answer: &A) {
         let Maps { newer, older, bytes, .. } = &mut *self.lock();
         let slot = newer.get_mut(&ticket.delivery).or_else(|| older.get_mut(&ticket.delivery));
         if let Some(slot @ Slot::Pending(_)) = slot {
-            // What the cache had is shared with it.
-            if ruling.source == Source::Ran {
-                *bytes += ruling.verdict.as_ref().map_or(0, Verdict::size);
-            }
-            *slot = Slot::Ruled(ruling.clone());
+            *bytes += answer.bytes();
+            *slot = Slot::Ruled(answer.clone());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Maps> {
+    fn lock(&self) -> MutexGuard<'_, Maps<A>> {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Maps {
+impl<A> Maps<A> {
     /// Begins a new map if it is time to. What is not needed any more.
-    fn turn(&mut self, now: Instant, keep: Duration) -> Option<Vec<Map>> {
+    fn turn(&mut self, now: Instant, keep: Duration, most: usize) -> Option<Vec<Map<A>>> {
         let age = now.saturating_duration_since(self.since);
-        if age < keep && self.newer.len() < MOST && self.bytes < MOST_BYTES {
+        if age < keep && self.newer.len() < most && self.bytes < MOST_BYTES {
             return None;
         }
         (self.since, self.bytes) = (now, 0);
-        let newer = mem::replace(&mut self.newer, empty());
+        let newer = mem::replace(&mut self.newer, empty(most));
         let mut gone = vec![mem::replace(&mut self.older, newer)];
         if age >= 2 * keep {
             // Nobody called for so long that both are old.
@@ -171,52 +169,36 @@ impl Maps {
 
 /// A map that never has to grow while calls wait for it. Memory that is not used
 /// is not taken.
-fn empty() -> Map {
-    Map::with_capacity_and_hasher(MOST, BuildHasherDefault::default())
+fn empty<A>(most: usize) -> Map<A> {
+    Map::with_capacity_and_hasher(most, BuildHasherDefault::default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::call;
-    use crate::event::{EventBody, Platform};
 
-    fn event(id: &str, timestamp: i64) -> Event {
-        let mut call = call("2000", "5001", "{}");
-        call.id = id.to_owned();
-        let timestamp = jiff::Timestamp::from_millisecond(timestamp).unwrap();
-        Event { call: Arc::new(call), timestamp, body: EventBody::Initiated }
+    const MOST: usize = 1_000;
+
+    impl Kept for Arc<str> {
+        fn bytes(&self) -> usize {
+            self.len()
+        }
     }
 
     /// Whether a delivery has come before; it has from now on.
-    fn has_come(deliveries: &Deliveries, event: &Event, now: Instant) -> bool {
-        let ruling =
-            Ruling { verdict: Ok(Verdict::Pass), by: None, source: Source::Ran, failures: 0 };
-        match deliveries.look_up(event, now) {
-            Known::Waiting(ticket) => deliveries.ruled(&ticket, &ruling),
+    fn has_come(deliveries: &Deliveries<Arc<str>>, identity: &impl Hash, now: Instant) -> bool {
+        match deliveries.look_up(identity, now) {
+            Known::Waiting(ticket) => deliveries.ruled(&ticket, &"".into()),
             Known::Ruled(_) => return true,
         }
         false
     }
 
     #[tokio::test]
-    async fn a_delivery_is_its_call_its_time_and_its_platform() {
-        let deliveries = Deliveries::new(Duration::from_secs(60));
-        let come = |event: &Event| has_come(&deliveries, event, Instant::now());
-        assert!(!come(&event("a", 1)));
-        assert!(come(&event("a", 1)));
-        assert!(!come(&event("a", 2)));
-        assert!(!come(&event("b", 1)));
-        let mut other = event("a", 1);
-        Arc::make_mut(&mut other.call).platform = Platform::Dsai;
-        assert!(!come(&other));
-    }
-
-    #[tokio::test]
     async fn answers_are_kept_for_a_time_and_not_for_ever() {
         let (second, start) = (Duration::from_secs(1), Instant::now());
-        let deliveries = Deliveries::new(10 * second);
-        let come = |id, at: u32| has_come(&deliveries, &event(id, 1), start + at * second);
+        let deliveries = Deliveries::new(10 * second, MOST);
+        let come = |id, at: u32| has_come(&deliveries, &id, start + at * second);
         assert!(!come("a", 0));
         assert!(!come("b", 9));
         assert!(come("a", 9) && come("b", 18));
@@ -226,10 +208,10 @@ mod tests {
 
     #[tokio::test]
     async fn their_number_and_size_are_bounded() {
-        let deliveries = Deliveries::new(Duration::from_secs(60));
+        let deliveries = Deliveries::<Arc<str>>::new(Duration::from_secs(60), MOST);
         let now = Instant::now();
         for nth in 0..3 * MOST {
-            has_come(&deliveries, &event(&nth.to_string(), 1), now);
+            has_come(&deliveries, &("a", nth), now);
         }
         let count = || {
             let maps = deliveries.lock();
@@ -237,15 +219,12 @@ mod tests {
         };
         assert!(count() <= 2 * MOST);
         // A plugin with a long text of its own for each call.
-        let reason = || "x".repeat(1 << 20).into();
+        let text: Arc<str> = "x".repeat(1 << 20).into();
         for nth in 0..200 {
-            let Known::Waiting(ticket) = deliveries.look_up(&event(&nth.to_string(), 2), now)
-            else {
+            let Known::Waiting(ticket) = deliveries.look_up(&("b", nth), now) else {
                 panic!("it came before");
             };
-            let verdict = Ok(Verdict::Reject { reason: reason() });
-            let (by, source) = (None, Source::Ran);
-            deliveries.ruled(&ticket, &Ruling { verdict, by, source, failures: 0 });
+            deliveries.ruled(&ticket, &text);
         }
         assert!(count() <= 2 * 33, "{}", count());
     }

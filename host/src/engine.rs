@@ -74,16 +74,24 @@ pub struct Engine(Arc<Inner>);
 /// Whom a guest works for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
-    /// Somebody who waits.
+    /// Somebody who hears ringing.
     Calls,
+    /// Somebody who is told to wait a moment: by a voice agent, in the middle of a call.
+    Agents,
     /// Nobody who waits.
     Events,
+}
+
+impl Queue {
+    /// Every queue.
+    pub const ALL: [Self; 3] = [Self::Calls, Self::Agents, Self::Events];
 }
 
 /// A turn on the processor; given back when it is dropped.
 pub struct Permit {
     _turn: OwnedSemaphorePermit,
-    _event: Option<OwnedSemaphorePermit>,
+    /// Of those who wait for a turn behind calls.
+    _behind: Option<OwnedSemaphorePermit>,
 }
 
 /// The pool's figures.
@@ -102,6 +110,7 @@ struct Inner {
     instances: u32,
     slots: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    agent_turns: Arc<Semaphore>,
     event_turns: Arc<Semaphore>,
 }
 
@@ -145,7 +154,9 @@ impl Engine {
             // listeners; on a single thread they take turns with the tick.
             turns: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
             // Guests that are told of events queue among themselves first, so that
-            // however many there are, half of the turns at the most are theirs.
+            // however many there are, half of the turns at the most are theirs; and so
+            // do those that work for voice agents.
+            agent_turns: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
             event_turns: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
         })))
     }
@@ -186,12 +197,17 @@ impl Engine {
 
     /// Waits for a turn among the guests that compute for longer than a tick.
     pub async fn turn(&self, queue: Queue) -> Option<Permit> {
-        let event = match queue {
+        let behind = match queue {
             Queue::Calls => None,
-            Queue::Events => Arc::clone(&self.0.event_turns).acquire_owned().await.ok(),
+            Queue::Agents => Some(&self.0.agent_turns),
+            Queue::Events => Some(&self.0.event_turns),
+        };
+        let behind = match behind {
+            Some(turns) => Arc::clone(turns).acquire_owned().await.ok(),
+            None => None,
         };
         let turn = Arc::clone(&self.0.turns).acquire_owned().await.ok()?;
-        Some(Permit { _turn: turn, _event: event })
+        Some(Permit { _turn: turn, _behind: behind })
     }
 }
 

@@ -4,51 +4,84 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
 use crate::decision::Kind;
+use crate::platform::PLATFORMS;
 
-/// Who calls us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Platform {
-    /// Agent Voice Response Core.
-    Avr,
-    /// DSAI Core, a rebrand of AVR.
-    Dsai,
-    /// Dasha BlackBox.
-    BlackBox,
+/// Who calls us: one of [`PLATFORMS`].
+#[derive(Clone, Copy)]
+pub struct Platform(&'static Traits);
+
+/// What everybody but its dialect has to know of a platform.
+#[derive(Debug)]
+pub struct Traits {
+    /// The name in settings, in the contract and in logs.
+    pub name: &'static str,
+    /// The name that platforms share which are brands of one another: their
+    /// headers are mixed within a call.
+    pub family: &'static str,
+    /// Whether it asks for a speech-to-speech service's URL. If not, it has an agent
+    /// of its own, and a route's URL means nothing to it.
+    pub takes_url: bool,
+    /// Whether it can be told not to take a call.
+    pub can_reject: bool,
+    /// Whether it comes back in the middle of a call, to have a tool answered or a
+    /// transfer decided: what is known of the call is then needed once more.
+    pub comes_back: bool,
 }
 
 impl Platform {
-    /// Every platform.
-    pub const ALL: [Self; 3] = [Self::Avr, Self::Dsai, Self::BlackBox];
-
-    /// The name that platforms share which are brands of one another: their
-    /// headers are mixed within a call.
-    pub fn family(self) -> &'static str {
-        match self {
-            Self::Avr | Self::Dsai => "avr",
-            Self::BlackBox => "blackbox",
-        }
-    }
-
-    /// The name in settings, in the contract and in logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Avr => "avr",
-            Self::Dsai => "dsai",
-            Self::BlackBox => "blackbox",
-        }
+    /// The platform of these traits.
+    pub const fn new(traits: &'static Traits) -> Self {
+        Self(traits)
     }
 }
 
-impl fmt::Display for Platform {
+impl std::ops::Deref for Platform {
+    type Target = Traits;
+
+    fn deref(&self) -> &Traits {
+        self.0
+    }
+}
+
+impl PartialEq for Platform {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Platform {}
+
+impl std::hash::Hash for Platform {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name)
+    }
+}
+
+impl Serialize for Platform {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        static NAMES: LazyLock<Vec<&str>> =
+            LazyLock::new(|| PLATFORMS.iter().map(|platform| platform.name).collect());
+        let name = Cow::<str>::deserialize(deserializer)?;
+        let known = PLATFORMS.iter().find(|platform| platform.name == name).copied();
+        known.ok_or_else(|| de::Error::unknown_variant(&name, &NAMES))
     }
 }
 
@@ -81,7 +114,7 @@ impl Call {
     pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {
             "id" => Some(Cow::Borrowed(&self.id)),
-            "platform" => Some(Cow::Borrowed(self.platform.name())),
+            "platform" => Some(Cow::Borrowed(self.platform.name)),
             "agent" => self.agent.as_deref().map(Cow::Borrowed),
             "from" => self.from.as_deref().map(Cow::Borrowed),
             "to" => self.to.as_deref().map(Cow::Borrowed),
@@ -93,6 +126,11 @@ impl Call {
     pub fn metadata(&self, name: &str) -> Option<Cow<'_, str>> {
         let (_, value) = self.metadata.iter().find(|(key, _)| key == name)?;
         Some(json_text(value.get()))
+    }
+
+    /// Whether nothing is known but that there is such a call.
+    pub fn says_nothing(&self) -> bool {
+        self.from.is_none() && self.to.is_none() && self.metadata.is_empty()
     }
 
     /// The names that [`Call::field`] knows for every call.
@@ -126,9 +164,20 @@ pub struct Event {
     pub timestamp: jiff::Timestamp,
     /// What.
     pub body: EventBody,
+    /// What the platform's delivery is known by, if not by its time and content:
+    /// events of a call that have the same are one.
+    pub delivery: Option<Arc<str>>,
 }
 
 impl Event {
+    /// What tells the delivery from others of its call, but for the content.
+    pub fn named(&self) -> (Option<&str>, Option<jiff::Timestamp>) {
+        match &self.delivery {
+            Some(name) => (Some(name), None),
+            None => (None, Some(self.timestamp)),
+        }
+    }
+
     /// When, as platforms write it: in milliseconds, unless there is more to it.
     pub fn timestamp_text(&self) -> String {
         match self.timestamp.subsec_nanosecond() % 1_000_000 {
@@ -375,7 +424,7 @@ pub(crate) mod tests {
             serde_json::from_str(metadata).unwrap();
         Call {
             id: "935652e3-7c59-4edc-b17f-9646a9c2a265".to_owned(),
-            platform: Platform::Avr,
+            platform: crate::platform::PLATFORMS[0],
             agent: None,
             from: Some(from.to_owned()),
             to: Some(to.to_owned()),

@@ -27,16 +27,23 @@ pub(super) type Key = Box<[u8]>;
 
 /// The key of a call. None: the values are too long or too many.
 pub(super) fn key(plugin: &Plugin, space: Space, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
-    if call.metadata.len() > MAX_METADATA {
-        return None;
-    }
     let mut key = Vec::with_capacity(64);
     key.extend_from_slice(&plugin.id.to_ne_bytes());
     let (space, number) = match space {
         Space::Verdict(place) => (0, place),
         Space::Flight(sets) => (1, sets),
     };
-    key.extend_from_slice(&[space, u8::try_from(number).ok()?, call.platform as u8]);
+    key.extend_from_slice(&[space, u8::try_from(number).ok()?]);
+    fields_key(key, fields, call)
+}
+
+/// The platform and the values of some fields of a call, behind what stands in a key
+/// already. None: the values are too long or too many.
+pub(crate) fn fields_key(mut key: Vec<u8>, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
+    if call.metadata.len() > MAX_METADATA {
+        return None;
+    }
+    part(&mut key, Some(call.platform.name))?;
     for name in fields.names() {
         match name {
             "id" => part(&mut key, Some(&call.id))?,

@@ -21,12 +21,13 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use self::flight::{Flight, Flights, Landing, Lead, Part};
+pub(crate) use self::key::fields_key;
 use self::key::{Key, Space, key};
 use crate::config::CacheConfig;
 use crate::decision::{Decision, Verdict};
 use crate::event::Call;
-use crate::plugin::Plugin;
 use crate::plugin::habits::TooVaried;
+use crate::plugin::{Hook, Plugin};
 
 /// Bytes that an entry takes beside its texts, roughly.
 const OVERHEAD: usize = 256;
@@ -146,7 +147,7 @@ impl DecisionCache {
         let flight = {
             let known = plugin.habits.known();
             let never = known.answered && known.sets.is_empty();
-            if never || !plugin.breaker.is_closed() {
+            if never || !plugin.breaker(Hook::Router).is_closed() {
                 // As far as is known, it never gives leave to reuse, or may be set
                 // aside.
                 return alone(None);
@@ -160,7 +161,7 @@ impl DecisionCache {
         if self.kept.get(&*flight).is_some_and(|kept| now < kept.until) {
             return alone(None);
         }
-        let time = plugin.timeout().min(deadline.saturating_duration_since(now));
+        let time = plugin.timeout(Hook::Router).min(deadline.saturating_duration_since(now));
         match self.flights.join(&flight, now + time / 2).await {
             // What landed while we came here is seen now, if not before.
             Part::Lead(lead) => match self.get(plugin, call) {

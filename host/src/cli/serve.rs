@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::journal::{Interest, Journal};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::platform;
 use crate::plugin::{CompileCache, Loader};
 use crate::registry::Registry;
 use crate::reload::{Reconciler, Reloader};
@@ -91,8 +92,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
         }
         let generation = registry.current();
         let (plugins, broken) = (generation.plugins().count(), generation.broken().count());
-        if config.secret.is_none() {
-            tracing::warn!("no secret is set: whoever reaches the webhook address can post");
+        for open in platform::dialects(&config).iter().filter(|dialect| dialect.is_open()) {
+            let (platform, path) = (open.name(), open.path());
+            tracing::warn!(platform, path, "no secret is set: whoever reaches the path can post");
         }
         if plugins == 0 {
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");

@@ -2,6 +2,7 @@
 //! flags say, as one checked value. Where each word came from is
 //! [`source`]'s business.
 
+mod platforms;
 mod sections;
 mod source;
 
@@ -14,6 +15,8 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use self::platforms::BlackBoxDocument;
+pub use self::platforms::{AvrConfig, BlackBoxConfig, BlackBoxFallback};
 pub use self::sections::{
     BreakerConfig, CacheConfig, CallsConfig, Durability, EngineConfig, EventsConfig, HttpConfig,
     JournalConfig, KvConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig, ServerLimits,
@@ -43,6 +46,10 @@ pub struct Config {
     pub data: PathBuf,
     /// What decisions may say and what stands in for them.
     pub answers: Answers,
+    /// AVR and DSAI.
+    pub avr: AvrConfig,
+    /// Dasha BlackBox.
+    pub blackbox: BlackBoxConfig,
     /// Bounds of the service.
     pub limits: ServerLimits,
     /// What a plugin gets when its settings say nothing.
@@ -85,6 +92,18 @@ pub struct Answers {
 pub struct Secret(String);
 
 impl Secret {
+    /// A secret that may have spaces in it, as the value of a header. None: it is
+    /// empty, or no printable ASCII.
+    pub fn with_spaces(text: &str) -> Option<Self> {
+        let good = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// The secret itself, to sign with.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Whether `given` is the secret. Takes the same time wherever the two
     /// differ; only the length can be told from it.
     pub fn is(&self, given: &[u8]) -> bool {
@@ -140,11 +159,16 @@ pub enum ConfigError {
     TwoSecrets,
     /// Anybody could post.
     #[error(
-        "listen = \"{0}\" can be reached from other machines, and no secret is set; set \
-         WEBHOOK_SECRET (or `secret`), or `allow_unauthenticated = true` when something in front \
-         of Plugboard keeps others out"
+        "listen = \"{listen}\" can be reached from other machines, and no secret is set for one \
+         platform; set {what}, or `allow_unauthenticated = true` when something in front of \
+         Plugboard keeps others out"
     )]
-    Unauthenticated(SocketAddr),
+    Unauthenticated {
+        /// The address.
+        listen: SocketAddr,
+        /// What to do.
+        what: &'static str,
+    },
     /// Anybody could operate.
     #[error(
         "admin = \"{0}\" can be reached from other machines, and no admin_token is set; set one, \
@@ -189,6 +213,8 @@ struct Document {
     fallback_sts_url: Option<String>,
     reject_sts_url: Option<String>,
     allowed_sts_hosts: Vec<String>,
+    avr: AvrConfig,
+    blackbox: BlackBoxDocument,
     limits: ServerLimits,
     plugin_limits: PluginLimits,
     engine: EngineConfig,
@@ -216,6 +242,8 @@ impl Default for Document {
             fallback_sts_url: None,
             reject_sts_url: None,
             allowed_sts_hosts: Vec::new(),
+            avr: AvrConfig::default(),
+            blackbox: BlackBoxDocument::default(),
             limits: ServerLimits::default(),
             plugin_limits: PluginLimits::default(),
             engine: EngineConfig::default(),
@@ -236,8 +264,21 @@ impl Config {
     fn check(document: Document) -> Result<Self, ConfigError> {
         let Document { listen, admin, admin_token, secret, limits, plugin_limits, engine, .. } =
             document;
-        if secret.is_none() && !listen.ip().is_loopback() && !document.allow_unauthenticated {
-            return Err(ConfigError::Unauthenticated(listen));
+        let (avr, blackbox) = (document.avr, document.blackbox.check()?);
+        if !avr.enabled && !blackbox.enabled {
+            let message = "no platform is switched on; switch on this one, or avr.enabled";
+            return Err(ConfigError::Value {
+                key: "blackbox.enabled",
+                message: message.to_owned(),
+            });
+        }
+        if !listen.ip().is_loopback() && !document.allow_unauthenticated {
+            if avr.enabled && secret.is_none() {
+                return Err(ConfigError::Unauthenticated { listen, what: AvrConfig::SECRET });
+            }
+            if blackbox.enabled && blackbox.credentials.is_open() {
+                return Err(ConfigError::Unauthenticated { listen, what: BlackBoxConfig::SECRET });
+            }
         }
         if admin_token.is_none() && !admin.ip().is_loopback() {
             return Err(ConfigError::OpenAdmin(admin));
@@ -313,6 +354,8 @@ impl Config {
             plugins: document.plugins,
             data: document.data,
             answers,
+            avr,
+            blackbox,
             limits,
             plugin_limits,
             engine,

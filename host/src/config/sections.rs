@@ -54,6 +54,10 @@ pub struct PluginLimits {
     /// For one event: nobody waits for it, and it may be told to a slow service.
     #[serde(deserialize_with = "units::duration")]
     pub event_timeout: Duration,
+    /// For one use of a tool: the caller listens to silence, but the agent may say
+    /// that it is looking something up.
+    #[serde(deserialize_with = "units::duration")]
+    pub tool_timeout: Duration,
     /// Linear memory of one instance, all its memories together.
     #[serde(deserialize_with = "units::size")]
     pub memory: usize,
@@ -66,6 +70,7 @@ impl Default for PluginLimits {
         Self {
             timeout: Duration::from_millis(250),
             event_timeout: Duration::from_secs(5),
+            tool_timeout: Duration::from_secs(5),
             memory: 32 << 20,
         }
     }

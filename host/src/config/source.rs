@@ -33,6 +33,18 @@ const KEYS: &[&str] = &[
     "fallback_sts_url",
     "reject_sts_url",
     "allowed_sts_hosts",
+    "avr.enabled",
+    "blackbox.enabled",
+    "blackbox.headers",
+    "blackbox.signing_secrets",
+    "blackbox.signature_header",
+    "blackbox.require",
+    "blackbox.fallback",
+    "blackbox.fallback_prompt",
+    "blackbox.fallback_reason",
+    "blackbox.max_body",
+    "blackbox.body_timeout",
+    "blackbox.tool_timeout",
     "limits.budget",
     "limits.body",
     "limits.connections",
@@ -41,6 +53,7 @@ const KEYS: &[&str] = &[
     "limits.shutdown",
     "plugin_limits.timeout",
     "plugin_limits.event_timeout",
+    "plugin_limits.tool_timeout",
     "plugin_limits.memory",
     "engine.instances",
     "engine.max_memory",
@@ -313,6 +326,11 @@ mod tests {
         assert!(config(open).unwrap_err().contains("WEBHOOK_SECRET"));
         assert!(config(&format!("{open}secret = 'x'")).is_ok());
         assert!(config(&format!("{open}allow_unauthenticated = true")).is_ok());
+        let both = format!("{open}secret = 'x'\n[blackbox]\nenabled = true\n");
+        assert!(config(&both).unwrap_err().contains("blackbox.headers"));
+        assert!(config(&format!("{both}headers = ['X-API-Key: k']")).is_ok());
+        let one = format!("{open}[avr]\nenabled = false\n[blackbox]\nenabled = true\n");
+        assert!(config(&format!("{one}signing_secrets = ['k', 'old']")).is_ok());
         let open = "admin = '[::]:9901'\n";
         assert!(config(open).unwrap_err().contains("admin_token"));
         assert!(config(&format!("{open}admin_token = 'x'")).is_ok());
@@ -327,6 +345,11 @@ mod tests {
             ("fallback_sts_url = 'ws://b/'\nallowed_sts_hosts = ['a']", "allowed_sts_hosts"),
             ("[engine]\ninstances = 0", "at least 1"),
             ("[kv]\nmax_value = '1MiB'", "kv.max_value"),
+            ("[avr]\nenabled = false", "no platform"),
+            ("[blackbox]\nrequire = ['signature']", "blackbox.require"),
+            ("[blackbox]\nheaders = ['s3cret']", "a name, a colon"),
+            ("[blackbox]\nfallback = 'ignore'", "`accept`"),
+            ("[blackbox]\nmax_body = '1GiB'", "blackbox.max_body"),
             ("[plugin_limits]\nmemory = '1GiB'", "engine.max_memory"),
             ("[log]\nlevel = 'loud=so'", "log.level"),
             ("[log]\nlevel = 'inof'", "log.level"),
@@ -342,6 +365,8 @@ mod tests {
         let mut known = Vec::new();
         for prefix in [
             "",
+            "avr.",
+            "blackbox.",
             "limits.",
             "plugin_limits.",
             "engine.",
@@ -362,6 +387,8 @@ mod tests {
             known.extend(names.map(|name| format!("{prefix}{name}")));
         }
         let tables = [
+            "avr",
+            "blackbox",
             "limits",
             "plugin_limits",
             "engine",

@@ -151,7 +151,7 @@ impl Supervisor {
         let mut upkeep = tokio::time::interval(UPKEEP);
         upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Until the store tells which observers there are, anybody may want anything.
-        self.interest.set(Kinds::all());
+        self.interest.set(Kinds::all(), true);
         let mut resumed = false;
         while !*stopping.borrow() {
             if !resumed {
@@ -266,7 +266,7 @@ impl Supervisor {
             }
             wanted = wanted.union(known.kinds);
         }
-        self.interest.set(wanted);
+        self.interest.set(wanted, generation.wants_calls());
         self.adopted.send_replace(generation.number);
         true
     }

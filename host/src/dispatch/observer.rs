@@ -373,7 +373,7 @@ async fn tell(shared: Arc<Shared>, plugin: Arc<Plugin>, delivery: Delivery) -> T
 async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Result<(), Untold> {
     // Never closed.
     let Ok(_place) = shared.places.acquire().await else { return Err(Untold::NotNow) };
-    let Some(leave) = plugin.event_breaker.admit(Instant::now()) else {
+    let Some(leave) = plugin.breaker(Hook::Observer).admit(Instant::now()) else {
         return Err(Untold::SetAside);
     };
     let (event, stats) = (&delivery.event, &plugin.stats.events);

@@ -27,7 +27,7 @@ pub(super) struct Delivery {
 impl Delivery {
     fn call(&self) -> CallKey {
         let call = &self.event.event.call;
-        (call.platform.family(), call.id.as_str().into())
+        (call.platform.family, call.id.as_str().into())
     }
 }
 
@@ -161,7 +161,8 @@ mod tests {
         let mut call = call("1", "2", "{}");
         call.id = id.to_owned();
         let timestamp = jiff::Timestamp::UNIX_EPOCH;
-        let event = Event { call: Arc::new(call), timestamp, body: EventBody::Started };
+        let event =
+            Event { call: Arc::new(call), timestamp, body: EventBody::Started, delivery: None };
         let stored = Stored {
             seq,
             identity: Identity([0; 16]),

@@ -46,6 +46,10 @@ impl Remembered {
 
     /// What a later event says of its call, with what is remembered of it.
     pub(super) fn of(&self, told: &Arc<Call>) -> Arc<Call> {
+        // Seen first in the middle of it, by an event that said nothing.
+        if self.call.says_nothing() && !told.says_nothing() {
+            return Arc::clone(told);
+        }
         let Call { agent, platform, .. } = &**told;
         if self.call.platform == *platform && (agent.is_none() || self.call.agent == *agent) {
             return Arc::clone(&self.call);
@@ -105,7 +109,7 @@ impl CallMemory {
         call: &Arc<Call>,
         prompt: Option<Arc<str>>,
     ) -> (Arc<Remembered>, Option<CallDocument>) {
-        let key = key(call.platform.family(), &call.id);
+        let key = key(call.platform.family, &call.id);
         let call = within_bounds(call);
         let document = Document { call: Cow::Borrowed(&call), prompt: prompt.clone() };
         let document = serde_json::to_string(&document).ok().map(|document| CallDocument {
@@ -120,7 +124,7 @@ impl CallMemory {
 
     /// A call is over, and will be forgotten. `is_known`: it is at hand.
     pub(super) async fn ended(&self, call: &Call, is_known: bool) {
-        let key = key(call.platform.family(), &call.id);
+        let key = key(call.platform.family, &call.id);
         // Of most calls nothing was written, if nobody observes them.
         let known = is_known || self.look_up(key.clone()).await.is_ok_and(|found| found.is_some());
         if known {
@@ -130,7 +134,7 @@ impl CallMemory {
 
     /// What is remembered of a call, if it is at hand.
     pub(super) fn recent(&self, call: &Call) -> Option<Arc<Remembered>> {
-        self.recent.get(&key(call.platform.family(), &call.id))
+        self.recent.get(&key(call.platform.family, &call.id))
     }
 
     /// What is remembered of a call that is not at hand; if nothing is, what the event
@@ -140,7 +144,7 @@ impl CallMemory {
     ///
     /// When the store cannot be asked.
     pub(super) async fn recall(&self, call: &Arc<Call>) -> Result<Arc<Remembered>, StoreError> {
-        let key = key(call.platform.family(), &call.id);
+        let key = key(call.platform.family, &call.id);
         let found = self.look_up(key.clone()).await?;
         let known = found.unwrap_or_else(|| Arc::new(Remembered::new(within_bounds(call), None)));
         // Unless it was decided meanwhile, which tells more.

@@ -8,7 +8,7 @@
 mod memory;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::memory::{CallMemory, Remembered};
 use crate::config::CallsConfig;
 use crate::decision::Verdict;
-use crate::event::{Event, EventBody, EventKind, Kinds, Routing};
+use crate::event::{Call, Event, EventBody, EventKind, Kinds, Routing};
 use crate::router::{Answer, Outcome};
 use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, Writes, now};
 
@@ -29,19 +29,29 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// written without being waited for.
 const DECISION_PATIENCE: Duration = Duration::from_millis(200);
 
-/// The kinds of events that somebody wants to be told.
+/// What somebody wants to be told or to know.
 #[derive(Debug, Default)]
-pub struct Interest(AtomicU32);
+pub struct Interest {
+    kinds: AtomicU32,
+    calls: AtomicBool,
+}
 
 impl Interest {
-    /// From now on, these.
-    pub fn set(&self, kinds: Kinds) {
-        self.0.store(kinds.bits(), Relaxed);
+    /// From now on, these kinds of events; and whether somebody asks, in the middle of
+    /// a call, for what was told of it.
+    pub fn set(&self, kinds: Kinds, calls: bool) {
+        self.kinds.store(kinds.bits(), Relaxed);
+        self.calls.store(calls, Relaxed);
     }
 
-    /// These, now.
+    /// These kinds, now.
     pub fn kinds(&self) -> Kinds {
-        Kinds::from_bits(self.0.load(Relaxed))
+        Kinds::from_bits(self.kinds.load(Relaxed))
+    }
+
+    /// Whether a call that just began has to be remembered.
+    fn in_call(&self, call: &Call) -> bool {
+        !self.kinds().is_empty() || (call.platform.comes_back && self.calls.load(Relaxed))
     }
 }
 
@@ -88,68 +98,134 @@ impl Journal {
         Self { store, memory, interest, counts: Counts::default() }
     }
 
-    /// Takes an event. Durable when it resolves, unless nobody wants it.
+    /// Takes the events of one delivery, all of the same call. Durable when it resolves,
+    /// all or none, but for those that nobody wants.
     ///
     /// # Errors
     ///
-    /// When it cannot be written now: it should come again.
-    pub async fn accept(self: &Arc<Self>, event: Event) -> Result<(), StoreError> {
-        let is_wanted = self.interest.kinds().contains(event.body.kind());
-        if !is_wanted && !matches!(event.body, EventBody::Ended(_)) {
-            self.counts.unwanted.fetch_add(1, Relaxed);
+    /// When they cannot be written now: the delivery should come again.
+    pub async fn accept(self: &Arc<Self>, mut events: Vec<Event>) -> Result<(), StoreError> {
+        let kinds = self.interest.kinds();
+        let ends = events.iter().any(|event| matches!(event.body, EventBody::Ended(_)));
+        let Some(call) = events.first().map(|event| Arc::clone(&event.call)) else {
+            return Ok(());
+        };
+        let all = events.len();
+        events.retain(|event| kinds.contains(event.body.kind()));
+        self.counts.unwanted.fetch_add((all - events.len()) as u64, Relaxed);
+        if events.is_empty() && !ends {
             return Ok(());
         }
         // A sender that hangs up has sent it all the same: it is on its way to the
         // store before we wait, or goes on in a task of its own.
-        if let Some(known) = self.memory.recent(&event.call) {
-            return self.take(event, Some(known), is_wanted).await;
+        if let Some(known) = self.memory.recent(&call) {
+            return self.take(&call, events, Some(known), ends).await;
         }
         let journal = Arc::clone(self);
-        let taken = tokio::spawn(async move { journal.take(event, None, is_wanted).await });
+        let taken = tokio::spawn(async move { journal.take(&call, events, None, ends).await });
         taken.await.unwrap_or_else(|_| {
             tracing::error!("the host panicked over an event; please report it");
             Err(StoreError::Closed)
         })
     }
 
-    /// Takes an event that is wanted or ends its call, with what is at hand of that.
+    /// Takes events that are wanted, and forgets their call if that `ends`, with what is
+    /// at hand of it.
     async fn take(
         &self,
-        event: Event,
+        call: &Arc<Call>,
+        events: Vec<Event>,
         known: Option<Arc<Remembered>>,
-        is_wanted: bool,
+        ends: bool,
     ) -> Result<(), StoreError> {
-        if matches!(event.body, EventBody::Ended(_)) {
+        if ends {
             // Without the store, it is forgotten later.
-            _ = timeout(PATIENCE, self.memory.ended(&event.call, known.is_some())).await;
+            _ = timeout(PATIENCE, self.memory.ended(call, known.is_some())).await;
         }
-        if !is_wanted {
-            self.counts.unwanted.fetch_add(1, Relaxed);
+        if events.is_empty() {
             return Ok(());
         }
-        let written = timeout(PATIENCE, self.keep(event, known)).await;
+        let all = events.len();
+        let written = timeout(PATIENCE, self.keep(call, events, known)).await;
         let written = written.unwrap_or(Err(StoreError::Overloaded));
-        match written {
-            Ok(0) => self.counts.repeated.fetch_add(1, Relaxed),
-            Ok(_) => self.counts.accepted.fetch_add(1, Relaxed),
-            Err(_) => self.counts.refused.fetch_add(1, Relaxed),
-        };
+        let (counts, all) = (&self.counts, all as u64);
+        match &written {
+            Ok(new) => {
+                counts.accepted.fetch_add(*new as u64, Relaxed);
+                counts.repeated.fetch_add(all - *new as u64, Relaxed);
+            }
+            Err(_) => {
+                counts.refused.fetch_add(all, Relaxed);
+            }
+        }
         written.map(drop)
     }
 
     async fn keep(
         &self,
-        mut event: Event,
+        told: &Arc<Call>,
+        events: Vec<Event>,
         known: Option<Arc<Remembered>>,
     ) -> Result<usize, StoreError> {
-        let told = Arc::clone(&event.call);
         let known = match known {
             Some(known) => known,
-            None => self.memory.recall(&told).await?,
+            None => self.memory.recall(told).await?,
         };
-        event.call = known.of(&told);
-        let events = vec![record(event, &told, &known)];
-        self.store.append(Writes { events, call: None }, Debt::None).await
+        self.store.append(records(told, &known, events), Debt::None).await
+    }
+
+    /// What is known of a call, with what it says of itself; no more than that, if the
+    /// store cannot be asked soon.
+    pub async fn known(&self, told: &Arc<Call>) -> Arc<Call> {
+        let known = match self.memory.recent(told) {
+            Some(known) => Ok(Ok(known)),
+            None => timeout(DECISION_PATIENCE, self.memory.recall(told)).await,
+        };
+        match known {
+            Ok(Ok(known)) => known.of(told),
+            _ => Arc::clone(told),
+        }
+    }
+
+    /// Keeps an event of our own making, which nobody sends again, if it is wanted. It
+    /// is written in any case; whether it was is waited for, though not for long.
+    pub async fn tell(&self, event: Event) {
+        if !self.interest.kinds().contains(event.body.kind()) {
+            self.counts.unwanted.fetch_add(1, Relaxed);
+            return;
+        }
+        let told = Arc::clone(&event.call);
+        let deadline = Instant::now() + DECISION_PATIENCE;
+        let known = match self.memory.recent(&told) {
+            Some(known) => known,
+            None => match timeout_at(deadline, self.memory.recall(&told)).await {
+                Ok(Ok(known)) => known,
+                _ => Arc::new(Remembered::new(Arc::clone(&told), None)),
+            },
+        };
+        let written = self.store.append(records(&told, &known, vec![event]), Debt::Owed);
+        self.owed(&told, written, deadline).await;
+    }
+
+    /// Waits for what is written in any case.
+    async fn owed(&self, call: &Call, written: Pending<usize>, deadline: Instant) {
+        // What is in trouble is written when that is over, and so is what takes long.
+        let deadline = self.store.trouble().map_or(deadline, |_| Instant::now());
+        let counts = &self.counts;
+        let count = match timeout_at(deadline, written).await {
+            // A repeat, or only something to remember.
+            Ok(Ok(0)) => return,
+            Ok(Ok(_)) => &counts.accepted,
+            Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
+                tracing::error!(
+                    call = call.id.as_str(),
+                    "what was answered is not told to observers: too much is waiting to be written"
+                );
+                &counts.lost
+            }
+            Ok(Err(_)) | Err(_) => &counts.owed,
+        };
+        count.fetch_add(1, Relaxed);
     }
 
     /// A call is about to be decided.
@@ -175,10 +251,10 @@ impl Journal {
         prompt: Option<Arc<str>>,
         bodies: impl IntoIterator<Item = EventBody>,
     ) -> Option<Pending<usize>> {
-        let kinds = self.interest.kinds();
-        if kinds.is_empty() && prompt.is_none() {
+        if !self.interest.in_call(&event.call) && prompt.is_none() {
             return None;
         }
+        let kinds = self.interest.kinds();
         let (known, call) = self.memory.remember(&event.call, prompt);
         let wanted = bodies.into_iter().filter(|body| kinds.contains(body.kind()));
         let told = known.of(&event.call);
@@ -204,23 +280,7 @@ impl Asked<'_> {
         let bodies = [EventBody::Initiated, EventBody::Routed(routing(outcome))];
         let Some(written) = journal.write(event, prompt, bodies) else { return };
         let deadline = until.min(Instant::now() + DECISION_PATIENCE);
-        // What is in trouble is written when that is over, and so is what takes long.
-        let deadline = journal.store.trouble().map_or(deadline, |_| Instant::now());
-        let counts = &journal.counts;
-        let count = match timeout_at(deadline, written).await {
-            // A repeat, or only something to remember.
-            Ok(Ok(0)) => return,
-            Ok(Ok(_)) => &counts.accepted,
-            Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
-                tracing::error!(
-                    call = event.call.id.as_str(),
-                    "a decision is not told to observers: too much is waiting to be written"
-                );
-                &counts.lost
-            }
-            Ok(Err(_)) | Err(_) => &counts.owed,
-        };
-        count.fetch_add(1, Relaxed);
+        journal.owed(&event.call, written, deadline).await;
     }
 }
 
@@ -236,22 +296,33 @@ impl Drop for Asked<'_> {
     }
 }
 
+/// Events of one delivery as they are kept.
+fn records(told: &Arc<Call>, known: &Remembered, events: Vec<Event>) -> Writes {
+    let call = known.of(told);
+    let record = |event| record(Event { call: Arc::clone(&call), ..event }, told, known);
+    Writes { events: events.into_iter().map(record).collect(), call: None }
+}
+
 /// An event as it is kept. What identifies it is what the platform sent, which
 /// what is remembered of the call must not change.
-fn record(event: Event, sent: &crate::event::Call, known: &Remembered) -> Record {
+fn record(event: Event, sent: &Call, known: &Remembered) -> Record {
     let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
     let mut hash = Sha256::new();
     // Of what was decided there is one event, whatever it was. A repeat of any
-    // other has the same content, and two events of one millisecond may not have.
+    // other has the same content, and two events of one millisecond may not have,
+    // unless the platform has a name for what it delivers.
+    let (name, timestamp) = event.named();
     let content = match &event.body {
         EventBody::Routed(_) => EventKind::Routed.name(),
+        body if name.is_some() => body.kind().name(),
         _ => &*body,
     };
-    for part in [sent.platform.family(), &sent.id, content] {
+    for part in [sent.platform.family, &sent.id, content, name.unwrap_or_default()] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.update(event.timestamp.as_nanosecond().to_le_bytes());
+    let timestamp = timestamp.map_or(0, jiff::Timestamp::as_nanosecond);
+    hash.update(timestamp.to_le_bytes());
     let hash = hash.finalize();
     let mut identity = [0; 16];
     identity.iter_mut().zip(hash).for_each(|(to, from)| *to = from);

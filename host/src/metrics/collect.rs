@@ -194,7 +194,7 @@ impl<'a> From<&'a Plugin> for Row<'a> {
         Self {
             name: escaped(plugin.name()),
             seen: plugin.stats.snapshot(),
-            is_set_aside: open(&plugin.breaker) || open(&plugin.event_breaker),
+            is_set_aside: Hook::ALL.into_iter().any(|hook| open(plugin.breaker(hook))),
             events: plugin.has(Hook::Observer).then_some(&plugin.stats.events),
         }
     }

@@ -9,10 +9,19 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{BadRequest, Unauthorized};
-use crate::config::Secret;
-use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef};
+use super::json::{Party, check_id, object, read};
+use super::{BadRequest, Bounds, Dialect, Instructions, Message, Reply, Unauthorized};
+use crate::config::{Config, Secret, ServerLimits};
+use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef, Traits};
 use crate::router::Answer;
+
+/// Agent Voice Response Core.
+pub(super) const AVR: Platform = Platform::new(&Traits { name: "avr", ..BRAND });
+/// DSAI Core, a rebrand of AVR.
+pub(super) const DSAI: Platform = Platform::new(&Traits { name: "dsai", ..BRAND });
+
+const BRAND: Traits =
+    Traits { name: "", family: "avr", takes_url: true, can_reject: false, comes_back: false };
 
 const SECRETS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET];
 const DSAI_SECRET: &str = "x-dsai-webhook-secret";
@@ -20,42 +29,116 @@ const CALLS: [&str; 2] = ["x-avr-uuid", "x-dsai-uuid"];
 const AGENTS: [&str; 2] = ["x-avr-agent-id", DSAI_AGENT];
 const DSAI_AGENT: &str = "x-dsai-agent-id";
 
-/// Longest call id, in bytes. Real ones are UUIDs (36).
-const MAX_ID: usize = 128;
-
-/// Checks the shared secret. Either brand's header will do; when both are sent,
-/// both must be right. An empty header is what a platform without a secret
-/// sends: as good as none.
-///
-/// # Errors
-///
-/// When a secret is configured and it was not shown.
-pub fn authenticate(secret: Option<&Secret>, headers: &HeaderMap) -> Result<(), Unauthorized> {
-    let Some(secret) = secret else { return Ok(()) };
-    let mut shown = false;
-    for name in SECRETS {
-        for value in headers.get_all(name).iter().filter(|value| !value.is_empty()) {
-            if !secret.is(value.as_bytes()) {
-                return Err(Unauthorized("the webhook secret is wrong"));
-            }
-            shown = true;
-        }
-    }
-    if shown { Ok(()) } else { Err(Unauthorized("the webhook secret is missing")) }
+/// Made of the configuration.
+pub(super) fn dialect(config: &Config) -> Option<Arc<dyn Dialect>> {
+    let Config { avr, secret, limits, .. } = config;
+    avr.enabled.then(|| Arc::new(Avr { secret: secret.clone(), limits: limits.clone() }) as Arc<_>)
 }
 
-/// Reads an event.
-///
-/// # Errors
-///
-/// When the body is not JSON, or a field is missing or mistyped.
-pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
+struct Avr {
+    secret: Option<Secret>,
+    limits: ServerLimits,
+}
+
+impl Dialect for Avr {
+    fn name(&self) -> &'static str {
+        AVR.name
+    }
+
+    fn path(&self) -> &'static str {
+        "/events"
+    }
+
+    fn bounds(&self) -> Bounds {
+        let ServerLimits { body, body_timeout, budget, .. } = self.limits;
+        Bounds {
+            body,
+            body_key: "limits.body",
+            body_timeout,
+            body_timeout_key: "limits.body_timeout",
+            tool_timeout: budget,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.secret.is_none()
+    }
+
+    /// Checks the shared secret. Either brand's header will do; when both are sent,
+    /// both must be right. An empty header is what a platform without a secret
+    /// sends: as good as none.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        let Some(secret) = &self.secret else { return Ok(()) };
+        let mut shown = false;
+        for name in SECRETS {
+            for value in headers.get_all(name).iter().filter(|value| !value.is_empty()) {
+                if !secret.is(value.as_bytes()) {
+                    return Err(Unauthorized("the webhook secret is wrong"));
+                }
+                shown = true;
+            }
+        }
+        if shown { Ok(()) } else { Err(Unauthorized("the webhook secret is missing")) }
+    }
+
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest> {
+        let event = parse(headers, body)?;
+        Ok(match event.body {
+            EventBody::Initiated => Message::Decide(event),
+            _ => Message::Events(vec![event]),
+        })
+    }
+
+    /// AVR reads `sts_url` and nothing else; without it, it keeps its static one. It
+    /// cannot reject.
+    fn decision(&self, answer: &Answer) -> Reply {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sts_url: Option<&'a str>,
+        }
+        let (Answer::Route { sts_url, .. }
+        | Answer::Reject { sts_url, .. }
+        | Answer::Fallback { sts_url, .. }) = answer;
+        Reply::json(&Body { sts_url: sts_url.as_deref() })
+    }
+
+    fn instructions(&self) -> Option<&dyn Instructions> {
+        Some(self)
+    }
+}
+
+/// What speech-to-speech services ask for. They show nothing but the call's name,
+/// which nobody can guess.
+impl Instructions for Avr {
+    fn path(&self) -> &'static str {
+        "/instructions"
+    }
+
+    fn call<'a>(&self, headers: &'a HeaderMap) -> Result<(&'static str, &'a str), BadRequest> {
+        let call = CALLS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
+        match call.filter(|call| check_id("", call).is_ok()) {
+            Some(call) => Ok((AVR.family, call)),
+            None => {
+                let message = "header X-AVR-UUID: expected the call's uuid".to_owned();
+                Err(BadRequest { message })
+            }
+        }
+    }
+
+    fn prompt(&self, prompt: &str) -> Reply {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            system: &'a str,
+        }
+        Reply::json(&Body { system: prompt })
+    }
+}
+
+fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let envelope: Envelope<'_> = read(body, "")?;
     let id = envelope.uuid.0;
-    if id.is_empty() || id.len() > MAX_ID {
-        let message = format!("`uuid`: expected 1 to {MAX_ID} bytes, found {}", id.len());
-        return Err(BadRequest { message });
-    }
+    check_id("uuid", &id)?;
     let mut call = Call {
         id: id.into_owned(),
         platform: platform(headers),
@@ -84,7 +167,7 @@ pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
         // it, too.
         kind => EventBody::Other { kind: kind.to_owned(), payload: envelope.payload.to_owned() },
     };
-    Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body })
+    Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body, delivery: None })
 }
 
 /// AVR says that a call is over, and nothing more.
@@ -93,46 +176,12 @@ fn ending() -> Ending {
     Ending { outcome: CallOutcome::Unknown, reason: None, duration: None, report }
 }
 
-/// The call that a speech-to-speech service asks about, with its platforms'
-/// family.
-///
-/// # Errors
-///
-/// When it does not say.
-pub fn asked_about(headers: &HeaderMap) -> Result<(&'static str, &str), BadRequest> {
-    let call = CALLS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
-    match call.filter(|call| (1..=MAX_ID).contains(&call.len())) {
-        Some(call) => Ok((Platform::Avr.family(), call)),
-        None => {
-            Err(BadRequest { message: "header X-AVR-UUID: expected the call's uuid".to_owned() })
-        }
-    }
-}
-
-/// The answer to `call_initiated`. AVR reads `sts_url` and nothing else; without
-/// it, it keeps its static one. It cannot reject.
-pub fn render(answer: &Answer) -> impl Serialize + use<'_> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sts_url: Option<&'a str>,
-    }
-    let (Answer::Route { sts_url, .. }
-    | Answer::Reject { sts_url, .. }
-    | Answer::Fallback { sts_url, .. }) = answer;
-    Body { sts_url: sts_url.as_deref() }
-}
-
 /// DSAI's own headers tell it from AVR, unless both brands' are there.
 fn platform(headers: &HeaderMap) -> Platform {
     let has = |names: [&str; 2]| names.into_iter().any(|name| headers.contains_key(name));
     let [avr_secret, dsai_secret] = SECRETS;
     let [avr_agent, dsai_agent] = AGENTS;
-    if has([dsai_secret, dsai_agent]) && !has([avr_secret, avr_agent]) {
-        Platform::Dsai
-    } else {
-        Platform::Avr
-    }
+    if has([dsai_secret, dsai_agent]) && !has([avr_secret, avr_agent]) { DSAI } else { AVR }
 }
 
 fn agent(headers: &HeaderMap) -> Option<String> {
@@ -204,21 +253,6 @@ impl<'de> Deserialize<'de> for CallPayload {
     }
 }
 
-/// A phone number: text, or the bare number that some dialplans write.
-struct Party(Option<String>);
-
-impl<'de> Deserialize<'de> for Party {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = <&RawValue>::deserialize(deserializer)?.get();
-        match value.as_bytes().first() {
-            Some(b'n') => Ok(Self(None)),
-            Some(b'"') => serde_json::from_str(value).map(Some).map(Self).map_err(D::Error::custom),
-            Some(b'-' | b'0'..=b'9') => Ok(Self(Some(value.to_owned()))),
-            _ => Err(D::Error::custom("invalid type: expected text or a number")),
-        }
-    }
-}
-
 /// Not derived: serde_json calls an enum that is no text a syntax error.
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
     match &*TextRef::deserialize(deserializer)?.0 {
@@ -226,44 +260,6 @@ fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
         "agent" => Ok(Role::Agent),
         _ => Err(D::Error::custom("unknown role: expected `user` or `agent`")),
     }
-}
-
-fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de RawValue, D::Error> {
-    let value = <&RawValue>::deserialize(deserializer)?;
-    if value.get().starts_with('{') {
-        Ok(value)
-    } else {
-        Err(D::Error::custom("invalid type: expected an object"))
-    }
-}
-
-/// Reads JSON; `parent` is the path of what is read.
-fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Result<T, BadRequest> {
-    serde_json::from_slice(json).map_err(|error| {
-        if !error.is_data() {
-            return BadRequest { message: format!("the body is not JSON: {error}") };
-        }
-        // Read once more with the path kept, which good requests need not pay for.
-        let json = &mut serde_json::Deserializer::from_slice(json);
-        let Err(error) = serde_path_to_error::deserialize::<_, T>(json) else {
-            return BadRequest { message: error.to_string() };
-        };
-        let path = error.path().to_string();
-        let path = match (parent, &*path) {
-            (parent, ".") => parent.to_owned(),
-            ("", path) => path.to_owned(),
-            (parent, path) => format!("{parent}.{path}"),
-        };
-        // Line and column are those of the part that was read, not of the body.
-        let message = error.inner().to_string();
-        let message = message.split(" at line ").next().unwrap_or_default();
-        BadRequest {
-            message: match &*path {
-                "" => message.to_owned(),
-                path => format!("`{path}`: {message}"),
-            },
-        }
-    })
 }
 
 #[cfg(test)]
@@ -369,9 +365,9 @@ mod tests {
 
     #[test]
     fn secrets_of_both_brands_are_taken_and_both_must_be_right() {
-        let secret: Secret = serde_json::from_str("\"s\"").unwrap();
-        let secret = Some(&secret);
-        let shown = |pairs: &[_]| authenticate(secret, &headers(pairs)).is_ok();
+        let avr = |secret| Avr { secret, limits: ServerLimits::default() };
+        let dialect = avr(Secret::with_spaces("s"));
+        let shown = |pairs: &[_]| dialect.admit(&headers(pairs)).is_ok();
         assert!(shown(&[("x-avr-webhook-secret", "s")]));
         assert!(shown(&[("x-dsai-webhook-secret", "s")]));
         assert!(shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "s")]));
@@ -382,17 +378,17 @@ mod tests {
         assert!(!shown(&[]));
         let mut twice = headers(&[("x-avr-webhook-secret", "s")]);
         twice.append("x-avr-webhook-secret", HeaderValue::from_static("t"));
-        assert!(authenticate(secret, &twice).is_err());
-        assert!(authenticate(None, &headers(&[("x-avr-webhook-secret", "any")])).is_ok());
+        assert!(dialect.admit(&twice).is_err());
+        assert!(avr(None).admit(&headers(&[("x-avr-webhook-secret", "any")])).is_ok());
     }
 
     #[test]
     fn the_brand_and_the_agent_come_from_the_headers() {
-        assert_eq!(platform(&headers(&[])), Platform::Avr);
-        assert_eq!(platform(&headers(&[("x-dsai-webhook-secret", "s")])), Platform::Dsai);
-        assert_eq!(platform(&headers(&[("x-dsai-agent-id", "a")])), Platform::Dsai);
+        assert_eq!(platform(&headers(&[])), AVR);
+        assert_eq!(platform(&headers(&[("x-dsai-webhook-secret", "s")])), DSAI);
+        assert_eq!(platform(&headers(&[("x-dsai-agent-id", "a")])), DSAI);
         let mixed = headers(&[("x-avr-webhook-secret", "s"), ("x-dsai-agent-id", "a")]);
-        assert_eq!(platform(&mixed), Platform::Avr);
+        assert_eq!(platform(&mixed), AVR);
         assert_eq!(agent(&mixed).as_deref(), Some("a"));
         assert_eq!(agent(&headers(&[("x-avr-agent-id", "")])), None);
     }

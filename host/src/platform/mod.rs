@@ -1,16 +1,234 @@
-//! The dialects of the voice platforms: who may speak (on raw bytes, before
-//! anything is parsed), what they say as an [`Event`](crate::event::Event), and
-//! an [`Outcome`](crate::router::Outcome) in their words. A file each; nothing
-//! here knows of WebAssembly or of sockets.
+//! The dialects of the voice platforms, a file each: who may speak (on raw bytes,
+//! before anything is parsed), what they say as a [`Message`], and what became of
+//! it in their words. Nothing here knows of WebAssembly or of sockets, and nothing
+//! elsewhere knows one platform from another.
+//!
+//! A new platform is a file with its [`Traits`](crate::event::Traits) and its
+//! [`Dialect`], and a line in each of the two lists below.
 
-pub mod avr;
+mod avr;
+mod blackbox;
+mod json;
+#[cfg(test)]
+mod toy;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// The sender did not show the secret.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct Unauthorized(pub &'static str);
+pub use self::json::check_depth;
+use crate::config::Config;
+pub use crate::credentials::Unauthorized;
+use crate::event::{Call, Event, Platform};
+use crate::router::Answer;
+
+/// Every platform.
+pub const PLATFORMS: &[Platform] = &[
+    avr::AVR,
+    avr::DSAI,
+    blackbox::BLACKBOX,
+    #[cfg(test)]
+    toy::TOY,
+];
+
+/// Every dialect, made of the configuration; None: it is switched off.
+const DIALECTS: &[fn(&Config) -> Option<Arc<dyn Dialect>>] = &[
+    avr::dialect,
+    blackbox::dialect,
+    #[cfg(test)]
+    toy::dialect,
+];
+
+/// The dialects that are switched on.
+pub fn dialects(config: &Config) -> Vec<Arc<dyn Dialect>> {
+    DIALECTS.iter().filter_map(|make| make(config)).collect()
+}
+
+/// How a platform speaks to us, on a path of its own.
+pub trait Dialect: Send + Sync {
+    /// The name for people, as settings have it.
+    fn name(&self) -> &'static str;
+
+    /// Where its requests are posted.
+    fn path(&self) -> &'static str;
+
+    /// What a request may have.
+    fn bounds(&self) -> Bounds;
+
+    /// Whether nobody is asked who they are.
+    fn is_open(&self) -> bool;
+
+    /// Judges a sender by the head of a request alone, before its body is read:
+    /// whoever cannot be let in whatever it says need not be listened to.
+    ///
+    /// # Errors
+    ///
+    /// When the sender is not let in.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
+
+    /// Judges a sender that was admitted by its body as well.
+    ///
+    /// # Errors
+    ///
+    /// When the sender is not let in.
+    fn authenticate(&self, _headers: &HeaderMap, _body: &[u8]) -> Result<(), Unauthorized> {
+        Ok(())
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not JSON, or a field is missing or mistyped.
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest>;
+
+    /// The answer to [`Message::Decide`].
+    fn decision(&self, answer: &Answer) -> Reply;
+
+    /// The answer to [`Message::Tool`]; never asked of a dialect without.
+    fn tool(&self, _answer: &ToolAnswer) -> Reply {
+        Reply::json(&Nothing {})
+    }
+
+    /// The answer to [`Message::Transfer`], if there is one; never asked of a dialect
+    /// without.
+    fn transfer(&self, answer: Option<&RawValue>) -> Reply {
+        answer.map_or_else(|| Reply::json(&Nothing {}), Reply::json)
+    }
+
+    /// How its voice agents ask for their prompt, if they do.
+    fn instructions(&self) -> Option<&dyn Instructions> {
+        None
+    }
+}
+
+/// A request by which a voice agent asks what it shall say in a call.
+pub trait Instructions: Send + Sync {
+    /// Where it is asked with GET.
+    fn path(&self) -> &'static str;
+
+    /// The platforms' family and the call that is asked about.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say.
+    fn call<'a>(&self, headers: &'a HeaderMap) -> Result<(&'static str, &'a str), BadRequest>;
+
+    /// The answer.
+    fn prompt(&self, prompt: &str) -> Reply;
+}
+
+/// What a request of a dialect may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Largest body in bytes.
+    pub body: usize,
+    /// The key that says so, for whoever wants to change it.
+    pub body_key: &'static str,
+    /// The key of the next one.
+    pub body_timeout_key: &'static str,
+    /// For the body to arrive.
+    pub body_timeout: Duration,
+    /// For a tool to be answered, from the head of the request.
+    pub tool_timeout: Duration,
+}
+
+/// What a platform says.
+pub enum Message {
+    /// A call is being set up: where does it go?
+    Decide(Event),
+    /// A voice agent uses a tool.
+    Tool(ToolUse),
+    /// A call is about to be transferred.
+    Transfer(Transfer),
+    /// Something happened, in this order; there is nothing to answer.
+    Events(Vec<Event>),
+}
+
+/// A tool that a voice agent uses.
+pub struct ToolUse {
+    /// In which call.
+    pub call: Arc<Call>,
+    /// When.
+    pub timestamp: jiff::Timestamp,
+    /// What the delivery is known by. None: it is not told from others.
+    pub delivery: Option<Arc<str>>,
+    /// Which tool.
+    pub name: String,
+    /// What for: JSON, untouched.
+    pub arguments: Box<RawValue>,
+}
+
+/// A transfer that a platform asks about.
+pub struct Transfer {
+    /// Of which call.
+    pub call: Arc<Call>,
+    /// When.
+    pub timestamp: jiff::Timestamp,
+    /// What the delivery is known by. None: it is not told from others.
+    pub delivery: Option<Arc<str>>,
+    /// The platform's name for such a document.
+    pub kind: String,
+    /// Its document, untouched.
+    pub request: Box<RawValue>,
+}
+
+/// What a voice agent gets for using a tool.
+#[derive(Clone, Debug)]
+pub enum ToolAnswer {
+    /// The tool's result: JSON, untouched.
+    Value(Arc<RawValue>),
+    /// The tool's own error.
+    Error {
+        /// In words that the agent can use.
+        message: Arc<str>,
+        /// A word for programs.
+        code: Option<Arc<str>>,
+    },
+    /// No plugin could run it.
+    Failed(ToolFailure),
+    /// No plugin has a tool of this name.
+    Unknown,
+}
+
+/// Why no plugin could run a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolFailure {
+    /// It did not answer in time.
+    Late,
+    /// There was no room to run it.
+    Busy,
+    /// It crashed, keeps crashing, or gave rubbish.
+    Broken,
+}
+
+/// An answer in a platform's words.
+#[derive(Debug)]
+pub struct Reply {
+    /// What the platform goes by.
+    pub status: StatusCode,
+    /// Of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// 200 with a document.
+    pub fn json(document: &(impl Serialize + ?Sized)) -> Self {
+        // Only maps with keys that are not text fail, and there are none.
+        let body = serde_json::to_vec(document).unwrap_or_default();
+        Self { status: StatusCode::OK, content_type: "application/json", body }
+    }
+}
+
+/// `{}`.
+#[derive(Serialize)]
+struct Nothing {}
 
 /// The body is not what the platform sends.
 #[derive(Debug, Error, PartialEq, Eq)]

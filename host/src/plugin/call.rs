@@ -12,37 +12,21 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
-use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
 };
 use wasmtime_wasi::I32Exit;
 
-use super::bindings::exports::plugboard::plugin::router;
-use super::bindings::plugboard::plugin::types;
 use super::error::PluginError;
 use super::limits::{HOST_CALL_DATA, MAX_HANDLES};
 use super::state::State;
 use super::turn::Turn;
-use super::{Hook, Plugin, Shared, told};
+use super::{Hook, Shared};
 use crate::capability::log::quote;
-use crate::decision::{Decision, Reuse, Verdict};
 use crate::engine::{Engine, Permit, Queue, TICK};
-use crate::event::{Call, Event};
-use crate::store::Identity;
 
 /// Of a guest's own error, what is kept, in bytes.
-const MAX_ERROR: usize = 1024;
-
-/// How long an event waits for a place in the pool, before it is tried again
-/// later.
-const ROOM: Duration = Duration::from_secs(10);
-
-/// Longest prompt in bytes. Those of voice agents have some KiB.
-const MAX_PROMPT: usize = 64 * 1024;
-
-/// Longest reason of a rejection in bytes: a sentence or two.
-const MAX_REASON: usize = 4 * 1024;
+pub(super) const MAX_ERROR: usize = 1024;
 
 /// Frames of a trap's backtrace that its message names.
 const FRAMES: usize = 4;
@@ -50,100 +34,35 @@ const FRAMES: usize = 4;
 /// Longest name of a function that is read, in bytes, mangled.
 const MAX_NAME: usize = 256;
 
-impl Plugin {
-    /// Asks the plugin about a call, until the deadline at the latest.
-    ///
-    /// # Errors
-    ///
-    /// When there is no decision, for whatever reason.
-    pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
-        let router = self.component.router.as_ref();
-        let router = router.ok_or(PluginError::NotExported(Hook::Router))?;
-        let (shared, timeout) = (&self.shared, self.timeout());
-        let allowed = Allowed { queue: Queue::Calls, timeout, room_until: deadline, deadline };
-        let mut run = Run::enter(shared, &self.engine, &call.id, &allowed).await?;
-        let (turn, until) = run.clock();
-        let guest = async {
-            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
-            let router = router.load(&mut run.store, &instance)?;
-            told::call(call, async |call| router.call_decide(&mut run.store, call).await).await
-        };
-        let answer = timeout_at(until, turn.watch(guest)).await;
-        match run.outcome(answer)? {
-            Ok(decision) => judge(decision, &self.shared),
-            Err(message) => Err(PluginError::Guest(quote(&message, MAX_ERROR))),
-        }
-    }
-
-    /// Tells the plugin of an event.
-    ///
-    /// # Errors
-    ///
-    /// When it did not take it, for whatever reason.
-    pub async fn observe(&self, event: &Event, id: Identity) -> Result<(), PluginError> {
-        let observer = self.component.observer.as_ref();
-        let observer = observer.ok_or(PluginError::NotExported(Hook::Observer))?;
-        let (shared, timeout) = (&self.shared, self.event_timeout());
-        // Nobody waits for it: it has all of its time, however late it gets a place.
-        let room_until = Instant::now() + ROOM;
-        let deadline = room_until + timeout;
-        let allowed = Allowed { queue: Queue::Events, timeout, room_until, deadline };
-        let mut run = Run::enter(shared, &self.engine, &event.call.id, &allowed).await?;
-        let (turn, until) = run.clock();
-        let guest = async {
-            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
-            let observer = observer.load(&mut run.store, &instance)?;
-            let store = &mut run.store;
-            told::event(event, id, async |event| observer.call_on_event(store, event).await).await
-        };
-        let answer = timeout_at(until, turn.watch(guest)).await;
-        let taken = run.outcome(answer)?;
-        taken.map_err(|message| PluginError::Guest(quote(&message, MAX_ERROR)))
-    }
-}
-
-/// Makes an instance and drops it again: whatever stands in the way of that
-/// is told at load, not on the first call.
-pub(super) async fn try_instance(
-    shared: &Arc<Shared>,
-    engine: &Engine,
-    pre: &InstancePre<State>,
-    timeout: Duration,
-) -> Result<(), PluginError> {
-    let deadline = Instant::now() + timeout;
-    let allowed = Allowed { queue: Queue::Calls, timeout, room_until: deadline, deadline };
-    let mut run = Run::enter(shared, engine, "", &allowed).await?;
-    let (turn, until) = run.clock();
-    let made = timeout_at(until, turn.watch(pre.instantiate_async(&mut run.store))).await;
-    run.outcome(made).map(|_: Instance| ())
-}
-
 /// A guest's place in the engine: everything that one call of it takes.
-struct Run {
-    store: Store<State>,
+pub(super) struct Run {
+    pub(super) store: Store<State>,
     bounds: Bounds,
 }
 
 impl Run {
     /// Waits for leave to run, and makes the store.
-    async fn enter(
+    pub(super) async fn enter(
         shared: &Arc<Shared>,
         engine: &Engine,
         call: &str,
         allowed: &Allowed,
     ) -> Result<Self, PluginError> {
         let mut bounds = Bounds::new(shared, engine, allowed).await?;
-        let store = store(shared, engine, call, allowed.queue, &mut bounds);
+        let store = store(shared, engine, call, allowed.hook.queue(), &mut bounds);
         Ok(Self { store, bounds })
     }
 
     /// What the guest's work is to be watched with, and when its time is up.
-    fn clock(&self) -> (Arc<Turn>, Instant) {
+    pub(super) fn clock(&self) -> (Arc<Turn>, Instant) {
         (Arc::clone(&self.store.data().turn), self.bounds.until)
     }
 
     /// What the guest's work came to.
-    fn outcome<T>(&mut self, done: Result<wasmtime::Result<T>, Elapsed>) -> Result<T, PluginError> {
+    pub(super) fn outcome<T>(
+        &mut self,
+        done: Result<wasmtime::Result<T>, Elapsed>,
+    ) -> Result<T, PluginError> {
         match done {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(explain(&error, self.store.data_mut(), self.bounds.time)),
@@ -153,14 +72,15 @@ impl Run {
 }
 
 /// What a call of a guest may take.
-struct Allowed {
-    queue: Queue,
+pub(super) struct Allowed {
+    /// What it is called by.
+    pub(super) hook: Hook,
     /// Of the guest's own.
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// To wait for a place in the pool.
-    room_until: Instant,
+    pub(super) room_until: Instant,
     /// For all of it.
-    deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 /// Leave to run, and for how long.
@@ -175,7 +95,8 @@ struct Bounds {
 impl Bounds {
     /// Waits for leave to run. The plugin's own time starts when it has it.
     async fn new(shared: &Shared, engine: &Engine, allowed: &Allowed) -> Result<Self, PluginError> {
-        let Allowed { queue, timeout, room_until, deadline } = *allowed;
+        let Allowed { hook, timeout, room_until, deadline } = *allowed;
+        let queue = hook.queue();
         let left = |now| timeout.min(deadline.saturating_duration_since(now));
         let now = Instant::now();
         let mut turn = None;
@@ -281,32 +202,4 @@ fn place(backtrace: &WasmBacktrace) -> Option<String> {
         .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
         .collect();
     (!frames.is_empty()).then(|| frames.join(" < "))
-}
-
-/// The contract's decision in our words, its URL found good.
-fn judge(decision: router::Decision, shared: &Shared) -> Result<Decision, PluginError> {
-    let verdict = match decision.verdict {
-        types::VerdictResult::Pass => Verdict::Pass,
-        types::VerdictResult::Route(route) => {
-            let sts_url = route.sts_url.map(|url| shared.url(url)).transpose()?;
-            let prompt =
-                route.prompt.map(|prompt| bounded("prompt", prompt, MAX_PROMPT)).transpose()?;
-            Verdict::Route { sts_url, prompt }
-        }
-        types::VerdictResult::Reject(rejection) => {
-            Verdict::Reject { reason: bounded("reason", rejection.reason, MAX_REASON)? }
-        }
-    };
-    let cache = decision
-        .cache
-        .map(|cache| Reuse { ttl: Duration::from_millis(cache.ttl), vary: cache.vary });
-    Ok(Decision { verdict, cache })
-}
-
-/// A text of a decision, if it is not longer than it may be: it is kept.
-fn bounded(what: &'static str, text: String, limit: usize) -> Result<Arc<str>, PluginError> {
-    match text.len() {
-        length if length > limit => Err(PluginError::TooLong { what, length, limit }),
-        _ => Ok(text.into()),
-    }
 }

@@ -127,6 +127,9 @@ pub enum PluginError {
     /// The means to lend what is granted cannot be made.
     #[error("what its settings grant cannot be given: {0}")]
     Grants(String),
+    /// The names of its tools, its own or those of its settings, cannot be used.
+    #[error("its tools cannot be known by their names: {0}")]
+    ToolNames(String),
     /// It loads, but an instance cannot be made.
     #[error("an instance cannot be made: {0}")]
     Instantiate(#[source] Box<PluginError>),
@@ -153,7 +156,8 @@ pub enum PluginError {
     },
     /// It did not answer in time.
     #[error(
-        "no answer within {0:?} (limits.timeout or event_timeout, or what was left of the budget)"
+        "no answer within {0:?} (limits.timeout, event_timeout or tool_timeout, or what was left \
+         of the budget)"
     )]
     Timeout(Duration),
     /// No place in the pool, or no turn on the processor.
@@ -181,6 +185,14 @@ pub enum PluginError {
     /// It said itself that it failed.
     #[error("it answered with an error: {0}")]
     Guest(String),
+    /// It answered with something else than JSON.
+    #[error("its {what} is no JSON that can be used: {detail}")]
+    NotJson {
+        /// Which text.
+        what: &'static str,
+        /// Where it goes wrong; nothing of the text itself.
+        detail: String,
+    },
     /// It decided something that cannot be.
     #[error("its sts-url cannot be used: {0}")]
     BadUrl(#[from] StsUrlError),
@@ -211,6 +223,7 @@ impl PluginError {
             Self::UnknownImport { .. } => "unknown_import",
             Self::Mismatch { .. } => "mismatch",
             Self::Grants(_) => "grants",
+            Self::ToolNames(_) => "tool_names",
             Self::NotExported(_) => "not_exported",
             Self::Instantiate(_) => "instantiate",
             Self::Trap { .. } => "trap",
@@ -221,6 +234,7 @@ impl PluginError {
             Self::TooMuchData { .. } => "too_much_data",
             Self::TooLong { .. } => "too_long",
             Self::Guest(_) => "guest_error",
+            Self::NotJson { .. } => "not_json",
             Self::BadUrl(_) => "bad_url",
         }
     }
@@ -259,7 +273,7 @@ impl PluginError {
             | Self::UnknownImport { .. }
             | Self::Grants(_)
             | Self::Mismatch { .. } => Stage::Link,
-            Self::Instantiate(_) => Stage::Instantiate,
+            Self::Instantiate(_) | Self::ToolNames(_) => Stage::Instantiate,
             Self::NotExported(_)
             | Self::Trap { .. }
             | Self::Memory { .. }
@@ -269,6 +283,7 @@ impl PluginError {
             | Self::TooMuchData { .. }
             | Self::TooLong { .. }
             | Self::Guest(_)
+            | Self::NotJson { .. }
             | Self::BadUrl(_) => Stage::Call,
         }
     }

@@ -33,6 +33,13 @@ impl Vary {
         Self(names.into_iter().map(Box::from).collect())
     }
 
+    /// The fields that a plugin named. None: more, or longer names, than are kept.
+    pub fn of(reuse: &Reuse) -> Option<Self> {
+        let fits = |name: &String| name.len() <= MAX_NAME;
+        (reuse.vary.len() <= MAX_FIELDS && reuse.vary.iter().all(fits))
+            .then(|| Self::new(reuse.vary.iter().map(String::as_str)))
+    }
+
     /// The names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|name| &**name)
@@ -90,10 +97,7 @@ impl Habits {
     pub fn learn(&self, reuse: Option<&Reuse>) -> Result<Option<usize>, TooVaried> {
         self.answered();
         let Some(reuse) = reuse else { return Ok(None) };
-        if reuse.vary.len() > MAX_FIELDS || reuse.vary.iter().any(|name| name.len() > MAX_NAME) {
-            return Err(TooVaried);
-        }
-        let vary = Vary::new(reuse.vary.iter().map(String::as_str));
+        let vary = Vary::of(reuse).ok_or(TooVaried)?;
         let place = |known: &Known| known.sets.iter().position(|set| *set == vary);
         if let Some(place) = place(&self.0.load()) {
             return Ok(Some(place));

@@ -22,6 +22,8 @@ pub struct Limits {
     pub timeout: Duration,
     /// For one event.
     pub event_timeout: Duration,
+    /// For one use of a tool.
+    pub tool_timeout: Duration,
     /// Linear memory in bytes, all memories of an instance together.
     pub memory: usize,
 }
@@ -32,6 +34,7 @@ impl Limits {
         Self {
             timeout: settings.timeout.unwrap_or(defaults.timeout),
             event_timeout: settings.event_timeout.unwrap_or(defaults.event_timeout),
+            tool_timeout: settings.tool_timeout.unwrap_or(defaults.tool_timeout),
             memory: settings.memory.unwrap_or(defaults.memory),
         }
     }
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn all_memories_count_together() {
         let time = Duration::from_millis(1);
-        let limits = Limits { timeout: time, event_timeout: time, memory: 100 };
+        let limits = Limits { timeout: time, event_timeout: time, tool_timeout: time, memory: 100 };
         let mut meter = Meter::new(&limits);
         assert!(meter.memory_growing(0, 60, None).unwrap());
         assert!(!meter.memory_growing(0, 60, None).unwrap());

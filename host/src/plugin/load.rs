@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::bindings::exports::plugboard::plugin::{observer, router};
+use super::bindings::exports::plugboard::plugin::{observer, router, tools, transfers};
 use super::breaker::Breaker;
 use super::compiled::CompileCache;
 use super::error::PluginError;
@@ -27,12 +27,18 @@ use crate::capability::kv::Kv;
 use crate::capability::log::{MAX_MESSAGE, quote};
 use crate::capability::metrics::Metrics;
 use crate::config::{BreakerConfig, Config, KvConfig, PluginLimits};
-use crate::engine::Engine;
+use crate::engine::{Engine, Queue};
 use crate::store::Store;
 use crate::sts_url::AllowedHosts;
 
 /// For the trial instance, which shares pool and processor with calls.
 const TRIAL: Duration = Duration::from_secs(5);
+
+/// Tools of one plugin; a voice agent that has more to choose from chooses badly.
+const MAX_TOOLS: usize = 64;
+
+/// Longest name of a tool, in bytes.
+const MAX_TOOL_NAME: usize = 128;
 
 /// The package name of every version of our contract.
 const PACKAGE: &str = "plugboard:plugin/";
@@ -69,6 +75,8 @@ pub(super) struct Checked {
     pub(super) pre: InstancePre<State>,
     pub(super) router: Option<router::GuestIndices>,
     pub(super) observer: Option<observer::GuestIndices>,
+    pub(super) tools: Option<tools::GuestIndices>,
+    pub(super) transfers: Option<transfers::GuestIndices>,
 }
 
 /// What came of loading.
@@ -163,24 +171,23 @@ impl Loader {
             limits,
             allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
             last_url: ArcSwapOption::empty(),
-            pace: Pace::new(),
-            event_pace: Pace::new(),
+            paces: Queue::ALL.map(|_| Pace::new()),
         });
-        super::call::try_instance(&shared, &self.engine, &component.pre, TRIAL)
+        let own = super::hooks::try_instance(&shared, &self.engine, &component, TRIAL)
             .await
             .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
+        let tools = tool_names(&component, &shared.settings, own)?;
         Ok(Loaded::Plugin(Arc::new(Plugin {
             id: next_id(),
             stats,
-            breaker: Breaker::new(self.breaker.clone()),
-            event_breaker: Breaker::new(self.breaker.clone()),
+            breakers: Hook::ALL.map(|_| Breaker::new(self.breaker.clone())),
+            tools,
             habits: Habits::default(),
             version,
             component,
             shared,
             engine: self.engine.clone(),
-            // A plugin may be given more time than a call has.
-            patience: limits.timeout.min(self.budget / 2),
+            budget: self.budget,
             last_error: Mutex::default(),
         })))
     }
@@ -227,8 +234,13 @@ impl Loader {
         let has = |hook| hooks.contains(&hook);
         let router = has(Hook::Router).then(|| router::GuestIndices::new(&pre)).transpose();
         let observer = has(Hook::Observer).then(|| observer::GuestIndices::new(&pre)).transpose();
+        let tools = has(Hook::Tools).then(|| tools::GuestIndices::new(&pre)).transpose();
+        let transfers =
+            has(Hook::Transfers).then(|| transfers::GuestIndices::new(&pre)).transpose();
         let (router, observer) = (router.map_err(mismatch)?, observer.map_err(mismatch)?);
-        let checked = Arc::new(Checked { size, hooks, pre, router, observer });
+        let (tools, transfers) = (tools.map_err(mismatch)?, transfers.map_err(mismatch)?);
+        let checked = Checked { size, hooks, pre, router, observer, tools, transfers };
+        let checked = Arc::new(checked);
         let mut components = self.components();
         components.retain(|_, component| component.strong_count() > 0);
         components.insert(digest, Arc::downgrade(&checked));
@@ -291,6 +303,36 @@ impl Loader {
         PACKAGES.iter().any(|package| name.starts_with(package))
             && name.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
     }
+}
+
+/// The names of a plugin's tools: those of its settings, else its own.
+fn tool_names(
+    component: &Checked,
+    settings: &Settings,
+    own: Vec<String>,
+) -> Result<Box<[Box<str>]>, PluginError> {
+    let refuse = |why: String| Err(PluginError::ToolNames(why));
+    let names = match &settings.tools.names {
+        Some(_) if component.tools.is_none() => {
+            return refuse("its settings name some (tools.names), and it exports no tools".into());
+        }
+        Some(names) => names.clone(),
+        None => own,
+    };
+    if names.len() > MAX_TOOLS {
+        return refuse(format!("there are {}; there may be {MAX_TOOLS}", names.len()));
+    }
+    let mut known: Vec<Box<str>> = Vec::with_capacity(names.len());
+    for name in names {
+        if !(1..=MAX_TOOL_NAME).contains(&name.len()) {
+            return refuse(format!("one has {} bytes, not 1 to {MAX_TOOL_NAME}", name.len()));
+        }
+        if known.iter().any(|other| **other == name) {
+            return refuse(format!("{:?} is there twice", quote(&name, MAX_MESSAGE)));
+        }
+        known.push(name.into());
+    }
+    Ok(known.into())
 }
 
 /// The full name of one of our interfaces.

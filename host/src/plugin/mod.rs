@@ -8,6 +8,7 @@ mod compiled;
 pub mod error;
 pub mod habits;
 pub mod histogram;
+mod hooks;
 mod limits;
 mod load;
 mod pace;
@@ -23,11 +24,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use tokio::time::Instant;
 
 use self::breaker::Breaker;
 pub use self::compiled::CompileCache;
 use self::error::PluginError;
 use self::habits::Habits;
+pub use self::hooks::ToolResult;
 use self::limits::Limits;
 use self::load::Checked;
 pub use self::load::{Loaded, Loader};
@@ -53,17 +56,32 @@ pub enum Hook {
     Router,
     /// Being told what happens in calls.
     Observer,
+    /// Answering voice agents' tools.
+    Tools,
+    /// Having a say in transfers.
+    Transfers,
 }
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 2] = [Self::Router, Self::Observer];
+    pub const ALL: [Self; 4] = [Self::Router, Self::Observer, Self::Tools, Self::Transfers];
 
     /// Its interface's name in the contract.
     pub fn interface(self) -> &'static str {
         match self {
             Self::Router => "router",
             Self::Observer => "observer",
+            Self::Tools => "tools",
+            Self::Transfers => "transfers",
+        }
+    }
+
+    /// Whom a guest works for when it is called by this hook.
+    fn queue(self) -> Queue {
+        match self {
+            Self::Router => Queue::Calls,
+            Self::Observer => Queue::Events,
+            Self::Tools | Self::Transfers => Queue::Agents,
         }
     }
 }
@@ -76,18 +94,18 @@ pub struct Plugin {
     pub id: u64,
     /// What the plugins of this name did.
     pub stats: Arc<Stats>,
-    /// Whether its decisions are done without.
-    pub breaker: Breaker,
-    /// Whether events wait, as it keeps failing over them.
-    pub event_breaker: Breaker,
     /// What its verdicts depended on.
     pub habits: Habits,
     version: Version,
     component: Arc<Checked>,
     shared: Arc<Shared>,
     engine: Engine,
-    /// Who had this long to answer has only himself to blame.
-    patience: Duration,
+    /// Of each hook, as they are ordered: what it keeps failing at is done without.
+    breakers: [Breaker; Hook::ALL.len()],
+    /// The tools that it answers.
+    tools: Box<[Box<str>]>,
+    /// Of a call that is decided.
+    budget: Duration,
     // Behind a lock because it is written on failures only.
     last_error: Mutex<Option<LastError>>,
 }
@@ -128,6 +146,22 @@ impl Plugin {
         self.component.hooks.contains(&hook)
     }
 
+    /// Whether it is done without at what this hook is for.
+    pub fn breaker(&self, hook: Hook) -> &Breaker {
+        let [router, observer, tools, transfers] = &self.breakers;
+        match hook {
+            Hook::Router => router,
+            Hook::Observer => observer,
+            Hook::Tools => tools,
+            Hook::Transfers => transfers,
+        }
+    }
+
+    /// The tools that it answers: those that its settings name, else its own.
+    pub fn tools(&self) -> &[Box<str>] {
+        &self.tools
+    }
+
     /// The kinds of events that it is told.
     pub fn kinds(&self) -> Kinds {
         if self.has(Hook::Observer) { self.settings().events.kinds() } else { Kinds::NONE }
@@ -139,6 +173,52 @@ impl Plugin {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
+    /// Runs the plugin by one of its hooks, unless it is set aside there, and judges
+    /// it by what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// What `work` comes to, or that it is set aside.
+    pub async fn attempt<T>(
+        &self,
+        hook: Hook,
+        work: impl Future<Output = Result<T, PluginError>>,
+    ) -> Result<T, PluginError> {
+        let leave = self.breaker(hook).admit(Instant::now()).ok_or(PluginError::SetAside)?;
+        let result = work.await;
+        match &result {
+            Ok(_) => leave.succeeded(),
+            Err(error) if self.is_to_blame(hook, error) => {
+                if leave.failed(Instant::now()) {
+                    tracing::error!(
+                        plugin = &**self.name(),
+                        hook = hook.interface(),
+                        error = error.label(),
+                        "it keeps failing and is set aside for a while (breaker.pause)"
+                    );
+                }
+            }
+            Err(_) => drop(leave),
+        }
+        result
+    }
+
+    /// Remembers what went wrong in a call, and tells the operator. That it is set aside
+    /// was told when it was.
+    pub fn tell_failure(&self, call: &str, took: Duration, error: &PluginError) {
+        if matches!(error, PluginError::SetAside) {
+            return;
+        }
+        self.failed(error);
+        tracing::warn!(
+            plugin = &**self.name(),
+            call,
+            error = error.label(),
+            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            message = ?error.to_string(),
+        );
+    }
+
     /// What went wrong last in a call.
     pub fn last_error(&self) -> Option<LastError> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -146,22 +226,24 @@ impl Plugin {
 
     /// Whether a failure of a call is the plugin's own: not the want of room,
     /// nor of time that others have used up.
-    pub fn is_to_blame(&self, error: &PluginError) -> bool {
+    pub fn is_to_blame(&self, hook: Hook, error: &PluginError) -> bool {
         match error {
             PluginError::Busy => false,
-            PluginError::Timeout(after) => *after >= self.patience,
+            // Who had this long to answer has only himself to blame; a plugin may be
+            // given more time than a call has.
+            PluginError::Timeout(after) => *after >= self.timeout(hook).min(self.budget / 2),
             _ => true,
         }
     }
 
-    /// How long one decision of it may take.
-    pub fn timeout(&self) -> Duration {
-        self.shared.limits.timeout
-    }
-
-    /// How long it may take over one event.
-    pub fn event_timeout(&self) -> Duration {
-        self.shared.limits.event_timeout
+    /// How long it may take to be called by this hook.
+    pub fn timeout(&self, hook: Hook) -> Duration {
+        let Limits { timeout, event_timeout, tool_timeout, .. } = self.shared.limits;
+        match hook {
+            Hook::Router | Hook::Transfers => timeout,
+            Hook::Observer => event_timeout,
+            Hook::Tools => tool_timeout,
+        }
     }
 }
 
@@ -179,9 +261,9 @@ struct Shared {
     allowed_sts_hosts: Arc<AllowedHosts>,
     /// The last URL that it gave: most plugins give few, again and again.
     last_url: ArcSwapOption<StsUrl>,
-    pace: Pace,
-    /// Of its work on events, which says nothing about its decisions.
-    event_pace: Pace,
+    /// By whom it works for, as [`Queue`]s are ordered: its work on events says nothing
+    /// about its decisions.
+    paces: [Pace; Queue::ALL.len()],
     kv: Kv,
     /// None: nothing is granted.
     http: Option<HttpClient>,
@@ -193,9 +275,11 @@ struct Shared {
 impl Shared {
     /// How fast it was lately.
     fn pace(&self, queue: Queue) -> &Pace {
+        let [calls, agents, events] = &self.paces;
         match queue {
-            Queue::Calls => &self.pace,
-            Queue::Events => &self.event_pace,
+            Queue::Calls => calls,
+            Queue::Agents => agents,
+            Queue::Events => events,
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What it is told, if it wants to be told anything.
     pub events: Events,
+    /// What it answers for voice agents, if it answers tools.
+    pub tools: Tools,
     /// What it may use.
     pub grants: Grants,
 }
@@ -47,6 +49,7 @@ impl Default for Settings {
             config: BTreeMap::new(),
             limits: Limits::default(),
             events: Events::default(),
+            tools: Tools::default(),
             grants: Grants::default(),
         }
     }
@@ -90,6 +93,9 @@ pub struct Limits {
     /// For one event.
     #[serde(deserialize_with = "some_duration")]
     pub event_timeout: Option<Duration>,
+    /// For one use of a tool.
+    #[serde(deserialize_with = "some_duration")]
+    pub tool_timeout: Option<Duration>,
     /// For one instance.
     #[serde(deserialize_with = "some_size")]
     pub memory: Option<usize>,
@@ -118,6 +124,14 @@ impl Events {
             None => Kinds::all(),
         }
     }
+}
+
+/// Which tools a plugin answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tools {
+    /// Their names; the plugin's own list, unless they are given.
+    pub names: Option<Vec<String>>,
 }
 
 /// What a plugin may use beyond its arguments, its log and its settings.

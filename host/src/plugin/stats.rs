@@ -28,6 +28,10 @@ pub struct Stats {
     failures: Mutex<BTreeMap<&'static str, u64>>,
     /// What it did with events.
     pub events: EventStats,
+    /// What it did for voice agents' tools.
+    pub tools: UseStats,
+    /// What it did about transfers.
+    pub transfers: UseStats,
     /// What it was refused, by capability and error.
     refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Its own figures.
@@ -47,6 +51,21 @@ pub struct EventStats {
     pub times: Histogram,
     /// From the moment an event was accepted to the one it was taken.
     pub delays: Histogram,
+}
+
+/// What a plugin did in the middle of calls.
+#[derive(Debug, Default)]
+pub struct UseStats {
+    /// Answers.
+    pub answered: AtomicU64,
+    /// Errors of a tool's own, or transfers that it had no opinion on.
+    pub declined: AtomicU64,
+    /// Failures.
+    pub failed: AtomicU64,
+    /// Answers that the cache had.
+    pub cached: AtomicU64,
+    /// How long it took.
+    pub times: Histogram,
 }
 
 /// Something that went wrong with a plugin.

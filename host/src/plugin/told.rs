@@ -35,7 +35,7 @@ fn metadata(call: &Call) -> Vec<(&str, &str)> {
 fn as_call<'a>(call: &'a Call, metadata: &'a [(&'a str, &'a str)]) -> types::Call<'a> {
     types::Call {
         id: &call.id,
-        platform: call.platform.name(),
+        platform: call.platform.name,
         agent: call.agent.as_deref(),
         from: call.from.as_deref(),
         to: call.to.as_deref(),

@@ -14,13 +14,15 @@ use std::sync::Arc;
 use globset::Glob;
 
 use crate::event::{Call, Platform};
+use crate::platform::PLATFORMS;
 use crate::plugin::Plugin;
 use crate::plugin::settings::{Field, Settings, literal};
 
 /// The index of one chain. Places are places in the chain.
 #[derive(Default)]
 pub struct Index {
-    platforms: [Gates; Platform::ALL.len()],
+    /// A handful.
+    platforms: Vec<(Platform, Gates)>,
 }
 
 /// The plugins that one platform's calls may concern.
@@ -46,12 +48,14 @@ impl Index {
     }
 
     fn of<'a>(chain: impl Iterator<Item = &'a Settings> + Clone) -> Self {
-        Self { platforms: Platform::ALL.map(|platform| Gates::new(platform, chain.clone())) }
+        let gates = |platform: &Platform| (*platform, Gates::new(*platform, chain.clone()));
+        Self { platforms: PLATFORMS.iter().map(gates).collect() }
     }
 
     /// The places of the plugins that the call may concern, in order, each once.
     pub fn candidates(&self, call: &Call) -> Vec<u32> {
-        let Some(gates) = self.platforms.get(call.platform as usize) else { return Vec::new() };
+        let gates = self.platforms.iter().find(|(platform, _)| *platform == call.platform);
+        let Some((_, gates)) = gates else { return Vec::new() };
         let mut places = gates.open.clone();
         for (field, gate) in &gates.gates {
             if let Some(value) = field.of(call) {

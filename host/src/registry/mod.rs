@@ -1,16 +1,19 @@
 //! Generations: the immutable set of plugins that answers a request. There is
 //! one at a time; a request takes it once and keeps it to its end.
 
+mod chain;
 mod index;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use self::chain::Chain;
 pub use self::index::Index;
-use crate::event::{Call, Kinds};
+use crate::event::Kinds;
 use crate::plugin::stats::LastError;
 use crate::plugin::{Hook, Plugin};
 
@@ -20,9 +23,10 @@ pub struct Generation {
     /// Which one it is: 1 is the first with plugins looked for. Another one has
     /// other plugins.
     pub number: u64,
-    /// The plugins that decide, in the order of their file names.
-    chain: Vec<Arc<Plugin>>,
-    index: Index,
+    chain: Chain,
+    /// By the name of the tool.
+    tools: BTreeMap<Box<str>, Chain>,
+    transfers: Chain,
     kinds: Kinds,
     /// Every plugin in the folder, in the order of their file names.
     pub entries: Vec<Entry>,
@@ -57,9 +61,19 @@ impl Generation {
     pub fn new(number: u64, entries: Vec<Entry>, orphans: Vec<PathBuf>) -> Self {
         let plugins = entries.iter().filter_map(|entry| entry.plugin.as_ref());
         let kinds = plugins.clone().fold(Kinds::NONE, |kinds, it| kinds.union(it.kinds()));
-        let chain: Vec<_> = plugins.filter(|it| it.has(Hook::Router)).cloned().collect();
-        let index = Index::new(&chain);
-        Self { number, chain, index, kinds, entries, orphans }
+        let with = |hook| {
+            let plugins = plugins.clone().filter(move |plugin| plugin.has(hook));
+            Chain::new(plugins.cloned().collect())
+        };
+        let (chain, transfers) = (with(Hook::Router), with(Hook::Transfers));
+        let mut tools = BTreeMap::<Box<str>, Vec<_>>::new();
+        for plugin in plugins {
+            for tool in plugin.tools() {
+                tools.entry(tool.clone()).or_default().push(Arc::clone(plugin));
+            }
+        }
+        let tools = tools.into_iter().map(|(name, chain)| (name, Chain::new(chain))).collect();
+        Self { number, chain, tools, transfers, kinds, entries, orphans }
     }
 
     /// Every plugin that serves, whatever it can do.
@@ -87,16 +101,29 @@ impl Generation {
     }
 
     /// The plugins that decide.
-    pub fn chain(&self) -> &[Arc<Plugin>] {
+    pub fn chain(&self) -> &Chain {
         &self.chain
     }
 
-    /// The plugins that a call concerns, in the order in which they are asked.
-    pub fn concerned<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a Arc<Plugin>> {
-        let candidates = self.index.candidates(call).into_iter();
-        candidates
-            .filter_map(|place| self.chain.get(place as usize))
-            .filter(|plugin| plugin.settings().accept(call))
+    /// The plugins that answer a tool. None: there is no such tool.
+    pub fn tool(&self, name: &str) -> Option<&Chain> {
+        self.tools.get(name)
+    }
+
+    /// The names of all tools, in alphabetical order.
+    pub fn tools(&self) -> impl Iterator<Item = &str> {
+        self.tools.keys().map(|name| &**name)
+    }
+
+    /// The plugins that have a say in transfers.
+    pub fn transfers(&self) -> &Chain {
+        &self.transfers
+    }
+
+    /// Whether some plugin is asked in the middle of calls, and should know then what
+    /// was told at their beginning.
+    pub fn wants_calls(&self) -> bool {
+        !self.tools.is_empty() || !self.transfers.plugins().is_empty()
     }
 
     /// The plugins that should serve, and do not.

@@ -101,7 +101,7 @@ impl Explanation {
         outcome: Outcome,
     ) -> Self {
         let mut asked = asked.into_iter().peekable();
-        let steps = generation.chain().iter().map(|plugin| {
+        let steps = generation.chain().plugins().iter().map(|plugin| {
             asked
                 .next_if(|step| step.id == plugin.id)
                 .unwrap_or_else(|| Step::not_asked(plugin, plugin.settings().accept(call)))

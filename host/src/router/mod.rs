@@ -3,7 +3,6 @@
 mod explain;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,11 +10,12 @@ pub use self::explain::{Explanation, Step};
 use crate::cache::{Ask, DecisionCache, Word};
 use crate::config::{Answers, CacheConfig};
 use crate::decision::Verdict;
+use crate::deliveries::Kept;
 use crate::event::Call;
-use crate::plugin::Plugin;
 use crate::plugin::breaker::Condition;
 use crate::plugin::error::PluginError;
 use crate::plugin::settings::OnFailure;
+use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
 use crate::sts_url::StsUrl;
 
@@ -42,12 +42,23 @@ pub struct Ruling {
     pub failures: u32,
 }
 
+impl Kept for Ruling {
+    fn bytes(&self) -> usize {
+        // What the cache had is shared with it.
+        match (&self.verdict, self.source) {
+            (Ok(verdict), Source::Ran) => verdict.size(),
+            _ => 0,
+        }
+    }
+}
+
 /// The answer, ready for a platform.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A plugin routes the call.
     Route {
-        /// Filled for this call. None: the platform's own default.
+        /// Filled for this call. None: the platform's own default, as where it takes no
+        /// URL.
         sts_url: Option<String>,
         /// What the voice agent shall be told.
         prompt: Option<Arc<str>>,
@@ -164,7 +175,7 @@ impl Router {
         mut steps: Option<&mut Vec<Step>>,
     ) -> Outcome {
         let mut failures = 0;
-        for plugin in generation.concerned(call) {
+        for plugin in generation.chain().concerned(call) {
             let start = Instant::now();
             if start >= deadline {
                 return self.undecided(Undecided::Late, None, failures, call);
@@ -185,7 +196,11 @@ impl Router {
                 }
                 None => {
                     if let Some(error) = failed {
-                        note(plugin, call, start.elapsed(), error, said.is_ok());
+                        if said.is_ok() {
+                            // What it decided cannot be used.
+                            plugin.stats.failed(error);
+                        }
+                        plugin.tell_failure(&call.id, start.elapsed(), error);
                     }
                 }
             }
@@ -233,7 +248,11 @@ impl Router {
     }
 
     fn fallback(&self, because: Undecided, call: &Call) -> Answer {
-        Answer::Fallback { sts_url: own_url(self.answers.fallback_sts_url.as_ref(), call), because }
+        Answer::Fallback { sts_url: self.fallback_url(call), because }
+    }
+
+    fn fallback_url(&self, call: &Call) -> Option<String> {
+        own_url(self.answers.fallback_sts_url.as_ref(), call)
     }
 
     /// One plugin's word on a call: the cache's, else its own.
@@ -262,7 +281,7 @@ impl Router {
         if let Some(verdict) = self.cache.as_ref().and_then(|cache| cache.get(plugin, call)) {
             return Heard { source: Source::Cached, said: Ok(verdict) };
         }
-        if plugin.breaker.condition(Instant::now()) == Condition::Open {
+        if plugin.breaker(Hook::Router).condition(Instant::now()) == Condition::Open {
             return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
         }
         let said = Box::pin(plugin.decide(call, deadline)).await;
@@ -274,12 +293,13 @@ impl Router {
         match verdict {
             Verdict::Pass => Ok(None),
             Verdict::Route { sts_url, prompt } => {
-                let sts_url = sts_url.as_ref().map(|url| url.fill(call)).transpose()?;
+                let sts_url = sts_url.as_ref().filter(|_| call.platform.takes_url);
+                let sts_url = sts_url.map(|url| url.fill(call)).transpose()?;
                 Ok(Some(Answer::Route { sts_url, prompt: prompt.clone() }))
             }
             Verdict::Reject { reason } => {
                 let sts_url = own_url(self.answers.reject_sts_url.as_ref(), call)
-                    .or_else(|| own_url(self.answers.fallback_sts_url.as_ref(), call));
+                    .or_else(|| self.fallback_url(call));
                 Ok(Some(Answer::Reject { reason: Arc::clone(reason), sts_url }))
             }
         }
@@ -289,35 +309,21 @@ impl Router {
 /// A verdict that the plugin need not be asked for.
 fn kept(plugin: &Plugin, verdict: Arc<Verdict>) -> Heard {
     plugin.stats.cached(verdict.kind());
-    plugin.breaker.answered();
+    plugin.breaker(Hook::Router).answered();
     Heard { source: Source::Cached, said: Ok(verdict) }
 }
 
 /// Runs a plugin, unless it is set aside; counts, and tells the cache.
 async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_>>) -> Heard {
     let start = Instant::now();
-    let Some(leave) = plugin.breaker.admit(start) else {
-        plugin.stats.set_aside();
-        return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
-    };
     // On the heap, or every call would carry the room for it around, though the
     // cache has its answer.
-    let said = Box::pin(plugin.decide(call, deadline)).await;
-    let now = Instant::now();
-    plugin.stats.ran(now - start, said.as_ref().map(|decision| decision.verdict.kind()));
-    match &said {
-        Ok(_) => leave.succeeded(),
-        Err(error) if plugin.is_to_blame(error) => {
-            if leave.failed(now) {
-                tracing::error!(
-                    plugin = &**plugin.name(),
-                    error = error.label(),
-                    "it keeps failing and is set aside for a while (breaker.pause)"
-                );
-            }
-        }
-        Err(_) => drop(leave),
+    let said = plugin.attempt(Hook::Router, Box::pin(plugin.decide(call, deadline))).await;
+    if let Err(PluginError::SetAside) = &said {
+        plugin.stats.set_aside();
+        return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
     }
+    plugin.stats.ran(start.elapsed(), said.as_ref().map(|decision| decision.verdict.kind()));
     if let Some(ask) = ask {
         ask.answered(plugin, call, said.as_ref().ok());
     }
@@ -327,29 +333,10 @@ async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_
 /// One of the operator's own URLs, filled. It was checked at start; what is
 /// left is a caller whose text would bend its path.
 fn own_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
-    let filled = url?.fill(call);
+    let filled = url.filter(|_| call.platform.takes_url)?.fill(call);
     filled
         .inspect_err(|error| {
             tracing::warn!(call = call.id.as_str(), "fallback or reject URL: {error}")
         })
         .ok()
-}
-
-/// Remembers a failure and tells of it. `said`: what it decided cannot be used.
-fn note(plugin: &Plugin, call: &Call, took: Duration, error: &PluginError, said: bool) {
-    if matches!(error, PluginError::SetAside) {
-        // Told once, when it was.
-        return;
-    }
-    if said {
-        plugin.stats.failed(error);
-    }
-    plugin.failed(error);
-    tracing::warn!(
-        plugin = &**plugin.name(),
-        call = call.id.as_str(),
-        error = error.label(),
-        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        message = ?error.to_string(),
-    );
 }

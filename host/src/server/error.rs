@@ -37,14 +37,26 @@ impl HttpError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
-    pub(super) fn too_large(most: usize) -> Self {
-        let message = format!("the body has more than {most} bytes (limits.body)");
+    pub(super) fn too_large(most: usize, key: &str) -> Self {
+        let message = format!("the body has more than {most} bytes ({key})");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
-    pub(super) fn body_timeout() -> Self {
-        let message = "the body did not arrive in time (limits.body_timeout)";
+    pub(super) fn body_timeout(key: &str) -> Self {
+        let message = format!("the body did not arrive in time ({key})");
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+    }
+
+    pub(super) fn too_many_large_bodies() -> Self {
+        let message = "too many large bodies are being read now";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
+        Self { retry_after: Some(RETRY_AFTER), ..error }
+    }
+
+    pub(super) fn internal() -> Self {
+        tracing::error!("the host panicked over a request; please report it");
+        let message = "the service failed over this request";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
     pub(super) fn body_unreadable() -> Self {

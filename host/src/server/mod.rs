@@ -21,13 +21,19 @@ use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::midcall::MidCall;
+use crate::platform::{self, Dialect};
 use crate::registry::Registry;
 use crate::reload::ReloadHandle;
-use crate::router::Router;
+use crate::router::{Router, Ruling};
 use crate::store::Store;
 
 /// Connections of operators and probes.
 const ADMIN_CONNECTIONS: usize = 256;
+
+/// Decisions in one of the maps of those that may be asked for again, as many as fill
+/// a table of 32,768 places: a minute of four hundred calls a second.
+const DELIVERIES: usize = 28_000;
 
 /// What every request may need.
 pub struct App {
@@ -38,7 +44,12 @@ pub struct App {
     /// The chain.
     pub router: Router,
     /// What was answered already.
-    pub deliveries: Option<Deliveries>,
+    pub deliveries: Option<Deliveries<Ruling>>,
+    /// Who speaks to us.
+    pub dialects: Vec<Arc<dyn Dialect>>,
+    /// What is asked in the middle of calls.
+    pub midcall: MidCall,
+    bodies: webhook::Bodies,
     /// The way in for events.
     pub journal: Arc<Journal>,
     /// What is kept.
@@ -95,7 +106,10 @@ impl Server {
         let Parts { engine, registry, journal, store, dispatcher, metrics, reload } = parts;
         let app = App {
             router: Router::new(config.answers.clone(), &config.cache),
-            deliveries: config.cache.deliveries.map(Deliveries::new),
+            deliveries: config.cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            dialects: platform::dialects(&config),
+            midcall: MidCall::new(config.engine.instances as usize, &config.cache),
+            bodies: webhook::Bodies::default(),
             broken_at_start: registry.current().broken().map(|it| it.name.clone()).collect(),
             stopping: AtomicBool::new(false),
             config,

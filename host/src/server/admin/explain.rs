@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Request;
+use axum::http::{HeaderMap, Request};
 use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::super::App;
 use super::super::error::{HttpError, json};
 use super::super::webhook;
-use crate::event::EventBody;
-use crate::platform::{BadRequest, avr};
+use crate::event::Event;
+use crate::platform::{BadRequest, Dialect, Message, check_depth};
 use crate::router::{Explanation, Outcome, Ruling, Source, Step};
 
 pub(super) async fn explain(
@@ -25,32 +25,53 @@ pub(super) async fn explain(
 ) -> Result<Response, HttpError> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
-    let body = webhook::read(&app, &head.headers, body, start).await?;
-    let event = avr::parse(&head.headers, &body)?;
-    let EventBody::Initiated = event.body else {
-        let message = "`type`: expected call_initiated, the one event that is decided".to_owned();
-        return Err(BadRequest { message }.into());
-    };
+    let bounds = app.dialects.iter().map(|dialect| dialect.bounds()).max_by_key(|it| it.body);
+    let bounds = bounds.ok_or_else(HttpError::not_found)?;
+    let body = webhook::read(&app.bodies, &bounds, &head.headers, body, start).await?;
+    let (dialect, event) = recognize(&app.dialects, &head.headers, &body.bytes)?;
     let generation = app.registry.current();
     let deadline = start + app.config.limits.budget;
     let explanation = app.router.explain(&generation, &event.call, deadline).await;
     let Explanation { generation, steps, outcome } = explanation;
     let Outcome { answer, ruling: Ruling { by, source, failures, .. } } = &outcome;
+    let told = String::from_utf8_lossy(&dialect.decision(answer).body).into_owned();
+    // Not every platform's words are JSON.
+    let told = serde_json::from_str(&told).unwrap_or(serde_json::Value::String(told));
     Ok(json(&Explained {
         generation,
-        platform: event.call.platform.name(),
+        platform: event.call.platform.name,
         plugins: &steps,
         outcome: answer.name(),
         by: by.as_deref(),
         source: by.as_ref().map(|_| *source),
         failures: *failures,
-        answer: avr::render(answer),
+        answer: told,
         took_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
     }))
 }
 
+/// Whose request it is: of the platforms that are served, the first one that takes it
+/// for a question of its own.
+fn recognize<'a>(
+    dialects: &'a [Arc<dyn Dialect>],
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(&'a dyn Dialect, Event), BadRequest> {
+    check_depth(body)?;
+    let mut reasons = Vec::new();
+    for dialect in dialects {
+        let reason = match dialect.parse(headers, body) {
+            Ok(Message::Decide(event)) => return Ok((&**dialect, event)),
+            Ok(_) => "expected the start of a call, the one request that is decided".to_owned(),
+            Err(error) => error.message,
+        };
+        reasons.push(format!("as {}: {reason}", dialect.name()));
+    }
+    Err(BadRequest { message: reasons.join("; ") })
+}
+
 #[derive(Serialize)]
-struct Explained<'a, A> {
+struct Explained<'a> {
     generation: u64,
     platform: &'static str,
     plugins: &'a [Step],
@@ -61,6 +82,6 @@ struct Explained<'a, A> {
     source: Option<Source>,
     failures: u32,
     /// What the platform would be answered.
-    answer: A,
+    answer: serde_json::Value,
     took_us: u64,
 }

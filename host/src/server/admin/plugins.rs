@@ -118,7 +118,7 @@ impl<'a> From<&'a Plugin> for Serving<'a> {
             digest: plugin.digest().to_string(),
             size: plugin.size(),
             exports: plugin.hooks(),
-            breaker: plugin.breaker.condition(Instant::now()),
+            breaker: plugin.breaker(Hook::Router).condition(Instant::now()),
             calls: seen.times.count(),
             failures: seen.failures.values().sum(),
             decisions: seen.ran,
@@ -133,7 +133,7 @@ impl From<&Plugin> for Told {
     fn from(plugin: &Plugin) -> Self {
         let EventStats { delivered, failed, dead, times, delays } = &plugin.stats.events;
         Self {
-            breaker: plugin.event_breaker.condition(Instant::now()),
+            breaker: plugin.breaker(Hook::Observer).condition(Instant::now()),
             delivered: delivered.load(Relaxed),
             failed: failed.load(Relaxed),
             dead: dead.load(Relaxed),

@@ -159,7 +159,8 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Option<Arc<Stored>>> {
     let read = || -> Option<Event> {
         let call: Call = serde_json::from_str(call).ok()?;
         let body: EventBody = serde_json::from_str(body).ok()?;
-        Some(Event { call: Arc::new(call), timestamp: timestamp.parse().ok()?, body })
+        let timestamp = timestamp.parse().ok()?;
+        Some(Event { call: Arc::new(call), timestamp, body, delivery: None })
     };
     let Some(event) = read() else {
         tracing::error!(seq, "an event of the journal is not understood, and is left out");

@@ -35,7 +35,8 @@ impl Opened {
 fn record(nth: u8) -> Record {
     let timestamp = jiff::Timestamp::from_millisecond(nth.into()).unwrap();
     let call = Arc::new(call("2000", "5001", r#"{"channel":"ü"}"#));
-    let event = Event { call: Arc::clone(&call), timestamp, body: EventBody::Started };
+    let event =
+        Event { call: Arc::clone(&call), timestamp, body: EventBody::Started, delivery: None };
     Record {
         identity: Identity([nth; 16]),
         accepted: now(),

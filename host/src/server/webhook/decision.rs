@@ -1,26 +1,19 @@
-//! What platforms post.
+//! A call is being set up: where does it go?
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use axum::routing::{get, post};
 use futures_util::FutureExt;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::App;
-use super::error::{HttpError, json};
+use super::super::App;
+use super::respond;
 use crate::config::Answers;
 use crate::deliveries::Known;
-use crate::event::{Call, Event, EventBody};
-use crate::platform::avr;
+use crate::event::{Call, Event};
+use crate::platform::Dialect;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -29,70 +22,26 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// How late the chain may be: some of the engine's ticks.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// The webhook listener's paths.
-pub(super) fn routes(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/events", post(events))
-        .route("/instructions", get(instructions))
-        .route("/health", get(health))
-        .fallback(async || HttpError::not_found())
-        .method_not_allowed_fallback(async || HttpError::method_not_allowed())
-        .with_state(app)
-}
-
-async fn health() -> Response {
-    json(&OK)
-}
-
-/// AVR and DSAI: a decision is answered, every other event acknowledged.
-async fn events(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-) -> Result<Response, HttpError> {
-    let start = Instant::now();
-    let (head, body) = request.into_parts();
-    avr::authenticate(app.config.secret.as_ref(), &head.headers)?;
-    let body = read(&app, &head.headers, body, start).await?;
-    let event = avr::parse(&head.headers, &body)?;
-    drop(body);
-    let EventBody::Initiated = event.body else { return accept(&app, event).await };
+/// Decides, and has it written down.
+pub(super) async fn decision(
+    app: &App,
+    dialect: &dyn Dialect,
+    event: Event,
+    start: Instant,
+) -> Response {
     let asked = app.journal.asked(&event, start + app.config.limits.budget);
-    let (outcome, again) = answer(&app, &event, start).await;
+    let (outcome, again) = answer(app, &event, start).await;
     asked.decided(&outcome).await;
-    let mut response = json(&avr::render(&outcome.answer));
+    let mut response = respond(dialect.decision(&outcome.answer));
     let headers = response.headers_mut();
-    headers.insert(CACHE_STATUS, cache_status(&app, &outcome, again));
+    headers.insert(CACHE_STATUS, cache_status(app, &outcome, again));
     // In milliseconds. Digits and a point: always a header value.
     let us = start.elapsed().as_micros();
     let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
     if let Ok(timing) = HeaderValue::from_str(&timing) {
         headers.insert(SERVER_TIMING, timing);
     }
-    Ok(response)
-}
-
-/// Takes an event.
-async fn accept(app: &App, event: Event) -> Result<Response, HttpError> {
-    app.journal.accept(event).await.map_err(|error| HttpError::not_kept(&error))?;
-    Ok(json(&OK))
-}
-
-/// What AVR's speech-to-speech services ask for: the prompt of a call. They show
-/// nothing but its name, which nobody can guess.
-async fn instructions(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-) -> Result<Response, HttpError> {
-    #[derive(Serialize)]
-    struct Instructions<'a> {
-        system: &'a str,
-    }
-    let (family, call) = avr::asked_about(&headers)?;
-    match app.journal.prompt(family, call).await {
-        Ok(Some(prompt)) => Ok(json(&Instructions { system: &prompt })),
-        Ok(None) => Err(HttpError::no_instructions()),
-        Err(error) => Err(HttpError::not_kept(&error)),
-    }
+    response
 }
 
 /// RFC 9211.
@@ -110,7 +59,7 @@ fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
 async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
     let call = &event.call;
     let Some(deliveries) = &app.deliveries else { return (decide(app, call, start).await, false) };
-    let ticket = match deliveries.look_up(event, start) {
+    let ticket = match deliveries.look_up(&(call.platform, &call.id, event.named()), start) {
         Known::Ruled(ruling) => return (again(app, ruling, call), true),
         Known::Waiting(ticket) => ticket,
     };
@@ -147,31 +96,6 @@ fn again(app: &App, ruling: Ruling, call: &Call) -> Outcome {
     outcome
 }
 
-/// Reads a body that is not larger and not slower than it may be.
-pub(super) async fn read(
-    app: &App,
-    headers: &HeaderMap,
-    body: Body,
-    start: Instant,
-) -> Result<Bytes, HttpError> {
-    let limits = &app.config.limits;
-    // Refused before it is sent, when the sender says how long it is.
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if length
-        .and_then(|length| length.parse().ok())
-        .is_some_and(|length: usize| length > limits.body)
-    {
-        return Err(HttpError::too_large(limits.body));
-    }
-    let whole = Limited::new(body, limits.body).collect();
-    match timeout_at(start + limits.body_timeout, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpError::too_large(limits.body)),
-        Ok(Err(_)) => Err(HttpError::body_unreadable()),
-        Err(_) => Err(HttpError::body_timeout()),
-    }
-}
-
 /// The chain's answer, or the fallback if anything at all goes wrong.
 async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
     let deadline = start + app.config.limits.budget;
@@ -193,7 +117,8 @@ async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
 /// Never numbers or URLs, which may carry them.
 fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
     let plugin = outcome.ruling.by.as_deref().unwrap_or("-");
-    if matches!(outcome.answer, Answer::Reject { .. }) && answers.reject_sts_url.is_none() {
+    let is_lost = !call.platform.can_reject && answers.reject_sts_url.is_none();
+    if matches!(outcome.answer, Answer::Reject { .. }) && is_lost {
         tracing::warn!(
             call = call.id.as_str(),
             plugin,
@@ -202,7 +127,7 @@ fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
     }
     tracing::info!(
         call = call.id.as_str(),
-        platform = call.platform.name(),
+        platform = call.platform.name,
         plugin,
         decision = outcome.answer.name(),
         cached = outcome.ruling.source == Source::Cached,
@@ -211,10 +136,3 @@ fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
         "decided"
     );
 }
-
-#[derive(Serialize)]
-struct Status {
-    status: &'static str,
-}
-
-const OK: Status = Status { status: "ok" };

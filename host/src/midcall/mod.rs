@@ -1,0 +1,131 @@
+//! What platforms ask in the middle of a call: [`tools`] that a voice agent uses, and
+//! [`transfers`]. A caller listens to silence meanwhile, so there is always an answer,
+//! and in time; but nobody who is being set up waits for it: both take their places
+//! in the pool behind decisions.
+
+mod results;
+mod tools;
+mod transfers;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use self::results::ToolResults;
+pub use self::tools::ToolRuling;
+use crate::config::CacheConfig;
+use crate::deliveries::Deliveries;
+use crate::event::Call;
+use crate::plugin::error::PluginError;
+use crate::plugin::settings::OnFailure;
+use crate::plugin::stats::{Stats, UseStats};
+use crate::plugin::{Hook, Plugin};
+use crate::registry::Chain;
+
+/// Answers in one of the maps of those that may be asked for again. They can be long,
+/// and there are few of them in a call.
+const DELIVERIES: usize = 3_500;
+
+/// What answers in the middle of calls.
+pub struct MidCall {
+    /// Guests that may run at the same time.
+    places: Semaphore,
+    results: Option<ToolResults>,
+    deliveries: Option<Deliveries<ToolRuling>>,
+}
+
+/// An answer, and whose it is.
+struct Answered<T> {
+    by: Arc<str>,
+    answer: T,
+}
+
+/// Why there is no answer although somebody should have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unanswered {
+    /// Nobody was concerned, or had an opinion.
+    Nobody,
+    /// The time is up.
+    Late,
+    /// There was no room to run anything.
+    Busy,
+    /// Whoever was asked failed.
+    Failed,
+}
+
+impl MidCall {
+    /// For a pool of so many instances, of which it never takes more than a quarter.
+    pub fn new(instances: usize, cache: &CacheConfig) -> Self {
+        Self {
+            places: Semaphore::new((instances / 4).max(1)),
+            results: cache.enabled.then(|| ToolResults::new(cache.max_ttl)),
+            deliveries: cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
+        }
+    }
+
+    /// Asks the plugins of a chain about a call until one answers, until the deadline
+    /// at the latest. What is `kept` of a plugin's is as good as its answer.
+    async fn ask<T>(
+        &self,
+        chain: &Chain,
+        hook: Hook,
+        call: &Call,
+        deadline: Instant,
+        kept: impl Fn(&Plugin) -> Option<T>,
+        ask: impl AsyncFn(&Plugin) -> Result<Option<T>, PluginError>,
+    ) -> Result<Answered<T>, Unanswered> {
+        let mut failed = Unanswered::Nobody;
+        for plugin in chain.concerned(call) {
+            if let Some(answer) = kept(plugin) {
+                return Ok(Answered { by: Arc::clone(plugin.name()), answer });
+            }
+            // Never closed.
+            let Ok(Ok(_place)) = timeout_at(deadline, self.places.acquire()).await else {
+                return Err(if failed == Unanswered::Nobody { Unanswered::Busy } else { failed });
+            };
+            let start = Instant::now();
+            let result = plugin.attempt(hook, Box::pin(ask(plugin))).await;
+            let took = start.elapsed();
+            let stats = used(&plugin.stats, hook);
+            let error = match result {
+                Ok(answer) => {
+                    let count = if answer.is_some() { &stats.answered } else { &stats.declined };
+                    count.fetch_add(1, Relaxed);
+                    stats.times.add(took);
+                    match answer {
+                        Some(answer) => {
+                            return Ok(Answered { by: Arc::clone(plugin.name()), answer });
+                        }
+                        None => continue,
+                    }
+                }
+                Err(error) => error,
+            };
+            if !matches!(error, PluginError::SetAside) {
+                stats.failed.fetch_add(1, Relaxed);
+                stats.times.add(took);
+                plugin.stats.failed(&error);
+            }
+            plugin.tell_failure(&call.id, took, &error);
+            failed = match error {
+                PluginError::Timeout(_) => Unanswered::Late,
+                PluginError::Busy => Unanswered::Busy,
+                _ => Unanswered::Failed,
+            };
+            if plugin.settings().on_failure == OnFailure::Stop {
+                break;
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// What a plugin did by one of the hooks of this module.
+fn used(stats: &Stats, hook: Hook) -> &UseStats {
+    match hook {
+        Hook::Transfers => &stats.transfers,
+        _ => &stats.tools,
+    }
+}

@@ -1,0 +1,156 @@
+//! Tools: one answer for each use, whatever the plugins do, in words that a voice
+//! agent can use.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answered, MidCall, Unanswered};
+use crate::capability::log::quote;
+use crate::deliveries::{Kept, Known};
+use crate::platform::{ToolAnswer, ToolFailure, ToolUse};
+use crate::plugin::error::PluginError;
+use crate::plugin::{Hook, Plugin, ToolResult};
+use crate::registry::Generation;
+
+/// Of a name that no plugin knows, what is logged, in bytes.
+const MAX_NAME: usize = 128;
+
+/// What a voice agent gets for using a tool, and whose word it is.
+#[derive(Clone, Debug)]
+pub struct ToolRuling {
+    /// What the agent gets.
+    pub answer: ToolAnswer,
+    /// The plugin that answered.
+    pub by: Option<Arc<str>>,
+    /// Whether the cache had it.
+    pub cached: bool,
+}
+
+impl Kept for ToolRuling {
+    fn bytes(&self) -> usize {
+        match &self.answer {
+            ToolAnswer::Value(value) => value.get().len(),
+            ToolAnswer::Error { message, .. } => message.len(),
+            ToolAnswer::Failed(_) | ToolAnswer::Unknown => 0,
+        }
+    }
+}
+
+impl From<Unanswered> for ToolAnswer {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            // There is such a tool, but not for this call.
+            Unanswered::Nobody => Self::Unknown,
+            Unanswered::Late => Self::Failed(ToolFailure::Late),
+            Unanswered::Busy => Self::Failed(ToolFailure::Busy),
+            Unanswered::Failed => Self::Failed(ToolFailure::Broken),
+        }
+    }
+}
+
+impl MidCall {
+    /// Has a tool answered, until the deadline at the latest; and whether it was
+    /// answered before, to a delivery that comes again.
+    pub async fn tool(
+        &self,
+        generation: &Generation,
+        used: &ToolUse,
+        deadline: Instant,
+    ) -> (ToolRuling, bool) {
+        // Not told from others: it may well be used twice for the same.
+        let (Some(delivery), Some(deliveries)) = (&used.delivery, &self.deliveries) else {
+            return (self.run(generation, used, deadline).await, false);
+        };
+        let identity = (used.call.platform, &used.call.id, delivery);
+        let ticket = match deliveries.look_up(&identity, Instant::now()) {
+            Known::Ruled(ruling) => return (ruling, true),
+            Known::Waiting(ticket) => ticket,
+        };
+        let mut again = true;
+        let ruling = ticket.pending.get_or_init(async || {
+            again = false;
+            self.run(generation, used, deadline).await
+        });
+        let Ok(ruling) = timeout_at(deadline, ruling).await.map(Clone::clone) else {
+            let answer = ToolAnswer::Failed(ToolFailure::Late);
+            return (ToolRuling { answer, by: None, cached: false }, true);
+        };
+        deliveries.ruled(&ticket, &ruling);
+        (ruling, again)
+    }
+
+    async fn run(&self, generation: &Generation, used: &ToolUse, deadline: Instant) -> ToolRuling {
+        let (start, call) = (Instant::now(), &*used.call);
+        let Some(chain) = generation.tool(&used.name) else {
+            let known: Vec<&str> = generation.tools().collect();
+            tracing::warn!(
+                call = call.id.as_str(),
+                tool = ?quote(&used.name, MAX_NAME),
+                known = known.join(", "),
+                "no plugin knows this tool"
+            );
+            return ToolRuling { answer: ToolAnswer::Unknown, by: None, cached: false };
+        };
+        let kept = |plugin: &Plugin| self.kept(plugin, used);
+        let ask = async |plugin: &Plugin| self.invoke(plugin, used, deadline).await.map(Some);
+        let answered = self.ask(chain, Hook::Tools, call, deadline, kept, ask).await;
+        let ruling = match answered {
+            Ok(Answered { by, answer: (answer, cached) }) => {
+                ToolRuling { answer, by: Some(by), cached }
+            }
+            Err(why) => ToolRuling { answer: why.into(), by: None, cached: false },
+        };
+        tracing::info!(
+            call = call.id.as_str(),
+            // A plugin's word, or its settings'.
+            tool = ?used.name,
+            plugin = ruling.by.as_deref().unwrap_or("-"),
+            outcome = outcome(&ruling.answer),
+            cached = ruling.cached,
+            took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "a tool was answered"
+        );
+        ruling
+    }
+
+    /// An answer of a plugin's that it gave leave to give again.
+    fn kept(&self, plugin: &Plugin, used: &ToolUse) -> Option<(ToolAnswer, bool)> {
+        let value = self.results.as_ref()?.get(plugin, used)?;
+        plugin.stats.tools.cached.fetch_add(1, Relaxed);
+        Some((ToolAnswer::Value(value), true))
+    }
+
+    /// An answer of a plugin's own.
+    async fn invoke(
+        &self,
+        plugin: &Plugin,
+        used: &ToolUse,
+        deadline: Instant,
+    ) -> Result<(ToolAnswer, bool), PluginError> {
+        let result = plugin.invoke(&used.call, &used.name, &used.arguments, deadline).await?;
+        let answer = match result {
+            ToolResult::Value { value, cache } => {
+                if let (Some(results), Some(reuse)) = (&self.results, cache) {
+                    results.keep(plugin, used, &value, &reuse);
+                }
+                ToolAnswer::Value(value)
+            }
+            ToolResult::Error { message, code } => ToolAnswer::Error { message, code },
+        };
+        Ok((answer, false))
+    }
+}
+
+/// The word for the log.
+fn outcome(answer: &ToolAnswer) -> &'static str {
+    match answer {
+        ToolAnswer::Value(_) => "value",
+        ToolAnswer::Error { .. } => "error",
+        ToolAnswer::Failed(ToolFailure::Late) => "late",
+        ToolAnswer::Failed(ToolFailure::Busy) => "busy",
+        ToolAnswer::Failed(ToolFailure::Broken) => "failed",
+        ToolAnswer::Unknown => "unknown",
+    }
+}

@@ -1,0 +1,414 @@
+//! Dasha BlackBox: one document per webhook, told apart by its `type`.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::json::{Fields, Lenient, Party, check_id, read};
+use super::{
+    BadRequest, Bounds, Dialect, Message, Reply, ToolAnswer, ToolFailure, ToolUse, Transfer,
+    Unauthorized,
+};
+use crate::config::{BlackBoxConfig, BlackBoxFallback, Config};
+use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef, Traits};
+use crate::router::Answer;
+
+/// Dasha BlackBox.
+pub(super) const BLACKBOX: Platform = Platform::new(&Traits {
+    name: "blackbox",
+    family: "blackbox",
+    takes_url: false,
+    can_reject: true,
+    comes_back: true,
+});
+
+const DELIVERY: &str = "x-blackbox-delivery-id";
+
+/// Longest delivery id, in bytes. Real ones are UUIDs.
+const MAX_DELIVERY: usize = 256;
+
+/// Entries of a transcript that are events of their own, beyond which they stand in
+/// the report alone: ten hours of talk.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Made of the configuration.
+pub(super) fn dialect(config: &Config) -> Option<Arc<dyn Dialect>> {
+    let config = &config.blackbox;
+    config.enabled.then(|| Arc::new(BlackBox(config.clone())) as Arc<_>)
+}
+
+struct BlackBox(BlackBoxConfig);
+
+impl Dialect for BlackBox {
+    fn name(&self) -> &'static str {
+        BLACKBOX.name
+    }
+
+    fn path(&self) -> &'static str {
+        "/blackbox"
+    }
+
+    fn bounds(&self) -> Bounds {
+        let BlackBoxConfig { max_body, body_timeout, tool_timeout, .. } = self.0;
+        Bounds {
+            body: max_body,
+            body_key: "blackbox.max_body",
+            body_timeout,
+            body_timeout_key: "blackbox.body_timeout",
+            tool_timeout,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.credentials.is_open()
+    }
+
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        self.0.credentials.admit(headers)
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unauthorized> {
+        self.0.credentials.authenticate(headers, body)
+    }
+
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest> {
+        let id = headers.get(DELIVERY).and_then(|id| id.to_str().ok());
+        let id = id.filter(|id| (1..=MAX_DELIVERY).contains(&id.len()));
+        read::<Document<'_>>(body, "")?.message(id, body)
+    }
+
+    fn decision(&self, answer: &Answer) -> Reply {
+        Reply::json(&match answer {
+            Answer::Route { prompt, .. } => Start::accept(prompt.as_deref()),
+            Answer::Reject { reason, .. } => Start::reject(reason),
+            Answer::Fallback { .. } => match &self.0.fallback {
+                BlackBoxFallback::Accept { prompt } => Start::accept(prompt.as_deref()),
+                BlackBoxFallback::Reject { reason } => Start::reject(reason),
+            },
+        })
+    }
+
+    /// An agent can use all of them; 404 is for the people who set the agent up.
+    fn tool(&self, answer: &ToolAnswer) -> Reply {
+        let (error, code) = match answer {
+            ToolAnswer::Value(value) => return Reply::json(&**value),
+            ToolAnswer::Error { message, code } => {
+                (&**message, code.as_deref().unwrap_or("TOOL_ERROR"))
+            }
+            ToolAnswer::Failed(ToolFailure::Late) => {
+                ("The tool takes too long at the moment.", "TOOL_TIMEOUT")
+            }
+            ToolAnswer::Failed(ToolFailure::Busy) => {
+                ("The tool is too busy at the moment.", "TOOL_BUSY")
+            }
+            ToolAnswer::Failed(ToolFailure::Broken) => {
+                ("The tool does not work at the moment.", "TOOL_FAILED")
+            }
+            ToolAnswer::Unknown => ("There is no tool of this name.", "UNKNOWN_TOOL"),
+        };
+        let reply = Reply::json(&ToolError { error, code });
+        match answer {
+            ToolAnswer::Unknown => Reply { status: StatusCode::NOT_FOUND, ..reply },
+            _ => reply,
+        }
+    }
+}
+
+/// The answer to the start of a call. The platform checks it against a schema that
+/// has nothing else.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Start<'a> {
+    accept: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_prompt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason_message: Option<&'a str>,
+}
+
+impl<'a> Start<'a> {
+    fn accept(custom_prompt: Option<&'a str>) -> Self {
+        Self { accept: true, custom_prompt, reason_message: None }
+    }
+
+    fn reject(reason: &'a str) -> Self {
+        Self { accept: false, custom_prompt: None, reason_message: Some(reason) }
+    }
+}
+
+#[derive(Serialize)]
+struct ToolError<'a> {
+    error: &'a str,
+    #[serde(rename = "errorCode")]
+    code: &'a str,
+}
+
+/// Every kind of document, as far as anybody looks into it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<TextRef<'a>>,
+    /// What older examples have instead.
+    #[serde(borrow)]
+    event_type: Option<TextRef<'a>>,
+    #[serde(borrow)]
+    call_id: TextRef<'a>,
+    #[serde(default)]
+    status: Lenient<String>,
+    #[serde(default)]
+    agent_id: Lenient<String>,
+    #[serde(borrow)]
+    endpoint: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sip: Option<&'a RawValue>,
+    #[serde(borrow)]
+    call_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    org_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    server_job_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    call_additional_data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    agent_additional_data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_name: Option<TextRef<'a>>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_arguments: Option<&'a RawValue>,
+    #[serde(default)]
+    timestamp: Lenient<Timestamp>,
+    #[serde(default)]
+    created_time: Lenient<Timestamp>,
+    #[serde(default)]
+    completed_time: Lenient<Timestamp>,
+    #[serde(default)]
+    duration_seconds: Lenient<f64>,
+    #[serde(default)]
+    error_message: Lenient<String>,
+    #[serde(default)]
+    reason_message: Lenient<String>,
+    #[serde(default)]
+    result: Lenient<Finish>,
+    #[serde(borrow)]
+    transcription: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Finish {
+    #[serde(default)]
+    finish_reason: Lenient<String>,
+}
+
+/// Where a call comes from and goes to, if it comes by SIP.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sip {
+    from_user: Option<Party>,
+    to_user: Option<Party>,
+}
+
+/// Something that was said.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    speaker: String,
+    text: String,
+    #[serde(default)]
+    start_time: Lenient<Timestamp>,
+}
+
+impl Document<'_> {
+    fn message(self, delivery: Option<&str>, body: &[u8]) -> Result<Message, BadRequest> {
+        check_id("callId", &self.call_id.0)?;
+        let kind = match self.kind.as_ref().or(self.event_type.as_ref()) {
+            Some(kind) => kind.0.to_string(),
+            // The older shape of a tool's request has none.
+            None if self.tool_name.is_some() => TOOL.to_owned(),
+            None => return Err(BadRequest { message: "missing field `type`".to_owned() }),
+        };
+        // A report comes once, and is kept whole in any case: a detail that is not what
+        // it should be is no reason to refuse it. Of what is asked, it is.
+        let strict = matches!(&*kind, START | TOOL | TRANSFER);
+        let call = Arc::new(self.call(strict)?);
+        let delivery = delivery.map(|id| format!("{kind}/{id}"));
+        // A call has one of these documents. Of others it may have any number.
+        let once = || {
+            let status = self.status.0.as_deref().unwrap_or_default();
+            Some(delivery.clone().unwrap_or_else(|| format!("{kind}/{status}")).into())
+        };
+        let event = |body, timestamp, delivery| {
+            let call = Arc::clone(&call);
+            Event { call, timestamp, body, delivery }
+        };
+        Ok(match &*kind {
+            START => {
+                let timestamp = first([&self.timestamp, &self.created_time]);
+                Message::Decide(event(EventBody::Initiated, timestamp, once()))
+            }
+            TOOL => {
+                let missing = || BadRequest { message: "missing field `toolName`".to_owned() };
+                let arguments = self.arguments.or(self.tool_arguments);
+                Message::Tool(ToolUse {
+                    name: self.tool_name.as_ref().ok_or_else(missing)?.0.to_string(),
+                    arguments: arguments.map_or_else(no_arguments, ToOwned::to_owned),
+                    timestamp: first([&self.timestamp]),
+                    delivery: delivery.map(Into::into),
+                    call,
+                })
+            }
+            TRANSFER => Message::Transfer(Transfer {
+                timestamp: first([&self.timestamp]),
+                delivery: delivery.map(Into::into),
+                request: whole(body)?,
+                kind,
+                call,
+            }),
+            COMPLETED | FAILED | DEADLINE => {
+                let timestamp = first([&self.completed_time, &self.timestamp]);
+                let once = once();
+                let mut events = self.said(&call, timestamp, once.as_deref());
+                let ending = EventBody::Ended(self.ending(&kind, whole(body)?));
+                events.push(event(ending, timestamp, once));
+                Message::Events(events)
+            }
+            _ => {
+                let timestamp = first([&self.timestamp, &self.completed_time]);
+                // It is not known whether there is one of them or many.
+                let delivery = delivery.unwrap_or_else(|| content(&kind, body));
+                let other = EventBody::Other { kind, payload: whole(body)? };
+                Message::Events(vec![event(other, timestamp, Some(delivery.into()))])
+            }
+        })
+    }
+
+    fn call(&self, strict: bool) -> Result<Call, BadRequest> {
+        let sip: Option<Sip> = part(self.sip, "sip", strict)?;
+        let Sip { from_user, to_user } = sip.unwrap_or_default();
+        let [mut from, mut to] = [from_user, to_user].map(|party| party.and_then(|it| it.0));
+        // The other end's number: who is called by the platform, else who calls it.
+        let outbound = self.call_type.is_some_and(|it| it.get().starts_with("\"Outbound"));
+        let end = if outbound { &mut to } else { &mut from };
+        let Party(endpoint) = part(self.endpoint, "endpoint", strict)?;
+        if end.is_none() {
+            *end = endpoint;
+        }
+        let call_data: Fields<'_> = part(self.call_additional_data, "callAdditionalData", strict)?;
+        let agent_data: Fields<'_> =
+            part(self.agent_additional_data, "agentAdditionalData", strict)?;
+        let own = [
+            ("endpoint", self.endpoint),
+            ("callType", self.call_type),
+            ("orgId", self.org_id),
+            ("serverJobId", self.server_job_id),
+            ("sip", self.sip),
+        ];
+        // The platform's own come first, and the call's before the agent's: whoever
+        // looks for a name finds the first one.
+        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let data = call_data.0.iter().chain(&agent_data.0);
+        let data = data.map(|(name, value)| (&**name, *value));
+        let metadata = own.chain(data).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Call {
+            id: self.call_id.0.to_string(),
+            platform: BLACKBOX,
+            agent: self.agent_id.0.clone(),
+            from,
+            to,
+            metadata: metadata.collect(),
+        })
+    }
+
+    /// The transcript as events.
+    fn said(&self, call: &Arc<Call>, end: Timestamp, delivery: Option<&str>) -> Vec<Event> {
+        let Some(transcription) = self.transcription else { return Vec::new() };
+        let entries: Vec<Lenient<Entry>> =
+            serde_json::from_str(transcription.get()).unwrap_or_default();
+        if entries.len() > MAX_ENTRIES {
+            tracing::warn!(
+                call = call.id.as_str(),
+                entries = entries.len(),
+                told = MAX_ENTRIES,
+                "a transcript is longer than is told by the entry; the report has all of it"
+            );
+        }
+        let entries = (0..).zip(entries).take(MAX_ENTRIES);
+        let event = |(place, entry): (usize, Lenient<Entry>)| {
+            let Entry { speaker, text, start_time } = entry.0?;
+            let role = match speaker.as_str() {
+                "user" | "customer" | "caller" | "human" => Role::User,
+                "assistant" | "agent" | "ai" | "bot" => Role::Agent,
+                _ => return None,
+            };
+            Some(Event {
+                call: Arc::clone(call),
+                timestamp: start_time.0.unwrap_or(end),
+                body: EventBody::Transcription { role, text },
+                delivery: delivery.map(|delivery| format!("{delivery}/{place}").into()),
+            })
+        };
+        entries.filter_map(event).collect()
+    }
+
+    fn ending(self, kind: &str, report: Box<RawValue>) -> Ending {
+        let (outcome, reason) = match kind {
+            FAILED => (CallOutcome::Failed, self.error_message.0),
+            DEADLINE => (CallOutcome::Canceled, self.reason_message.0),
+            _ => (CallOutcome::Completed, self.result.0.and_then(|it| it.finish_reason.0)),
+        };
+        Ending { outcome, reason, duration: self.duration_seconds.0.and_then(milliseconds), report }
+    }
+}
+
+/// A part of the document by its name; nothing, if it is not there, or if it is not
+/// what it should be and that is no matter.
+fn part<'a, T: Default + Deserialize<'a>>(
+    json: Option<&'a RawValue>,
+    name: &str,
+    strict: bool,
+) -> Result<T, BadRequest> {
+    let Some(json) = json else { return Ok(T::default()) };
+    match read(json.get().as_bytes(), name) {
+        Err(error) if strict => Err(error),
+        part => Ok(part.unwrap_or_default()),
+    }
+}
+
+const START: &str = "StartWebHookPayload";
+const TOOL: &str = "ToolWebHookPayload";
+const TRANSFER: &str = "TransferWebHookPayload";
+const COMPLETED: &str = "CompletedWebHookPayload";
+const FAILED: &str = "FailedWebHookPayload";
+const DEADLINE: &str = "CallDeadLineWebHookPayload";
+
+/// The first time that is there, else now.
+fn first<const N: usize>(times: [&Lenient<Timestamp>; N]) -> Timestamp {
+    times.into_iter().find_map(|time| time.0).unwrap_or_else(Timestamp::now)
+}
+
+/// A document as it was sent.
+fn whole(body: &[u8]) -> Result<Box<RawValue>, BadRequest> {
+    read::<&RawValue>(body, "").map(ToOwned::to_owned)
+}
+
+/// A name for a document of which nothing else is known.
+fn content(kind: &str, body: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    format!("{kind}/{}", hex::encode(Sha256::digest(body)))
+}
+
+fn no_arguments() -> Box<RawValue> {
+    serde_json::value::to_raw_value(&super::Nothing {}).unwrap_or_default()
+}
+
+/// Of a time in seconds, if it can be one.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+fn milliseconds(seconds: f64) -> Option<u64> {
+    (0.0..1e12).contains(&seconds).then(|| (seconds * 1e3).round() as u64)
+}

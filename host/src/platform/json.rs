@@ -1,0 +1,176 @@
+//! Reading JSON from outside: an error names the field that is wrong, and what is
+//! nested too deep is refused before anything looks into it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::BadRequest;
+use crate::event::TextRef;
+
+/// Arrays and objects within each other. Half of what `serde_json` follows, which
+/// guests read with; real documents have five.
+pub const MAX_DEPTH: usize = 64;
+
+/// Reads JSON; `parent` is the path of what is read.
+pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Result<T, BadRequest> {
+    serde_json::from_slice(json).map_err(|error| {
+        if !error.is_data() {
+            return BadRequest { message: format!("the body is not JSON: {error}") };
+        }
+        // Read once more with the path kept, which good requests need not pay for.
+        let json = &mut serde_json::Deserializer::from_slice(json);
+        let Err(error) = serde_path_to_error::deserialize::<_, T>(json) else {
+            return BadRequest { message: error.to_string() };
+        };
+        let path = error.path().to_string();
+        let path = match (parent, &*path) {
+            (parent, ".") => parent.to_owned(),
+            ("", path) => path.to_owned(),
+            (parent, path) => format!("{parent}.{path}"),
+        };
+        // Line and column are those of the part that was read, not of the body.
+        let message = error.inner().to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        BadRequest {
+            message: match &*path {
+                "" => message.to_owned(),
+                path => format!("`{path}`: {message}"),
+            },
+        }
+    })
+}
+
+/// Refuses what is nested deeper than [`MAX_DEPTH`]: whoever reads it with a stack
+/// (most languages' libraries do, guests among them) would come to its end.
+pub fn check_depth(json: &[u8]) -> Result<(), BadRequest> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match (in_text, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    let message =
+                        format!("the body is nested deeper than {MAX_DEPTH} arrays and objects");
+                    return Err(BadRequest { message });
+                }
+            }
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A phone number: text, or the bare number that some write.
+#[derive(Default)]
+pub(super) struct Party(pub(super) Option<String>);
+
+impl<'de> Deserialize<'de> for Party {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = <&RawValue>::deserialize(deserializer)?.get();
+        match value.as_bytes().first() {
+            Some(b'n') => Ok(Self(None)),
+            Some(b'"') => {
+                serde_json::from_str(value).map(Some).map(Self).map_err(de::Error::custom)
+            }
+            Some(b'-' | b'0'..=b'9') => Ok(Self(Some(value.to_owned()))),
+            _ => Err(de::Error::custom("invalid type: expected text or a number")),
+        }
+    }
+}
+
+/// A JSON object, its values untouched, in its order; `null` is an empty one.
+#[derive(Default)]
+pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Entries<'a> {
+            type Value = Fields<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+                Ok(Fields::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(name) = map.next_key::<TextRef<'de>>()? {
+                    fields.push((name.0, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_any(Entries(PhantomData))
+    }
+}
+
+/// What is of use if it is there and what it should be, and no reason to refuse a
+/// document that will not come again if it is not.
+pub(super) struct Lenient<T>(pub(super) Option<T>);
+
+impl<T> Default for Lenient<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(value.get()).ok()))
+    }
+}
+
+/// A JSON object as it stands.
+pub(super) fn object<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<&'de RawValue, D::Error> {
+    let value = <&RawValue>::deserialize(deserializer)?;
+    if value.get().starts_with('{') {
+        Ok(value)
+    } else {
+        Err(de::Error::custom("invalid type: expected an object"))
+    }
+}
+
+/// Longest call id, in bytes. Real ones are UUIDs (36) and the like.
+const MAX_ID: usize = 128;
+
+/// Refuses a call's id that can be none; `field` is where it stood.
+pub(super) fn check_id(field: &str, id: &str) -> Result<(), BadRequest> {
+    if (1..=MAX_ID).contains(&id.len()) {
+        return Ok(());
+    }
+    let message = format!("`{field}`: expected 1 to {MAX_ID} bytes, found {}", id.len());
+    Err(BadRequest { message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_is_counted_outside_of_texts() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(check_depth(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(check_depth(nested(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(check_depth("{}".repeat(1_000).as_bytes()).is_ok());
+        let text = format!(r#"{{"a\\":"\"{}","b":[]}}"#, "[".repeat(1_000));
+        assert!(check_depth(text.as_bytes()).is_ok());
+        let after = format!(r#"{{"a":"\\",{}"#, "[".repeat(1_000));
+        assert!(check_depth(after.as_bytes()).is_err());
+    }
+}

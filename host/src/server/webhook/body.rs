@@ -1,0 +1,85 @@
+//! Bodies: not larger, not slower and not more of them at a time than there may be.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::super::error::HttpError;
+use crate::platform::Bounds;
+
+/// Bodies up to here are read whenever they come, in bytes.
+const SMALL: usize = 1 << 20;
+
+/// Larger ones that are read at the same time: each stands in memory several times
+/// over until it is written down.
+const MANY: usize = 8;
+
+/// What all requests together may have.
+pub(in super::super) struct Bodies {
+    large: Arc<Semaphore>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self { large: Arc::new(Semaphore::new(MANY)) }
+    }
+}
+
+/// A body, which holds its place as long as it is there.
+pub(in super::super) struct Whole {
+    pub(in super::super) bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads a body within its bounds.
+pub(in super::super) async fn read(
+    bodies: &Bodies,
+    bounds: &Bounds,
+    headers: &HeaderMap,
+    mut body: Body,
+    start: Instant,
+) -> Result<Whole, HttpError> {
+    let too_large = || HttpError::too_large(bounds.body, bounds.body_key);
+    // Refused before it is sent, when the sender says how long it is.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+    if length > bounds.body {
+        return Err(too_large());
+    }
+    let read = async {
+        let (mut whole, mut only, mut place) = (BytesMut::new(), Bytes::new(), None);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| HttpError::body_unreadable())?.into_data() else {
+                continue;
+            };
+            if whole.is_empty() && only.is_empty() {
+                // Most bodies come in one piece.
+                only = data;
+            } else {
+                if whole.is_empty() {
+                    whole.extend_from_slice(&std::mem::take(&mut only));
+                }
+                whole.extend_from_slice(&data);
+            }
+            let size = whole.len() + only.len();
+            if size > bounds.body {
+                return Err(too_large());
+            }
+            if size > SMALL && place.is_none() {
+                let free = Arc::clone(&bodies.large).try_acquire_owned();
+                place = Some(free.map_err(|_| HttpError::too_many_large_bodies())?);
+            }
+        }
+        let bytes = if whole.is_empty() { only } else { whole.freeze() };
+        Ok(Whole { bytes, _place: place })
+    };
+    match timeout_at(start + bounds.body_timeout, read).await {
+        Ok(read) => read,
+        Err(_) => Err(HttpError::body_timeout(bounds.body_timeout_key)),
+    }
+}
