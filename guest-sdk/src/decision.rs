@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What shall become of a call: made by [`route`], [`pass`] or [`reject`].
+/// What shall become of a call: made by [`route`], [`accept`], [`pass`] or [`reject`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a decision counts when it is returned"]
 pub struct Decision {
@@ -17,7 +17,8 @@ pub enum Verdict {
     Pass,
     /// The call goes on, this way.
     Route {
-        /// URL template of the speech-to-speech service.
+        /// URL template of the speech-to-speech service. None: the platform's own
+        /// default.
         sts_url: Option<String>,
         /// What the voice agent shall be told.
         prompt: Option<String>,
@@ -43,6 +44,12 @@ pub(crate) struct Cache {
 /// decision serve many calls.
 pub fn route(sts_url: impl Into<String>) -> Decision {
     Decision::new(Verdict::Route { sts_url: Some(sts_url.into()), prompt: None })
+}
+
+/// Takes the call, and leaves it to the platform which service it gets: for a
+/// [prompt](Decision::with_prompt), or so that no other plugin decides.
+pub fn accept() -> Decision {
+    Decision::new(Verdict::Route { sts_url: None, prompt: None })
 }
 
 /// Has no opinion: the next plugin decides.

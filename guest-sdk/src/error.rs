@@ -1,4 +1,4 @@
-//! Why a plugin has no decision.
+//! Why a plugin did not do what it was asked.
 
 use std::fmt;
 

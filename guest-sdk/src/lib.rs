@@ -20,7 +20,7 @@
 //! ```
 //!
 //! One that is told what happens in calls is a type with an [`Observer`]; a type
-//! that is both says so: `export!(Both: Router + Observer)`.
+//! that is more than one of these says so: `export!(Both: Router + Observer)`.
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
@@ -40,6 +40,44 @@
 //! plugboard_sdk::export!(Digits: Observer);
 //! ```
 //!
+//! One that answers the tools of voice agents is a type with [`Tools`]: functions by
+//! the names that agents know them by. What an agent sends is read as the
+//! function's argument, and what it returns is written as JSON.
+//!
+//! ```
+//! use plugboard_sdk::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Query {
+//!     order: u32,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Order {
+//!     state: String,
+//! }
+//!
+//! fn order_state(_: &Call, query: Query) -> Result<Order, ToolError> {
+//!     let Some(state) = kv::get_text(&format!("order/{}", query.order))? else {
+//!         return Err(ToolError::new("there is no such order").with_code("NO_SUCH_ORDER"));
+//!     };
+//!     Ok(Order { state })
+//! }
+//!
+//! struct Orders;
+//!
+//! impl Tools for Orders {
+//!     fn tools() -> ToolBox {
+//!         ToolBox::new().with("order_state", order_state)
+//!     }
+//! }
+//!
+//! plugboard_sdk::export!(Orders: Tools);
+//! ```
+//!
+//! One that has a say in transfers is a type with [`Transfers`].
+//!
 //! What a plugin may reach beside its own settings and the log, the operator
 //! grants in those settings: [`kv`], [`http`] and [`metrics`].
 //!
@@ -54,6 +92,7 @@
 
 #[cfg(all(target_family = "wasm", feature = "allocator"))]
 mod allocator;
+mod arguments;
 mod call;
 pub mod config;
 mod decision;
@@ -72,19 +111,25 @@ pub mod log;
 pub mod metrics;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+mod tool;
+mod transfer;
 
 pub use self::call::Call;
-pub use self::decision::{Decision, Verdict, pass, reject, route};
+pub use self::decision::{Decision, Verdict, accept, pass, reject, route};
 pub use self::error::{Error, Result};
 pub use self::event::{CallOutcome, Ending, Event, EventBody, Role, Routing};
+pub use self::tool::{ToolBox, ToolError};
+pub use self::transfer::{TransferAnswer, TransferRequest};
 
 /// What most plugins need: `use plugboard_sdk::prelude::*`.
 pub mod prelude {
     pub use std::time::Duration;
 
-    pub use crate::{Call, Decision, Error, Event, EventBody, Observer, Result, Router};
+    pub use crate::{Call, Decision, Error, Event, EventBody, Result};
+    pub use crate::{Observer, Router, Tools, Transfers};
+    pub use crate::{ToolBox, ToolError, TransferAnswer, TransferRequest};
+    pub use crate::{accept, pass, reject, route};
     pub use crate::{config, http, kv, log, metrics};
-    pub use crate::{pass, reject, route};
 }
 
 /// A plugin that decides where calls go.
@@ -116,9 +161,34 @@ pub trait Observer {
     fn on_event(event: &Event) -> Result<()>;
 }
 
-/// Makes a type the plugin that this crate is, with the hooks that it has:
-/// `export!(MyPlugin: Router)`, `export!(MyPlugin: Observer)` or
-/// `export!(MyPlugin: Router + Observer)`.
+/// A plugin that answers the tools which voice agents use in the middle of a call.
+pub trait Tools {
+    /// The tools, by the names that the platform's agents know them by: 64 at the
+    /// most. Asked when the plugin is loaded, and for each use, so it should do
+    /// nothing but name them. The operator's settings (`[tools] names`) may have the
+    /// plugin answer others.
+    ///
+    /// A tool runs while the caller listens to silence. Its [`ToolError`] is an
+    /// answer, and the agent gets it; what the operator should know as well, it logs.
+    fn tools() -> ToolBox;
+}
+
+/// A plugin that has a say when a call is about to be transferred.
+pub trait Transfers {
+    /// Asked when the platform wants to know about a transfer. Plugins are asked in
+    /// the order of their file names; `None` is no opinion, and the first answer
+    /// wins. If no plugin has one, the platform is answered `{}`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands in the way: the operator sees it, and the plugin's
+    /// `on_failure` setting applies.
+    fn on_transfer(call: &Call, request: &TransferRequest) -> Result<Option<TransferAnswer>>;
+}
+
+/// Makes a type the plugin that this crate is, with the hooks that it has, any of
+/// [`Router`], [`Observer`], [`Tools`] and [`Transfers`]: `export!(MyPlugin: Router)`,
+/// or `export!(MyPlugin: Router + Observer)`.
 ///
 /// Once in a crate. Outside of WebAssembly, where there is nothing to export,
 /// it only checks that the type is what it says.
@@ -140,7 +210,16 @@ macro_rules! __export_hook {
     ($plugin:ty, Observer) => {
         $crate::__export_observer!($plugin);
     };
+    ($plugin:ty, Tools) => {
+        $crate::__export_tools!($plugin);
+    };
+    ($plugin:ty, Transfers) => {
+        $crate::__export_transfers!($plugin);
+    };
     ($plugin:ty, $other:ident) => {
-        compile_error!(concat!("a plugin can be Router and Observer, not ", stringify!($other)));
+        compile_error!(concat!(
+            "a plugin can be Router, Observer, Tools and Transfers, not ",
+            stringify!($other)
+        ));
     };
 }

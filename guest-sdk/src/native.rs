@@ -36,6 +36,30 @@ macro_rules! __export_observer {
     };
 }
 
+/// Checks that the type can be exported, where there is nothing to export to.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_tools {
+    ($plugin:ty) => {
+        const _: () = {
+            const fn has_tools<T: $crate::Tools>() {}
+            has_tools::<$plugin>();
+        };
+    };
+}
+
+/// Checks that the type can be exported, where there is nothing to export to.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_transfers {
+    ($plugin:ty) => {
+        const _: () = {
+            const fn has_a_say<T: $crate::Transfers>() {}
+            has_a_say::<$plugin>();
+        };
+    };
+}
+
 /// Runs `work` with a host.
 pub(crate) fn with<T>(host: Host, work: impl FnOnce() -> T) -> T {
     /// Puts back what was there, also when the plugin panics.

@@ -42,6 +42,32 @@
 //! assert_eq!(host.kv("started").unwrap(), b"2");
 //! ```
 
+//! An agent's use of a tool gives what the agent gets:
+//!
+//! ```
+//! use plugboard_sdk::prelude::*;
+//! use plugboard_sdk::testing::Host;
+//! use serde_json::json;
+//!
+//! # struct Orders;
+//! # impl Tools for Orders {
+//! #     fn tools() -> ToolBox {
+//! #         ToolBox::new().with("order_state", |_, order: Order| {
+//! #             let state = kv::get_text(&format!("order/{}", order.order))?;
+//! #             let nothing = || ToolError::new("there is no such order").with_code("NO_SUCH_ORDER");
+//! #             Ok(json!({ "state": state.ok_or_else(nothing)? }))
+//! #         })
+//! #     }
+//! # }
+//! # #[derive(serde::Deserialize)]
+//! # struct Order { order: u32 }
+//! let host = Host::new().with_kv("order/7", "sent");
+//! let use_it = |arguments| host.invoke::<Orders>(&Call::new("1"), "order_state", arguments);
+//! assert_eq!(use_it(json!({"order": 7})).unwrap(), json!({"state": "sent"}));
+//! assert_eq!(use_it(json!({"order": 8})).unwrap_err().code(), Some("NO_SUCH_ORDER"));
+//! assert_eq!(use_it(json!({})).unwrap_err().code(), Some(ToolError::INVALID_ARGUMENTS));
+//! ```
+
 mod figures;
 mod network;
 mod store;
@@ -51,12 +77,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::Value;
+
 use self::figures::Figures;
 use self::network::Network;
 use self::store::Store;
 use crate::http::{self, Request, Response};
 use crate::log::Level;
 use crate::{Call, Decision, Event, Observer, Result, Router, host};
+use crate::{Error, ToolError, Tools, TransferRequest, Transfers};
 
 /// A host with the settings that the test gives it, which keeps what the plugin
 /// does. Clones are the same host.
@@ -160,6 +190,54 @@ impl Host {
     /// What the plugin returns.
     pub fn observe<T: Observer>(&self, event: &Event) -> Result<()> {
         host::with(self.clone(), || T::on_event(event))
+    }
+
+    /// The names of a plugin's tools.
+    pub fn tool_names<T: Tools>(&self) -> Vec<String> {
+        host::with(self.clone(), || T::tools().names())
+    }
+
+    /// Uses a tool of a plugin. What the agent gets.
+    ///
+    /// # Errors
+    ///
+    /// What the agent gets instead.
+    pub fn invoke<T: Tools>(
+        &self,
+        call: &Call,
+        name: &str,
+        arguments: impl Serialize,
+    ) -> Result<Value, ToolError> {
+        let arguments = serde_json::to_string(&arguments)?;
+        let run = || T::tools().tool(name)?.run(call, &arguments);
+        Ok(serde_json::from_str(&host::with(self.clone(), run)?)?)
+    }
+
+    /// For how long a result of a tool may be used again, and the call fields that
+    /// it depends on. None: it is not, or the plugin has no such tool.
+    pub fn tool_cache<T: Tools>(&self, name: &str) -> Option<(Duration, Vec<String>)> {
+        let tools = host::with(self.clone(), T::tools);
+        let cache = tools.tool(name).ok()?.cache()?;
+        Some((cache.ttl, cache.vary.clone()))
+    }
+
+    /// Asks a plugin about a transfer. None: it has no opinion.
+    ///
+    /// # Errors
+    ///
+    /// What the plugin returns; also when its answer is no JSON.
+    pub fn transfer<T: Transfers>(
+        &self,
+        call: &Call,
+        request: impl Serialize,
+    ) -> Result<Option<Value>> {
+        let request = TransferRequest { json: serde_json::to_string(&request)? };
+        let Some(answer) = host::with(self.clone(), || T::on_transfer(call, &request))? else {
+            return Ok(None);
+        };
+        serde_json::from_str(answer.json())
+            .map(Some)
+            .map_err(|error| Error::new(format_args!("the answer is no JSON: {error}")))
     }
 
     /// Lets time pass in the plugin's store.

@@ -1,8 +1,10 @@
 //! What a plugin can do, done against the fake host.
 
+use serde_json::json;
+
 use super::*;
 use crate::event::{EventBody, Role};
-use crate::{config, kv, log, metrics, reject};
+use crate::{ToolBox, TransferAnswer, config, kv, log, metrics, reject};
 
 struct Sample;
 
@@ -25,7 +27,29 @@ impl Observer for Sample {
     }
 }
 
-crate::export!(Sample: Router + Observer);
+impl Tools for Sample {
+    fn tools() -> ToolBox {
+        ToolBox::new().with("count", |call, by: i64| Ok(kv::increment(call.id(), by)?)).with_cached(
+            "limit",
+            |_, ()| Ok(config::require("limit")?),
+            Duration::from_secs(60),
+            ["to"],
+        )
+    }
+}
+
+impl Transfers for Sample {
+    fn on_transfer(call: &Call, request: &TransferRequest) -> Result<Option<TransferAnswer>> {
+        let number: u32 = request.parse()?;
+        Ok(match number {
+            0 => None,
+            1 => Some(TransferAnswer::raw("{1")),
+            _ => Some(TransferAnswer::new(&json!({ "id": call.id(), "number": number }))?),
+        })
+    }
+}
+
+crate::export!(Sample: Router + Observer + Tools + Transfers);
 
 /// Runs what a plugin would do.
 fn run<T>(host: &Host, work: impl FnOnce() -> T) -> T {
@@ -196,4 +220,37 @@ fn figures_are_kept_by_name_and_labels() {
     assert_eq!(host.observed("seconds", &[]), [0.5]);
     let refused = run(&host.without_metrics(), || metrics::count("calls", &[], 1));
     assert_eq!(refused, Err(metrics::Error::NotGranted));
+}
+
+#[test]
+fn an_agent_uses_tools() {
+    let host = Host::new().with_kv("c", "41");
+    assert_eq!(host.tool_names::<Sample>(), ["count", "limit"]);
+    let use_it = |name, arguments| host.invoke::<Sample>(&Call::new("c"), name, arguments);
+    assert_eq!(use_it("count", json!(1)).unwrap(), json!(42));
+    assert_eq!(host.kv("c").unwrap(), b"42");
+    let error = use_it("count", json!("391")).unwrap_err();
+    assert_eq!(error.message(), "invalid arguments: expected i64, got a string");
+    assert_eq!(use_it("limit", json!(null)).unwrap_err().message(), "[config] has no `limit`");
+    assert_eq!(use_it("other", json!(1)).unwrap_err().code(), Some(ToolError::UNKNOWN_TOOL));
+}
+
+#[test]
+fn a_tool_says_whether_its_results_are_used_again() {
+    let host = Host::new();
+    let cache = (Duration::from_secs(60), vec!["to".to_owned()]);
+    assert_eq!(host.tool_cache::<Sample>("limit"), Some(cache));
+    assert_eq!(host.tool_cache::<Sample>("count"), None);
+    assert_eq!(host.tool_cache::<Sample>("other"), None);
+}
+
+#[test]
+fn a_plugin_has_a_say_in_transfers() {
+    let ask = |request| Host::new().transfer::<Sample>(&Call::new("c"), request);
+    assert_eq!(ask(json!(0)).unwrap(), None);
+    assert_eq!(ask(json!(2)).unwrap(), Some(json!({"id": "c", "number": 2})));
+    let error = ask(json!(1)).unwrap_err().to_string();
+    assert!(error.starts_with("the answer is no JSON: "), "{error}");
+    let error = ask(json!("391")).unwrap_err().to_string();
+    assert_eq!(error, "the transfer request is no u32");
 }

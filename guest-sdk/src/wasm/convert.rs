@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::bindings::plugboard::plugin;
 use super::bindings::plugboard::plugin::types;
-use crate::decision::Verdict;
+use super::tools::exports::plugboard::plugin::tools;
+use crate::decision::{Cache, Verdict};
 use crate::event::{CallOutcome, Ending, Event, EventBody, Role, Routing};
 use crate::log::Level;
-use crate::{Call, Decision, http, kv, metrics};
+use crate::{Call, Decision, ToolError, http, kv, metrics};
 
 pub(super) fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
@@ -42,10 +43,20 @@ impl From<Decision> for types::Decision {
             }
             Verdict::Reject { reason } => types::Verdict::Reject(types::Rejection { reason }),
         };
-        let cache = decision
-            .cache
-            .map(|cache| types::Cache { ttl: milliseconds(cache.ttl), vary: cache.vary });
-        Self { verdict, cache }
+        Self { verdict, cache: decision.cache.map(Into::into) }
+    }
+}
+
+impl From<Cache> for types::Cache {
+    fn from(cache: Cache) -> Self {
+        Self { ttl: milliseconds(cache.ttl), vary: cache.vary }
+    }
+}
+
+impl From<ToolError> for tools::ToolError {
+    fn from(error: ToolError) -> Self {
+        let ToolError { message, code } = error;
+        Self { message, code }
     }
 }
 

@@ -6,8 +6,10 @@ use std::panic;
 use super::bindings::plugboard::plugin::types;
 use super::observer::exports::plugboard::plugin::observer;
 use super::router::exports::plugboard::plugin::router;
+use super::tools::exports::plugboard::plugin::tools;
+use super::transfers::exports::plugboard::plugin::transfers;
 use crate::log::Level;
-use crate::{Observer, Router};
+use crate::{Observer, Router, Tools, TransferRequest, Transfers};
 
 /// The export of a [`Router`].
 pub struct RouterOf<T>(PhantomData<T>);
@@ -26,6 +28,39 @@ impl<T: Observer> observer::Guest for ObserverOf<T> {
     fn on_event(event: types::Event) -> Result<(), String> {
         report_panics();
         T::on_event(&event.into()).map_err(|error| error.to_string())
+    }
+}
+
+/// The export of [`Tools`].
+pub struct ToolsOf<T>(PhantomData<T>);
+
+impl<T: Tools> tools::Guest for ToolsOf<T> {
+    fn names() -> Vec<String> {
+        report_panics();
+        T::tools().names()
+    }
+
+    fn invoke(
+        call: types::Call,
+        name: String,
+        arguments: String,
+    ) -> Result<tools::ToolResult, tools::ToolError> {
+        report_panics();
+        let tools = T::tools();
+        let tool = tools.tool(&name)?;
+        let value = tool.run(&call.into(), &arguments)?;
+        Ok(tools::ToolResult { value, cache: tool.cache().cloned().map(Into::into) })
+    }
+}
+
+/// The export of [`Transfers`].
+pub struct TransfersOf<T>(PhantomData<T>);
+
+impl<T: Transfers> transfers::Guest for TransfersOf<T> {
+    fn decide(call: types::Call, request: String) -> Result<Option<String>, String> {
+        report_panics();
+        let answer = T::on_transfer(&call.into(), &TransferRequest { json: request });
+        answer.map(|answer| Some(answer?.json)).map_err(|error| error.to_string())
     }
 }
 
@@ -50,6 +85,32 @@ macro_rules! __export_observer {
             type Exported = $crate::host::ObserverOf<$plugin>;
             $crate::host::observer::export_observer!(
                 Exported with_types_in $crate::host::observer
+            );
+        };
+    };
+}
+
+/// Exports a type with [`Tools`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_tools {
+    ($plugin:ty) => {
+        const _: () = {
+            type Exported = $crate::host::ToolsOf<$plugin>;
+    $crate::host::tools::export_tools!(Exported with_types_in $crate::host::tools);
+        };
+    };
+}
+
+/// Exports a type with [`Transfers`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export_transfers {
+    ($plugin:ty) => {
+        const _: () = {
+            type Exported = $crate::host::TransfersOf<$plugin>;
+            $crate::host::transfers::export_transfers!(
+                Exported with_types_in $crate::host::transfers
             );
         };
     };

@@ -13,7 +13,7 @@ mod convert;
 mod exports;
 
 pub(crate) use self::capabilities::*;
-pub use self::exports::{ObserverOf, RouterOf};
+pub use self::exports::{ObserverOf, RouterOf, ToolsOf, TransfersOf};
 
 mod bindings {
     wit_bindgen::generate!({
@@ -51,5 +51,35 @@ pub mod observer {
         pub_export_macro: true,
         export_macro_name: "export_observer",
         default_bindings_module: "plugboard_sdk::host::observer",
+    });
+}
+
+/// What `export!` needs for `Tools`.
+pub mod tools {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package plugboard:sdk;
+            world tools-hook { export plugboard:plugin/tools@0.1.0; }
+        ",
+        with: { "plugboard:plugin/types@0.1.0": crate::host::bindings::plugboard::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_tools",
+        default_bindings_module: "plugboard_sdk::host::tools",
+    });
+}
+
+/// What `export!` needs for `Transfers`.
+pub mod transfers {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "
+            package plugboard:sdk;
+            world transfers-hook { export plugboard:plugin/transfers@0.1.0; }
+        ",
+        with: { "plugboard:plugin/types@0.1.0": crate::host::bindings::plugboard::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_transfers",
+        default_bindings_module: "plugboard_sdk::host::transfers",
     });
 }

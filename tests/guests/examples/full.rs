@@ -1,5 +1,7 @@
-//! Has both hooks: routes every call, and counts the events that it is told of.
+//! Has all hooks: routes every call, counts the events that it is told of, has a
+//! tool `seen` that tells how many those were, and an answer to every transfer.
 use plugboard_sdk::prelude::*;
+use serde_json::json;
 
 struct Guest;
 
@@ -16,4 +18,19 @@ impl Observer for Guest {
     }
 }
 
-plugboard_sdk::export!(Guest: Router + Observer);
+impl Tools for Guest {
+    fn tools() -> ToolBox {
+        // What it is given does not matter to it.
+        ToolBox::new().with("seen", |_, _: serde_json::Value| {
+            Ok(kv::get_json::<u64>("seen")?.unwrap_or_default())
+        })
+    }
+}
+
+impl Transfers for Guest {
+    fn on_transfer(_: &Call, _: &TransferRequest) -> Result<Option<TransferAnswer>> {
+        Ok(Some(TransferAnswer::new(&json!({ "full": true }))?))
+    }
+}
+
+plugboard_sdk::export!(Guest: Router + Observer + Tools + Transfers);

@@ -1,0 +1,24 @@
+//! Has a tool `bad` with a result that is no JSON, which the SDK would not let it.
+//! The result is the setting `result`, or else `{no JSON`.
+#[cfg(target_family = "wasm")]
+mod component {
+    wit_bindgen::generate!({ path: "../../wit", world: "tools-plugin" });
+
+    use exports::plugboard::plugin::tools::{Call, Guest, ToolError, ToolResult};
+    use plugboard::plugin::config;
+
+    struct Plugin;
+
+    impl Guest for Plugin {
+        fn names() -> Vec<String> {
+            vec!["bad".to_owned()]
+        }
+
+        fn invoke(_: Call, _: String, _: String) -> Result<ToolResult, ToolError> {
+            let value = config::get("result").unwrap_or_else(|| "{no JSON".to_owned());
+            Ok(ToolResult { value, cache: None })
+        }
+    }
+
+    export!(Plugin);
+}
