@@ -8,10 +8,12 @@ use crate::command::{self, Result, cargo, output, program};
 use crate::root;
 
 /// The sample plugins, in the order of the chain.
-const PLUGINS: [(&str, &str); 6] = [
+const PLUGINS: [(&str, &str); 8] = [
     ("10", "number-plan"),
     ("20", "ab-split"),
     ("30", "crm-lookup"),
+    ("40", "office-hours"),
+    ("45", "appointments"),
     ("50", "call-analytics"),
     ("60", "transcript-log"),
     ("70", "avr-app-tee"),

@@ -180,7 +180,7 @@ impl Host {
     ///
     /// What the plugin returns.
     pub fn decide<T: Router>(&self, call: &Call) -> Result<Decision> {
-        host::with(self.clone(), || T::decide(call))
+        self.run(|| T::decide(call))
     }
 
     /// Tells a plugin of an event, once.
@@ -189,12 +189,12 @@ impl Host {
     ///
     /// What the plugin returns.
     pub fn observe<T: Observer>(&self, event: &Event) -> Result<()> {
-        host::with(self.clone(), || T::on_event(event))
+        self.run(|| T::on_event(event))
     }
 
     /// The names of a plugin's tools.
     pub fn tool_names<T: Tools>(&self) -> Vec<String> {
-        host::with(self.clone(), || T::tools().names())
+        self.run(|| T::tools().names())
     }
 
     /// Uses a tool of a plugin. What the agent gets.
@@ -210,13 +210,13 @@ impl Host {
     ) -> Result<Value, ToolError> {
         let arguments = serde_json::to_string(&arguments)?;
         let run = || T::tools().tool(name)?.run(call, &arguments);
-        Ok(serde_json::from_str(&host::with(self.clone(), run)?)?)
+        Ok(serde_json::from_str(&self.run(run)?)?)
     }
 
     /// For how long a result of a tool may be used again, and the call fields that
     /// it depends on. None: it is not, or the plugin has no such tool.
     pub fn tool_cache<T: Tools>(&self, name: &str) -> Option<(Duration, Vec<String>)> {
-        let tools = host::with(self.clone(), T::tools);
+        let tools = self.run(T::tools);
         let cache = tools.tool(name).ok()?.cache()?;
         Some((cache.ttl, cache.vary.clone()))
     }
@@ -232,12 +232,17 @@ impl Host {
         request: impl Serialize,
     ) -> Result<Option<Value>> {
         let request = TransferRequest { json: serde_json::to_string(&request)? };
-        let Some(answer) = host::with(self.clone(), || T::on_transfer(call, &request))? else {
+        let Some(answer) = self.run(|| T::on_transfer(call, &request))? else {
             return Ok(None);
         };
         serde_json::from_str(answer.json())
             .map(Some)
             .map_err(|error| Error::new(format_args!("the answer is no JSON: {error}")))
+    }
+
+    /// Runs a part of a plugin, such as a function that it takes its decisions with.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        host::with(self.clone(), work)
     }
 
     /// Lets time pass in the plugin's store.

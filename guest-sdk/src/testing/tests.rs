@@ -51,11 +51,6 @@ impl Transfers for Sample {
 
 crate::export!(Sample: Router + Observer + Tools + Transfers);
 
-/// Runs what a plugin would do.
-fn run<T>(host: &Host, work: impl FnOnce() -> T) -> T {
-    crate::host::with(host.clone(), work)
-}
-
 #[test]
 fn a_plugin_reads_its_settings_and_logs() {
     let host = Host::new().with_config("limit", "7").with_config("names", r#"["a","b"]"#);
@@ -93,7 +88,7 @@ fn an_observer_is_told_and_writes_down() {
 fn values_go_away_when_their_time_is_over() {
     let host = Host::new();
     let second = Duration::from_secs(1);
-    run(&host, || {
+    host.run(|| {
         kv::set("ever", "1").unwrap();
         kv::set_for("while", "1", second).unwrap();
         kv::set_json_for("kept", &1, second).unwrap();
@@ -119,7 +114,7 @@ fn what_cannot_be_is_an_error_that_quotes_nothing() {
         .with_kv("text", "a caller's words")
         .with_kv("bytes", [0xff])
         .with_kv("most", i64::MAX.to_string());
-    run(&host, || {
+    host.run(|| {
         assert_eq!(kv::increment("text", 1), Err(kv::Error::NotANumber));
         assert_eq!(kv::increment("most", 1), Err(kv::Error::NotANumber));
         assert!(matches!(kv::set("", "x"), Err(kv::Error::TooLarge(_))));
@@ -133,7 +128,7 @@ fn what_cannot_be_is_an_error_that_quotes_nothing() {
 fn a_swap_needs_the_expected_value() {
     let host = Host::new();
     let second = Duration::from_secs(1);
-    run(&host, || {
+    host.run(|| {
         assert!(!kv::compare_and_swap("k", Some(b"a"), "b").unwrap());
         assert!(kv::compare_and_swap("k", None, "a").unwrap());
         assert!(!kv::compare_and_swap("k", None, "b").unwrap());
@@ -148,14 +143,14 @@ fn a_swap_needs_the_expected_value() {
 fn an_update_tries_again_and_not_for_ever() {
     let add = || kv::update_json("k", |old: Option<u32>| old.unwrap_or_default() + 1);
     let host = Host::new().with_contention(15);
-    assert_eq!(run(&host, add).unwrap(), 1);
-    assert_eq!(run(&host, add).unwrap(), 2);
-    let error = run(&host.clone().with_contention(16), add).unwrap_err();
+    assert_eq!(host.run(add).unwrap(), 1);
+    assert_eq!(host.run(add).unwrap(), 2);
+    let error = host.clone().with_contention(16).run(add).unwrap_err();
     assert_eq!(error.to_string(), kv::Error::Contended.to_string());
     assert_eq!(host.kv("k").unwrap(), b"2");
 
     let second = Duration::from_secs(1);
-    run(&host, || kv::update_json_for("k", second, |old: Option<u32>| old.unwrap_or(9))).unwrap();
+    host.run(|| kv::update_json_for("k", second, |old: Option<u32>| old.unwrap_or(9))).unwrap();
     host.advance(second);
     assert_eq!(host.kv("k"), None);
 }
@@ -167,7 +162,7 @@ fn responses_come_as_scripted() {
         .with_response("GET", url, 200, r#"{"vip":"a caller's number"}"#)
         .with_response("GET", url, 500, "a caller's words")
         .with_http_error("GET", url, http::Error::Timeout);
-    run(&host, || {
+    host.run(|| {
         let response = http::get(url).header("Accept", "text/plain").send().unwrap().ok().unwrap();
         assert!(response.text().unwrap().starts_with("{\"vip\""));
         let error = response.json::<Vec<u8>>().unwrap_err().to_string();
@@ -201,7 +196,7 @@ fn headers_are_found_in_any_case() {
 #[test]
 fn figures_are_kept_by_name_and_labels() {
     let host = Host::new();
-    run(&host, || {
+    host.run(|| {
         metrics::count("calls", &[("a", "1"), ("b", "2")], 2).unwrap();
         metrics::count("calls", &[("b", "2"), ("a", "1")], 1).unwrap();
         metrics::count("calls", &[], 1).unwrap();
@@ -218,7 +213,7 @@ fn figures_are_kept_by_name_and_labels() {
     assert_eq!(host.counter("calls", &[]), 1);
     assert_eq!(host.counter("never", &[]), 0);
     assert_eq!(host.observed("seconds", &[]), [0.5]);
-    let refused = run(&host.without_metrics(), || metrics::count("calls", &[], 1));
+    let refused = host.without_metrics().run(|| metrics::count("calls", &[], 1));
     assert_eq!(refused, Err(metrics::Error::NotGranted));
 }
 
