@@ -1,43 +1,49 @@
 //! The bare server that the bench compares with: axum, the same authentication,
 //! the same parser, an answer of the same kind, and nothing else.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use plugboard::config::Secret;
-use plugboard::event::EventBody;
-use plugboard::platform::avr;
+use plugboard::config::{self, Flags};
+use plugboard::platform::{self, Dialect, Message};
 use plugboard::router::Answer;
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let secret: Secret = serde_json::from_value(std::env::var("WEBHOOK_SECRET")?.into())?;
-    let routes = Router::new().route("/events", post(events)).with_state(secret);
+    let config = config::load(Flags::default(), std::env::vars())?.config;
+    // AVR is the first one, and the one that is on.
+    let Some(dialect) = platform::dialects(&config).into_iter().next() else {
+        anyhow::bail!("no platform is switched on");
+    };
+    let routes = Router::new().route(dialect.path(), post(events)).with_state(dialect);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     eprintln!("{}", listener.local_addr()?);
     axum::serve(listener, routes).await?;
     Ok(())
 }
 
-async fn events(State(secret): State<Secret>, headers: HeaderMap, body: Bytes) -> Response {
-    if avr::authenticate(Some(&secret), &headers).is_err() {
+async fn events(
+    State(dialect): State<Arc<dyn Dialect>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if dialect.admit(&headers).is_err() {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let Ok(event) = avr::parse(&headers, &body) else {
+    let Ok(message) = dialect.parse(&headers, &body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let EventBody::Initiated = event.body else {
+    let Message::Decide(event) = message else {
         return ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
             .into_response();
     };
     let sts_url = Some(format!("ws://avr-sts-openai:6030/?uuid={}", event.call.id));
-    let answer = Answer::Route { sts_url, prompt: None };
-    match serde_json::to_vec(&avr::render(&answer)) {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    let reply = dialect.decision(&Answer::Route { sts_url, prompt: None });
+    ([(header::CONTENT_TYPE, reply.content_type)], reply.body).into_response()
 }

@@ -10,6 +10,7 @@ mod transfers;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -67,14 +68,14 @@ impl MidCall {
 
     /// Asks the plugins of a chain about a call until one answers, until the deadline
     /// at the latest. What is `kept` of a plugin's is as good as its answer.
-    async fn ask<T>(
+    async fn ask<'a, T>(
         &self,
-        chain: &Chain,
+        chain: &'a Chain,
         hook: Hook,
-        call: &Call,
+        call: &'a Call,
         deadline: Instant,
         kept: impl Fn(&Plugin) -> Option<T>,
-        ask: impl AsyncFn(&Plugin) -> Result<Option<T>, PluginError>,
+        ask: impl Fn(&'a Plugin) -> BoxFuture<'a, Result<Option<T>, PluginError>>,
     ) -> Result<Answered<T>, Unanswered> {
         let mut failed = Unanswered::Nobody;
         for plugin in chain.concerned(call) {
@@ -86,7 +87,7 @@ impl MidCall {
                 return Err(if failed == Unanswered::Nobody { Unanswered::Busy } else { failed });
             };
             let start = Instant::now();
-            let result = plugin.attempt(hook, Box::pin(ask(plugin))).await;
+            let result = plugin.attempt(hook, ask(plugin)).await;
             let took = start.elapsed();
             let stats = used(&plugin.stats, hook);
             let error = match result {

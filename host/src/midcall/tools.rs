@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answered, MidCall, Unanswered};
@@ -81,7 +82,12 @@ impl MidCall {
         (ruling, again)
     }
 
-    async fn run(&self, generation: &Generation, used: &ToolUse, deadline: Instant) -> ToolRuling {
+    async fn run<'a>(
+        &'a self,
+        generation: &'a Generation,
+        used: &'a ToolUse,
+        deadline: Instant,
+    ) -> ToolRuling {
         let (start, call) = (Instant::now(), &*used.call);
         let Some(chain) = generation.tool(&used.name) else {
             let known: Vec<&str> = generation.tools().collect();
@@ -94,7 +100,9 @@ impl MidCall {
             return ToolRuling { answer: ToolAnswer::Unknown, by: None, cached: false };
         };
         let kept = |plugin: &Plugin| self.kept(plugin, used);
-        let ask = async |plugin: &Plugin| self.invoke(plugin, used, deadline).await.map(Some);
+        let ask = |plugin: &'a Plugin| {
+            self.invoke(plugin, used, deadline).map(|answer| answer.map(Some)).boxed()
+        };
         let answered = self.ask(chain, Hook::Tools, call, deadline, kept, ask).await;
         let ruling = match answered {
             Ok(Answered { by, answer: (answer, cached) }) => {

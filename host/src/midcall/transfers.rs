@@ -1,6 +1,7 @@
 //! Transfers: the platform's document goes to the plugins untouched, and the first
 //! answer goes back untouched.
 
+use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -12,15 +13,15 @@ use crate::registry::Generation;
 impl MidCall {
     /// Asks about a transfer of a call. None: nobody has an opinion, or could say it in
     /// time.
-    pub async fn transfer(
+    pub async fn transfer<'a>(
         &self,
-        generation: &Generation,
-        call: &Call,
-        request: &RawValue,
+        generation: &'a Generation,
+        call: &'a Call,
+        request: &'a RawValue,
         deadline: Instant,
     ) -> Option<Box<RawValue>> {
         let chain = generation.transfers();
-        let ask = async |plugin: &Plugin| plugin.transfer(call, request, deadline).await;
+        let ask = |plugin: &'a Plugin| plugin.transfer(call, request, deadline).boxed();
         let answer = self.ask(chain, Hook::Transfers, call, deadline, |_| None, ask).await;
         let id = call.id.as_str();
         match answer {
