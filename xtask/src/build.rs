@@ -9,11 +9,12 @@ use crate::root;
 
 /// The sample plugins, in the order of the chain.
 const PLUGINS: [(&str, &str); 8] = [
+    // Whether anybody is there is asked before where a call goes.
+    ("05", "office-hours"),
     ("10", "number-plan"),
     ("20", "ab-split"),
     ("30", "crm-lookup"),
-    ("40", "office-hours"),
-    ("45", "appointments"),
+    ("40", "appointments"),
     ("50", "call-analytics"),
     ("60", "transcript-log"),
     ("70", "avr-app-tee"),

@@ -16,7 +16,7 @@ use crate::cache;
 use crate::engine;
 use crate::plugin::breaker::{Breaker, Condition};
 use crate::plugin::histogram::{BUCKETS_US, Times};
-use crate::plugin::stats::{Decisions, EventStats, Snapshot};
+use crate::plugin::stats::{Decisions, EventStats, Snapshot, UseStats};
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
 use crate::store;
@@ -50,6 +50,7 @@ impl Collector for Collect {
         let plugins: Vec<Row<'_>> = self.generation.plugins().map(|it| Row::from(&**it)).collect();
         self.plugins(&mut out, &plugins)?;
         observers(&mut out, &plugins)?;
+        uses(&mut out, &plugins)?;
         guests::encode(&mut out, &self.generation)
     }
 }
@@ -185,6 +186,8 @@ struct Row<'a> {
     is_set_aside: bool,
     /// Of an observer.
     events: Option<&'a EventStats>,
+    /// Of those that answer in the middle of calls, by hook.
+    uses: Vec<(&'static str, &'a UseStats)>,
 }
 
 impl<'a> From<&'a Plugin> for Row<'a> {
@@ -196,6 +199,11 @@ impl<'a> From<&'a Plugin> for Row<'a> {
             seen: plugin.stats.snapshot(),
             is_set_aside: Hook::ALL.into_iter().any(|hook| open(plugin.breaker(hook))),
             events: plugin.has(Hook::Observer).then_some(&plugin.stats.events),
+            uses: [Hook::Tools, Hook::Transfers]
+                .into_iter()
+                .filter(|hook| plugin.has(*hook))
+                .map(|hook| (hook.interface(), plugin.stats.uses(hook)))
+                .collect(),
         }
     }
 }
@@ -227,6 +235,34 @@ fn observers(out: &mut Out<'_>, plugins: &[Row<'_>]) -> Result<(), Error> {
     out.family("observer_delay_seconds", help, Histogram, |row| {
         observers().try_for_each(|(name, events)| {
             row.histogram(&[("plugin", name)], &events.delays.snapshot())
+        })
+    })
+}
+
+fn uses(out: &mut Out<'_>, plugins: &[Row<'_>]) -> Result<(), Error> {
+    let uses = || {
+        plugins.iter().flat_map(|it| it.uses.iter().map(|(hook, uses)| (&*it.name, *hook, *uses)))
+    };
+    let help = "Tools used and transfers asked about, by what came of them";
+    out.family("plugin_uses", help, Counter, |row| {
+        uses().try_for_each(|(name, hook, uses)| {
+            let UseStats { answered, declined, failed, cached, .. } = uses;
+            for (result, count) in [
+                ("answered", answered),
+                ("declined", declined),
+                ("failed", failed),
+                ("cached", cached),
+            ] {
+                let labels = [("plugin", name), ("hook", hook), ("result", result)];
+                row.counter(&labels, count.load(Relaxed))?;
+            }
+            Ok(())
+        })
+    })?;
+    let help = "Time of a plugin's calls for tools and transfers";
+    out.family("plugin_use_duration_seconds", help, Histogram, |row| {
+        uses().try_for_each(|(name, hook, uses)| {
+            row.histogram(&[("plugin", name), ("hook", hook)], &uses.times.snapshot())
         })
     })
 }

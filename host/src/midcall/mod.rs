@@ -21,7 +21,6 @@ use crate::deliveries::Deliveries;
 use crate::event::Call;
 use crate::plugin::error::PluginError;
 use crate::plugin::settings::OnFailure;
-use crate::plugin::stats::{Stats, UseStats};
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Chain;
 
@@ -89,7 +88,7 @@ impl MidCall {
             let start = Instant::now();
             let result = plugin.attempt(hook, ask(plugin)).await;
             let took = start.elapsed();
-            let stats = used(&plugin.stats, hook);
+            let stats = plugin.stats.uses(hook);
             let error = match result {
                 Ok(answer) => {
                     let count = if answer.is_some() { &stats.answered } else { &stats.declined };
@@ -120,13 +119,5 @@ impl MidCall {
             }
         }
         Err(failed)
-    }
-}
-
-/// What a plugin did by one of the hooks of this module.
-fn used(stats: &Stats, hook: Hook) -> &UseStats {
-    match hook {
-        Hook::Transfers => &stats.transfers,
-        _ => &stats.tools,
     }
 }

@@ -126,7 +126,7 @@ impl MidCall {
     /// An answer of a plugin's that it gave leave to give again.
     fn kept(&self, plugin: &Plugin, used: &ToolUse) -> Option<(ToolAnswer, bool)> {
         let value = self.results.as_ref()?.get(plugin, used)?;
-        plugin.stats.tools.cached.fetch_add(1, Relaxed);
+        plugin.stats.uses(Hook::Tools).cached.fetch_add(1, Relaxed);
         Some((ToolAnswer::Value(value), true))
     }
 

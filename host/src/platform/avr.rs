@@ -9,7 +9,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Party, check_id, object, read};
+use super::json::{Party, check_name, object, read};
 use super::{BadRequest, Bounds, Dialect, Instructions, Message, Reply, Unauthorized};
 use crate::config::{Config, Secret, ServerLimits};
 use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef, Traits};
@@ -117,7 +117,7 @@ impl Instructions for Avr {
 
     fn call<'a>(&self, headers: &'a HeaderMap) -> Result<(&'static str, &'a str), BadRequest> {
         let call = CALLS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
-        match call.filter(|call| check_id("", call).is_ok()) {
+        match call.filter(|call| check_name("", call).is_ok()) {
             Some(call) => Ok((AVR.family, call)),
             None => {
                 let message = "header X-AVR-UUID: expected the call's uuid".to_owned();
@@ -138,7 +138,7 @@ impl Instructions for Avr {
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let envelope: Envelope<'_> = read(body, "")?;
     let id = envelope.uuid.0;
-    check_id("uuid", &id)?;
+    check_name("uuid", &id)?;
     let mut call = Call {
         id: id.into_owned(),
         platform: platform(headers),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Fields, Lenient, Party, check_id, read};
+use super::json::{Fields, Lenient, MAX_NAME, Party, check_name, read};
 use super::{
     BadRequest, Bounds, Dialect, Message, Reply, ToolAnswer, ToolFailure, ToolUse, Transfer,
     Unauthorized,
@@ -226,13 +226,14 @@ struct Entry {
 
 impl Document<'_> {
     fn message(self, delivery: Option<&str>, body: &[u8]) -> Result<Message, BadRequest> {
-        check_id("callId", &self.call_id.0)?;
+        check_name("callId", &self.call_id.0)?;
         let kind = match self.kind.as_ref().or(self.event_type.as_ref()) {
             Some(kind) => kind.0.to_string(),
             // The older shape of a tool's request has none.
             None if self.tool_name.is_some() => TOOL.to_owned(),
             None => return Err(BadRequest { message: "missing field `type`".to_owned() }),
         };
+        check_name("type", &kind)?;
         // A report comes once, and is kept whole in any case: a detail that is not what
         // it should be is no reason to refuse it. Of what is asked, it is.
         let strict = matches!(&*kind, START | TOOL | TRANSFER);
@@ -240,7 +241,8 @@ impl Document<'_> {
         let delivery = delivery.map(|id| format!("{kind}/{id}"));
         // A call has one of these documents. Of others it may have any number.
         let once = || {
-            let status = self.status.0.as_deref().unwrap_or_default();
+            let status = self.status.0.as_deref().filter(|it| it.len() <= MAX_NAME);
+            let status = status.unwrap_or_default();
             Some(delivery.clone().unwrap_or_else(|| format!("{kind}/{status}")).into())
         };
         let event = |body, timestamp, delivery| {
@@ -254,9 +256,11 @@ impl Document<'_> {
             }
             TOOL => {
                 let missing = || BadRequest { message: "missing field `toolName`".to_owned() };
+                let name = self.tool_name.as_ref().ok_or_else(missing)?.0.to_string();
+                check_name("toolName", &name)?;
                 let arguments = self.arguments.or(self.tool_arguments);
                 Message::Tool(ToolUse {
-                    name: self.tool_name.as_ref().ok_or_else(missing)?.0.to_string(),
+                    name,
                     arguments: arguments.map_or_else(no_arguments, ToOwned::to_owned),
                     timestamp: first([&self.timestamp]),
                     delivery: delivery.map(Into::into),
@@ -412,3 +416,6 @@ fn no_arguments() -> Box<RawValue> {
 fn milliseconds(seconds: f64) -> Option<u64> {
     (0.0..1e12).contains(&seconds).then(|| (seconds * 1e3).round() as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,15 +146,16 @@ pub(super) fn object<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Longest call id, in bytes. Real ones are UUIDs (36) and the like.
-const MAX_ID: usize = 128;
+/// Longest name of anything, in bytes: calls have UUIDs (36) and the like.
+pub(super) const MAX_NAME: usize = 128;
 
-/// Refuses a call's id that can be none; `field` is where it stood.
-pub(super) fn check_id(field: &str, id: &str) -> Result<(), BadRequest> {
-    if (1..=MAX_ID).contains(&id.len()) {
+/// Refuses what can be no name of a call, or of anything else that is remembered by
+/// it; `field` is where it stood.
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), BadRequest> {
+    if (1..=MAX_NAME).contains(&name.len()) {
         return Ok(());
     }
-    let message = format!("`{field}`: expected 1 to {MAX_ID} bytes, found {}", id.len());
+    let message = format!("`{field}`: expected 1 to {MAX_NAME} bytes, found {}", name.len());
     Err(BadRequest { message })
 }
 

@@ -8,6 +8,8 @@
 
 mod avr;
 mod blackbox;
+#[cfg(test)]
+mod fuzz;
 mod json;
 #[cfg(test)]
 mod toy;

@@ -189,3 +189,6 @@ impl App {
         self.stopping.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests;

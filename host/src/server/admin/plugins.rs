@@ -13,7 +13,7 @@ use super::super::App;
 use super::super::error::json;
 use crate::plugin::breaker::Condition;
 use crate::plugin::histogram::Latency;
-use crate::plugin::stats::{Decisions, EventStats, LastError};
+use crate::plugin::stats::{Decisions, EventStats, LastError, UseStats};
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Entry;
 
@@ -74,6 +74,32 @@ struct Serving<'a> {
     /// Of an observer.
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Told>,
+    /// Of one that answers tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Tools<'a>>,
+    /// Of one that has a say in transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfers: Option<Used>,
+}
+
+/// What a plugin did for voice agents.
+#[derive(Serialize)]
+struct Tools<'a> {
+    names: &'a [Box<str>],
+    #[serde(flatten)]
+    used: Used,
+}
+
+/// What a plugin did in the middle of calls.
+#[derive(Serialize)]
+struct Used {
+    breaker: Condition,
+    answered: u64,
+    /// A tool's own errors, or transfers without an opinion.
+    declined: u64,
+    failed: u64,
+    cached: u64,
+    latency_us: Latency,
 }
 
 /// What an observer did.
@@ -93,13 +119,8 @@ impl<'a> Row<'a> {
     fn of(entry: &'a Entry, backlogs: &[(Arc<str>, u64)]) -> Self {
         let serving = entry.plugin.as_deref().map(Serving::from);
         let state = match &serving {
-            Some(Serving { breaker: Condition::Closed, events: None, .. }) => Status::Active,
-            Some(Serving { breaker: Condition::Closed, events: Some(told), .. })
-                if told.breaker == Condition::Closed =>
-            {
-                Status::Active
-            }
-            Some(_) => Status::SetAside,
+            Some(serving) if serving.is_set_aside() => Status::SetAside,
+            Some(_) => Status::Active,
             None if entry.is_broken() => Status::Broken,
             None => Status::Disabled,
         };
@@ -125,7 +146,38 @@ impl<'a> From<&'a Plugin> for Serving<'a> {
             cached: seen.cached,
             latency_us: seen.times.latency(),
             events: plugin.has(Hook::Observer).then(|| Told::from(plugin)),
+            tools: Used::of(plugin, Hook::Tools).map(|used| Tools { names: plugin.tools(), used }),
+            transfers: Used::of(plugin, Hook::Transfers),
         }
+    }
+}
+
+impl Serving<'_> {
+    /// Whether it is done without, by any of its hooks.
+    fn is_set_aside(&self) -> bool {
+        let events = self.events.as_ref().map(|told| told.breaker);
+        let tools = self.tools.as_ref().map(|tools| tools.used.breaker);
+        let transfers = self.transfers.as_ref().map(|used| used.breaker);
+        let breakers = [Some(self.breaker), events, tools, transfers];
+        breakers.into_iter().flatten().any(|condition| condition != Condition::Closed)
+    }
+}
+
+impl Used {
+    /// None: the plugin has no such hook.
+    fn of(plugin: &Plugin, hook: Hook) -> Option<Self> {
+        if !plugin.has(hook) {
+            return None;
+        }
+        let UseStats { answered, declined, failed, cached, times } = plugin.stats.uses(hook);
+        Some(Self {
+            breaker: plugin.breaker(hook).condition(Instant::now()),
+            answered: answered.load(Relaxed),
+            declined: declined.load(Relaxed),
+            failed: failed.load(Relaxed),
+            cached: cached.load(Relaxed),
+            latency_us: times.snapshot().latency(),
+        })
     }
 }
 
