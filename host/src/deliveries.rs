@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Bytes of the answers' texts that came while one of the maps was the newer one,
 /// but for those that a cache has as well: it takes a plugin that writes a long prompt
@@ -59,26 +59,29 @@ pub trait Kept: Clone {
 
 /// An answer, once there is one. Whoever comes while it is being looked for waits;
 /// if whoever looks for it goes away, the next one does.
-pub type Pending<A> = Arc<OnceCell<A>>;
+type Pending<A> = Arc<OnceCell<A>>;
 
-/// What is known of a delivery.
-pub enum Known<A> {
-    /// There is no answer yet.
-    Waiting(Ticket<A>),
-    /// It was answered.
-    Ruled(A),
+/// What came of a delivery.
+pub enum Once<A> {
+    /// It was answered now.
+    Now(A),
+    /// It was answered before, or by another one that was under way.
+    Before(A),
+    /// Another one is under way, and took longer than this one could wait.
+    Late,
 }
 
-/// A delivery that waits for its answer.
-pub struct Ticket<A> {
-    delivery: Delivery,
-    /// Where the answer comes.
-    pub pending: Pending<A>,
+/// What is known of a delivery.
+enum Known<A> {
+    /// There is no answer yet.
+    Waiting(Delivery, Pending<A>),
+    /// It was answered.
+    Answered(A),
 }
 
 enum Slot<A> {
     Pending(Pending<A>),
-    Ruled(A),
+    Answered(A),
 }
 
 /// The answers to the last deliveries.
@@ -108,9 +111,32 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
         Self { keep, most, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
+    /// Answers a delivery, unless it was answered before: `identity` is all that tells
+    /// it from others. Whoever asked first may have more time than is left here, so it
+    /// is waited for until the deadline only; `answer` itself has to be in time.
+    pub async fn once(
+        &self,
+        identity: &impl Hash,
+        deadline: Instant,
+        answer: impl Future<Output = A>,
+    ) -> Once<A> {
+        let (delivery, pending) = match self.look_up(identity, Instant::now()) {
+            Known::Answered(answer) => return Once::Before(answer),
+            Known::Waiting(delivery, pending) => (delivery, pending),
+        };
+        let mut own = false;
+        let answer = pending.get_or_init(async || {
+            own = true;
+            answer.await
+        });
+        let Ok(answer) = timeout_at(deadline, answer).await else { return Once::Late };
+        self.answered(delivery, answer);
+        let answer = answer.clone();
+        if own { Once::Now(answer) } else { Once::Before(answer) }
+    }
+
     /// What is known of a delivery. A new one is known from now on.
-    /// `identity` is all that tells it from others.
-    pub fn look_up(&self, identity: &impl Hash, now: Instant) -> Known<A> {
+    fn look_up(&self, identity: &impl Hash, now: Instant) -> Known<A> {
         let [one, other] = self.keys.each_ref().map(|key| key.hash_one(identity));
         let delivery = Delivery(one, other);
         let mut maps = self.lock();
@@ -121,10 +147,8 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
             None => newer.entry(delivery).or_insert_with(|| Slot::Pending(Pending::default())),
         };
         let known = match slot {
-            Slot::Ruled(answer) => Known::Ruled(answer.clone()),
-            Slot::Pending(pending) => {
-                Known::Waiting(Ticket { delivery, pending: Arc::clone(pending) })
-            }
+            Slot::Answered(answer) => Known::Answered(answer.clone()),
+            Slot::Pending(pending) => Known::Waiting(delivery, Arc::clone(pending)),
         };
         drop(maps);
         if let Some(gone) = gone {
@@ -135,12 +159,12 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
     }
 
     /// Keeps the answer to a delivery.
-    pub fn ruled(&self, ticket: &Ticket<A>, answer: &A) {
+    fn answered(&self, delivery: Delivery, answer: &A) {
         let Maps { newer, older, bytes, .. } = &mut *self.lock();
-        let slot = newer.get_mut(&ticket.delivery).or_else(|| older.get_mut(&ticket.delivery));
+        let slot = newer.get_mut(&delivery).or_else(|| older.get_mut(&delivery));
         if let Some(slot @ Slot::Pending(_)) = slot {
             *bytes += answer.bytes();
-            *slot = Slot::Ruled(answer.clone());
+            *slot = Slot::Answered(answer.clone());
         }
     }
 
@@ -188,8 +212,8 @@ mod tests {
     /// Whether a delivery has come before; it has from now on.
     fn has_come(deliveries: &Deliveries<Arc<str>>, identity: &impl Hash, now: Instant) -> bool {
         match deliveries.look_up(identity, now) {
-            Known::Waiting(ticket) => deliveries.ruled(&ticket, &"".into()),
-            Known::Ruled(_) => return true,
+            Known::Waiting(delivery, _) => deliveries.answered(delivery, &"".into()),
+            Known::Answered(_) => return true,
         }
         false
     }
@@ -221,10 +245,10 @@ mod tests {
         // A plugin with a long text of its own for each call.
         let text: Arc<str> = "x".repeat(1 << 20).into();
         for nth in 0..200 {
-            let Known::Waiting(ticket) = deliveries.look_up(&("b", nth), now) else {
+            let Known::Waiting(delivery, _) = deliveries.look_up(&("b", nth), now) else {
                 panic!("it came before");
             };
-            deliveries.ruled(&ticket, &text);
+            deliveries.answered(delivery, &text);
         }
         assert!(count() <= 2 * 33, "{}", count());
     }

@@ -9,6 +9,7 @@ mod transfers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::results::ToolResults;
 pub use self::tools::ToolRuling;
+pub use self::transfers::TransferRuling;
 use crate::config::CacheConfig;
 use crate::deliveries::Deliveries;
 use crate::event::Call;
@@ -28,12 +30,16 @@ use crate::registry::Chain;
 /// and there are few of them in a call.
 const DELIVERIES: usize = 3_500;
 
+/// How late a plugin may be: some of the engine's ticks.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// What answers in the middle of calls.
 pub struct MidCall {
     /// Guests that may run at the same time.
     places: Semaphore,
     results: Option<ToolResults>,
-    deliveries: Option<Deliveries<ToolRuling>>,
+    tools: Option<Deliveries<ToolRuling>>,
+    transfers: Option<Deliveries<TransferRuling>>,
 }
 
 /// An answer, and whose it is.
@@ -61,7 +67,8 @@ impl MidCall {
         Self {
             places: Semaphore::new((instances / 4).max(1)),
             results: cache.enabled.then(|| ToolResults::new(cache.max_ttl)),
-            deliveries: cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            tools: cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            transfers: cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
         }
     }
 

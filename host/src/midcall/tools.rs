@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::{Answered, MidCall, Unanswered};
+use super::{Answered, GRACE, MidCall, Unanswered};
 use crate::capability::log::quote;
-use crate::deliveries::{Kept, Known};
+use crate::deliveries::{Kept, Once};
 use crate::platform::{ToolAnswer, ToolFailure, ToolUse};
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin, ToolResult};
@@ -60,26 +60,20 @@ impl MidCall {
         used: &ToolUse,
         deadline: Instant,
     ) -> (ToolRuling, bool) {
+        let run = self.run(generation, used, deadline);
         // Not told from others: it may well be used twice for the same.
-        let (Some(delivery), Some(deliveries)) = (&used.delivery, &self.deliveries) else {
-            return (self.run(generation, used, deadline).await, false);
+        let (Some(delivery), Some(deliveries)) = (&used.delivery, &self.tools) else {
+            return (run.await, false);
         };
         let identity = (used.call.platform, &used.call.id, delivery);
-        let ticket = match deliveries.look_up(&identity, Instant::now()) {
-            Known::Ruled(ruling) => return (ruling, true),
-            Known::Waiting(ticket) => ticket,
-        };
-        let mut again = true;
-        let ruling = ticket.pending.get_or_init(async || {
-            again = false;
-            self.run(generation, used, deadline).await
-        });
-        let Ok(ruling) = timeout_at(deadline, ruling).await.map(Clone::clone) else {
-            let answer = ToolAnswer::Failed(ToolFailure::Late);
-            return (ToolRuling { answer, by: None, cached: false }, true);
-        };
-        deliveries.ruled(&ticket, &ruling);
-        (ruling, again)
+        match deliveries.once(&identity, deadline + GRACE, run).await {
+            Once::Now(ruling) => (ruling, false),
+            Once::Before(ruling) => (ruling, true),
+            Once::Late => {
+                let answer = ToolAnswer::Failed(ToolFailure::Late);
+                (ToolRuling { answer, by: None, cached: false }, true)
+            }
+        }
     }
 
     async fn run<'a>(

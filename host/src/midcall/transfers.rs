@@ -1,25 +1,55 @@
 //! Transfers: the platform's document goes to the plugins untouched, and the first
 //! answer goes back untouched.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Answered, MidCall, Unanswered};
-use crate::event::Call;
+use super::{Answered, GRACE, MidCall, Unanswered};
+use crate::deliveries::{Kept, Once};
+use crate::platform::Transfer;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
 
+/// What the platform gets. None: nobody has an opinion, or could say it in time.
+pub type TransferRuling = Option<Arc<RawValue>>;
+
+impl Kept for TransferRuling {
+    fn bytes(&self) -> usize {
+        self.as_ref().map_or(0, |answer| answer.get().len())
+    }
+}
+
 impl MidCall {
-    /// Asks about a transfer of a call. None: nobody has an opinion, or could say it in
-    /// time.
-    pub async fn transfer<'a>(
+    /// Asks about a transfer, until the deadline at the latest; and whether it was
+    /// answered before, to a delivery that comes again.
+    pub async fn transfer(
+        &self,
+        generation: &Generation,
+        asked: &Transfer,
+        deadline: Instant,
+    ) -> (TransferRuling, bool) {
+        let decide = self.decide(generation, asked, deadline);
+        let (Some(delivery), Some(deliveries)) = (&asked.delivery, &self.transfers) else {
+            return (decide.await, false);
+        };
+        let identity = (asked.call.platform, &asked.call.id, delivery);
+        match deliveries.once(&identity, deadline + GRACE, decide).await {
+            Once::Now(ruling) => (ruling, false),
+            Once::Before(ruling) => (ruling, true),
+            Once::Late => (None, true),
+        }
+    }
+
+    async fn decide<'a>(
         &self,
         generation: &'a Generation,
-        call: &'a Call,
-        request: &'a RawValue,
+        asked: &'a Transfer,
         deadline: Instant,
-    ) -> Option<Box<RawValue>> {
+    ) -> TransferRuling {
+        let Transfer { call, request, .. } = asked;
         let chain = generation.transfers();
         let ask = |plugin: &'a Plugin| plugin.transfer(call, request, deadline).boxed();
         let answer = self.ask(chain, Hook::Transfers, call, deadline, |_| None, ask).await;
@@ -27,7 +57,7 @@ impl MidCall {
         match answer {
             Ok(Answered { by, answer }) => {
                 tracing::info!(call = id, plugin = &*by, "a transfer was answered");
-                Some(answer)
+                Some(answer.into())
             }
             Err(Unanswered::Nobody) => {
                 tracing::info!(call = id, "no plugin has an opinion on a transfer");

@@ -6,12 +6,12 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::FutureExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::super::App;
 use super::respond;
 use crate::config::Answers;
-use crate::deliveries::Known;
+use crate::deliveries::Once;
 use crate::event::{Call, Event};
 use crate::platform::Dialect;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
@@ -59,32 +59,24 @@ fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
 async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
     let call = &event.call;
     let Some(deliveries) = &app.deliveries else { return (decide(app, call, start).await, false) };
-    let ticket = match deliveries.look_up(&(call.platform, &call.id, event.named()), start) {
-        Known::Ruled(ruling) => return (again(app, ruling, call), true),
-        Known::Waiting(ticket) => ticket,
-    };
+    let identity = (call.platform, &call.id, event.named());
     let mut own = None;
-    let ruling = ticket.pending.get_or_init(async || {
+    let ruling = async {
         let outcome = decide(app, call, start).await;
         let ruling = outcome.ruling.clone();
         own = Some(outcome);
         ruling
-    });
-    // Who asked first may have had more time than is left here. (If nobody did,
-    // the chain itself is in time.)
+    };
     let deadline = start + app.config.limits.budget + GRACE;
-    let ruling = match timeout_at(deadline, ruling).await {
-        Ok(ruling) => ruling.clone(),
-        Err(_) => {
+    let once = deliveries.once(&identity, deadline, ruling).await;
+    match (once, own) {
+        (Once::Now(_), Some(outcome)) => (outcome, false),
+        (Once::Now(ruling) | Once::Before(ruling), _) => (again(app, ruling, call), true),
+        (Once::Late, _) => {
             let outcome = app.router.undecided(Undecided::Late, None, 0, call);
             log(app.router.answers(), call, &outcome, start);
-            return (outcome, false);
+            (outcome, false)
         }
-    };
-    deliveries.ruled(&ticket, &ruling);
-    match own {
-        Some(outcome) => (outcome, false),
-        None => (again(app, ruling, call), true),
     }
 }
 

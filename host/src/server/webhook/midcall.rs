@@ -33,17 +33,20 @@ pub(super) async fn tool(
 pub(super) async fn transfer(
     app: &App,
     dialect: &dyn Dialect,
-    asked: Transfer,
+    mut asked: Transfer,
     start: Instant,
 ) -> Response {
-    let Transfer { call, timestamp, delivery, kind, request } = asked;
-    let call = app.journal.known(&call).await;
+    asked.call = app.journal.known(&asked.call).await;
     let generation = app.registry.current();
     let deadline = start + app.config.limits.budget;
-    let answer = app.midcall.transfer(&generation, &call, &request, deadline).await;
-    let body = EventBody::Other { kind, payload: request };
-    app.journal.tell(Event { call, timestamp, body, delivery }).await;
-    respond(dialect.transfer(answer.as_deref()))
+    let (answer, again) = app.midcall.transfer(&generation, &asked, deadline).await;
+    let reply = dialect.transfer(answer.as_deref());
+    if !again {
+        let Transfer { call, timestamp, delivery, kind, request } = asked;
+        let body = EventBody::Other { kind, payload: request };
+        app.journal.tell(Event { call, timestamp, body, delivery }).await;
+    }
+    respond(reply)
 }
 
 /// What the agent got, or why it got nothing.
