@@ -78,7 +78,7 @@ impl HttpError {
     }
 
     pub(super) fn no_instructions() -> Self {
-        let message = "no prompt is remembered for this call (X-AVR-UUID)";
+        let message = "no prompt is remembered for this call";
         Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
     }
 

@@ -133,7 +133,11 @@ impl Waiting {
         let share = if job.is_owed() { 4 } else { 3 };
         let jobs = self.jobs.fetch_add(1, Relaxed) + 1;
         let bytes = self.bytes.fetch_add(job.size(), Relaxed) + job.size();
-        let fits = jobs <= MOST_WAITING / 4 * share && bytes <= MOST_WAITING_BYTES / 4 * share;
+        // One that is larger than all may be has to fit when it is alone, or it never
+        // would, however often it is sent again.
+        let is_alone = bytes == job.size();
+        let fits = jobs <= MOST_WAITING / 4 * share
+            && (is_alone || bytes <= MOST_WAITING_BYTES / 4 * share);
         if !fits {
             self.leave(1, job.size());
         }
