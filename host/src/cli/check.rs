@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::runtime;
 
-use super::{BAD_CONFIG, environment};
+use super::{BAD_CONFIG, certificate, environment};
 use crate::config::{self, Flags, Loaded};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -36,7 +37,15 @@ impl Check {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
-        for warning in warnings {
+        let tls = match certificate(&config) {
+            Ok(tls) => tls,
+            Err(error) => {
+                eprintln!("plugboard: {error}");
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
+        let end = tls.and_then(|tls| tls.warning(Timestamp::now()));
+        for warning in warnings.into_iter().chain(end) {
             eprintln!("plugboard: {warning}");
         }
         match judge(&config).and_then(|generation| Ok(report(&generation)?)) {

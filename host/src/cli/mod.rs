@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::config::Config;
+use crate::server::{Tls, TlsError};
+
 /// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
 const BAD_CONFIG: u8 = 78;
 
@@ -40,6 +43,15 @@ impl Cli {
             Verb::Simulate(simulate) => simulate.run(),
         }
     }
+}
+
+/// The certificate that the configuration names, if it names one.
+///
+/// # Errors
+///
+/// When it cannot be used.
+fn certificate(config: &Config) -> Result<Option<Tls>, TlsError> {
+    config.tls.as_ref().map(Tls::load).transpose()
 }
 
 /// Every connection is a file; the usual limit of 1,024 is a leftover.

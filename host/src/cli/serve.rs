@@ -11,7 +11,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::{BAD_CONFIG, environment, raise_file_limit};
+use super::{BAD_CONFIG, certificate, environment, raise_file_limit};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::dispatch::{self, Dispatcher};
 use crate::engine::Engine;
@@ -22,7 +22,7 @@ use crate::platform;
 use crate::plugin::{CompileCache, Loader};
 use crate::registry::Registry;
 use crate::reload::{Reconciler, Reloader};
-use crate::server::{Parts, Server};
+use crate::server::{Parts, Server, Tls};
 use crate::store::Store;
 use crate::store::sqlite::Sqlite;
 
@@ -45,6 +45,13 @@ impl Serve {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
+        let tls = match certificate(&config) {
+            Ok(tls) => tls,
+            Err(error) => {
+                eprintln!("plugboard: {error}");
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
         let _log = match logging::start(&config.log) {
             Ok(log) => log,
             Err(error) => {
@@ -55,7 +62,7 @@ impl Serve {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        match serve(config) {
+        match serve(config, tls) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("{error:#}");
@@ -65,7 +72,7 @@ impl Serve {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+fn serve(config: Config, tls: Option<Tls>) -> anyhow::Result<()> {
     if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -115,6 +122,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
             dispatcher: Arc::clone(&dispatcher),
             metrics,
             reload,
+            tls,
         };
         let server = Server::bind(config, parts)?;
         tracing::info!(

@@ -2,6 +2,7 @@
 //! flags say, as one checked value. Where each word came from is
 //! [`source`]'s business.
 
+mod network;
 mod platforms;
 mod sections;
 mod source;
@@ -15,6 +16,8 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub use self::network::{Networks, Rate, SendersConfig, TlsConfig};
+use self::network::{SendersSection, TlsSection};
 use self::platforms::BlackBoxDocument;
 pub use self::platforms::{AvrConfig, BlackBoxConfig, BlackBoxFallback};
 pub use self::sections::{
@@ -50,6 +53,10 @@ pub struct Config {
     pub avr: AvrConfig,
     /// Dasha BlackBox.
     pub blackbox: BlackBoxConfig,
+    /// The files that make https of the webhook listener.
+    pub tls: Option<TlsConfig>,
+    /// Who may send, and how much.
+    pub senders: SendersConfig,
     /// Bounds of the service.
     pub limits: ServerLimits,
     /// What a plugin gets when its settings say nothing.
@@ -215,6 +222,8 @@ struct Document {
     allowed_sts_hosts: Vec<String>,
     avr: AvrConfig,
     blackbox: BlackBoxDocument,
+    tls: TlsSection,
+    senders: SendersSection,
     limits: ServerLimits,
     plugin_limits: PluginLimits,
     engine: EngineConfig,
@@ -244,6 +253,8 @@ impl Default for Document {
             allowed_sts_hosts: Vec::new(),
             avr: AvrConfig::default(),
             blackbox: BlackBoxDocument::default(),
+            tls: TlsSection::default(),
+            senders: SendersSection::default(),
             limits: ServerLimits::default(),
             plugin_limits: PluginLimits::default(),
             engine: EngineConfig::default(),
@@ -356,6 +367,8 @@ impl Config {
             answers,
             avr,
             blackbox,
+            tls: document.tls.check()?,
+            senders: document.senders.check()?,
             limits,
             plugin_limits,
             engine,

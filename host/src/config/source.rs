@@ -45,6 +45,12 @@ const KEYS: &[&str] = &[
     "blackbox.max_body",
     "blackbox.body_timeout",
     "blackbox.tool_timeout",
+    "tls.certificate",
+    "tls.key",
+    "senders.allow",
+    "senders.trusted_proxies",
+    "senders.rate",
+    "senders.burst",
     "limits.budget",
     "limits.body",
     "limits.connections",
@@ -291,6 +297,13 @@ mod tests {
     fn a_wrong_variable_is_named_and_an_unknown_one_is_a_warning() {
         let error = with("", &[("PLUGBOARD_LIMITS_BUDGET", "soon")], Flags::default()).unwrap_err();
         assert!(error.contains("PLUGBOARD_LIMITS_BUDGET") && error.contains("250ms"), "{error}");
+        let bad = [("PLUGBOARD_SENDERS_ALLOW", "::1, 10.0.0.0/33")];
+        let error = with("", &bad, Flags::default()).unwrap_err();
+        assert!(
+            error.starts_with("environment variable PLUGBOARD_SENDERS_ALLOW: ")
+                && error.contains("\"10.0.0.0/33\" is no network"),
+            "{error}"
+        );
         let loaded = with("", &[("PLUGBOARD_LISTNE", "x"), ("OTHER", "x")], Flags::default());
         let warnings = loaded.unwrap().warnings;
         assert_eq!(warnings.len(), 1);
@@ -354,6 +367,8 @@ mod tests {
             ("[log]\nlevel = 'loud=so'", "log.level"),
             ("[log]\nlevel = 'inof'", "log.level"),
             ("[limits]\nconnections = 9223372036854775807", "limits.connections"),
+            ("[tls]\nkey = 'k'", "tls.certificate"),
+            ("[senders]\nallow = ['x']", "plugboard.toml:2: senders.allow: \"x\" is no network"),
         ] {
             let error = config(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -367,6 +382,8 @@ mod tests {
             "",
             "avr.",
             "blackbox.",
+            "tls.",
+            "senders.",
             "limits.",
             "plugin_limits.",
             "engine.",
@@ -389,6 +406,8 @@ mod tests {
         let tables = [
             "avr",
             "blackbox",
+            "tls",
+            "senders",
             "limits",
             "plugin_limits",
             "engine",

@@ -5,6 +5,7 @@
 
 mod collect;
 mod guests;
+mod network;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Series;
 
 use self::collect::Collect;
+pub use self::network::Network;
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
 use crate::journal::Journal;
@@ -29,6 +31,7 @@ use crate::store::Store;
 pub struct Metrics {
     series: Series,
     http: Arc<Http>,
+    network: Network,
     reloads: Family<ReloadLabels, Counter>,
     load_failures: Family<StageLabels, Counter>,
 }
@@ -113,7 +116,8 @@ impl Default for Metrics {
             "Versions of plugins that could not be loaded, by stage",
             Family::clone(&load_failures),
         );
-        Self { series, http: Arc::default(), reloads, load_failures }
+        let network = Network::new(&mut series);
+        Self { series, http: Arc::default(), network, reloads, load_failures }
     }
 }
 
@@ -121,6 +125,11 @@ impl Metrics {
     /// Requests by listener and status.
     pub fn http(&self) -> &Arc<Http> {
         &self.http
+    }
+
+    /// Senders and the certificate.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The metrics as text, with what these parts count.

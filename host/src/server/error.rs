@@ -1,6 +1,8 @@
 //! Errors as answers: `{"error":{"code","message"}}`. The codes are part of the
 //! interface.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -62,6 +64,26 @@ impl HttpError {
     pub(super) fn body_unreadable() -> Self {
         let message = "the body could not be read";
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn sender_not_allowed() -> Self {
+        let message = "this address may not send (senders.allow)";
+        Self::new(StatusCode::FORBIDDEN, "sender_not_allowed", message)
+    }
+
+    /// More than the sender may send, for so long.
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        let message = "this address sends too much (senders.rate)";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+        // Not before: a part of a second is one.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
+    pub(super) fn https_expected() -> Self {
+        let message = "this port takes https only (tls.certificate)";
+        Self::new(StatusCode::BAD_REQUEST, "https_expected", message)
     }
 
     /// Why something is not kept or not found. It should come again.

@@ -1,24 +1,34 @@
 //! Connections: how many, how long they may idle, and how they end.
 
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
+mod handshake;
+
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures_util::TryFutureExt;
+use futures_util::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt;
+
+use self::handshake::Shaken;
+use super::senders::Gate;
+use super::tls::Tls;
 
 /// How long to wait when the system has no connection to give (out of file
 /// descriptors), before asking again.
@@ -28,6 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// 128, beyond which a burst of calls would have to knock again a second later;
 /// the system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
+
+/// A connection as it is served.
+type Bounded = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Listens on an address.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -52,67 +65,142 @@ pub(super) struct Bounds {
     pub(super) drain: Duration,
 }
 
-/// Takes connections until `stop` resolves, then lets those that are in a
-/// request finish it. `count` is told the status of every answer.
-pub(super) async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    count: impl Fn(u16) + Clone + Send + 'static,
-    bounds: Bounds,
-    stop: impl Future<Output = ()>,
-) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout);
-    let counted =
-        ServiceExt::<Request<Incoming>>::map_response(routes, move |response: Response| {
-            count(response.status().as_u16());
-            response
-        });
-    let service = TowerToHyperService::new(counted);
-    let connections = Arc::new(Semaphore::new(bounds.connections));
-    let graceful = GracefulShutdown::new();
-    let mut stop = pin!(stop);
-    loop {
-        let (stream, place) = tokio::select! {
-            () = &mut stop => break,
-            accepted = accept(&listener, &connections) => accepted,
-        };
-        // Or whoever asks and never reads the answers would stay for ever.
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(bounds.header_timeout));
-        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service.clone());
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // The other side went away or spoke no HTTP.
-                tracing::debug!(%error, "connection ended");
-            }
-            drop(place);
-        });
-    }
-    // Nobody new: what waits in the backlog is told so at once.
-    drop(listener);
-    if tokio::time::timeout(bounds.drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!(waited = ?bounds.drain, "stopping with requests in flight");
+/// Where requests come in.
+pub(super) struct Listener<C> {
+    /// Where connections come from.
+    pub(super) socket: TcpListener,
+    /// What answers requests.
+    pub(super) routes: Router,
+    /// Is told the status of every answer.
+    pub(super) count: C,
+    /// Its bounds.
+    pub(super) bounds: Bounds,
+    /// Who keeps senders out, if anybody does.
+    pub(super) gate: Option<Arc<Gate>>,
+    /// The certificate to show. None: plain HTTP is spoken.
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
+    /// Takes connections until `stop` resolves, then lets those that are in a
+    /// request finish it.
+    pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
+        let Self { socket, routes, count, bounds, gate, tls } = self;
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout);
+        let connections = Arc::new(Semaphore::new(bounds.connections));
+        let graceful = GracefulShutdown::new();
+        // Gone when no handshake is waited for any more.
+        let (open, closing) = watch::channel(());
+        let mut stop = pin!(stop);
+        loop {
+            let (stream, peer, place) = tokio::select! {
+                () = &mut stop => break,
+                accepted = accept(&socket, &connections) => accepted,
+            };
+            let service = service(routes.clone(), gate.clone(), count.clone(), peer);
+            let Some(tls) = &tls else {
+                let stream = TokioIo::new(bounded(stream, bounds.header_timeout));
+                let connection = graceful.watch(http.serve_connection(stream, service));
+                tokio::spawn(async move {
+                    told(connection.await);
+                    drop(place);
+                });
+                continue;
+            };
+            let (config, watcher, http) = (tls.config(), graceful.watcher(), http.clone());
+            let (mut closing, count) = (closing.clone(), count.clone());
+            tokio::spawn(async move {
+                let shaken = timeout(
+                    bounds.header_timeout,
+                    handshake::shake_hands(stream, config, bounds.header_timeout),
+                );
+                let shaken = tokio::select! {
+                    _ = closing.changed() => return,
+                    shaken = shaken => shaken.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+                };
+                match shaken {
+                    Ok(Shaken::Secure(stream)) => {
+                        let connection = http.serve_connection(TokioIo::new(stream), service);
+                        told(watcher.watch(connection).await);
+                    }
+                    Ok(Shaken::Plain(stream)) => {
+                        let service = self::service(handshake::plain(), None, count, peer);
+                        let connection = http.serve_connection(TokioIo::new(stream), service);
+                        told(watcher.watch(connection).await);
+                    }
+                    Err(error) => tracing::debug!(%error, "no handshake"),
+                }
+                drop(place);
+            });
+        }
+        // Nobody new: what waits in the backlog is told so at once.
+        drop(socket);
+        drop(open);
+        if timeout(bounds.drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(waited = ?bounds.drain, "stopping with requests in flight");
+        }
     }
 }
 
-/// The next connection, once there is room for one.
+/// What answers the requests of one connection.
+fn service(
+    routes: Router,
+    gate: Option<Arc<Gate>>,
+    count: impl Fn(u16) + Clone + Send,
+    peer: IpAddr,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future: Future<Output = Result<Response, Infallible>> + Send,
+> {
+    let routes = TowerToHyperService::new(routes);
+    service_fn(move |request: Request<Incoming>| {
+        let admitted = gate.as_ref().map_or(Ok(()), |gate| gate.admit(peer, &request));
+        let answer = match admitted {
+            Ok(()) => Either::Left(routes.call(request)),
+            Err(refusal) => Either::Right(ready(Ok(refusal.into_response()))),
+        };
+        let count = count.clone();
+        answer.map_ok(move |response: Response| {
+            count(response.status().as_u16());
+            response
+        })
+    })
+}
+
+/// A connection whose other side takes what it is sent, or is let go: whoever asks and
+/// never reads the answers would stay for ever.
+fn bounded(stream: TcpStream, patience: Duration) -> Bounded {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience));
+    Box::pin(stream)
+}
+
+fn told(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        // The other side went away or spoke no HTTP.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// The next connection and the address that it comes from, once there is room for one.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
     // The semaphore is never closed, so there always is a permit.
     let place = Arc::clone(connections).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Answers are one small write each; waiting for more to send
                 // only delays them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY");
                 }
-                return (stream, place);
+                return (stream, peer.ip().to_canonical(), place);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -130,4 +218,23 @@ fn is_about_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ipv4_is_ipv4_also_on_an_ipv6_listener() {
+        // Machines without IPv6 have nothing to mistake.
+        let Ok(listener) = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))) else { return };
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(Semaphore::new(1));
+        let sender = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        let (sender, (_, peer, _)) = tokio::join!(sender, accept(&listener, &connections));
+        sender.unwrap();
+        assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
+    }
 }

@@ -4,6 +4,8 @@
 mod admin;
 mod error;
 mod listener;
+mod senders;
+mod tls;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -14,7 +16,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use self::listener::Bounds;
+use self::listener::{Bounds, Listener};
+use self::senders::Gate;
+pub use self::tls::{Tls, TlsError};
 use crate::config::Config;
 use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
@@ -62,6 +66,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// The way to have plugins loaded again.
     pub reload: ReloadHandle,
+    /// The certificate of the webhook listener, if it has one.
+    pub tls: Option<Arc<Tls>>,
     broken_at_start: Vec<String>,
     stopping: AtomicBool,
 }
@@ -82,6 +88,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The way to have plugins loaded again.
     pub reload: ReloadHandle,
+    /// The certificate of the webhook listener, if it shall have one.
+    pub tls: Option<Tls>,
 }
 
 /// A service whose addresses are bound.
@@ -103,7 +111,7 @@ impl Server {
         };
         let webhooks = bind("listen", config.listen)?;
         let admin = bind("admin", config.admin)?;
-        let Parts { engine, registry, journal, store, dispatcher, metrics, reload } = parts;
+        let Parts { engine, registry, journal, store, dispatcher, metrics, reload, tls } = parts;
         let app = App {
             router: Router::new(config.answers.clone(), &config.cache),
             deliveries: config.cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
@@ -120,6 +128,7 @@ impl Server {
             engine,
             metrics,
             reload,
+            tls: tls.map(Arc::new),
         };
         Ok(Self { app: Arc::new(app), webhooks, admin })
     }
@@ -160,24 +169,40 @@ impl Server {
         };
         let http = Arc::clone(app.metrics.http());
         let (end_admin, admin_ends) = tokio::sync::oneshot::channel::<()>();
-        let admin = tokio::spawn(listener::serve(
-            admin,
-            admin::routes(Arc::clone(&app)),
-            {
+        let admin = Listener {
+            socket: admin,
+            routes: admin::routes(Arc::clone(&app)),
+            count: {
                 let http = Arc::clone(&http);
                 move |status| http.admin.count(status)
             },
-            admin_bounds,
-            // Sent, or dropped with the sender: the end either way.
-            async move { _ = admin_ends.await },
-        ));
+            bounds: admin_bounds,
+            gate: None,
+            tls: None,
+        };
+        // Sent, or dropped with the sender: the end either way.
+        let admin = tokio::spawn(admin.serve(async move { _ = admin_ends.await }));
+        let network = app.metrics.network();
+        let keeping_up = app
+            .tls
+            .clone()
+            .map(|tls| tokio::spawn(tls.keep_up(app.config.reload.poll, network.clone())));
         let stop = async {
             stop.await;
             app.stopping.store(true, Ordering::Relaxed);
         };
-        let routes = webhook::routes(Arc::clone(&app));
-        let count = move |status| http.webhooks.count(status);
-        listener::serve(webhooks, routes, count, webhook_bounds, stop).await;
+        let webhooks = Listener {
+            socket: webhooks,
+            routes: webhook::routes(Arc::clone(&app)),
+            count: move |status| http.webhooks.count(status),
+            bounds: webhook_bounds,
+            gate: Gate::new(&app.config.senders, network).map(Arc::new),
+            tls: app.tls.clone(),
+        };
+        webhooks.serve(stop).await;
+        if let Some(keeping_up) = keeping_up {
+            keeping_up.abort();
+        }
         drop(end_admin);
         _ = admin.await;
     }

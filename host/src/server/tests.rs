@@ -59,6 +59,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         dispatcher: Arc::new(dispatcher),
         metrics,
         reload,
+        tls: None,
     };
     (Server::bind(config, parts).unwrap(), store)
 }

@@ -83,9 +83,12 @@ struct Ready<'a> {
     broken: Vec<&'a str>,
 }
 
-/// Looks at the plugin folder now. When this is answered, calls that start are
+/// Looks at the certificate and the plugin folder now. When this is answered, calls that start are
 /// answered by what is in it, and events that come are told to it.
 async fn reload(State(app): State<Arc<App>>) -> Result<Response, HttpError> {
+    if let Some(tls) = &app.tls {
+        tls.look(app.metrics.network()).await;
+    }
     let report = app.reload.reload().await?;
     if !app.dispatcher.adopted(report.generation, ADOPTION).await {
         tracing::warn!("observers are not told of events yet, as the store cannot be used");

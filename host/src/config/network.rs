@@ -1,0 +1,282 @@
+//! `[tls]` and `[senders]`: how platforms reach the webhook listener, and who may.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, de};
+
+use super::ConfigError;
+
+/// Beyond it, the limit is none, and the time between two requests no nanosecond.
+const MOST_PER_SECOND: u32 = 1_000_000;
+
+/// The files that make https of the webhook listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate and those that lead to its root, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Who may send, and how much.
+#[derive(Clone, Debug, Default)]
+pub struct SendersConfig {
+    /// Who may send; none: everybody.
+    pub allow: Networks,
+    /// Who is believed when it says for whom it sends.
+    pub trusted_proxies: Networks,
+    /// How much each of them may send; none: as much as it likes.
+    pub rate: Option<Rate>,
+}
+
+/// How much one sender may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests per second, for as long as it likes.
+    pub per_second: NonZeroU32,
+    /// Requests at once, after it has sent none for a while.
+    pub burst: NonZeroU32,
+}
+
+/// Networks of addresses. IPv4 in the clothes of IPv6 (`::ffff:192.0.2.1`) counts as
+/// IPv4.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Whether an address, canonical ([`IpAddr::to_canonical`]), is in one of them.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads networks with commas between them.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is none; which, and what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut networks = Self::default();
+        text.split(',').try_for_each(|item| networks.add(item.trim()))?;
+        Ok(networks)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        self.0.push(network(text)?);
+        Ok(())
+    }
+}
+
+/// A network in CIDR notation, or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let Ok(network) = parsed else {
+        return Err(format!(
+            "{text:?} is no network: expected an address or CIDR notation, such as \
+             \"203.0.113.0/24\" or \"2001:db8::/32\""
+        ));
+    };
+    // Either the length or the address is a slip, and we cannot know which.
+    if network.trunc() != network {
+        return Err(format!(
+            "{text:?} is an address within a network: expected {:?} for the whole network, or {:?} \
+             for the one address",
+            network.trunc().to_string(),
+            network.addr().to_string()
+        ));
+    }
+    Ok(canonical(network))
+}
+
+/// A network of IPv4-mapped addresses as the IPv4 network that it is.
+fn canonical(network: IpNet) -> IpNet {
+    /// Bits before the IPv4 address.
+    const MAPPED: u8 = 96;
+    let length = network.prefix_len().checked_sub(MAPPED);
+    match (network.addr().to_canonical(), network, length) {
+        (IpAddr::V4(address), IpNet::V6(_), Some(length)) => {
+            Ipv4Net::new(address, length).map_or(network, IpNet::V4)
+        }
+        _ => network,
+    }
+}
+
+/// `[tls]` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TlsSection {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TlsSection {
+    pub(super) fn check(self) -> Result<Option<TlsConfig>, ConfigError> {
+        let missing = |key, other| {
+            let message = format!("expected a file, as {other} names one: both, or neither");
+            Err(ConfigError::Value { key, message })
+        };
+        match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Ok(Some(TlsConfig { certificate, key })),
+            (None, None) => Ok(None),
+            (Some(_), None) => missing("tls.key", "tls.certificate"),
+            (None, Some(_)) => missing("tls.certificate", "tls.key"),
+        }
+    }
+}
+
+/// `[senders]` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SendersSection {
+    #[serde(deserialize_with = "allow")]
+    allow: Networks,
+    #[serde(deserialize_with = "trusted_proxies")]
+    trusted_proxies: Networks,
+    rate: u32,
+    burst: Option<u32>,
+}
+
+impl SendersSection {
+    pub(super) fn check(self) -> Result<SendersConfig, ConfigError> {
+        let Self { allow, trusted_proxies, rate, burst } = self;
+        for (key, value) in [("senders.rate", rate), ("senders.burst", burst.unwrap_or(1))] {
+            if value > MOST_PER_SECOND {
+                let message = format!("expected at most {MOST_PER_SECOND}");
+                return Err(ConfigError::Value { key, message });
+            }
+        }
+        let burst = match burst.map(NonZeroU32::new) {
+            Some(None) => {
+                let message = "expected at least 1, or nothing for as many as senders.rate";
+                let message = message.to_owned();
+                return Err(ConfigError::Value { key: "senders.burst", message });
+            }
+            Some(burst) => burst,
+            None => None,
+        };
+        let rate = NonZeroU32::new(rate)
+            .map(|per_second| Rate { per_second, burst: burst.unwrap_or(per_second) });
+        Ok(SendersConfig { allow, trusted_proxies, rate })
+    }
+}
+
+fn allow<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
+    deserializer.deserialize_any(ListOf("senders.allow"))
+}
+
+fn trusted_proxies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
+    deserializer.deserialize_any(ListOf("senders.trusted_proxies"))
+}
+
+/// A list of networks, or text with commas, as the environment has it. Holds the key,
+/// for the message.
+struct ListOf(&'static str);
+
+impl<'de> Visitor<'de> for ListOf {
+    type Value = Networks;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of networks for {}", self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Networks, E> {
+        Networks::parse(text).map_err(|error| E::custom(format!("{}: {error}", self.0)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Networks, A::Error> {
+        let mut networks = Networks::default();
+        while let Some(item) = items.next_element::<String>()? {
+            networks
+                .add(&item)
+                .map_err(|error| de::Error::custom(format!("{}: {error}", self.0)))?;
+        }
+        Ok(networks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn senders(text: &str) -> Result<SendersConfig, String> {
+        let section: SendersSection =
+            toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        section.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn networks_are_addresses_and_cidr() {
+        for (network, within, without) in [
+            ("203.0.113.0/24", "203.0.113.255", "203.0.114.0"),
+            ("203.0.113.7", "203.0.113.7", "203.0.113.8"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
+            ("::1", "::1", "::2"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("0.0.0.0/0", "198.51.100.1", "2001:db8::1"),
+            ("::/0", "2001:db8::1", "198.51.100.1"),
+        ] {
+            let allow = senders(&format!("allow = ['{network}']")).unwrap().allow;
+            assert!(allow.contain(within.parse().unwrap()), "{network} {within}");
+            assert!(!allow.contain(without.parse().unwrap()), "{network} {without}");
+        }
+        let text = senders("allow = '10.0.0.0/8, ::1'").unwrap().allow;
+        assert_eq!(text, senders("allow = ['10.0.0.0/8', '::1']").unwrap().allow);
+        assert!(senders("").unwrap().allow.is_empty());
+        assert!(senders("allow = []").unwrap().allow.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_network_is_named_with_its_key() {
+        for (text, expected) in [
+            ("allow = ['10.0.0.0/33']", "senders.allow: \"10.0.0.0/33\" is no network"),
+            ("allow = ['10.0.0.0/8', 'host']", "senders.allow: \"host\" is no network"),
+            ("allow = '10.0.0.0/8,'", "senders.allow: \"\" is no network"),
+            ("trusted_proxies = ['10.0.0']", "senders.trusted_proxies: \"10.0.0\" is no network"),
+            ("allow = ['10.0.0.1/8']", "expected \"10.0.0.0/8\" for the whole network, or"),
+            ("allow = 5", "a list of networks for senders.allow"),
+        ] {
+            let error = senders(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_a_burst() {
+        let rate = |text| senders(text).map(|senders| senders.rate);
+        let of = |per_second, burst| {
+            let of = |number| NonZeroU32::new(number).unwrap();
+            Some(Rate { per_second: of(per_second), burst: of(burst) })
+        };
+        assert_eq!(rate(""), Ok(None));
+        assert_eq!(rate("rate = 0\nburst = 5"), Ok(None));
+        assert_eq!(rate("rate = 100"), Ok(of(100, 100)));
+        assert_eq!(rate("rate = 100\nburst = 7"), Ok(of(100, 7)));
+        assert!(rate("rate = 1\nburst = 0").unwrap_err().contains("senders.burst"));
+        assert!(rate("rate = 1000001").unwrap_err().contains("senders.rate"));
+        assert!(rate("rate = 1\nburst = 1000001").unwrap_err().contains("senders.burst"));
+        assert!(rate("rate = -1").is_err());
+    }
+
+    #[test]
+    fn certificate_and_key_come_together() {
+        let tls = |text| {
+            let section: TlsSection = toml::from_str(text).unwrap();
+            section.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(tls(""), Ok(None));
+        let both = TlsConfig { certificate: "c".into(), key: "k".into() };
+        assert_eq!(tls("certificate = 'c'\nkey = 'k'"), Ok(Some(both)));
+        assert!(tls("certificate = 'c'").unwrap_err().starts_with("tls.key: expected a file"));
+        assert!(tls("key = 'k'").unwrap_err().starts_with("tls.certificate: expected a file"));
+    }
+}

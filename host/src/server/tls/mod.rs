@@ -1,0 +1,156 @@
+//! https on the webhook listener: which certificate is shown, and taking up another
+//! when its files change.
+
+mod pair;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use rustls::ServerConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use self::pair::Pair;
+pub use self::pair::TlsError;
+use crate::config::TlsConfig;
+use crate::metrics::Network;
+
+/// How long before its end a certificate is warned of. Those who renew them by
+/// themselves do so a month before (Let's Encrypt).
+const NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Between two warnings of the same end.
+const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The certificate that is shown.
+pub struct Tls {
+    files: TlsConfig,
+    serving: ArcSwap<Pair>,
+    /// Held by who looks at the files.
+    told: Mutex<Told>,
+}
+
+/// What the operator knows.
+#[derive(Default)]
+struct Told {
+    /// Why the files as they are now are not used.
+    complaint: Option<String>,
+    /// When the certificate's end was last spoken of.
+    end: Option<Instant>,
+}
+
+impl Tls {
+    /// Reads certificate and key.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read or used.
+    pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
+        let Some(pair) = Pair::read(files, None)? else {
+            // Nothing is known, so nothing is as known.
+            return Err(TlsError::NoCertificate(files.certificate.clone()));
+        };
+        let (serving, told) = (ArcSwap::from_pointee(pair), Mutex::default());
+        Ok(Self { files: files.clone(), serving, told })
+    }
+
+    /// What there is to say when the certificate's end has come or is near.
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let (end, path) = (self.serving.load().expires?, self.files.certificate.display());
+        let left = end.duration_since(now);
+        if left <= SignedDuration::ZERO {
+            Some(format!(
+                "the certificate in {path} (tls.certificate) ended at {end}: whoever checks it does \
+                 not connect; put a new one there"
+            ))
+        } else if left < NOTICE {
+            let days = left.as_hours() / 24;
+            Some(format!(
+                "the certificate in {path} (tls.certificate) ends at {end}, in {days} days; put a \
+                 new one there"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// What a handshake that begins now goes by.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.serving.load().config)
+    }
+
+    /// Keeps up with the files for ever: looks every `poll`, and on SIGHUP.
+    pub(super) async fn keep_up(self: Arc<Self>, poll: Duration, network: Network) {
+        self.remind(&mut *self.told.lock().await);
+        let mut poll = interval_at(Instant::now() + poll, poll);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hangups = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!(%error, "no certificate is taken up on SIGHUP"))
+            .ok();
+        loop {
+            let hangup = async {
+                match &mut hangups {
+                    Some(hangups) => _ = hangups.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = poll.tick() => {}
+                () = hangup => {}
+            }
+            self.look(&network).await;
+        }
+    }
+
+    /// Looks at the files, and shows their certificate from now on if it is another.
+    pub(super) async fn look(&self, network: &Network) {
+        let mut told = self.told.lock().await;
+        let (files, known) = (self.files.clone(), self.serving.load().digest);
+        let Ok(read) = spawn_blocking(move || Pair::read(&files, Some(known))).await else {
+            tracing::error!("reading the certificate panicked; please report it");
+            return;
+        };
+        match read {
+            Ok(None) => {
+                if told.complaint.take().is_some() {
+                    tracing::info!("the certificate's files are again what is served");
+                }
+            }
+            Ok(Some(pair)) => {
+                let end = pair.expires.map(tracing::field::display);
+                let file = self.files.certificate.display();
+                tracing::info!(%file, end, "another certificate from now on");
+                self.serving.store(Arc::new(pair));
+                network.tls_renewed.inc();
+                *told = Told::default();
+            }
+            Err(error) => {
+                let complaint = error.to_string();
+                // Said once, and not again by every look.
+                if told.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!("the certificate that was served is served on: {complaint}");
+                    network.tls_refused.inc();
+                    told.complaint = Some(complaint);
+                }
+            }
+        }
+        self.remind(&mut told);
+    }
+
+    /// Warns of the certificate's end, once a day.
+    fn remind(&self, told: &mut Told) {
+        if told.end.is_some_and(|end| end.elapsed() < REMINDER) {
+            return;
+        }
+        if let Some(warning) = self.warning(Timestamp::now()) {
+            tracing::warn!("{warning}");
+            told.end = Some(Instant::now());
+        }
+    }
+}
