@@ -424,7 +424,7 @@ pub(crate) mod tests {
             serde_json::from_str(metadata).unwrap();
         Call {
             id: "935652e3-7c59-4edc-b17f-9646a9c2a265".to_owned(),
-            platform: crate::platform::PLATFORMS[0],
+            platform: crate::platform::AVR,
             agent: None,
             from: Some(from.to_owned()),
             to: Some(to.to_owned()),

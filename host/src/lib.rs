@@ -12,6 +12,7 @@ pub mod decision;
 pub mod deliveries;
 pub mod dispatch;
 pub mod engine;
+pub mod erasure;
 pub mod event;
 pub mod journal;
 pub mod logging;

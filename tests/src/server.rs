@@ -112,6 +112,11 @@ impl Server {
         self.webhooks.trim_start_matches("http://")
     }
 
+    /// The admin listener's address.
+    pub fn admin_address(&self) -> &str {
+        self.admin.trim_start_matches("http://")
+    }
+
     /// Where events are posted.
     pub fn events_url(&self) -> String {
         format!("{}/events", self.webhooks)
@@ -153,6 +158,15 @@ impl Server {
     pub async fn admin_post(&self, path: &str, body: impl Into<String>) -> Answer {
         let client = crate::client();
         answer(client.post(format!("{}{path}", self.admin)).body(body.into())).await
+    }
+
+    /// Asks the admin listener to delete something, with these headers.
+    pub async fn admin_delete(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = crate::client().delete(format!("{}{path}", self.admin));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request).await
     }
 
     /// Has the plugin folder looked at now; what changed.

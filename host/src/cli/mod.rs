@@ -1,6 +1,7 @@
 //! The command line: a file per verb.
 
 mod check;
+mod forget;
 mod serve;
 mod simulate;
 
@@ -29,6 +30,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Judge configuration and plugins without serving
     Check(check::Check),
+    /// Erase everything that is stored about a call
+    Forget(forget::Forget),
     /// Play AVR Core: send whole calls and report how they were answered
     Simulate(simulate::Simulate),
 }
@@ -40,6 +43,7 @@ impl Cli {
         match self.verb {
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
+            Verb::Forget(forget) => forget.run(),
             Verb::Simulate(simulate) => simulate.run(),
         }
     }

@@ -116,6 +116,11 @@ impl Secret {
     pub fn is(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
+
+    /// The text, for whoever has to show it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {

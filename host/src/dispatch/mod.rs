@@ -2,6 +2,7 @@
 //! own, so that one that is slow or fails delays nobody but itself; and the upkeep
 //! of the journal, which knows how far all of them are.
 
+mod erase;
 mod observer;
 mod window;
 
@@ -14,12 +15,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
+use self::erase::Erasures;
+pub use self::erase::Held;
 use self::observer::{Done, Observer, Shared};
 use crate::config::{EventsConfig, JournalConfig};
 use crate::event::Kinds;
 use crate::journal::Interest;
 use crate::plugin::Hook;
 use crate::registry::{Generation, Registry};
+use crate::store::erase::CallName;
 use crate::store::{Figures, Progress, Seq, Store, UnixMs, Upkeep, ago, now};
 
 /// How often the journal is looked after.
@@ -38,6 +42,7 @@ pub struct Dispatcher {
     adopted: watch::Receiver<u64>,
     figures: Arc<Mutex<Figures>>,
     backlogs: Backlogs,
+    erasures: Arc<Erasures>,
 }
 
 /// How many events wait for each observer.
@@ -68,9 +73,11 @@ impl Dispatcher {
         let (stop, stopping) = watch::channel(false);
         let (adopting, adopted) = watch::channel(0);
         let figures = Arc::new(Mutex::new(Figures::default()));
+        let erasures = Arc::new(Erasures::default());
         let shared = Arc::new(Shared {
             registry,
             store,
+            erasures: Arc::clone(&erasures),
             config: events,
             places: Arc::new(Semaphore::new(places)),
             share: AtomicUsize::new(places),
@@ -89,7 +96,7 @@ impl Dispatcher {
             backlogs: Arc::clone(&backlogs),
         };
         let work = Mutex::new(Some(tokio::spawn(supervisor.run())));
-        Self { work, stop, adopted, figures, backlogs }
+        Self { work, stop, adopted, figures, backlogs, erasures }
     }
 
     /// Waits until this generation's observers are told what comes from now on.
@@ -110,6 +117,12 @@ impl Dispatcher {
     pub fn backlogs(&self) -> Vec<(Arc<str>, u64)> {
         let backlogs = self.backlogs.lock().unwrap_or_else(PoisonError::into_inner);
         backlogs.iter().map(|(name, count)| (Arc::clone(name), count.load(Relaxed))).collect()
+    }
+
+    /// Has no observer told of a call until it is said what of it is erased, and of
+    /// that never again. What is under way may come to its end.
+    pub fn hold(&self, call: CallName) -> Held {
+        self.erasures.hold(call)
     }
 
     /// Lets what is under way come to its end; the rest stays in the journal.

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::erase::{Erasures, Leave};
 use super::window::{Delivery, Window};
 use crate::config::EventsConfig;
 use crate::event::Kinds;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<dyn Store>,
     pub(super) config: EventsConfig,
+    /// Calls of which nothing is told.
+    pub(super) erasures: Arc<Erasures>,
     /// Places for events among the guests.
     pub(super) places: Arc<Semaphore>,
     /// How many places one observer may have, so that none takes all.
@@ -141,13 +144,19 @@ impl Observer {
         let mut last = self.shared.store.last();
         let mut generation = self.shared.registry.changes();
         let mut stopping = self.shared.stopping.clone();
+        let mut erased = self.shared.erasures.changes();
         self.take_up().await;
         generation.mark_changed();
+        erased.mark_changed();
         while !*stopping.borrow() {
             let last_place = *last.borrow_and_update();
             if generation.has_changed().unwrap_or(false) {
                 let generation = Arc::clone(&generation.borrow_and_update());
                 self.adopt(&generation);
+            }
+            if erased.has_changed().unwrap_or(false) {
+                erased.mark_unchanged();
+                self.drop_erased();
             }
             if let Some(plugin) = self.plugin.clone() {
                 self.read(last_place);
@@ -166,6 +175,7 @@ impl Observer {
                 _ = last.changed() => {}
                 // Looked at where the loop begins.
                 _ = generation.changed() => generation.mark_changed(),
+                _ = erased.changed() => erased.mark_changed(),
                 () = sleep_until(wake) => {}
             }
         }
@@ -204,6 +214,8 @@ impl Observer {
             }
         };
         let before = std::mem::take(&mut self.before);
+        // What was erased meanwhile is not waited for.
+        self.dirty |= found.len() < before.len();
         for event in found {
             // In order, as it was kept.
             let place = before.binary_search_by_key(&event.seq, |(seq, _)| *seq).ok();
@@ -227,7 +239,11 @@ impl Observer {
             self.read_after = Instant::now() + STORE_PAUSE;
             return;
         };
+        let erasures = &self.shared.erasures;
         for event in page.events {
+            if erasures.has(&event) {
+                continue;
+            }
             // If the plugin went while this was read, it is judged when it is told.
             if self.plugin.as_ref().is_none_or(|plugin| self.wants(plugin, &event)) {
                 self.window.push(Delivery { event, attempts: 0 });
@@ -235,6 +251,12 @@ impl Observer {
         }
         self.position = self.position.max(page.reaches);
         self.dirty = true;
+    }
+
+    /// Lets go of what was erased.
+    fn drop_erased(&mut self) {
+        let erasures = &self.shared.erasures;
+        self.dirty |= self.window.erase(|event| erasures.has(event));
     }
 
     /// Whether the plugin's settings ask for an event.
@@ -281,6 +303,10 @@ impl Observer {
         let now = Instant::now();
         match result {
             Ok(()) => {
+                self.window.done(&delivery);
+                self.dirty = true;
+            }
+            Err(_) if self.shared.erasures.has(&delivery.event) => {
                 self.window.done(&delivery);
                 self.dirty = true;
             }
@@ -373,6 +399,10 @@ async fn tell(shared: Arc<Shared>, plugin: Arc<Plugin>, delivery: Delivery) -> T
 async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Result<(), Untold> {
     // Never closed.
     let Ok(_place) = shared.places.acquire().await else { return Err(Untold::NotNow) };
+    let _under_way = match shared.erasures.admit(&delivery.event) {
+        Ok(under_way) => under_way,
+        Err(leave) => return untold(leave),
+    };
     let Some(leave) = plugin.breaker(Hook::Observer).admit(Instant::now()) else {
         return Err(Untold::SetAside);
     };
@@ -428,8 +458,13 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
         attempts,
         error: crate::capability::log::quote(&error.to_string(), MAX_ERROR),
     };
+    let buried = shared.erasures.unless(event, || shared.store.bury(letter, Arc::clone(event)));
+    let buried = match buried {
+        Ok(buried) => buried,
+        Err(leave) => return untold(leave),
+    };
     // Not done before it is kept: otherwise it is tried once more.
-    shared.store.bury(letter, Arc::clone(event)).await.map_err(|_| Untold::Failed)?;
+    buried.await.map_err(|_| Untold::Failed)?;
     stats.dead.fetch_add(1, Relaxed);
     tracing::error!(
         plugin = name,
@@ -439,6 +474,14 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
         "an event is given up; see GET /events/dead"
     );
     Ok(())
+}
+
+/// What becomes of an event for which there is no leave.
+fn untold(leave: Leave) -> Result<(), Untold> {
+    match leave {
+        Leave::Given | Leave::Later => Err(Untold::NotNow),
+        Leave::Never => Ok(()),
+    }
 }
 
 /// How long to wait after so many failures.

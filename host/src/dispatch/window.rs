@@ -2,7 +2,7 @@
 //! done. Of each call one is told at a time, in order; calls do not wait for one
 //! another. Bounded; what does not fit stays in the journal.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -142,6 +142,38 @@ impl Window {
         }
     }
 
+    /// Takes out events, but for one that is being told. Whether there were any.
+    pub(super) fn erase(&mut self, is_erased: impl Fn(&Stored) -> bool) -> bool {
+        let idle: HashSet<CallKey> =
+            self.ready.iter().chain(self.resting_calls.values()).cloned().collect();
+        let before = self.undone.len();
+        let Self { calls, ready, resting, resting_calls, undone, bytes } = self;
+        for (call, queue) in &mut *calls {
+            let mut is_told = !idle.contains(call);
+            queue.waiting.retain(|delivery| {
+                let event = &delivery.event;
+                if std::mem::take(&mut is_told) || !is_erased(event) {
+                    return true;
+                }
+                undone.remove(&event.seq);
+                *bytes = bytes.saturating_sub(event.size);
+                // Whatever comes after it need not rest.
+                ready.extend(resting_calls.remove(&event.seq));
+                false
+            });
+            if let Some(first) = queue.waiting.front()
+                && idle.contains(call)
+                && !resting_calls.contains_key(&first.event.seq)
+            {
+                queue.attempts = undone.get(&first.event.seq).copied().unwrap_or(0);
+            }
+        }
+        resting.retain(|(_, seq)| undone.contains_key(seq));
+        calls.retain(|_, queue| !queue.waiting.is_empty());
+        ready.retain(|call| calls.contains_key(call));
+        undone.len() < before
+    }
+
     /// Every event here with its attempts, in order.
     pub(super) fn undone(&self) -> Vec<(Seq, u32)> {
         self.undone.iter().map(|(seq, attempts)| (*seq, *attempts)).collect()
@@ -149,7 +181,7 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -157,7 +189,7 @@ mod tests {
     use crate::event::{Event, EventBody};
     use crate::store::Identity;
 
-    fn delivery(seq: Seq, id: &str) -> Delivery {
+    pub(in crate::dispatch) fn delivery(seq: Seq, id: &str) -> Delivery {
         let mut call = call("1", "2", "{}");
         call.id = id.to_owned();
         let timestamp = jiff::Timestamp::UNIX_EPOCH;
@@ -218,6 +250,34 @@ mod tests {
         window.done(&again);
         let next = window.next(later).unwrap();
         assert_eq!((next.event.seq, next.attempts), (2, 0));
+    }
+
+    #[test]
+    fn what_is_erased_is_taken_out_and_holds_up_nothing() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        for (seq, call) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "a"), (7, "d")] {
+            window.push(delivery(seq, call));
+        }
+        // Rests; is being told; is ready, as are those that are not erased.
+        let mut failed = window.next(now).unwrap();
+        failed.attempts += 1;
+        window.again(&failed, later);
+        let told = window.next(now).unwrap();
+        assert_eq!((failed.event.seq, told.event.seq), (1, 3));
+        assert!(window.erase(|event| event.seq <= 5));
+        assert!(!window.erase(|event| event.seq <= 5));
+        assert_eq!(window.undone(), [(3, 0), (6, 0), (7, 0)]);
+        assert_eq!((window.bytes, window.next_rested()), (300, None));
+        let next: Vec<_> = std::iter::from_fn(|| window.next(now)).collect();
+        let mut seqs: Vec<Seq> = next.iter().map(|delivery| delivery.event.seq).collect();
+        seqs.sort_unstable();
+        assert_eq!(seqs, [6, 7]);
+        assert!(next.iter().all(|delivery| delivery.attempts == 0));
+        for delivery in next.iter().chain([&told]) {
+            window.done(delivery);
+        }
+        assert_eq!((window.len(), window.bytes, window.calls.len()), (0, 0, 0));
     }
 
     #[test]

@@ -6,12 +6,16 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::erase::Erasures;
 use crate::config::CallsConfig;
 use crate::event::Call;
-use crate::store::{CallDocument, Store, StoreError, from_now};
+use crate::platform::PLATFORMS;
+use crate::store::erase::{CallName, Erased};
+use crate::store::{CallDocument, Pending, Store, StoreError, from_now};
 
 /// Memory for calls, in bytes, before the store has to be asked.
 const MEMORY: u64 = 64 << 20;
@@ -30,6 +34,13 @@ pub(super) struct Remembered {
     prompt: Option<Arc<str>>,
     /// The call as JSON, made when it is first needed.
     json: OnceLock<Arc<str>>,
+}
+
+/// What is remembered of a call, good until the next erasure begins.
+pub(super) struct AtHand {
+    pub(super) call: Arc<Remembered>,
+    /// So many erasures had begun when it was looked up.
+    pub(super) since: u64,
 }
 
 /// As it is kept.
@@ -86,6 +97,7 @@ pub(super) struct CallMemory {
     store: Arc<dyn Store>,
     config: CallsConfig,
     recent: Cache<String, Arc<Remembered>>,
+    pub(super) erasures: Arc<Erasures>,
 }
 
 impl CallMemory {
@@ -100,7 +112,7 @@ impl CallMemory {
             // A new call is worth more than one that was looked up often.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
-        Self { store, config, recent }
+        Self { store, config, recent, erasures: Arc::default() }
     }
 
     /// Remembers a call; and the document to be kept, to remember it by.
@@ -133,8 +145,10 @@ impl CallMemory {
     }
 
     /// What is remembered of a call, if it is at hand.
-    pub(super) fn recent(&self, call: &Call) -> Option<Arc<Remembered>> {
-        self.recent.get(&key(call.platform.family, &call.id))
+    pub(super) fn recent(&self, call: &Call) -> Option<AtHand> {
+        let since = self.erasures.begun();
+        let call = self.recent.get(&key(call.platform.family, &call.id))?;
+        Some(AtHand { call, since })
     }
 
     /// What is remembered of a call that is not at hand; if nothing is, what the event
@@ -143,12 +157,47 @@ impl CallMemory {
     /// # Errors
     ///
     /// When the store cannot be asked.
-    pub(super) async fn recall(&self, call: &Arc<Call>) -> Result<Arc<Remembered>, StoreError> {
+    pub(super) async fn recall(&self, call: &Arc<Call>) -> Result<AtHand, StoreError> {
         let key = key(call.platform.family, &call.id);
-        let found = self.look_up(key.clone()).await?;
-        let known = found.unwrap_or_else(|| Arc::new(Remembered::new(within_bounds(call), None)));
-        // Unless it was decided meanwhile, which tells more.
-        Ok(self.recent.entry(key).or_insert(known).into_value())
+        loop {
+            let since = self.erasures.begun();
+            let is_erased = self.erasures.is_under_way(call);
+            // Of a call that is being erased, the store may still tell everything.
+            let found = if is_erased { None } else { self.look_up(key.clone()).await? };
+            let Some(_in_order) = self.erasures.in_order_since(since) else { continue };
+            let known =
+                found.unwrap_or_else(|| Arc::new(Remembered::new(within_bounds(call), None)));
+            // Unless it was decided meanwhile, which tells more.
+            let call = self.recent.entry(key).or_insert(known).into_value();
+            return Ok(AtHand { call, since });
+        }
+    }
+
+    /// Of a call of which nothing can be found out now: what an event says itself.
+    pub(super) fn nothing(&self, told: &Arc<Call>) -> AtHand {
+        let since = self.erasures.begun();
+        AtHand { call: Arc::new(Remembered::new(within_bounds(told), None)), since }
+    }
+
+    /// Erases a call but for plugins' values, as far as it came before. To be awaited
+    /// to its end.
+    pub(super) fn erase(&self, call: &CallName) -> Pending<Erased> {
+        let families = match call.family() {
+            Some(family) => vec![family],
+            None => PLATFORMS.iter().map(|platform| platform.family).collect(),
+        };
+        let begin = || {
+            let remove = |family| self.recent.remove(&key(family, call.id()));
+            let known = families.into_iter().filter_map(remove).count() as u64;
+            (known, self.store.erase(call.clone()))
+        };
+        let ((known, erased), under_way) = self.erasures.begin(call, begin);
+        // Of some calls nothing was kept, as nobody wanted to be told.
+        let all = erased.map(move |erased| {
+            drop(under_way);
+            erased.map(|erased| Erased { calls: erased.calls.max(known), ..erased })
+        });
+        Box::pin(all)
     }
 
     /// The prompt of a call, if it has one.

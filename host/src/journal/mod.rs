@@ -5,6 +5,7 @@
 //! An event that no observer wants is not written anywhere: it costs nothing, and
 //! what callers say is not lying about.
 
+mod erase;
 mod memory;
 
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::memory::{CallMemory, Remembered};
+use self::memory::{AtHand, CallMemory, Remembered};
 use crate::config::CallsConfig;
 use crate::decision::Verdict;
 use crate::event::{Call, Event, EventBody, EventKind, Kinds, Routing};
 use crate::router::{Answer, Outcome};
+use crate::store::erase::{CallName, Erased};
 use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, Writes, now};
 
 /// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
@@ -135,7 +137,7 @@ impl Journal {
         &self,
         call: &Arc<Call>,
         events: Vec<Event>,
-        known: Option<Arc<Remembered>>,
+        known: Option<AtHand>,
         ends: bool,
     ) -> Result<(), StoreError> {
         if ends {
@@ -165,13 +167,28 @@ impl Journal {
         &self,
         told: &Arc<Call>,
         events: Vec<Event>,
-        known: Option<Arc<Remembered>>,
+        known: Option<AtHand>,
     ) -> Result<usize, StoreError> {
-        let known = match known {
-            Some(known) => known,
-            None => self.memory.recall(told).await?,
-        };
-        self.store.append(records(told, &known, events), Debt::None).await
+        self.put(told, events, known, Debt::None).await?.await
+    }
+
+    /// Puts events on their way to the store, with what is known of their call.
+    async fn put(
+        &self,
+        told: &Arc<Call>,
+        events: Vec<Event>,
+        mut known: Option<AtHand>,
+        debt: Debt,
+    ) -> Result<Pending<usize>, StoreError> {
+        loop {
+            let AtHand { call, since } = match known.take() {
+                Some(known) => known,
+                None => self.memory.recall(told).await?,
+            };
+            // A call that was erased meanwhile is looked up once more.
+            let Some(_in_order) = self.memory.erasures.in_order_since(since) else { continue };
+            return Ok(self.store.append(records(told, &call, events), debt));
+        }
     }
 
     /// What is known of a call, with what it says of itself; no more than that, if the
@@ -182,7 +199,7 @@ impl Journal {
             None => timeout(DECISION_PATIENCE, self.memory.recall(told)).await,
         };
         match known {
-            Ok(Ok(known)) => known.of(told),
+            Ok(Ok(known)) => known.call.of(told),
             _ => Arc::clone(told),
         }
     }
@@ -200,11 +217,13 @@ impl Journal {
             Some(known) => known,
             None => match timeout_at(deadline, self.memory.recall(&told)).await {
                 Ok(Ok(known)) => known,
-                _ => Arc::new(Remembered::new(Arc::clone(&told), None)),
+                _ => self.memory.nothing(&told),
             },
         };
-        let written = self.store.append(records(&told, &known, vec![event]), Debt::Owed);
-        self.owed(&told, written, deadline).await;
+        match self.put(&told, vec![event], Some(known), Debt::Owed).await {
+            Ok(written) => self.owed(&told, written, deadline).await,
+            Err(_) => _ = self.counts.lost.fetch_add(1, Relaxed),
+        }
     }
 
     /// Waits for what is written in any case.
@@ -226,6 +245,12 @@ impl Journal {
             Ok(Err(_)) | Err(_) => &counts.owed,
         };
         count.fetch_add(1, Relaxed);
+    }
+
+    /// Erases a call but for plugins' values, as far as it came before. To be awaited
+    /// to its end.
+    pub fn erase(&self, call: &CallName) -> Pending<Erased> {
+        self.memory.erase(call)
     }
 
     /// A call is about to be decided.
@@ -255,6 +280,7 @@ impl Journal {
             return None;
         }
         let kinds = self.interest.kinds();
+        let _in_order = self.memory.erasures.in_order();
         let (known, call) = self.memory.remember(&event.call, prompt);
         let wanted = bodies.into_iter().filter(|body| kinds.contains(body.kind()));
         let told = known.of(&event.call);

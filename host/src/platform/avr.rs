@@ -16,9 +16,9 @@ use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, 
 use crate::router::Answer;
 
 /// Agent Voice Response Core.
-pub(super) const AVR: Platform = Platform::new(&Traits { name: "avr", ..BRAND });
+pub(crate) const AVR: Platform = Platform::new(&Traits { name: "avr", ..BRAND });
 /// DSAI Core, a rebrand of AVR.
-pub(super) const DSAI: Platform = Platform::new(&Traits { name: "dsai", ..BRAND });
+pub(crate) const DSAI: Platform = Platform::new(&Traits { name: "dsai", ..BRAND });
 
 const BRAND: Traits =
     Traits { name: "", family: "avr", takes_url: true, can_reject: false, comes_back: false };

@@ -17,7 +17,7 @@ use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, 
 use crate::router::Answer;
 
 /// Dasha BlackBox.
-pub(super) const BLACKBOX: Platform = Platform::new(&Traits {
+pub(crate) const BLACKBOX: Platform = Platform::new(&Traits {
     name: "blackbox",
     family: "blackbox",
     takes_url: false,

@@ -23,6 +23,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 pub use self::json::check_depth;
+#[cfg(test)]
+pub(crate) use self::{avr::AVR, avr::DSAI, blackbox::BLACKBOX};
 use crate::config::Config;
 pub use crate::credentials::Unauthorized;
 use crate::event::{Call, Event, Platform};

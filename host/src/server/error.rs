@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::erasure::ErasureError;
 use crate::platform::{BadRequest, Unauthorized};
 use crate::reload::ReloadError;
 use crate::store::StoreError;
@@ -97,6 +98,16 @@ impl HttpError {
         };
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         Self { retry_after: Some(RETRY_AFTER), ..error }
+    }
+
+    /// Why a call is not erased. It is to be asked for once more.
+    pub(super) fn not_erased(error: &ErasureError) -> Self {
+        match error {
+            ErasureError::Store(error) => Self::not_kept(error),
+            ErasureError::StillTold => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "still_told", error.to_string())
+            }
+        }
     }
 
     pub(super) fn no_instructions() -> Self {

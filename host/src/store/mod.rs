@@ -8,6 +8,7 @@
 //! compare-and-swap and times to live: what a stream and a key-value bucket of a
 //! distributed store have as well. [`sqlite`] is the embedded one.
 
+pub mod erase;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use self::erase::{CallName, Erased};
 use crate::event::{Event, EventKind, Kinds};
 
 /// An answer that comes later; the work is under way whether it is awaited or
@@ -403,6 +405,18 @@ pub trait Store: Send + Sync {
         key: String,
         command: KvCommand,
     ) -> Pending<KvAnswer, KvError>;
+
+    /// Erases a call but for plugins' values: its events and dead letters, told or
+    /// not, and what is remembered of it, as far as they were asked to be kept before.
+    /// Others are not held up for long, however much it is.
+    fn erase(&self, call: CallName) -> Pending<Erased>;
+
+    /// Erases the values of all plugins whose key has this call's id as a part
+    /// between slashes. How many.
+    fn erase_values(&self, call: Arc<str>) -> Pending<u64>;
+
+    /// Sees to it that nothing that was removed can be read from the files.
+    fn scrub(&self) -> Pending<()>;
 
     /// Removes what need not be kept.
     fn tidy(&self, upkeep: Upkeep) -> Pending<Figures>;

@@ -1,5 +1,6 @@
 //! What operators and probes ask.
 
+mod calls;
 mod dead;
 mod explain;
 mod plugins;
@@ -12,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde::Serialize;
 
 use super::App;
@@ -30,6 +31,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/explain", post(explain::explain))
         .route("/events/dead", get(dead::dead).delete(dead::discard))
         .route("/events/dead/retry", post(dead::retry))
+        .route("/calls/{id}", delete(calls::erase))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))
         .route("/livez", get(livez))

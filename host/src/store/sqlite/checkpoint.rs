@@ -4,7 +4,7 @@
 //! nobody else can bring about while events come. There is little left to move by
 //! then.)
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -30,14 +30,7 @@ impl Checkpoints {
                 if !there_is_more.swap(false, Relaxed) {
                     continue;
                 }
-                // Opened each time: a file that stands in nobody's way when it is
-                // closed, moved or replaced.
-                let moved = connect(&path)
-                    .and_then(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
-                if let Err(error) = moved {
-                    // The writer will notice, and says so.
-                    tracing::debug!(%error, "the store's log was not moved");
-                }
+                move_log(&path);
             }
         })?;
         Ok(Self { written, _end: end })
@@ -46,5 +39,18 @@ impl Checkpoints {
     /// There is something to move.
     pub(super) fn written(&self) {
         self.written.store(true, Relaxed);
+    }
+}
+
+/// Moves what is in the write-ahead log to the file, as far as nobody needs it
+/// there. Takes as long as that takes, and holds up nobody else.
+pub(super) fn move_log(path: &Path) {
+    // Opened each time: a file that stands in nobody's way when it is closed, moved
+    // or replaced.
+    let moved =
+        connect(path).and_then(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+    if let Err(error) = moved {
+        // The writer will notice, and says so.
+        tracing::debug!(%error, "the store's log was not moved");
     }
 }

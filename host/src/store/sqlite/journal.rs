@@ -326,7 +326,7 @@ fn selected(db: &Connection, selection: &Selection, also: &str) -> rusqlite::Res
 // === Upkeep ===
 
 /// As [`row_bytes`].
-const ROW_BYTES: &str = "octet_length(call) + octet_length(body) + 100";
+pub(super) const ROW_BYTES: &str = "octet_length(call) + octet_length(body) + 100";
 
 pub(super) fn tidy(work: &mut Work<'_>, upkeep: &Upkeep, now: i64) -> rusqlite::Result<Figures> {
     let Upkeep { done, keep_since, expire_before, max_size } = upkeep;

@@ -160,6 +160,19 @@ impl Space<'_, '_> {
     }
 }
 
+/// Removes one value. Whether it was there.
+pub(super) fn remove(work: &mut Work<'_>, namespace: &str, key: &str) -> rusqlite::Result<bool> {
+    let removed: Option<usize> = work
+        .db
+        .prepare_cached("DELETE FROM kv WHERE namespace = ? AND key = ? RETURNING length(value)")?
+        .query_row(params![namespace, key], |row| row.get(0))
+        .optional()?;
+    if let (Some(length), Some(total)) = (removed, work.state.totals.get_mut(namespace)) {
+        *total = total.saturating_sub(OVERHEAD + key.len() + length);
+    }
+    Ok(removed.is_some())
+}
+
 /// Removes values whose time is over, of one plugin or of all; some of them at a
 /// time, as others wait.
 pub(super) fn expire(

@@ -5,6 +5,7 @@
 
 mod calls;
 mod checkpoint;
+mod erase;
 mod journal;
 mod kv;
 mod reader;
@@ -28,6 +29,7 @@ use self::reader::Reader;
 use self::state::State;
 use self::tail::Tail;
 use self::writer::Writer;
+use super::erase::{CallName, Erased};
 use super::{
     DeadLetter, DeadLetters, Debt, Figures, KvAnswer, KvCommand, KvError, Observers, Page, Pending,
     Progress, Selection, Seq, Store, StoreError, Stored, UnixMs, Upkeep, Writes, now,
@@ -82,6 +84,11 @@ impl Sqlite {
         };
         let (writer, pages, values) = start().context("cannot start threads for the store")?;
         Ok(Self { writer, pages, values, shared, kv_most })
+    }
+
+    /// The file in a data folder, whether it is there or not.
+    pub fn file(data: &Path) -> PathBuf {
+        writer::file(data)
     }
 }
 
@@ -165,6 +172,18 @@ impl Store for Sqlite {
             .writer
             .ask_with(size, move |work| kv::command(work, &namespace, &key, command, most, now()));
         Box::pin(async { answer.await? })
+    }
+
+    fn erase(&self, call: CallName) -> Pending<Erased> {
+        erase::call(self, call)
+    }
+
+    fn erase_values(&self, call: Arc<str>) -> Pending<u64> {
+        erase::values(self, call)
+    }
+
+    fn scrub(&self) -> Pending<()> {
+        erase::scrub(self)
     }
 
     fn tidy(&self, upkeep: Upkeep) -> Pending<Figures> {

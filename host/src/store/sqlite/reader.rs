@@ -13,6 +13,7 @@ use crate::store::{Pending, StoreError};
 type Job = Box<dyn FnOnce(&mut Reading) + Send>;
 
 /// The way to the thread, which ends with it.
+#[derive(Clone)]
 pub(super) struct Reader(SyncSender<Job>);
 
 /// Questions that may wait.

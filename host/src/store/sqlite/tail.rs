@@ -24,8 +24,10 @@ pub(super) struct Tail {
 struct Ring {
     events: VecDeque<Arc<Stored>>,
     bytes: usize,
-    /// Everything after this place is in it.
+    /// Everything after this place is in it...
     after: Seq,
+    /// ...up to this one: the last events may have been erased.
+    up_to: Seq,
 }
 
 impl Tail {
@@ -38,9 +40,8 @@ impl Tail {
     /// that is then read from the file.
     pub(super) fn starts_at(&self, last: Seq) {
         let mut ring = self.ring();
-        let reached = ring.events.back().map_or(ring.after, |event| event.seq);
-        if last > reached {
-            *ring = Ring { after: last, ..Ring::default() };
+        if last > ring.up_to {
+            *ring = Ring { after: last, up_to: last, ..Ring::default() };
             drop(ring);
             self.last.send_replace(last);
         }
@@ -50,6 +51,7 @@ impl Tail {
     pub(super) fn push(&self, events: Vec<Arc<Stored>>) {
         let Some(last) = events.last().map(|event| event.seq) else { return };
         let mut ring = self.ring();
+        ring.up_to = last;
         for event in events {
             ring.bytes += event.size;
             ring.events.push_back(event);
@@ -71,8 +73,17 @@ impl Tail {
         }
         let start = ring.events.partition_point(|event| event.seq <= after);
         let events: Vec<_> = ring.events.range(start..).take(most).cloned().collect();
-        let reaches = events.last().map_or(after, |event| event.seq);
-        Some(Page { events, reaches })
+        // With nothing left, whoever reads on must not stay before what was erased.
+        let whole = events.len() < most;
+        let reaches = if whole { Some(ring.up_to) } else { events.last().map(|it| it.seq) };
+        Some(Page { events, reaches: reaches.map_or(after, |reaches| reaches.max(after)) })
+    }
+
+    /// Takes out events.
+    pub(super) fn erase(&self, is_erased: impl Fn(&Stored) -> bool) {
+        let mut ring = self.ring();
+        ring.events.retain(|event| !is_erased(event));
+        ring.bytes = ring.events.iter().map(|event| event.size).sum();
     }
 
     pub(super) fn last(&self) -> watch::Receiver<Seq> {

@@ -1,5 +1,8 @@
 //! The store on its own.
 
+mod erase;
+
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tempfile::TempDir;

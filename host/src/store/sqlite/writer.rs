@@ -40,6 +40,14 @@ const MOST_AT_ONCE: usize = 1_024;
 /// How long to wait for another process that has the file.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long to wait for those who read the write-ahead log, when it is to be
+/// emptied: those who want to write wait as well.
+const BRIEFLY: Duration = Duration::from_millis(10);
+
+/// How often to empty the write-ahead log: so long, it may still have what was removed
+/// or replaced.
+const EMPTYING: Duration = Duration::from_secs(60);
+
 /// How often to try writing what is owed, when nothing else is asked for.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -109,10 +117,13 @@ impl<T: Send, F: FnOnce(&mut Work<'_>) -> rusqlite::Result<T> + Send> Job for As
 
 enum Message {
     Job(Box<dyn Job>),
+    /// Empty the write-ahead log, after what was asked before. Whether it is empty.
+    EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
 /// The way to the thread.
+#[derive(Clone)]
 pub(super) struct Writer {
     /// Bounded by what is counted in `waiting`.
     jobs: Sender<Message>,
@@ -165,7 +176,9 @@ impl Writer {
                 }
             }
         });
-        let thread = Thread { shared, state, db: None, failing: None, checkpoints, waits, answers };
+        let emptied = Instant::now();
+        let (db, failing) = (None, None);
+        let thread = Thread { shared, state, db, failing, emptied, checkpoints, waits, answers };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run(&waiting))?;
@@ -227,6 +240,15 @@ impl Writer {
         })
     }
 
+    /// Leaves nothing in the write-ahead log of what was written before. Not, if
+    /// somebody is reading it.
+    pub(super) fn empty_log(&self) -> Pending<bool> {
+        let (reply, answer) = oneshot::channel();
+        // Once the thread has ended, nobody replies.
+        _ = self.jobs.send(Message::EmptyLog(reply));
+        Box::pin(async { answer.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+
     /// Ends the thread, when everything that was asked for is done.
     pub(super) async fn close(&self) {
         let (reply, ended) = oneshot::channel();
@@ -243,6 +265,8 @@ struct Thread {
     db: Option<Open>,
     /// When it was last said that it cannot be written.
     failing: Option<Instant>,
+    /// When the write-ahead log was last emptied now and then.
+    emptied: Instant,
     checkpoints: Checkpoints,
     waits: Arc<Waiting>,
     answers: UnboundedSender<Answered>,
@@ -260,7 +284,7 @@ struct Open {
 impl Thread {
     fn run(mut self, waiting: &Receiver<Message>) {
         let mut jobs = Vec::new();
-        let mut closing = None;
+        let (mut closing, mut emptying) = (None, None);
         while closing.is_none() {
             let first = if self.state.owes() {
                 waiting.recv_timeout(AGAIN)
@@ -269,15 +293,18 @@ impl Thread {
             };
             match first {
                 Ok(Message::Job(job)) => jobs.push(job),
+                Ok(Message::EmptyLog(reply)) => emptying = Some(reply),
                 Ok(Message::Close(reply)) => closing = Some(reply),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             // A moment for others to join: on a busy machine whoever woke us has more.
             std::thread::yield_now();
-            while closing.is_none() && jobs.len() < MOST_AT_ONCE {
+            let more = |jobs: &Vec<_>| jobs.len() < MOST_AT_ONCE;
+            while closing.is_none() && emptying.is_none() && more(&jobs) {
                 match waiting.try_recv() {
                     Ok(Message::Job(job)) => jobs.push(job),
+                    Ok(Message::EmptyLog(reply)) => emptying = Some(reply),
                     Ok(Message::Close(reply)) => closing = Some(reply),
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
@@ -287,6 +314,13 @@ impl Thread {
                 self.work(&mut jobs);
                 jobs.clear();
                 self.waits.leave(count, bytes);
+            }
+            if let Some(reply) = emptying.take() {
+                _ = reply.send(self.empty_log());
+            } else if self.emptied.elapsed() > EMPTYING {
+                // Upkeep wakes us, if nobody else does. Otherwise, the next time.
+                self.emptied = Instant::now();
+                _ = self.empty_log();
             }
         }
         if let Some(lost) = self.state.owed() {
@@ -320,6 +354,25 @@ impl Thread {
         if !rest.is_empty() {
             _ = self.transaction(&mut rest);
         }
+    }
+
+    /// By the thread that writes, for which this takes some milliseconds, as whoever
+    /// else did it would have the file locked for it. Whether the log is empty.
+    fn empty_log(&self) -> Result<bool, StoreError> {
+        let path = &self.shared.path;
+        let Some(Open { db, .. }) = &self.db else {
+            return Err(StoreError::Unavailable(
+                format!("{}: it is not open", path.display()).into(),
+            ));
+        };
+        let empty = (|| {
+            db.busy_timeout(BRIEFLY)?;
+            let busy: bool =
+                db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            db.busy_timeout(PATIENCE)?;
+            Ok(!busy)
+        })();
+        empty.map_err(|error| unavailable(path, &error))
     }
 
     /// Answers jobs that are not even tried.
@@ -456,6 +509,10 @@ fn open(path: &Path, sync: Durability) -> Result<Open, StoreError> {
             Durability::Normal => "normal",
         };
         db.pragma_update(None, "synchronous", level)?;
+        // What is removed or replaced is overwritten in the file: what was said in a call
+        // is not left lying about. It costs some more bytes to write and no time that
+        // could be measured.
+        db.pragma_update(None, "secure_delete", true)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)
     })();
     prepared.map_err(|error| unavailable(path, &error))?;

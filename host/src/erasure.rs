@@ -1,0 +1,129 @@
+//! Erasing everything that is stored about a call, as somebody may ask whom it
+//! concerns: events, told or not, dead letters, what is remembered of the call, and
+//! plugins' values about it. When it is done, it is so in memory, in the store, and
+//! in the bytes of its files; what comes of the call later is new.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::dispatch::Dispatcher;
+use crate::journal::Journal;
+use crate::store::erase::{CallName, Erased};
+use crate::store::{Store, StoreError};
+
+/// How long to wait for observers that are being told of the call: they may leave
+/// values behind. Their time (`event_timeout`) is 5 s unless settings say otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was erased, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Events of the journal.
+    pub events: u64,
+    /// Dead letters, with their events.
+    pub dead: u64,
+    /// Calls of this name that were remembered: one, or one for each platform.
+    pub calls: u64,
+    /// Plugins' values.
+    pub values: u64,
+}
+
+/// Why a call is not erased, or not all of it.
+#[derive(Debug, Error)]
+pub enum ErasureError {
+    /// The store cannot do it now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What an observer keeps of it may come later.
+    #[error(
+        "all is erased that was there, but an observer is still being told of the call, and may \
+         keep something of it; ask once more when it is done"
+    )]
+    StillTold,
+}
+
+impl Counts {
+    fn new(erased: &Erased, values: u64) -> Self {
+        Self { events: erased.events, dead: erased.dead, calls: erased.calls, values }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, dead, calls, values } = *self;
+        if *self == Self::default() {
+            return f.write_str("nothing was kept about this call");
+        }
+        let many = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        write!(f, "erased {}, {}", many(events, "event"), many(dead, "dead letter"))?;
+        match calls {
+            0 => {}
+            1 => f.write_str(", the memory of the call")?,
+            _ => write!(f, ", the memory of {calls} calls of this name")?,
+        }
+        write!(f, ", {}", many(values, "plugin value"))
+    }
+}
+
+/// Erases a call while the service runs. Goes on if nobody waits for it any more.
+///
+/// # Errors
+///
+/// When it cannot be done, or not all of it: it is to be asked for once more.
+pub async fn erase(
+    journal: Arc<Journal>,
+    dispatcher: Arc<Dispatcher>,
+    store: Arc<dyn Store>,
+    call: CallName,
+) -> Result<Counts, ErasureError> {
+    let work = tokio::spawn(async move {
+        let mut held = dispatcher.hold(call.clone());
+        let erased = journal.erase(&call).await?;
+        held.erased(erased.reach);
+        // They may leave values behind until then.
+        let ended = held.ended(PATIENCE).await;
+        let values = store.erase_values(Arc::clone(call.id())).await?;
+        store.scrub().await?;
+        let counts = Counts::new(&erased, values);
+        let Counts { events, dead, calls, values } = counts;
+        tracing::info!(call = &**call.id(), events, dead, calls, values, "a call is erased");
+        if ended { Ok(counts) } else { Err(ErasureError::StillTold) }
+    });
+    work.await.unwrap_or(Err(ErasureError::Store(StoreError::Closed)))
+}
+
+/// Erases a call from a store that nobody else uses.
+///
+/// # Errors
+///
+/// When it cannot be done, or not all of it.
+pub async fn erase_at_rest(store: &dyn Store, call: &CallName) -> Result<Counts, StoreError> {
+    let erased = store.erase(call.clone()).await?;
+    let values = store.erase_values(Arc::clone(call.id())).await?;
+    store.scrub().await?;
+    Ok(Counts::new(&erased, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_erased_is_said_in_words() {
+        let said = |events, dead, calls, values| Counts { events, dead, calls, values }.to_string();
+        assert_eq!(said(0, 0, 0, 0), "nothing was kept about this call");
+        assert_eq!(
+            said(12, 1, 1, 2),
+            "erased 12 events, 1 dead letter, the memory of the call, 2 plugin values"
+        );
+        assert_eq!(
+            said(1, 0, 2, 0),
+            "erased 1 event, 0 dead letters, the memory of 2 calls of this name, 0 plugin values"
+        );
+        assert_eq!(said(0, 0, 0, 1), "erased 0 events, 0 dead letters, 1 plugin value");
+    }
+}
