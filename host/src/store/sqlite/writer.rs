@@ -365,14 +365,13 @@ impl Thread {
                 format!("{}: it is not open", path.display()).into(),
             ));
         };
-        let empty = (|| {
-            db.busy_timeout(BRIEFLY)?;
-            let busy: bool =
-                db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-            db.busy_timeout(PATIENCE)?;
+        let empty = db.busy_timeout(BRIEFLY).and_then(|()| {
+            let busy = |row: &rusqlite::Row<'_>| row.get(0);
+            let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], busy)?;
             Ok(!busy)
-        })();
-        empty.map_err(|error| unavailable(path, &error))
+        });
+        let patient = db.busy_timeout(PATIENCE);
+        empty.and_then(|empty| patient.map(|()| empty)).map_err(|error| unavailable(path, &error))
     }
 
     /// Answers jobs that are not even tried.
