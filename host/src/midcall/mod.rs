@@ -88,6 +88,10 @@ impl MidCall {
             if let Some(answer) = kept(plugin) {
                 return Ok(Answered { by: Arc::clone(plugin.name()), answer });
             }
+            // Those before it had all the time that there is.
+            if failed != Unanswered::Nobody && Instant::now() >= deadline {
+                return Err(failed);
+            }
             // Never closed.
             let Ok(Ok(_place)) = timeout_at(deadline, self.places.acquire()).await else {
                 return Err(if failed == Unanswered::Nobody { Unanswered::Busy } else { failed });

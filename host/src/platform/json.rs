@@ -20,7 +20,11 @@ pub const MAX_DEPTH: usize = 64;
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Result<T, BadRequest> {
     serde_json::from_slice(json).map_err(|error| {
         if !error.is_data() {
-            return BadRequest { message: format!("the body is not JSON: {error}") };
+            let what = match parent {
+                "" => "the body".to_owned(),
+                parent => format!("`{parent}`"),
+            };
+            return BadRequest { message: format!("{what} is not JSON: {error}") };
         }
         // Read once more with the path kept, which good requests need not pay for.
         let json = &mut serde_json::Deserializer::from_slice(json);

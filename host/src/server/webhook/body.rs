@@ -78,8 +78,15 @@ pub(in super::super) async fn read(
         let bytes = if whole.is_empty() { only } else { whole.freeze() };
         Ok(Whole { bytes, _place: place })
     };
-    match timeout_at(start + bounds.body_timeout, read).await {
-        Ok(read) => read,
-        Err(_) => Err(HttpError::body_timeout(bounds.body_timeout_key)),
+    let until = start + bounds.body_timeout;
+    let Ok(read) = timeout_at(until, read).await else {
+        return Err(HttpError::body_timeout(bounds.body_timeout_key));
+    };
+    if read.is_err() {
+        // Whoever is still sending would find the connection closed, and not the
+        // answer.
+        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+        _ = timeout_at(until, rest).await;
     }
+    read
 }
