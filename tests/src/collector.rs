@@ -110,6 +110,19 @@ impl Collector {
         }
     }
 
+    /// Waits until so many events came; all of them.
+    pub async fn wait_for_count(&self, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let came = self.lock().requests.len();
+            if came >= count {
+                return self.events();
+            }
+            assert!(Instant::now() < deadline, "{came} of {count} came");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap()
     }

@@ -25,7 +25,23 @@ pub const GOOD_URL: &str = "ws://sts-good:6030/?uuid=935652e3-7c59-4edc-b17f-964
 
 /// A file of `tests/fixtures/avr`, as text.
 pub fn fixture(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/avr").join(name);
+    fixture_of("avr", name)
+}
+
+/// A file of `tests/fixtures/blackbox`, as text.
+pub fn blackbox_fixture(name: &str) -> String {
+    fixture_of("blackbox", name)
+}
+
+/// The same as a document, of this call.
+pub fn blackbox_document(name: &str, call: &str) -> Value {
+    let mut document: Value = serde_json::from_str(&blackbox_fixture(name)).unwrap();
+    document["callId"] = json!(call);
+    document
+}
+
+fn fixture_of(platform: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(platform).join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

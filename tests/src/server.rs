@@ -54,6 +54,12 @@ impl Setup {
         self
     }
 
+    /// Serves BlackBox as well.
+    #[must_use]
+    pub fn blackbox(self) -> Self {
+        self.env("PLUGBOARD_BLACKBOX_ENABLED", "true")
+    }
+
     /// Starts it, and waits until it serves.
     pub fn start(mut self) -> Server {
         let own = self.data.is_none().then(|| TempDir::new().unwrap());
@@ -95,6 +101,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, if it is JSON.
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
     /// How long it took.
     pub took: Duration,
 }
@@ -130,8 +138,17 @@ impl Server {
 
     /// What it takes of the machine's memory now, in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever took, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -147,11 +164,24 @@ impl Server {
         headers: &[(&str, &str)],
         body: impl Into<String>,
     ) -> Answer {
-        let mut request = client.post(format!("{}/events", self.webhooks)).body(body.into());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request).await
+        let request = client.post(format!("{}/events", self.webhooks)).body(body.into());
+        answer(with(request, headers)).await
+    }
+
+    /// Posts to this path of the webhook listener with these headers.
+    pub async fn post_to(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let request = crate::client().post(format!("{}{path}", self.webhooks)).body(body);
+        answer(with(request, headers)).await
+    }
+
+    /// Posts a document as BlackBox does.
+    pub async fn blackbox(&self, body: impl Into<reqwest::Body>) -> Answer {
+        self.post_to("/blackbox", &[], body).await
     }
 
     /// Posts to the admin listener.
@@ -245,11 +275,8 @@ impl Server {
 
     /// Asks the webhook listener with these headers.
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = crate::client().get(format!("{}{path}", self.webhooks));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request).await
+        let request = crate::client().get(format!("{}{path}", self.webhooks));
+        answer(with(request, headers)).await
     }
 
     /// Asks the admin listener.
@@ -259,11 +286,8 @@ impl Server {
 
     /// Asks the admin listener with these headers.
     pub async fn admin_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = crate::client().get(format!("{}{path}", self.admin));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request).await
+        let request = crate::client().get(format!("{}{path}", self.admin));
+        answer(with(request, headers)).await
     }
 
     /// A plugin's row of `GET /plugins`.
@@ -327,13 +351,17 @@ impl Drop for Server {
     }
 }
 
+fn with(request: reqwest::RequestBuilder, headers: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+}
+
 async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let start = Instant::now();
     let response = request.timeout(PATIENCE).send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let text = response.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-    Answer { status, headers, body, took: start.elapsed() }
+    Answer { status, headers, body, text, took: start.elapsed() }
 }
 
 #[derive(Default)]

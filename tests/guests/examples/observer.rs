@@ -2,7 +2,9 @@
 //! with the setting `tag`), `nothing`, `error`, `trap`, `sleep` or `spin`.
 //!
 //! `fail_percent`: how often it fails, half of the time before it sent anything
-//! and half of the time after; `delay_ms`: how long it takes after it sent; `poison`: said words that it always fails on.
+//! and half of the time after; `delay_ms`: how long it takes after it sent;
+//! `poison`: said words that it always fails on;
+//! `report = 'measured'`: of reports, it sends only their length and checksum.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::SystemTime;
@@ -100,10 +102,23 @@ fn detail(body: &EventBody) -> Value {
             "outcome": ending.outcome.name(),
             "reason": ending.reason,
             "duration_ms": ending.duration.map(|duration| duration.as_millis() as u64),
-            "report": document(&ending.report),
+            "report": report(&ending.report),
         }),
         EventBody::Error(message) => json!({ "message": message }),
         EventBody::Other { kind, payload } => json!({ "kind": kind, "payload": document(payload) }),
+    }
+}
+
+fn report(json: &str) -> Value {
+    match config::get("report").as_deref() {
+        // Fowler, Noll and Vo's, which needs no crate.
+        Some("measured") => json!({
+            "length": json.len(),
+            "checksum": json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+                (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            }),
+        }),
+        _ => document(json),
     }
 }
 

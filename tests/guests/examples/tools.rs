@@ -5,9 +5,10 @@
 //!
 //! What a use does is the setting `do`: `echo` (tells what it was given), `slow` (the
 //! same after `delay_ms`), `cached` (the same with a random `nonce`, good for `ttl_ms`
-//! in calls with the same `vary`, separated by commas), `error`, `long_error` (message
-//! and code of `bytes` bytes), `deep` (a result nested `depth` deep), `huge` (a string
-//! of `bytes` bytes), `trap`, `panic`, `spin`, `sleep` or `allocate` (without end).
+//! in calls with the same `vary`, separated by commas), `error`, `long_error` (a message
+//! of `bytes` bytes, a code of `code_bytes`), `deep` (a result nested `depth` deep),
+//! `huge` (a string of `bytes` bytes), `trap`, `panic`, `spin`, `sleep` or `allocate`
+//! (without end).
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::SystemTime;
@@ -70,8 +71,8 @@ fn run(name: &str, call: &Call, arguments: Value) -> Result<Box<RawValue>, ToolE
             return Err(ToolError::new("there is no such day").with_code("NO_SUCH_DAY"));
         }
         "long_error" => {
-            let text = "x".repeat(setting("bytes") as usize);
-            return Err(ToolError::new(&text).with_code(text));
+            let text = |key| "x".repeat(setting(key) as usize);
+            return Err(ToolError::new(text("bytes")).with_code(text("code_bytes")));
         }
         "deep" => {
             let depth = setting("depth") as usize;

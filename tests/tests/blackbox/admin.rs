@@ -1,0 +1,104 @@
+//! What operators see of it.
+
+use serde_json::json;
+use tests::{
+    GOOD, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture, fixture, initiated,
+};
+
+#[tokio::test]
+async fn it_is_there_when_it_is_switched_on() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = Setup::new(folder.path()).start();
+    let answer = server.blackbox(blackbox_fixture("start.json")).await;
+    assert_eq!((answer.status, &answer.body["error"]["code"]), (404, &json!("not_found")));
+    assert_eq!(server.post(initiated()).await.status, 200);
+    let server = Setup::new(folder.path()).blackbox().env("PLUGBOARD_AVR_ENABLED", "false").start();
+    assert_eq!(server.blackbox(blackbox_fixture("start.json")).await.status, 200);
+    assert_eq!(server.post(initiated()).await.status, 404);
+    assert_eq!(server.get("/instructions").await.status, 404);
+    let answer = server.get("/blackbox").await;
+    assert_eq!((answer.status, &answer.body["error"]["code"]), (405, &json!("method_not_allowed")));
+    assert_eq!(server.get("/health").await.status, 200);
+}
+
+/// One platform's documents are not the other's.
+#[tokio::test]
+async fn documents_of_the_other_platform_are_refused() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = Setup::new(folder.path()).blackbox().start();
+    let answer = server.blackbox(fixture("call_initiated.json")).await;
+    assert_eq!(answer.status, 400);
+    let message = answer.body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`callId`"), "{message}");
+    let answer = server.post(blackbox_fixture("start.json")).await;
+    assert_eq!(answer.status, 400);
+    let message = answer.body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`uuid`"), "{message}");
+    assert_eq!(server.plugin("10-good").await["calls"], 0);
+}
+
+async fn explain(server: &Server, body: String) -> serde_json::Value {
+    let answer = server.admin_post("/explain", body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
+}
+
+#[tokio::test]
+async fn a_decision_is_explained_in_the_platforms_words() {
+    let folder = PluginFolder::new()
+        .guest("10-avr", "rejects")
+        .settings("10-avr", "platforms = ['avr']\n")
+        .guest("20-passes", "passes")
+        .guest("30-traps", "traps")
+        .guest("40-full", "full")
+        .settings("40-full", "[grants]\nkv = true\n[match]\nto = 'agent-line'\n")
+        .guest("50-rejects", "rejects");
+    let server = Setup::new(folder.path()).blackbox().start();
+    let body = || blackbox_document("start.json", "c").to_string();
+    let told = explain(&server, body()).await;
+    assert_eq!(told["platform"], "blackbox");
+    assert_eq!((&told["outcome"], &told["by"]), (&json!("route"), &json!("40-full")));
+    assert_eq!(told["answer"], json!({"accept": true, "customPrompt": "Be brief, call c"}));
+    assert_eq!(told["failures"], 1);
+    let matched: Vec<_> =
+        told["plugins"].as_array().unwrap().iter().map(|it| it["matched"].as_bool()).collect();
+    assert_eq!(matched[..4], [Some(false), Some(true), Some(true), Some(true)]);
+    assert_eq!(told["plugins"][2]["error"]["label"], "trap");
+    // What it says is what a call is answered.
+    assert_eq!(server.blackbox(body()).await.body, told["answer"]);
+
+    let rejected = explain(&server, body().replace("agent-line", "other")).await;
+    assert_eq!(rejected["answer"], json!({"accept": false, "reasonMessage": "closed"}));
+    assert_eq!(explain(&server, initiated()).await["platform"], "avr");
+    // Only a start is decided; the reasons of both platforms are told.
+    for file in ["tool.json", "tool_untyped.json", "transfer.json", "completed.json"] {
+        let answer = server.admin_post("/explain", blackbox_fixture(file)).await;
+        assert_eq!(answer.status, 400, "{file}");
+        let message = answer.body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("as blackbox: expected the start of a call"), "{message}");
+        assert!(message.contains("as avr: "), "{message}");
+    }
+    let deep = format!("{{\"callId\":\"c\",\"x\":{}", "[".repeat(100_000));
+    assert_eq!(server.admin_post("/explain", deep).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_hooks_of_plugins_are_listed() {
+    let folder = PluginFolder::new()
+        .guest("10-full", "full")
+        .settings("10-full", "[grants]\nkv = true\n")
+        .guest("20-tools", "tools")
+        .guest("30-transfers", "transfers")
+        .sample("45-appointments", "45-appointments")
+        .settings("45-appointments", "[grants]\nkv = true\n");
+    let server = Setup::new(folder.path()).blackbox().start();
+    let exports = async |name| server.plugin(name).await["exports"].clone();
+    assert_eq!(exports("10-full").await, json!(["router", "observer", "tools", "transfers"]));
+    assert_eq!(exports("20-tools").await, json!(["tools"]));
+    assert_eq!(exports("30-transfers").await, json!(["transfers"]));
+    assert_eq!(exports("45-appointments").await, json!(["tools"]));
+    assert_eq!(server.plugin("20-tools").await["state"], "active");
+    assert_eq!(server.blackbox(blackbox_fixture("transfer.json")).await.text, r#"{"full":true}"#);
+    let tool = r#"{"toolName":"seen","callId":"c"}"#;
+    assert_eq!(server.blackbox(tool).await.text, "0");
+}

@@ -1,0 +1,160 @@
+//! The start of a call: every way in which it can be decided, and nothing in the
+//! answer that the platform's schema does not have.
+
+use std::time::Duration;
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use serde_json::{Value, json};
+use tests::{GOOD, PluginFolder, Setup, blackbox_document, blackbox_fixture};
+
+/// What the platform checks answers against.
+struct Schema {
+    schemas: Schemas,
+    index: SchemaIndex,
+}
+
+impl Schema {
+    fn new() -> Self {
+        let name = "start-answer.schema.json";
+        let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+        let schema = serde_json::from_str(&blackbox_fixture(name)).unwrap();
+        compiler.add_resource(name, schema).unwrap();
+        let index = compiler.compile(name, &mut schemas).unwrap();
+        Self { schemas, index }
+    }
+
+    fn takes(&self, answer: &Value) -> bool {
+        self.schemas.validate(answer, self.index).is_ok()
+    }
+}
+
+#[test]
+fn the_schema_is_strict() {
+    let schema = Schema::new();
+    for good in [
+        json!({"accept": true}),
+        json!({"accept": false}),
+        json!({"accept": true, "customPrompt": "x"}),
+        json!({"accept": false, "reasonMessage": "x"}),
+    ] {
+        assert!(schema.takes(&good), "{good}");
+    }
+    for bad in [
+        json!({}),
+        json!([]),
+        json!(null),
+        json!({"accept": 1}),
+        json!({"accept": "true"}),
+        json!({"accept": null}),
+        json!({"customPrompt": "x"}),
+        json!({"accept": true, "sts_url": "ws://x/"}),
+        json!({"accept": true, "customPrompt": null}),
+        json!({"accept": true, "custom_prompt": "x"}),
+        json!({"accept": true, "reasonMessage": "x"}),
+        json!({"accept": false, "customPrompt": "x"}),
+        json!({"accept": false, "customPrompt": "x", "reasonMessage": "x"}),
+        json!({"accept": true, "status": "ok"}),
+    ] {
+        assert!(!schema.takes(&bad), "{bad}");
+    }
+}
+
+const PROMPT: &str = "Say \"hello\" – briefly.\nThen listen. ☎";
+
+/// Guests, settings of the server, the answer.
+type Case =
+    (&'static [(&'static str, &'static str)], &'static [(&'static str, &'static str)], Value);
+
+#[tokio::test]
+async fn every_decision_is_said_in_the_platforms_words() {
+    let schema = Schema::new();
+    let accept = || json!({"accept": true});
+    const STOP: &str = "on_failure = 'stop'\n";
+    let prompt: &[_] = &[("PLUGBOARD_BLACKBOX_FALLBACK_PROMPT", PROMPT)];
+    let reject: &[_] = &[("PLUGBOARD_BLACKBOX_FALLBACK", "reject")];
+    let reason: &[_] = &[
+        ("PLUGBOARD_BLACKBOX_FALLBACK", "reject"),
+        ("PLUGBOARD_BLACKBOX_FALLBACK_REASON", "Call again later"),
+    ];
+    let prompted = || json!({"accept": true, "customPrompt": PROMPT});
+    let nobody = || json!({"accept": false, "reasonMessage": "No plugin accepts the call"});
+    let later = || json!({"accept": false, "reasonMessage": "Call again later"});
+    let cases: &[Case] = &[
+        (&[(GOOD, "")], reject, accept()),
+        (
+            &[("full", "[grants]\nkv = true\n")],
+            reject,
+            json!({
+                "accept": true, "customPrompt": "Be brief, call the-call",
+            }),
+        ),
+        (&[("rejects", "")], prompt, json!({"accept": false, "reasonMessage": "closed"})),
+        // Nobody has an opinion.
+        (&[], &[], accept()),
+        (&[("passes", "")], &[], accept()),
+        (&[("passes", "")], prompt, prompted()),
+        (&[("passes", "")], reject, nobody()),
+        (&[("passes", "")], reason, later()),
+        // Not asked about this call.
+        (&[("rejects", "platforms = ['avr']\n")], prompt, prompted()),
+        (&[("rejects", "[match]\nto = 'nobody'\n")], prompt, prompted()),
+        (
+            &[("rejects", "[match]\nto = 'agent-*'\n")],
+            prompt,
+            json!({
+                "accept": false, "reasonMessage": "closed",
+            }),
+        ),
+        // Failing, and the next one decides; or nobody does.
+        (&[("traps", ""), (GOOD, "")], reject, accept()),
+        (
+            &[("errs", ""), ("rejects", "")],
+            &[],
+            json!({
+                "accept": false, "reasonMessage": "closed",
+            }),
+        ),
+        (&[("traps", "")], prompt, prompted()),
+        (&[("panics", STOP), (GOOD, "")], reason, later()),
+        (&[("bad-url", "")], reject, nobody()),
+        // Late.
+        (&[("sleeps", ""), (GOOD, "")], reject, accept()),
+        (&[("spins", STOP), (GOOD, "")], reason, later()),
+    ];
+    for (number, (guests, settings, expected)) in cases.iter().enumerate() {
+        assert!(schema.takes(expected), "{expected}");
+        let mut folder = PluginFolder::new();
+        for (place, (guest, settings)) in guests.iter().enumerate() {
+            let name = format!("{place}0-{guest}");
+            folder = folder.guest(&name, guest).settings(&name, settings);
+        }
+        let setup = Setup::new(folder.path()).blackbox();
+        let setup = settings.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
+        let server = setup.start();
+        let body = blackbox_document("start.json", "the-call").to_string();
+        let answer = server.blackbox(body).await;
+        assert_eq!((answer.status, &answer.body), (200, expected), "case {number}");
+        assert!(schema.takes(&answer.body), "case {number}: {}", answer.body);
+        assert!(answer.took < Duration::from_secs(2), "case {number}: {:?}", answer.took);
+    }
+}
+
+/// A plugin that answers nothing for longer than the call has.
+#[tokio::test]
+async fn a_call_that_is_late_is_answered_in_time() {
+    let folder = PluginFolder::new()
+        .guest("10-sleeps", "sleeps")
+        .settings("10-sleeps", "[limits]\ntimeout = '60s'\n")
+        .guest("20-rejects", "rejects");
+    let server = Setup::new(folder.path())
+        .blackbox()
+        .env("PLUGBOARD_LIMITS_BUDGET", "500ms")
+        .env("PLUGBOARD_BLACKBOX_FALLBACK_PROMPT", PROMPT)
+        .start();
+    let answer = server.blackbox(blackbox_fixture("start.json")).await;
+    assert_eq!(answer.body, json!({"accept": true, "customPrompt": PROMPT}));
+    assert!(Schema::new().takes(&answer.body));
+    let (least, most) = (Duration::from_millis(450), Duration::from_millis(1_000));
+    assert!((least..most).contains(&answer.took), "{:?}", answer.took);
+    assert_eq!(server.plugin("20-rejects").await["calls"], 0);
+}

@@ -1,0 +1,250 @@
+//! Documents that nobody would send on purpose, and some that somebody might: each is
+//! taken, or refused by name, and nobody else notices.
+
+#[path = "documents/load.rs"]
+mod load;
+#[path = "documents/types.rs"]
+mod types;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{
+    Answer, Collector, GOOD, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The platform waits for 5 s.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// Every hook, and an observer that measures reports.
+fn everything(collector: &Collector) -> PluginFolder {
+    PluginFolder::new()
+        .guest("10-good", GOOD)
+        .guest("20-tools", "tools")
+        .settings("20-tools", "[config]\nnames = 'check_availability'\n")
+        .guest("30-transfers", "transfers")
+        .guest("50-observer", "observer")
+        .settings("50-observer", &collector.settings("report = 'measured'\n"))
+}
+
+/// What the observer makes of a report.
+fn measured(text: &str) -> Value {
+    let checksum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    json!({"length": text.len(), "checksum": checksum})
+}
+
+/// Its reason, if it was refused as it should be.
+fn refusal(answer: &Answer) -> &str {
+    assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
+    assert!(answer.took < QUICK, "{:?}", answer.took);
+    answer.body["error"]["message"].as_str().unwrap()
+}
+
+/// Posts a head and as much of a body as is taken; the head of the answer.
+async fn by_hand(server: &Server, head: &str, parts: &[&[u8]]) -> String {
+    let mut stream = TcpStream::connect(server.webhook_address()).await.unwrap();
+    let head = format!("POST /blackbox HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for part in parts {
+        if stream.write_all(part).await.is_err() {
+            break;
+        }
+    }
+    let mut answer = vec![0; 4_096];
+    let length = stream.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+async fn in_chunks(server: &Server, body: &[u8]) -> String {
+    let chunk = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+    let mut parts: Vec<Vec<u8>> = body.chunks(60_000).map(chunk).collect();
+    parts.push(b"0\r\n\r\n".to_vec());
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    by_hand(server, "Transfer-Encoding: chunked", &parts).await
+}
+
+/// A report with something else in it, of this length altogether.
+fn report(call: &str, length: usize) -> String {
+    let mut document = blackbox_document("completed.json", call);
+    document["recording"] = json!("");
+    let missing = length - document.to_string().len();
+    // Neither one long text nor easy to guess.
+    let text = (0..).map(|nth: usize| format!("{:x} ", nth.wrapping_mul(2_654_435_761) % 97_861));
+    let mut filler = String::with_capacity(missing + 8);
+    text.take_while(|word| {
+        filler.push_str(word);
+        filler.len() < missing
+    })
+    .for_each(drop);
+    filler.truncate(missing);
+    document["recording"] = json!(filler);
+    let document = document.to_string();
+    assert_eq!(document.len(), length);
+    document
+}
+
+#[tokio::test]
+async fn a_report_of_ten_megabytes_is_taken_and_told_whole() {
+    let collector = Collector::start().await;
+    let folder = everything(&collector);
+    let server = Setup::new(folder.path()).blackbox().start();
+    for (call, length) in [("ten", 10_000_000), ("most", 16 << 20)] {
+        let report = report(call, length);
+        let answer = server.blackbox(report.clone()).await;
+        assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})), "{length}");
+        assert!(answer.took < QUICK, "{:?}", answer.took);
+        println!("a report of {length} bytes was taken in {:?}", answer.took);
+        let is_it = |told: &Value| told["kind"] == "ended" && told["call"] == call;
+        let told = collector.wait_for(|told| told.iter().any(is_it)).await;
+        let told = told.iter().find(|told| is_it(told)).unwrap();
+        assert_eq!(told["detail"]["report"], measured(&report));
+    }
+    println!("{} MiB of memory at the most", server.peak() >> 20);
+    assert_eq!(collector.kinds("ten"), ["transcription", "transcription", "ended"]);
+}
+
+#[tokio::test]
+async fn what_is_larger_than_it_may_be_is_refused() {
+    let folder = PluginFolder::new();
+    let most = 2 << 20;
+    let setup = Setup::new(folder.path()).blackbox();
+    let server = setup.env("PLUGBOARD_BLACKBOX_MAX_BODY", "2MiB").start();
+    assert_eq!(server.blackbox(report("c", most)).await.status, 200);
+    assert!(in_chunks(&server, report("c", most).as_bytes()).await.starts_with("HTTP/1.1 200 "));
+    let answer = by_hand(&server, &format!("Content-Length: {}", most + 1), &[]).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("body_too_large") && answer.contains("blackbox.max_body"), "{answer}");
+    let answer = in_chunks(&server, report("c", most + 1).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    // The bound of the other platform is another one.
+    assert_eq!(server.post(" ".repeat((1 << 20) + 1)).await.status, 413);
+    let server = Setup::new(folder.path()).blackbox().start();
+    let answer = by_hand(&server, &format!("Content-Length: {}", (16 << 20) + 1), &[]).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+/// A body whose length nobody tells, and one that does not come.
+#[tokio::test]
+async fn a_body_may_come_in_any_pieces_but_it_must_come() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = Setup::new(folder.path())
+        .blackbox()
+        .env("PLUGBOARD_BLACKBOX_BODY_TIMEOUT", "300ms")
+        .start();
+    let start = blackbox_fixture("start.json");
+    let answer = in_chunks(&server, start.as_bytes()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("{\"accept\":true}"),
+        "{answer}"
+    );
+    let head = format!("Content-Length: {}", start.len());
+    let (first, rest) = start.split_at(100);
+    let answer = by_hand(&server, &head, &[first.as_bytes(), rest.as_bytes()]).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = by_hand(&server, &head, &[first.as_bytes()]).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("blackbox.body_timeout"), "{answer}");
+}
+
+/// So many entries, each with a place of its own.
+fn transcript(call: &str, entries: usize) -> String {
+    let mut document = blackbox_document("completed.json", call);
+    let entry = |nth: usize| {
+        let speaker = if nth.is_multiple_of(2) { "assistant" } else { "user" };
+        json!({"speaker": speaker, "text": format!("sentence {nth}"), "startTime": moment(nth)})
+    };
+    document["transcription"] = (0..entries).map(entry).collect();
+    document.to_string()
+}
+
+/// A time, one second after the other.
+fn moment(nth: usize) -> String {
+    format!("2025-10-20T{:02}:{:02}:{:02}.000Z", 1 + nth / 3_600, nth / 60 % 60, nth % 60)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_transcripts_are_told_entry_by_entry_in_their_order() {
+    let collector = Collector::start().await;
+    let folder = everything(&collector);
+    let server = Setup::new(folder.path()).blackbox().start();
+    let mut before = 0;
+    // Ten thousand are told one by one; the report has all of them.
+    for (call, entries, told) in [("five", 5_000, 5_000), ("twenty", 20_000, 10_000)] {
+        let report = transcript(call, entries);
+        let answer = server.blackbox(report.clone()).await;
+        assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
+        assert!(answer.took < QUICK, "{:?}", answer.took);
+        let start = std::time::Instant::now();
+        let all = collector.wait_for_count(before + told + 1).await.split_off(before);
+        println!(
+            "{entries} entries ({} bytes) were taken in {:?} and told in {:?}",
+            report.len(),
+            answer.took,
+            start.elapsed()
+        );
+        before += told + 1;
+        assert_eq!(all.len(), told + 1);
+        let (end, all) = all.split_last().unwrap();
+        for (nth, it) in all.iter().enumerate() {
+            assert_eq!((&it["kind"], &it["call"]), (&json!("transcription"), &json!(call)));
+            assert_eq!(it["detail"]["text"], format!("sentence {nth}"));
+            assert_eq!(it["timestamp"], moment(nth));
+        }
+        assert_eq!((&end["kind"], &end["call"]), (&json!("ended"), &json!(call)));
+        assert_eq!(end["detail"]["report"], measured(&report));
+    }
+    let log = server.wait_for_log(|line| line["entries"] == 20_000);
+    assert_eq!((&log["level"], &log["told"]), (&json!("WARN"), &json!(10_000)));
+}
+
+#[tokio::test]
+async fn what_is_nested_too_deep_is_refused_at_once() {
+    let collector = Collector::start().await;
+    let folder = everything(&collector);
+    let mut server = Setup::new(folder.path()).blackbox().start();
+    let within = |depth: usize, [open, close]: [&str; 2]| {
+        // One of them is the document itself.
+        let (open, close) = (open.repeat(depth - 1), close.repeat(depth - 1));
+        format!("{open}1{close}")
+    };
+    let (arrays, objects) = (["[", "]"], ["{\"a\":", "}"]);
+    for kind in [arrays, objects] {
+        for place in ["new", "arguments", "callAdditionalData", "transcription", "result"] {
+            for file in ["tool.json", "failed.json"] {
+                let body = |depth| {
+                    let mut document = blackbox_document(file, &format!("{place} {}", kind[0]));
+                    document[place] = json!("@");
+                    document.to_string().replace("\"@\"", &within(depth, kind))
+                };
+                for depth in [65, 100_000] {
+                    let answer = server.blackbox(body(depth)).await;
+                    let reason = refusal(&answer);
+                    assert!(reason.contains("nested deeper than 64"), "{file} {place}: {reason}");
+                }
+                let answer = server.blackbox(body(64)).await;
+                assert!([200, 400].contains(&answer.status), "{answer:?}");
+                assert!(!answer.text.contains("nested"), "{answer:?}");
+            }
+        }
+        for depth in [100_000, 2_000_000] {
+            for body in [within(depth, kind), kind[0].repeat(depth)] {
+                let answer = server.blackbox(body).await;
+                assert!(refusal(&answer).contains("nested deeper than 64"));
+            }
+        }
+    }
+    let mut document = blackbox_document("failed.json", "deepest");
+    document["new"] = json!("@");
+    let body = document.to_string().replace("\"@\"", &within(5_000_000, arrays));
+    let answer = server.blackbox(body).await;
+    assert!(refusal(&answer).contains("nested deeper than 64"));
+    println!("5,000,000 levels were refused in {:?}", answer.took);
+    // What stands in a text is not nested.
+    let text = blackbox_fixture("start.json").replace("Queued", &"[{".repeat(100_000));
+    assert_eq!(server.blackbox(text).await.status, 200);
+    server.stop();
+}

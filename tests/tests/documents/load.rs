@@ -1,0 +1,84 @@
+//! Many large documents at the same time: some are asked to come again, and nobody
+//! else has to wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::{Collector, GOOD_URL, Setup, blackbox_document, initiated};
+use tokio::task::JoinSet;
+
+use super::{everything, report};
+
+/// What the bodies that are read at the same time may take altogether, with all that
+/// is made of them.
+const MEMORY: u64 = 1 << 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_large_reports_at_once_hold_nobody_up() {
+    let collector = Collector::start().await;
+    let folder = everything(&collector);
+    let server = Arc::new(Setup::new(folder.path()).blackbox().start());
+    let before = server.resident();
+    let bodies: Vec<_> = (0..16).map(|nth| report(&format!("large-{nth}"), 10_000_000)).collect();
+    let mut large = JoinSet::new();
+    for (nth, body) in bodies.iter().cloned().enumerate() {
+        let server = server.clone();
+        large.spawn(async move {
+            // As the platform does, though not as patiently.
+            let (mut refused, deadline) = (0, Instant::now() + Duration::from_secs(30));
+            loop {
+                let answer = server.blackbox(body.clone()).await;
+                if answer.status == 200 {
+                    return (nth, refused, answer.took);
+                }
+                assert_eq!(answer.status, 503, "{answer:?}");
+                assert_eq!(answer.headers["retry-after"], "1");
+                assert!(Instant::now() < deadline, "it is never taken");
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+    }
+    let client = tests::client();
+    let (mut calls, mut starts, mut nth) = (Vec::new(), Vec::new(), 0);
+    let (mut refused, mut slowest) = (0, Duration::ZERO);
+    while !large.is_empty() {
+        let answer = server.post_with(&client, &[], initiated()).await;
+        assert_eq!(answer.sts_url(), Some(GOOD_URL));
+        calls.push(answer.took);
+        let start = blackbox_document("start.json", &format!("small-{nth}")).to_string();
+        let answer = server.blackbox(start).await;
+        assert_eq!((answer.status, &answer.body), (200, &json!({"accept": true})));
+        starts.push(answer.took);
+        nth += 1;
+        while let Some(taken) = large.try_join_next() {
+            let (_, times, took) = taken.unwrap();
+            refused += times;
+            slowest = slowest.max(took);
+        }
+    }
+    for times in [&mut calls, &mut starts] {
+        times.sort();
+    }
+    let (usual, worst) = (calls[calls.len() / 2], *calls.last().unwrap());
+    let peak = server.peak();
+    println!(
+        "16 reports of 10 MB: {refused} times asked to come again, taken within {slowest:?}; \
+         meanwhile {} calls within {usual:?} (half of them) and {worst:?}, starts within {:?}; \
+         {} MiB of memory before, {} at the most",
+        calls.len(),
+        starts.last().unwrap(),
+        before >> 20,
+        peak >> 20
+    );
+    assert!(worst < Duration::from_secs(1), "{calls:?}");
+    assert!(*starts.last().unwrap() < Duration::from_secs(1), "{starts:?}");
+    assert!(peak - before < MEMORY, "{} MiB", peak >> 20);
+    let ended = |call: &str| collector.kinds(call).iter().any(|kind| kind == "ended");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !(0..16).all(|nth| ended(&format!("large-{nth}"))) {
+        assert!(Instant::now() < deadline, "not all of them were told:\n{}", server.log_text());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

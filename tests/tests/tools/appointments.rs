@@ -1,0 +1,96 @@
+//! The sample `appointments` as it is deployed, used by agents.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tests::{Answer, PluginFolder, Server, Setup, blackbox_fixture};
+use tokio::task::JoinSet;
+
+use super::{error, used};
+
+fn deployed() -> PluginFolder {
+    let settings =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/appointments/appointments.toml");
+    let settings = std::fs::read_to_string(settings).unwrap();
+    assert!(settings.contains("enabled = false"));
+    PluginFolder::new()
+        .sample("45-appointments", "45-appointments")
+        .settings("45-appointments", &settings.replace("enabled = false", ""))
+}
+
+async fn check(server: &Server, day: &str) -> Value {
+    let body = used("check_availability", "asks", &json!({"date": day, "service": "Check-Up"}));
+    let answer = server.blackbox(body).await;
+    assert_eq!(answer.status, 200);
+    answer.body
+}
+
+async fn book(server: &Server, call: &str, day: &str, time: &str) -> Answer {
+    let arguments = json!({"date": day, "time": time, "service": "check-up"});
+    server.blackbox(used("book_appointment", call, &arguments)).await
+}
+
+/// A day that can be booked, whenever the test runs: the plugin says which.
+async fn first_day(server: &Server) -> String {
+    let answer = server.blackbox(blackbox_fixture("tool.json")).await;
+    let (status, message, code) = error(&answer);
+    assert_eq!((status, code), (200, "INVALID_DATE"));
+    let (_, last) = message.split_once(" to ").unwrap();
+    last[.."2025-10-25".len()].to_owned()
+}
+
+#[tokio::test]
+async fn what_one_agent_books_another_cannot() {
+    let folder = deployed();
+    let server = Setup::new(folder.path()).blackbox().start();
+    let day = first_day(&server).await;
+    let all = ["09:00", "09:30", "10:00", "10:30", "11:00", "14:00", "14:30", "15:00"];
+    let expected = json!({"date": day, "service": "check-up", "slots": all});
+    assert_eq!(check(&server, &day).await, expected);
+
+    let booked = book(&server, "a", &day, "09:30").await;
+    let expected = json!({"date": day, "time": "09:30", "service": "check-up", "number": 1});
+    assert_eq!((booked.status, &booked.body), (200, &expected));
+    let left: Vec<_> = all.into_iter().filter(|slot| *slot != "09:30").collect();
+    assert_eq!(check(&server, &day).await["slots"], json!(left));
+    // Another call, and the same once more.
+    let taken = book(&server, "b", &day, "09:30").await;
+    assert_eq!((error(&taken).0, error(&taken).2), (200, "SLOT_TAKEN"));
+    assert_eq!(book(&server, "a", &day, "09:30").await.body, expected);
+    assert_eq!(error(&book(&server, "b", &day, "12:00").await).2, "NO_SUCH_SLOT");
+    // What cannot be understood is said without quoting it.
+    for (arguments, code, says) in [
+        (json!({"date": day}), "INVALID_ARGUMENTS", "`time`"),
+        (json!({"date": 5, "time": "09:00"}), "INVALID_ARGUMENTS", "`date`"),
+        (json!("Ada"), "INVALID_ARGUMENTS", "arguments"),
+        (json!({"date": day, "time": "09:00", "service": "Ada"}), "NO_SUCH_SERVICE", "check-up"),
+    ] {
+        let answer = server.blackbox(used("book_appointment", "c", &arguments)).await;
+        let (status, message, found) = error(&answer);
+        assert_eq!((status, found), (200, code), "{arguments}: {message}");
+        assert!(message.contains(says) && !message.contains("Ada"), "{message}");
+    }
+}
+
+/// Ten calls want the same time at the same moment: one has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_is_booked_once() {
+    let folder = deployed();
+    let server = Arc::new(Setup::new(folder.path()).blackbox().start());
+    let day = first_day(&server).await;
+    let mut all = JoinSet::new();
+    for call in 0..10 {
+        let (server, day) = (server.clone(), day.clone());
+        all.spawn(async move { book(&server, &format!("call-{call}"), &day, "10:00").await });
+    }
+    let mut codes: Vec<_> = Vec::new();
+    for answer in all.join_all().await {
+        assert_eq!(answer.status, 200);
+        codes.push(answer.body["errorCode"].as_str().unwrap_or("booked").to_owned());
+    }
+    assert_eq!(codes.iter().filter(|code| *code == "booked").count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), 2, "{codes:?}");
+    let slots = check(&server, &day).await["slots"].to_string();
+    assert!(!slots.contains("10:00"), "{slots}");
+}

@@ -1,0 +1,86 @@
+//! Many tools at the same time: who sets up a call does not wait for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated};
+use tokio::task::JoinSet;
+
+use super::{SLACK, error, tools, used};
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
+    let spins = "[config]\ndo = 'spin'\nnames = 'spin'\n";
+    let folder = tools(PluginFolder::new(), "10-spins", spins);
+    let folder = tools(folder, "20-sleeps", "[config]\ndo = 'sleep'\nnames = 'sleep'\n");
+    let folder = tools(folder, "30-echo", "").guest("90-good", GOOD);
+    let server = Setup::new(folder.path())
+        .blackbox()
+        .env("PLUGBOARD_BLACKBOX_TOOL_TIMEOUT", "3s")
+        // All of them shall run.
+        .env("PLUGBOARD_BREAKER_FAILURES", "0")
+        .env("PLUGBOARD_CACHE_ENABLED", "false")
+        .start();
+    let server = Arc::new(server);
+    let mut uses = JoinSet::new();
+    for nth in 0..100 {
+        let server = server.clone();
+        uses.spawn(async move {
+            let tool = if nth % 2 == 0 { "spin" } else { "sleep" };
+            server.blackbox(used(tool, &format!("call-{nth}"), &json!({}))).await
+        });
+    }
+    server.wait_for_guests(30).await;
+    let client = tests::client();
+    let (mut quick, mut answered, mut slowest) = (Vec::new(), 0, Duration::ZERO);
+    let mut codes = std::collections::BTreeMap::<String, u32>::new();
+    while answered < 100 {
+        let answer = server.post_with(&client, &[], initiated()).await;
+        assert_eq!(answer.sts_url(), Some(GOOD_URL));
+        quick.push(answer.took);
+        while let Some(answer) = uses.try_join_next() {
+            let answer = answer.unwrap();
+            let (status, _, code) = error(&answer);
+            assert_eq!(status, 200);
+            assert!(["TOOL_TIMEOUT", "TOOL_BUSY"].contains(&code), "{answer:?}");
+            *codes.entry(code.to_owned()).or_default() += 1;
+            slowest = slowest.max(answer.took);
+            answered += 1;
+        }
+    }
+    quick.sort();
+    let (usual, worst) = (quick[quick.len() * 99 / 100], *quick.last().unwrap());
+    println!(
+        "{} decisions within {usual:?} (99 %) and {worst:?}; 100 tools within {slowest:?}: {codes:?}",
+        quick.len()
+    );
+    assert!(quick.len() > 20, "{quick:?}");
+    assert!(usual < Duration::from_millis(50), "{quick:?}");
+    // A hundred connections are made at once, on the same machine.
+    assert!(slowest < TIMEOUT + SLACK, "{slowest:?}");
+    // When they are through, there is room again.
+    let answer = server.blackbox(used("echo", "after", &json!({}))).await;
+    assert_eq!(answer.body["tool"], "echo", "{answer:?}");
+}
+
+/// A platform that hangs up frees what ran for it.
+#[tokio::test]
+async fn an_agent_that_is_gone_holds_nothing() {
+    let settings = "[limits]\ntool_timeout = '60s'\n[config]\ndo = 'spin'\nnames = 'spin'\n";
+    let folder = tools(tools(PluginFolder::new(), "10-spins", settings), "20-echo", "");
+    let server = Setup::new(folder.path())
+        .blackbox()
+        .env("PLUGBOARD_BLACKBOX_TOOL_TIMEOUT", "60s")
+        // Of which a quarter is for tools, and one at the least.
+        .env("PLUGBOARD_ENGINE_INSTANCES", "4")
+        .start();
+    let client = tests::client_for(Duration::from_millis(300));
+    let url = format!("http://{}/blackbox", server.webhook_address());
+    assert!(client.post(url).body(used("spin", "a", &json!({}))).send().await.is_err());
+    let answer = server.blackbox(used("echo", "b", &json!({}))).await;
+    assert_eq!(answer.body["tool"], "echo", "{answer:?}");
+    assert!(answer.took < Duration::from_secs(5), "{:?}", answer.took);
+}
