@@ -45,10 +45,15 @@ pub(in super::super) async fn read(
     start: Instant,
 ) -> Result<Whole, HttpError> {
     let too_large = || HttpError::too_large(bounds.body, bounds.body_key);
-    // Refused before it is sent, when the sender says how long it is.
+    let until = start + bounds.body_timeout;
+    // Refused before it is read, when the sender says how long it is; before it is sent,
+    // when the sender waits for leave to.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
     if length > bounds.body {
+        if !headers.contains_key(header::EXPECT) {
+            hear_out(&mut body, until).await;
+        }
         return Err(too_large());
     }
     let read = async {
@@ -78,15 +83,18 @@ pub(in super::super) async fn read(
         let bytes = if whole.is_empty() { only } else { whole.freeze() };
         Ok(Whole { bytes, _place: place })
     };
-    let until = start + bounds.body_timeout;
     let Ok(read) = timeout_at(until, read).await else {
         return Err(HttpError::body_timeout(bounds.body_timeout_key));
     };
     if read.is_err() {
-        // Whoever is still sending would find the connection closed, and not the
-        // answer.
-        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-        _ = timeout_at(until, rest).await;
+        hear_out(&mut body, until).await;
     }
     read
+}
+
+/// Lets a sender finish: whoever is still sending would find the connection closed, and
+/// not the answer.
+async fn hear_out(body: &mut Body, until: Instant) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    _ = timeout_at(until, rest).await;
 }
