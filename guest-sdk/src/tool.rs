@@ -135,7 +135,7 @@ impl fmt::Debug for ToolBox {
 /// Why a tool came to nothing: an answer, which the agent gets to read.
 ///
 /// Made from text by [`ToolError::new`], or from any error by `?`. Say what the
-/// agent can do about it, and leave callers' numbers out: it stands in logs, too.
+/// agent can do about it, and leave callers' numbers out: observers are told, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolError {
     pub(crate) message: String,

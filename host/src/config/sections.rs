@@ -166,7 +166,8 @@ impl Default for CacheConfig {
             enabled: true,
             size: 64 << 20,
             max_ttl: Duration::from_secs(5 * 60),
-            // Longer than any platform goes on trying to deliver.
+            // Longer than anybody waits for an answer. Who reports what is over tries for
+            // longer, and is recognised by the journal.
             deliveries: Some(Duration::from_secs(60)),
         }
     }
