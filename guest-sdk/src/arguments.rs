@@ -16,7 +16,12 @@ use crate::tool::ToolError;
 ///
 /// When they do not fit.
 pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, ToolError> {
-    serde_json::from_str(json).map_err(|_| {
+    let nothing = || match serde_json::from_str::<Value>(json) {
+        // For a tool that takes nothing, `()`: agents send an empty object.
+        Ok(Value::Object(fields)) if fields.is_empty() => serde_json::from_str("null").ok(),
+        _ => None,
+    };
+    serde_json::from_str(json).or_else(|error| nothing().ok_or(error)).map_err(|_| {
         let what = match serde_json::from_str(json) {
             Ok(value) => match T::deserialize(Argument { path: String::new(), value }) {
                 Err(misfit) => misfit.to_string(),

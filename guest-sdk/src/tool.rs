@@ -86,10 +86,8 @@ impl ToolBox {
         let run = Box::new(move |call: &Call, arguments: &str| {
             let result = tool(call, arguments::read(arguments)?)?;
             // Not serde's message: it may quote the value.
-            serde_json::to_string(&result).map_err(|_| {
-                ToolError::new("the result of the tool cannot be written as JSON")
-                    .with_code(ToolError::INTERNAL)
-            })
+            serde_json::to_string(&result)
+                .map_err(|_| Error::new("the result of a tool cannot be written as JSON").into())
         });
         self.0.retain(|other| other.name != name);
         self.0.push(Tool { name, run, cache });
@@ -117,7 +115,11 @@ impl ToolBox {
 impl Tool {
     /// Uses it; from JSON to JSON.
     pub(crate) fn run(&self, call: &Call, arguments: &str) -> Result<String, ToolError> {
-        (self.run)(call, arguments)
+        (self.run)(call, arguments).inspect_err(|error| {
+            if let Some(cause) = error.cause() {
+                log::error(format_args!("tool `{}`: {cause}", self.name));
+            }
+        })
     }
 
     /// Leave to use its results again.
@@ -134,12 +136,16 @@ impl fmt::Debug for ToolBox {
 
 /// Why a tool came to nothing: an answer, which the agent gets to read.
 ///
-/// Made from text by [`ToolError::new`], or from any error by `?`. Say what the
-/// agent can do about it, and leave callers' numbers out: observers are told, too.
+/// Made from text by [`ToolError::new`]: say what the agent can do about it, and leave
+/// callers' numbers out, as observers are told, too. Any other error becomes one by
+/// `?`: its own words are for the operator and go to the log, and the agent hears only
+/// that the tool does not work, with the code [`ToolError::INTERNAL`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolError {
     pub(crate) message: String,
     pub(crate) code: Option<String>,
+    /// For the log.
+    pub(crate) cause: Option<String>,
 }
 
 impl ToolError {
@@ -149,12 +155,12 @@ impl ToolError {
     /// The code for a tool that the plugin does not have.
     pub const UNKNOWN_TOOL: &str = "UNKNOWN_TOOL";
 
-    /// The code for a result that cannot be written as JSON.
+    /// The code for what went wrong inside of the tool, and is not the agent's doing.
     pub const INTERNAL: &str = "INTERNAL";
 
     /// An error with this message, a sentence of 4 KiB at the most.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), code: None }
+        Self { message: message.to_string(), code: None, cause: None }
     }
 
     /// The same error with a word for programs, such as `NO_SLOTS`, of 128 bytes
@@ -172,6 +178,11 @@ impl ToolError {
     /// The word for programs, if it has one.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
+    }
+
+    /// What went wrong inside of the tool, for the operator.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 }
 
@@ -193,7 +204,8 @@ impl<E: std::error::Error> From<E> for ToolError {
 
 impl From<Error> for ToolError {
     fn from(error: Error) -> Self {
-        Self::new(error)
+        let it = Self::new("the tool does not work at the moment").with_code(Self::INTERNAL);
+        Self { cause: Some(error.to_string()), ..it }
     }
 }
 
@@ -236,6 +248,8 @@ mod tests {
         );
         assert_eq!(tools.names(), ["b", "a"]);
         assert_eq!(invoke(&tools, "a", "null").unwrap(), "3");
+        // What agents send to a tool that takes nothing.
+        assert_eq!(invoke(&tools, "a", " {} ").unwrap(), "3");
         let cache = Cache { ttl: Duration::from_secs(1), vary: vec!["to".to_owned()] };
         assert_eq!(tools.tool("a").unwrap().cache(), Some(&cache));
         assert_eq!(tools.tool("b").unwrap().cache(), None);
@@ -264,9 +278,16 @@ mod tests {
         fn of_this_crate() -> Result<(), ToolError> {
             Err(Error::new("no such day"))?
         }
-        assert_eq!(of_std().unwrap_err().message(), "invalid digit found in string");
-        assert!(of_kv().unwrap_err().message().starts_with("kv: "));
-        assert_eq!(of_this_crate().unwrap_err(), ToolError::new("no such day"));
+        for (error, cause) in [
+            (of_std().unwrap_err(), "invalid digit found in string"),
+            (of_kv().unwrap_err(), "kv: "),
+            (of_this_crate().unwrap_err(), "no such day"),
+        ] {
+            assert!(error.cause().unwrap().starts_with(cause), "{error:?}");
+            // The agent would read it to the caller.
+            assert_eq!(error.message(), "the tool does not work at the moment");
+            assert_eq!(error.code(), Some(ToolError::INTERNAL));
+        }
         let error = ToolError::new("no slots left").with_code("NO_SLOTS");
         assert_eq!((error.message(), error.code()), ("no slots left", Some("NO_SLOTS")));
     }

@@ -15,6 +15,9 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
+/// How late a plugin may be: some of the engine's ticks.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// Bytes of the answers' texts that came while one of the maps was the newer one,
 /// but for those that a cache has as well: it takes a plugin that writes a long prompt
 /// for each call to fill it.
@@ -111,9 +114,19 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
         Self { keep, most, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
+    /// Drops all answers.
+    pub fn clear(&self) {
+        let mut maps = self.lock();
+        let newer = mem::replace(&mut maps.newer, empty(self.most));
+        let gone = (newer, mem::take(&mut maps.older));
+        drop(maps);
+        drop(gone);
+    }
+
     /// Answers a delivery, unless it was answered before: `identity` is all that tells
     /// it from others. Whoever asked first may have more time than is left here, so it
-    /// is waited for until the deadline only; `answer` itself has to be in time.
+    /// is waited for until shortly after the deadline only; `answer` itself has to keep
+    /// it.
     pub async fn once(
         &self,
         identity: &impl Hash,
@@ -129,7 +142,7 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
             own = true;
             answer.await
         });
-        let Ok(answer) = timeout_at(deadline, answer).await else { return Once::Late };
+        let Ok(answer) = timeout_at(deadline + GRACE, answer).await else { return Once::Late };
         self.answered(delivery, answer);
         let answer = answer.clone();
         if own { Once::Now(answer) } else { Once::Before(answer) }

@@ -183,6 +183,19 @@ impl Engine {
         Figures { instances, used: instances.saturating_sub(free) }
     }
 
+    /// How many guests may have a place in the pool at the same time that work for
+    /// these: half of it is the most for events, a quarter for voice agents, so that
+    /// there is always room for calls that are being set up.
+    pub fn places(&self, queue: Queue) -> usize {
+        let all = self.0.instances as usize;
+        let places = match queue {
+            Queue::Calls => all,
+            Queue::Agents => all / 4,
+            Queue::Events => all / 2,
+        };
+        places.max(1)
+    }
+
     /// A place in the pool, if there is one now; hold it for as long as the
     /// instance.
     pub fn try_slot(&self) -> Option<OwnedSemaphorePermit> {

@@ -10,13 +10,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::journal::Journal;
+use crate::midcall::MidCall;
+use crate::router::Ruling;
 use crate::store::erase::{CallName, Erased};
 use crate::store::{Store, StoreError};
 
-/// How long to wait for observers that are being told of the call: they may leave
-/// values behind. Their time (`event_timeout`) is 5 s unless settings say otherwise.
+/// How long to wait for plugins that are at work on the call: they may leave values
+/// behind. Their time (`event_timeout`) is 5 s unless settings say otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was erased, in numbers.
@@ -38,10 +41,10 @@ pub enum ErasureError {
     /// The store cannot do it now.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What an observer keeps of it may come later.
+    /// What a plugin keeps of it may come later.
     #[error(
-        "all is erased that was there, but an observer is still being told of the call, and may \
-         keep something of it; ask once more when it is done"
+        "all is erased that was there, but a plugin is still at work on the call, and may keep \
+         something of it; ask once more when it is done"
     )]
     StillTold,
 }
@@ -69,23 +72,38 @@ impl fmt::Display for Counts {
     }
 }
 
+/// All that may know of calls while the service runs.
+#[derive(Clone)]
+pub struct Traces {
+    /// The way in for events.
+    pub journal: Arc<Journal>,
+    /// Those who tell observers.
+    pub dispatcher: Arc<Dispatcher>,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// What was decided, and may be asked for again.
+    pub deliveries: Option<Arc<Deliveries<Ruling>>>,
+    /// What is answered in the middle of calls.
+    pub midcall: Arc<MidCall>,
+}
+
 /// Erases a call while the service runs. Goes on if nobody waits for it any more.
 ///
 /// # Errors
 ///
 /// When it cannot be done, or not all of it: it is to be asked for once more.
-pub async fn erase(
-    journal: Arc<Journal>,
-    dispatcher: Arc<Dispatcher>,
-    store: Arc<dyn Store>,
-    call: CallName,
-) -> Result<Counts, ErasureError> {
+pub async fn erase(traces: Traces, call: CallName) -> Result<Counts, ErasureError> {
     let work = tokio::spawn(async move {
+        let Traces { journal, dispatcher, store, deliveries, midcall } = traces;
         let mut held = dispatcher.hold(call.clone());
         let erased = journal.erase(&call).await?;
         held.erased(erased.reach);
         // They may leave values behind until then.
-        let ended = held.ended(PATIENCE).await;
+        let (told, used) = tokio::join!(held.ended(PATIENCE), midcall.ended(&call, PATIENCE));
+        let ended = told && used;
+        // By what they are known by, nobody can tell whose they are.
+        deliveries.iter().for_each(|answers| answers.clear());
+        midcall.forget();
         let values = store.erase_values(Arc::clone(call.id())).await?;
         store.scrub().await?;
         let counts = Counts::new(&erased, values);

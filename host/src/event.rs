@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
@@ -29,9 +30,13 @@ pub struct Traits {
     pub takes_url: bool,
     /// Whether it can be told not to take a call.
     pub can_reject: bool,
+    /// Whether its voice agents ask for the prompt of a call, after it was decided.
+    pub asks_for_prompt: bool,
     /// Whether it comes back in the middle of a call, to have a tool answered or a
     /// transfer decided: what is known of the call is then needed once more.
     pub comes_back: bool,
+    /// For how long it goes on trying to deliver what was not taken.
+    pub retries: Duration,
 }
 
 impl Platform {

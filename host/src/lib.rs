@@ -18,6 +18,7 @@ pub mod journal;
 pub mod logging;
 pub mod metrics;
 pub mod midcall;
+pub mod nesting;
 pub mod platform;
 pub mod plugin;
 pub mod registry;

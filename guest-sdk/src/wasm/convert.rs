@@ -55,7 +55,7 @@ impl From<Cache> for types::Cache {
 
 impl From<ToolError> for tools::ToolError {
     fn from(error: ToolError) -> Self {
-        let ToolError { message, code } = error;
+        let ToolError { message, code, .. } = error;
         Self { message, code }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::{BAD_CONFIG, certificate, environment, raise_file_limit};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::dispatch::{self, Dispatcher};
-use crate::engine::Engine;
+use crate::engine::{Engine, Queue};
 use crate::journal::{Interest, Journal};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -107,7 +107,7 @@ fn serve(config: Config, tls: Option<Tls>) -> anyhow::Result<()> {
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
         }
         let interest = Arc::new(Interest::default());
-        let dispatcher = dispatcher(&config, &registry, &store, &interest);
+        let dispatcher = dispatcher(&config, &engine, &registry, &store, &interest);
         if !dispatcher.adopted(generation.number, ADOPTION).await {
             tracing::error!("observers are not told of events until the store can be used");
         }
@@ -152,10 +152,10 @@ fn serve(config: Config, tls: Option<Tls>) -> anyhow::Result<()> {
     })
 }
 
-/// Those who tell observers. Events never take more than half of the pool, which
-/// calls need.
+/// Those who tell observers.
 fn dispatcher(
     config: &Config,
+    engine: &Engine,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
     interest: &Arc<Interest>,
@@ -165,8 +165,8 @@ fn dispatcher(
         store: Arc::clone(store),
         interest: Arc::clone(interest),
     };
-    let places = (config.engine.instances as usize / 2).max(1);
     let (events, journal) = (config.events.clone(), config.journal.clone());
+    let places = engine.places(Queue::Events);
     Dispatcher::start(parts, events, journal, places, config.limits.shutdown)
 }
 

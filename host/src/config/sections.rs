@@ -70,7 +70,8 @@ impl Default for PluginLimits {
         Self {
             timeout: Duration::from_millis(250),
             event_timeout: Duration::from_secs(5),
-            tool_timeout: Duration::from_secs(5),
+            // So that another plugin has time when one is too slow (blackbox.tool_timeout).
+            tool_timeout: Duration::from_secs(2),
             memory: 32 << 20,
         }
     }
@@ -217,7 +218,8 @@ impl Default for JournalConfig {
     fn default() -> Self {
         Self {
             sync: Durability::Full,
-            keep: Duration::from_secs(60 * 60),
+            // BlackBox goes on trying to deliver for 65 minutes.
+            keep: Duration::from_secs(2 * 60 * 60),
             max_age: Duration::from_secs(7 * 24 * 60 * 60),
             // Some ten million events.
             max_size: 4 << 30,

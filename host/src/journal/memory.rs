@@ -32,6 +32,8 @@ const MAX_METADATA: usize = 32 << 10;
 pub(super) struct Remembered {
     call: Arc<Call>,
     prompt: Option<Arc<str>>,
+    /// Whether that was at its beginning, where platforms tell all.
+    at_start: bool,
     /// The call as JSON, made when it is first needed.
     json: OnceLock<Arc<str>>,
 }
@@ -52,14 +54,18 @@ struct Document<'a> {
 
 impl Remembered {
     pub(super) fn new(call: Arc<Call>, prompt: Option<Arc<str>>) -> Self {
-        Self { call, prompt, json: OnceLock::new() }
+        Self { call, prompt, at_start: true, json: OnceLock::new() }
+    }
+
+    /// A call that was seen first in the middle of it, by an event that may not tell all.
+    fn seen(call: Arc<Call>) -> Self {
+        Self { at_start: false, ..Self::new(call, None) }
     }
 
     /// What a later event says of its call, with what is remembered of it.
     pub(super) fn of(&self, told: &Arc<Call>) -> Arc<Call> {
-        // Seen first in the middle of it, by an event that said nothing.
-        if self.call.says_nothing() && !told.says_nothing() {
-            return Arc::clone(told);
+        if !self.at_start && !told.says_nothing() {
+            return within_bounds(told);
         }
         let Call { agent, platform, .. } = &**told;
         if self.call.platform == *platform && (agent.is_none() || self.call.agent == *agent) {
@@ -165,8 +171,7 @@ impl CallMemory {
             // Of a call that is being erased, the store may still tell everything.
             let found = if is_erased { None } else { self.look_up(key.clone()).await? };
             let Some(_in_order) = self.erasures.in_order_since(since) else { continue };
-            let known =
-                found.unwrap_or_else(|| Arc::new(Remembered::new(within_bounds(call), None)));
+            let known = found.unwrap_or_else(|| Arc::new(Remembered::seen(within_bounds(call))));
             // Unless it was decided meanwhile, which tells more.
             let call = self.recent.entry(key).or_insert(known).into_value();
             return Ok(AtHand { call, since });
@@ -176,7 +181,7 @@ impl CallMemory {
     /// Of a call of which nothing can be found out now: what an event says itself.
     pub(super) fn nothing(&self, told: &Arc<Call>) -> AtHand {
         let since = self.erasures.begun();
-        AtHand { call: Arc::new(Remembered::new(within_bounds(told), None)), since }
+        AtHand { call: Arc::new(Remembered::seen(within_bounds(told))), since }
     }
 
     /// Erases a call but for plugins' values, as far as it came before. To be awaited

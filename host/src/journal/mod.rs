@@ -140,16 +140,18 @@ impl Journal {
         known: Option<AtHand>,
         ends: bool,
     ) -> Result<(), StoreError> {
-        if ends {
+        let (all, is_known) = (events.len(), known.is_some());
+        let written = match all {
+            0 => Ok(0),
+            _ => timeout(PATIENCE, self.keep(call, events, known))
+                .await
+                .unwrap_or(Err(StoreError::Overloaded)),
+        };
+        // Not before what ends it is written: it may have to come again.
+        if ends && written.is_ok() {
             // Without the store, it is forgotten later.
-            _ = timeout(PATIENCE, self.memory.ended(call, known.is_some())).await;
+            _ = timeout(PATIENCE, self.memory.ended(call, is_known)).await;
         }
-        if events.is_empty() {
-            return Ok(());
-        }
-        let all = events.len();
-        let written = timeout(PATIENCE, self.keep(call, events, known)).await;
-        let written = written.unwrap_or(Err(StoreError::Overloaded));
         let (counts, all) = (&self.counts, all as u64);
         match &written {
             Ok(new) => {
@@ -204,8 +206,7 @@ impl Journal {
         }
     }
 
-    /// Keeps an event of our own making, which nobody sends again, if it is wanted. It
-    /// is written in any case; whether it was is waited for, though not for long.
+    /// Keeps an event of our own making, which nobody sends again, if it is wanted.
     pub async fn tell(&self, event: Event) {
         if !self.interest.kinds().contains(event.body.kind()) {
             self.counts.unwanted.fetch_add(1, Relaxed);
@@ -284,9 +285,10 @@ impl Journal {
         let (known, call) = self.memory.remember(&event.call, prompt);
         let wanted = bodies.into_iter().filter(|body| kinds.contains(body.kind()));
         let told = known.of(&event.call);
+        let json = known.json(&told);
         let record = |body| {
             let event = Event { call: Arc::clone(&told), body, ..event.clone() };
-            record(event, &told, &known)
+            record(event, &told, &json)
         };
         let events = wanted.map(record).collect();
         Some(self.store.append(Writes { events, call }, Debt::Owed))
@@ -300,7 +302,7 @@ impl Asked<'_> {
         self.decided = true;
         let Self { journal, event, until, .. } = self;
         let prompt = match &outcome.answer {
-            Answer::Route { prompt, .. } => prompt.clone(),
+            Answer::Route { prompt, .. } if event.call.platform.asks_for_prompt => prompt.clone(),
             _ => None,
         };
         let bodies = [EventBody::Initiated, EventBody::Routed(routing(outcome))];
@@ -325,13 +327,15 @@ impl Drop for Asked<'_> {
 /// Events of one delivery as they are kept.
 fn records(told: &Arc<Call>, known: &Remembered, events: Vec<Event>) -> Writes {
     let call = known.of(told);
-    let record = |event| record(Event { call: Arc::clone(&call), ..event }, told, known);
+    // Once, however many events there are.
+    let json = known.json(&call);
+    let record = |event| record(Event { call: Arc::clone(&call), ..event }, told, &json);
     Writes { events: events.into_iter().map(record).collect(), call: None }
 }
 
 /// An event as it is kept. What identifies it is what the platform sent, which
 /// what is remembered of the call must not change.
-fn record(event: Event, sent: &Call, known: &Remembered) -> Record {
+fn record(event: Event, sent: &Call, call: &Arc<str>) -> Record {
     let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
     let mut hash = Sha256::new();
     // Of what was decided there is one event, whatever it was. A repeat of any
@@ -355,7 +359,7 @@ fn record(event: Event, sent: &Call, known: &Remembered) -> Record {
     Record {
         identity: Identity(identity),
         accepted: now(),
-        call: known.json(&event.call),
+        call: Arc::clone(call),
         event: Arc::new(event),
         body,
     }

@@ -199,10 +199,10 @@ impl<'a> From<&'a Plugin> for Row<'a> {
             seen: plugin.stats.snapshot(),
             is_set_aside: Hook::ALL.into_iter().any(|hook| open(plugin.breaker(hook))),
             events: plugin.has(Hook::Observer).then_some(&plugin.stats.events),
-            uses: [Hook::Tools, Hook::Transfers]
+            uses: [(Hook::Tools, &plugin.stats.tools), (Hook::Transfers, &plugin.stats.transfers)]
                 .into_iter()
-                .filter(|hook| plugin.has(*hook))
-                .map(|hook| (hook.interface(), plugin.stats.uses(hook)))
+                .filter(|(hook, _)| plugin.has(*hook))
+                .map(|(hook, uses)| (hook.interface(), uses))
                 .collect(),
         }
     }

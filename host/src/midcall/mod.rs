@@ -1,9 +1,10 @@
 //! What platforms ask in the middle of a call: [`tools`] that a voice agent uses, and
 //! [`transfers`]. A caller listens to silence meanwhile, so there is always an answer,
-//! and in time; but nobody who is being set up waits for it: both take their places
-//! in the pool behind decisions.
+//! and in time; but nobody who is being set up waits for it: both have a quarter of the
+//! pool's places at the most, and one plugin no more than half of these.
 
 mod results;
+mod running;
 mod tools;
 mod transfers;
 
@@ -16,22 +17,23 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use self::results::ToolResults;
+use self::running::Running;
 pub use self::tools::ToolRuling;
 pub use self::transfers::TransferRuling;
 use crate::config::CacheConfig;
 use crate::deliveries::Deliveries;
+use crate::engine::{Engine, Queue};
 use crate::event::Call;
+use crate::platform::PLATFORMS;
 use crate::plugin::error::PluginError;
 use crate::plugin::settings::OnFailure;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Chain;
+use crate::store::erase::CallName;
 
 /// Answers in one of the maps of those that may be asked for again. They can be long,
 /// and there are few of them in a call.
 const DELIVERIES: usize = 3_500;
-
-/// How late a plugin may be: some of the engine's ticks.
-const GRACE: Duration = Duration::from_millis(50);
 
 /// What answers in the middle of calls.
 pub struct MidCall {
@@ -40,6 +42,15 @@ pub struct MidCall {
     results: Option<ToolResults>,
     tools: Option<Deliveries<ToolRuling>>,
     transfers: Option<Deliveries<TransferRuling>>,
+    running: Running,
+}
+
+/// What a plugin may answer.
+trait Said {
+    /// Whether it says no more than why there is nothing to say.
+    fn declines(&self) -> bool {
+        false
+    }
 }
 
 /// An answer, and whose it is.
@@ -62,47 +73,74 @@ enum Unanswered {
 }
 
 impl MidCall {
-    /// For a pool of so many instances, of which it never takes more than a quarter.
-    pub fn new(instances: usize, cache: &CacheConfig) -> Self {
+    /// In front of this engine.
+    pub fn new(engine: &Engine, cache: &CacheConfig) -> Self {
+        // What was done once shall not be done again, as long as a platform may ask.
+        let retries = PLATFORMS.iter().map(|platform| platform.retries).max();
+        let keep = cache.deliveries.map(|keep| keep.max(retries.unwrap_or_default()));
         Self {
-            places: Semaphore::new((instances / 4).max(1)),
+            places: Semaphore::new(engine.places(Queue::Agents)),
             results: cache.enabled.then(|| ToolResults::new(cache.max_ttl)),
-            tools: cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
-            transfers: cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            tools: keep.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            transfers: keep.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            running: Running::default(),
         }
+    }
+
+    /// Drops what was answered, whatever call it was in.
+    pub fn forget(&self) {
+        self.results.iter().for_each(ToolResults::clear);
+        self.tools.iter().for_each(Deliveries::clear);
+        self.transfers.iter().for_each(Deliveries::clear);
+    }
+
+    /// Waits until no plugin is at work in the middle of a call. Whether it came to that
+    /// in time.
+    pub async fn ended(&self, call: &CallName, patience: Duration) -> bool {
+        self.running.ended(call, patience).await
     }
 
     /// Asks the plugins of a chain about a call until one answers, until the deadline
     /// at the latest. What is `kept` of a plugin's is as good as its answer.
-    async fn ask<'a, T>(
+    async fn ask<'a, T: Said>(
         &self,
         chain: &'a Chain,
         hook: Hook,
-        call: &'a Call,
+        call: &'a Arc<Call>,
         deadline: Instant,
         kept: impl Fn(&Plugin) -> Option<T>,
         ask: impl Fn(&'a Plugin) -> BoxFuture<'a, Result<Option<T>, PluginError>>,
     ) -> Result<Answered<T>, Unanswered> {
+        let _under_way = self.running.begin(call);
         let mut failed = Unanswered::Nobody;
         for plugin in chain.concerned(call) {
             if let Some(answer) = kept(plugin) {
                 return Ok(Answered { by: Arc::clone(plugin.name()), answer });
             }
-            // Those before it had all the time that there is.
-            if failed != Unanswered::Nobody && Instant::now() >= deadline {
-                return Err(failed);
+            let or = |why| if failed == Unanswered::Nobody { why } else { failed };
+            if Instant::now() >= deadline {
+                // Those before it had all the time that there was, or its request came late.
+                return Err(or(Unanswered::Late));
             }
-            // Never closed.
-            let Ok(Ok(_place)) = timeout_at(deadline, self.places.acquire()).await else {
-                return Err(if failed == Unanswered::Nobody { Unanswered::Busy } else { failed });
+            // Never closed. The plugin's own first, so that those who wait for the same
+            // one keep nobody else waiting.
+            let places = async {
+                Some((plugin.midcall.acquire().await.ok()?, self.places.acquire().await.ok()?))
+            };
+            let Ok(_places) = timeout_at(deadline, places).await else {
+                return Err(or(Unanswered::Busy));
             };
             let start = Instant::now();
             let result = plugin.attempt(hook, ask(plugin)).await;
             let took = start.elapsed();
-            let stats = plugin.stats.uses(hook);
+            let stats = match hook {
+                Hook::Transfers => &plugin.stats.transfers,
+                _ => &plugin.stats.tools,
+            };
             let error = match result {
                 Ok(answer) => {
-                    let count = if answer.is_some() { &stats.answered } else { &stats.declined };
+                    let declines = answer.as_ref().is_none_or(Said::declines);
+                    let count = if declines { &stats.declined } else { &stats.answered };
                     count.fetch_add(1, Relaxed);
                     stats.times.add(took);
                     match answer {

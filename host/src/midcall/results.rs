@@ -57,6 +57,11 @@ impl ToolResults {
         Self { kept, max_ttl }
     }
 
+    /// Drops all of them.
+    pub(super) fn clear(&self) {
+        self.kept.invalidate_all();
+    }
+
     /// A result of this plugin for these arguments in this call, if there is one.
     pub(super) fn get(&self, plugin: &Plugin, used: &ToolUse) -> Option<Arc<RawValue>> {
         let key = key(plugin, used);

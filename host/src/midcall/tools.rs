@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Answered, GRACE, MidCall, Unanswered};
+use super::{Answered, MidCall, Said, Unanswered};
 use crate::capability::log::quote;
 use crate::deliveries::{Kept, Once};
 use crate::platform::{ToolAnswer, ToolFailure, ToolUse};
@@ -17,6 +17,9 @@ use crate::registry::Generation;
 
 /// Of a name that no plugin knows, what is logged, in bytes.
 const MAX_NAME: usize = 128;
+
+/// Of the tools that there are, how many are logged.
+const MAX_KNOWN: usize = 50;
 
 /// What a voice agent gets for using a tool, and whose word it is.
 #[derive(Clone, Debug)]
@@ -36,6 +39,13 @@ impl Kept for ToolRuling {
             ToolAnswer::Error { message, .. } => message.len(),
             ToolAnswer::Failed(_) | ToolAnswer::Unknown => 0,
         }
+    }
+}
+
+/// An answer, and whether the cache had it.
+impl Said for (ToolAnswer, bool) {
+    fn declines(&self) -> bool {
+        matches!(self.0, ToolAnswer::Error { .. })
     }
 }
 
@@ -66,7 +76,7 @@ impl MidCall {
             return (run.await, false);
         };
         let identity = (used.call.platform, &used.call.id, delivery);
-        match deliveries.once(&identity, deadline + GRACE, run).await {
+        match deliveries.once(&identity, deadline, run).await {
             Once::Now(ruling) => (ruling, false),
             Once::Before(ruling) => (ruling, true),
             Once::Late => {
@@ -82,9 +92,9 @@ impl MidCall {
         used: &'a ToolUse,
         deadline: Instant,
     ) -> ToolRuling {
-        let (start, call) = (Instant::now(), &*used.call);
+        let (start, call) = (Instant::now(), &used.call);
         let Some(chain) = generation.tool(&used.name) else {
-            let known: Vec<&str> = generation.tools().collect();
+            let known: Vec<&str> = generation.tools().take(MAX_KNOWN).collect();
             tracing::warn!(
                 call = call.id.as_str(),
                 tool = ?quote(&used.name, MAX_NAME),
@@ -102,7 +112,16 @@ impl MidCall {
             Ok(Answered { by, answer: (answer, cached) }) => {
                 ToolRuling { answer, by: Some(by), cached }
             }
-            Err(why) => ToolRuling { answer: why.into(), by: None, cached: false },
+            Err(why) => {
+                if why == Unanswered::Nobody {
+                    tracing::warn!(
+                        call = call.id.as_str(),
+                        tool = ?used.name,
+                        "there is such a tool, but no plugin has it for this call (platforms, match)"
+                    );
+                }
+                ToolRuling { answer: why.into(), by: None, cached: false }
+            }
         };
         tracing::info!(
             call = call.id.as_str(),
@@ -120,7 +139,8 @@ impl MidCall {
     /// An answer of a plugin's that it gave leave to give again.
     fn kept(&self, plugin: &Plugin, used: &ToolUse) -> Option<(ToolAnswer, bool)> {
         let value = self.results.as_ref()?.get(plugin, used)?;
-        plugin.stats.uses(Hook::Tools).cached.fetch_add(1, Relaxed);
+        plugin.stats.tools.cached.fetch_add(1, Relaxed);
+        plugin.breaker(Hook::Tools).answered();
         Some((ToolAnswer::Value(value), true))
     }
 

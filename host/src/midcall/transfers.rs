@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Answered, GRACE, MidCall, Unanswered};
+use super::{Answered, MidCall, Said, Unanswered};
 use crate::deliveries::{Kept, Once};
 use crate::platform::Transfer;
 use crate::plugin::{Hook, Plugin};
@@ -15,6 +15,8 @@ use crate::registry::Generation;
 
 /// What the platform gets. None: nobody has an opinion, or could say it in time.
 pub type TransferRuling = Option<Arc<RawValue>>;
+
+impl Said for Box<RawValue> {}
 
 impl Kept for TransferRuling {
     fn bytes(&self) -> usize {
@@ -36,7 +38,7 @@ impl MidCall {
             return (decide.await, false);
         };
         let identity = (asked.call.platform, &asked.call.id, delivery);
-        match deliveries.once(&identity, deadline + GRACE, decide).await {
+        match deliveries.once(&identity, deadline, decide).await {
             Once::Now(ruling) => (ruling, false),
             Once::Before(ruling) => (ruling, true),
             Once::Late => (None, true),

@@ -2,6 +2,7 @@
 //! deployments mix.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use jiff::Timestamp;
@@ -20,8 +21,16 @@ pub(crate) const AVR: Platform = Platform::new(&Traits { name: "avr", ..BRAND })
 /// DSAI Core, a rebrand of AVR.
 pub(crate) const DSAI: Platform = Platform::new(&Traits { name: "dsai", ..BRAND });
 
-const BRAND: Traits =
-    Traits { name: "", family: "avr", takes_url: true, can_reject: false, comes_back: false };
+const BRAND: Traits = Traits {
+    name: "",
+    family: "avr",
+    takes_url: true,
+    can_reject: false,
+    asks_for_prompt: true,
+    comes_back: false,
+    // At once, if at all (WEBHOOK_RETRY), within WEBHOOK_TIMEOUT each.
+    retries: Duration::from_secs(30),
+};
 
 const SECRETS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET];
 const DSAI_SECRET: &str = "x-dsai-webhook-secret";

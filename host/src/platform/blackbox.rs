@@ -1,13 +1,14 @@
 //! Dasha BlackBox: one document per webhook, told apart by its `type`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Fields, Lenient, MAX_NAME, Party, check_name, read};
+use super::json::{Fields, First, Lenient, MAX_NAME, Party, check_name, read};
 use super::{
     BadRequest, Bounds, Dialect, Message, Reply, ToolAnswer, ToolFailure, ToolUse, Transfer,
     Unauthorized,
@@ -22,7 +23,10 @@ pub(crate) const BLACKBOX: Platform = Platform::new(&Traits {
     family: "blackbox",
     takes_url: false,
     can_reject: true,
+    asks_for_prompt: false,
     comes_back: true,
+    // After 5, 25, 125, 625 and 3,125 s.
+    retries: Duration::from_secs(3_905),
 });
 
 const DELIVERY: &str = "x-blackbox-delivery-id";
@@ -154,7 +158,7 @@ struct Document<'a> {
     kind: Option<TextRef<'a>>,
     /// What older examples have instead.
     #[serde(borrow)]
-    event_type: Option<TextRef<'a>>,
+    event_type: Option<&'a RawValue>,
     #[serde(borrow)]
     call_id: TextRef<'a>,
     #[serde(default)]
@@ -176,7 +180,7 @@ struct Document<'a> {
     #[serde(borrow)]
     agent_additional_data: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_name: Option<TextRef<'a>>,
+    tool_name: Option<&'a RawValue>,
     #[serde(borrow)]
     arguments: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -227,11 +231,12 @@ struct Entry {
 impl Document<'_> {
     fn message(self, delivery: Option<&str>, body: &[u8]) -> Result<Message, BadRequest> {
         check_name("callId", &self.call_id.0)?;
-        let kind = match self.kind.as_ref().or(self.event_type.as_ref()) {
-            Some(kind) => kind.0.to_string(),
+        let kind = match (&self.kind, self.event_type) {
+            (Some(kind), _) => kind.0.to_string(),
+            (None, Some(kind)) => text(kind, "eventType")?,
             // The older shape of a tool's request has none.
-            None if self.tool_name.is_some() => TOOL.to_owned(),
-            None => return Err(BadRequest { message: "missing field `type`".to_owned() }),
+            (None, None) if self.tool_name.is_some() => TOOL.to_owned(),
+            (None, None) => return Err(missing("type")),
         };
         check_name("type", &kind)?;
         // A report comes once, and is kept whole in any case: a detail that is not what
@@ -255,8 +260,7 @@ impl Document<'_> {
                 Message::Decide(event(EventBody::Initiated, timestamp, once()))
             }
             TOOL => {
-                let missing = || BadRequest { message: "missing field `toolName`".to_owned() };
-                let name = self.tool_name.as_ref().ok_or_else(missing)?.0.to_string();
+                let name = text(self.tool_name.ok_or_else(|| missing("toolName"))?, "toolName")?;
                 check_name("toolName", &name)?;
                 let arguments = self.arguments.or(self.tool_arguments);
                 Message::Tool(ToolUse {
@@ -332,17 +336,19 @@ impl Document<'_> {
     /// The transcript as events.
     fn said(&self, call: &Arc<Call>, end: Timestamp, delivery: Option<&str>) -> Vec<Event> {
         let Some(transcription) = self.transcription else { return Vec::new() };
-        let entries: Vec<Lenient<Entry>> =
-            serde_json::from_str(transcription.get()).unwrap_or_default();
-        if entries.len() > MAX_ENTRIES {
+        let Lenient(entries) = serde_json::from_str(transcription.get()).unwrap_or_default();
+        let Some(First { entries, all }): Option<First<Lenient<Entry>, MAX_ENTRIES>> = entries
+        else {
+            return Vec::new();
+        };
+        if all > MAX_ENTRIES {
             tracing::warn!(
                 call = call.id.as_str(),
-                entries = entries.len(),
+                entries = all,
                 told = MAX_ENTRIES,
                 "a transcript is longer than is told by the entry; the report has all of it"
             );
         }
-        let entries = (0..).zip(entries).take(MAX_ENTRIES);
         let event = |(place, entry): (usize, Lenient<Entry>)| {
             let Entry { speaker, text, start_time } = entry.0?;
             let role = match speaker.as_str() {
@@ -357,7 +363,7 @@ impl Document<'_> {
                 delivery: delivery.map(|delivery| format!("{delivery}/{place}").into()),
             })
         };
-        entries.filter_map(event).collect()
+        (0..).zip(entries).filter_map(event).collect()
     }
 
     fn ending(self, kind: &str, report: Box<RawValue>) -> Ending {
@@ -368,6 +374,14 @@ impl Document<'_> {
         };
         Ending { outcome, reason, duration: self.duration_seconds.0.and_then(milliseconds), report }
     }
+}
+
+fn missing(field: &str) -> BadRequest {
+    BadRequest { message: format!("missing field `{field}`") }
+}
+
+fn text(json: &RawValue, field: &str) -> Result<String, BadRequest> {
+    read(json.get().as_bytes(), field)
 }
 
 /// A part of the document by its name; nothing, if it is not there, or if it is not

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::{Flags, load};
+use crate::nesting;
 
 /// Documents to begin with: real ones.
 const SEEDS: [&str; 16] = [
@@ -175,7 +176,7 @@ fn fuzz(name: &str) {
         let config = Cases { cases: 200, failure_persistence: None, ..Cases::default() };
         let result = TestRunner::new(config).run(&(headers(), body()), |(headers, body)| {
             cases.set(cases.get() + 1);
-            if check_depth(&body).is_err() {
+            if nesting::check(&body).is_err() {
                 return Ok(());
             }
             match dialect.parse(&headers, &body) {

@@ -1,20 +1,15 @@
-//! Reading JSON from outside: an error names the field that is wrong, and what is
-//! nested too deep is refused before anything looks into it.
+//! Reading JSON from outside: an error names the field that is wrong.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::BadRequest;
 use crate::event::TextRef;
-
-/// Arrays and objects within each other. Half of what `serde_json` follows, which
-/// guests read with; real documents have five.
-pub const MAX_DEPTH: usize = 64;
 
 /// Reads JSON; `parent` is the path of what is read.
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Result<T, BadRequest> {
@@ -49,30 +44,6 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Resu
     })
 }
 
-/// Refuses what is nested deeper than [`MAX_DEPTH`]: whoever reads it with a stack
-/// (most languages' libraries do, guests among them) would come to its end.
-pub fn check_depth(json: &[u8]) -> Result<(), BadRequest> {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match (in_text, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_text = !in_text,
-            (false, b'{' | b'[') => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    let message =
-                        format!("the body is nested deeper than {MAX_DEPTH} arrays and objects");
-                    return Err(BadRequest { message });
-                }
-            }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// A phone number: text, or the bare number that some write.
 #[derive(Default)]
 pub(super) struct Party(pub(super) Option<String>);
@@ -91,7 +62,11 @@ impl<'de> Deserialize<'de> for Party {
     }
 }
 
-/// A JSON object, its values untouched, in its order; `null` is an empty one.
+/// Fields of an object that are read; real ones have some tens.
+const MAX_FIELDS: usize = 4_096;
+
+/// A JSON object, its values untouched, in its order, as far as the first
+/// [`MAX_FIELDS`] go; `null` is an empty one.
 #[derive(Default)]
 pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -112,12 +87,52 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(name) = map.next_key::<TextRef<'de>>()? {
-                    fields.push((name.0, map.next_value()?));
+                    if fields.len() < MAX_FIELDS {
+                        fields.push((name.0, map.next_value()?));
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
                 }
                 Ok(Fields(fields))
             }
         }
         deserializer.deserialize_any(Entries(PhantomData))
+    }
+}
+
+/// The first of a list, and how many there are: a list of nothing in particular, as long
+/// as a body may be, would take many times as much memory.
+pub(super) struct First<T, const MOST: usize> {
+    pub(super) entries: Vec<T>,
+    pub(super) all: usize,
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for First<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T, const MOST: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Entries<T, MOST> {
+            type Value = First<T, MOST>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < MOST {
+                    match list.next_element()? {
+                        Some(entry) => entries.push(entry),
+                        None => return Ok(First { all: entries.len(), entries }),
+                    }
+                }
+                let mut all = entries.len();
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    all += 1;
+                }
+                Ok(First { entries, all })
+            }
+        }
+        deserializer.deserialize_seq(Entries(PhantomData))
     }
 }
 
@@ -161,21 +176,4 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), BadRequest> {
     }
     let message = format!("`{field}`: expected 1 to {MAX_NAME} bytes, found {}", name.len());
     Err(BadRequest { message })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn depth_is_counted_outside_of_texts() {
-        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(check_depth(nested(MAX_DEPTH).as_bytes()).is_ok());
-        assert!(check_depth(nested(MAX_DEPTH + 1).as_bytes()).is_err());
-        assert!(check_depth("{}".repeat(1_000).as_bytes()).is_ok());
-        let text = format!(r#"{{"a\\":"\"{}","b":[]}}"#, "[".repeat(1_000));
-        assert!(check_depth(text.as_bytes()).is_ok());
-        let after = format!(r#"{{"a":"\\",{}"#, "[".repeat(1_000));
-        assert!(check_depth(after.as_bytes()).is_err());
-    }
 }

@@ -22,12 +22,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-pub use self::json::check_depth;
 #[cfg(test)]
 pub(crate) use self::{avr::AVR, avr::DSAI, blackbox::BLACKBOX};
 use crate::config::Config;
 pub use crate::credentials::Unauthorized;
 use crate::event::{Call, Event, Platform};
+use crate::nesting::TooDeep;
 use crate::router::Answer;
 
 /// Every platform.
@@ -241,4 +241,10 @@ pub struct BadRequest {
     /// Names the field. It may quote what stood there, so it is for the sender
     /// and not for the log.
     pub message: String,
+}
+
+impl From<TooDeep> for BadRequest {
+    fn from(error: TooDeep) -> Self {
+        Self { message: format!("the body cannot be read: {error}") }
+    }
 }

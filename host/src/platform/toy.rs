@@ -17,7 +17,9 @@ pub(super) const TOY: Platform = Platform::new(&Traits {
     family: "toy",
     takes_url: true,
     can_reject: true,
+    asks_for_prompt: false,
     comes_back: false,
+    retries: Duration::ZERO,
 });
 
 pub(super) fn dialect(_: &Config) -> Option<Arc<dyn Dialect>> {

@@ -17,7 +17,7 @@ use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
 use crate::engine::Engine;
 use crate::event::{Call, Event};
-use crate::platform::check_depth;
+use crate::nesting;
 use crate::store::Identity;
 
 /// How long an event waits for a place in the pool, before it is tried again
@@ -223,7 +223,7 @@ fn reuse(cache: types::Cache) -> Reuse {
 /// platform could choke on it.
 fn json(what: &'static str, text: String) -> Result<Box<RawValue>, PluginError> {
     let not_json = |detail| PluginError::NotJson { what, detail };
-    check_depth(text.as_bytes()).map_err(|error| not_json(error.to_string()))?;
+    nesting::check(text.as_bytes()).map_err(|error| not_json(error.to_string()))?;
     // Of serde's message what tells where; it quotes nothing of what it could not read.
     RawValue::from_string(text).map_err(|error| not_json(error.to_string()))
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -180,6 +180,7 @@ impl Loader {
         Ok(Loaded::Plugin(Arc::new(Plugin {
             id: next_id(),
             stats,
+            midcall: Semaphore::new((self.engine.places(Queue::Agents) / 2).max(1)),
             breakers: Hook::ALL.map(|_| Breaker::new(self.breaker.clone())),
             tools,
             habits: Habits::default(),

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::breaker::Breaker;
@@ -102,6 +103,8 @@ pub struct Plugin {
     engine: Engine,
     /// Of each hook, as they are ordered: what it keeps failing at is done without.
     breakers: [Breaker; Hook::ALL.len()],
+    /// Guests of it that may run at the same time in the middle of calls.
+    pub midcall: Semaphore,
     /// The tools that it answers.
     tools: Box<[Box<str>]>,
     /// Of a call that is decided.
@@ -230,8 +233,11 @@ impl Plugin {
         match error {
             PluginError::Busy => false,
             // Who had this long to answer has only himself to blame; a plugin may be
-            // given more time than a call has.
-            PluginError::Timeout(after) => *after >= self.timeout(hook).min(self.budget / 2),
+            // given more time than a call has, or than a tool.
+            PluginError::Timeout(after) => {
+                let own = self.timeout(hook);
+                *after >= if hook == Hook::Tools { own / 2 } else { own.min(self.budget / 2) }
+            }
             _ => true,
         }
     }

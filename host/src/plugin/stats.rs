@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Hook;
 use super::error::{PluginError, Stage};
 use super::histogram::{Histogram, Times};
 use crate::capability::metrics::Figures;
@@ -30,9 +29,9 @@ pub struct Stats {
     /// What it did with events.
     pub events: EventStats,
     /// What it did for voice agents' tools.
-    tools: UseStats,
+    pub tools: UseStats,
     /// What it did about transfers.
-    transfers: UseStats,
+    pub transfers: UseStats,
     /// What it was refused, by capability and error.
     refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Its own figures.
@@ -130,14 +129,6 @@ pub struct Decisions {
 }
 
 impl Stats {
-    /// What it did by a hook that is called in the middle of calls.
-    pub fn uses(&self, hook: Hook) -> &UseStats {
-        match hook {
-            Hook::Transfers => &self.transfers,
-            _ => &self.tools,
-        }
-    }
-
     /// Counts a call of the guest and what came of it.
     pub fn ran(&self, took: Duration, result: Result<Kind, &PluginError>) {
         self.times.add(took);

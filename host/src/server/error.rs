@@ -46,8 +46,10 @@ impl HttpError {
     }
 
     pub(super) fn body_timeout(key: &str) -> Self {
+        // Not 408, after which BlackBox never sends a report again.
         let message = format!("the body did not arrive in time ({key})");
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "body_timeout", message);
+        Self { retry_after: Some(RETRY_AFTER), ..error }
     }
 
     pub(super) fn too_many_large_bodies() -> Self {

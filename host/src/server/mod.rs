@@ -48,11 +48,11 @@ pub struct App {
     /// The chain.
     pub router: Router,
     /// What was answered already.
-    pub deliveries: Option<Deliveries<Ruling>>,
+    pub deliveries: Option<Arc<Deliveries<Ruling>>>,
     /// Who speaks to us.
     pub dialects: Vec<Arc<dyn Dialect>>,
     /// What is asked in the middle of calls.
-    pub midcall: MidCall,
+    pub midcall: Arc<MidCall>,
     bodies: webhook::Bodies,
     /// The way in for events.
     pub journal: Arc<Journal>,
@@ -114,9 +114,12 @@ impl Server {
         let Parts { engine, registry, journal, store, dispatcher, metrics, reload, tls } = parts;
         let app = App {
             router: Router::new(config.answers.clone(), &config.cache),
-            deliveries: config.cache.deliveries.map(|keep| Deliveries::new(keep, DELIVERIES)),
+            deliveries: config
+                .cache
+                .deliveries
+                .map(|keep| Arc::new(Deliveries::new(keep, DELIVERIES))),
             dialects: platform::dialects(&config),
-            midcall: MidCall::new(config.engine.instances as usize, &config.cache),
+            midcall: Arc::new(MidCall::new(&engine, &config.cache)),
             bodies: webhook::Bodies::default(),
             broken_at_start: registry.current().broken().map(|it| it.name.clone()).collect(),
             stopping: AtomicBool::new(false),

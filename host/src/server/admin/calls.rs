@@ -10,7 +10,7 @@ use axum::response::Response;
 
 use super::super::App;
 use super::super::error::{HttpError, json};
-use crate::erasure;
+use crate::erasure::{self, Traces};
 use crate::platform::BadRequest;
 use crate::store::erase::CallName;
 
@@ -30,7 +30,13 @@ pub(super) async fn erase(
     }
     let call = CallName::new(&id, platform.as_deref());
     let call = call.map_err(|error| bad_request(error.to_string()))?;
-    let (journal, dispatcher) = (Arc::clone(&app.journal), Arc::clone(&app.dispatcher));
-    let erased = erasure::erase(journal, dispatcher, Arc::clone(&app.store), call).await;
+    let traces = Traces {
+        journal: Arc::clone(&app.journal),
+        dispatcher: Arc::clone(&app.dispatcher),
+        store: Arc::clone(&app.store),
+        deliveries: app.deliveries.clone(),
+        midcall: Arc::clone(&app.midcall),
+    };
+    let erased = erasure::erase(traces, call).await;
     Ok(json(&erased.map_err(|error| HttpError::not_erased(&error))?))
 }

@@ -16,7 +16,8 @@ use super::super::App;
 use super::super::error::{HttpError, json};
 use super::super::webhook;
 use crate::event::Event;
-use crate::platform::{BadRequest, Dialect, Message, check_depth};
+use crate::nesting;
+use crate::platform::{BadRequest, Dialect, Message};
 use crate::router::{Explanation, Outcome, Ruling, Source, Step};
 
 pub(super) async fn explain(
@@ -57,7 +58,7 @@ fn recognize<'a>(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(&'a dyn Dialect, Event), BadRequest> {
-    check_depth(body)?;
+    nesting::check(body)?;
     let mut reasons = Vec::new();
     for dialect in dialects {
         let reason = match dialect.parse(headers, body) {

@@ -146,8 +146,9 @@ impl<'a> From<&'a Plugin> for Serving<'a> {
             cached: seen.cached,
             latency_us: seen.times.latency(),
             events: plugin.has(Hook::Observer).then(|| Told::from(plugin)),
-            tools: Used::of(plugin, Hook::Tools).map(|used| Tools { names: plugin.tools(), used }),
-            transfers: Used::of(plugin, Hook::Transfers),
+            tools: Used::of(plugin, Hook::Tools, &plugin.stats.tools)
+                .map(|used| Tools { names: plugin.tools(), used }),
+            transfers: Used::of(plugin, Hook::Transfers, &plugin.stats.transfers),
         }
     }
 }
@@ -165,11 +166,11 @@ impl Serving<'_> {
 
 impl Used {
     /// None: the plugin has no such hook.
-    fn of(plugin: &Plugin, hook: Hook) -> Option<Self> {
+    fn of(plugin: &Plugin, hook: Hook, uses: &UseStats) -> Option<Self> {
         if !plugin.has(hook) {
             return None;
         }
-        let UseStats { answered, declined, failed, cached, times } = plugin.stats.uses(hook);
+        let UseStats { answered, declined, failed, cached, times } = uses;
         Some(Self {
             breaker: plugin.breaker(hook).condition(Instant::now()),
             answered: answered.load(Relaxed),

@@ -13,20 +13,30 @@ use super::super::error::HttpError;
 use crate::platform::Bounds;
 
 /// Bodies up to here are read whenever they come, in bytes.
-const SMALL: usize = 1 << 20;
+const SMALL: usize = 64 << 10;
 
-/// Larger ones that are read at the same time: each stands in memory several times
-/// over until it is written down.
-const MANY: usize = 8;
+/// What larger ones may have together, in KiB: each stands in memory several times over
+/// until it is written down.
+const TOGETHER: u32 = 128 << 10;
 
 /// What all requests together may have.
 pub(in super::super) struct Bodies {
+    /// In KiB.
     large: Arc<Semaphore>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { large: Arc::new(Semaphore::new(MANY)) }
+        Self { large: Arc::new(Semaphore::new(TOGETHER as usize)) }
+    }
+}
+
+impl Bodies {
+    /// Waits for room for a body of so many bytes.
+    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(TOGETHER).min(TOGETHER);
+        // Never closed.
+        Arc::clone(&self.large).acquire_many_owned(kib).await.ok()
     }
 }
 
@@ -76,8 +86,10 @@ pub(in super::super) async fn read(
                 return Err(too_large());
             }
             if size > SMALL && place.is_none() {
-                let free = Arc::clone(&bodies.large).try_acquire_owned();
-                place = Some(free.map_err(|_| HttpError::too_many_large_bodies())?);
+                // All of it at once: two that have a part each would wait for one another.
+                let whole = if length > 0 { length } else { bounds.body };
+                let room = timeout_at(until, bodies.room(whole)).await;
+                place = room.map_err(|_| HttpError::too_many_large_bodies())?;
             }
         }
         let bytes = if whole.is_empty() { only } else { whole.freeze() };

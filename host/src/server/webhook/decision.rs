@@ -1,7 +1,6 @@
 //! A call is being set up: where does it go?
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
@@ -18,9 +17,6 @@ use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-
-/// How late the chain may be: some of the engine's ticks.
-const GRACE: Duration = Duration::from_millis(50);
 
 /// Decides, and has it written down.
 pub(super) async fn decision(
@@ -67,7 +63,7 @@ async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
         own = Some(outcome);
         ruling
     };
-    let deadline = start + app.config.limits.budget + GRACE;
+    let deadline = start + app.config.limits.budget;
     let once = deliveries.once(&identity, deadline, ruling).await;
     match (once, own) {
         (Once::Now(_), Some(outcome)) => (outcome, false),

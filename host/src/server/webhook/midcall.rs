@@ -1,6 +1,13 @@
 //! What platforms ask in the middle of a call, and what observers are told of it.
+//!
+//! Each is done in a task of its own: a tool that has begun to book something goes on
+//! when the platform hangs up, and its answer is there when the same is asked again.
+
+use std::sync::Arc;
 
 use axum::response::Response;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::App;
@@ -10,49 +17,72 @@ use crate::platform::{Dialect, ToolAnswer, ToolFailure, ToolUse, Transfer};
 
 /// A voice agent uses a tool.
 pub(super) async fn tool(
-    app: &App,
+    app: &Arc<App>,
     dialect: &dyn Dialect,
-    mut used: ToolUse,
+    used: ToolUse,
     start: Instant,
 ) -> Response {
     let deadline = start + dialect.bounds().tool_timeout;
-    used.call = app.journal.known(&used.call).await;
-    let generation = app.registry.current();
-    let (ruling, again) = app.midcall.tool(&generation, &used, deadline).await;
-    let reply = dialect.tool(&ruling.answer);
-    if !again {
-        let ToolUse { call, timestamp, delivery, name, arguments } = used;
-        let outcome = outcome(ruling.answer);
-        let body = EventBody::ToolInvoked { name, arguments, outcome };
-        app.journal.tell(Event { call, timestamp, body, delivery }).await;
-    }
-    respond(reply)
+    let (reply, answer) = oneshot::channel();
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        let call = app.journal.known(&used.call).await;
+        let told = Arc::clone(&used.call);
+        let used = ToolUse { call, ..used };
+        let generation = app.registry.current();
+        let (ruling, again) = app.midcall.tool(&generation, &used, deadline).await;
+        let outcome = outcome(&ruling.answer);
+        // Whoever asked may have gone.
+        _ = reply.send(ruling.answer);
+        if !again {
+            let ToolUse { timestamp, delivery, name, arguments, .. } = used;
+            let body = EventBody::ToolInvoked { name, arguments, outcome };
+            // With what the platform told of the call, and not what was known then: it
+            // may have been erased meanwhile.
+            app.journal.tell(Event { call: told, timestamp, body, delivery }).await;
+        }
+    });
+    let answer = answer.await.unwrap_or_else(|_| {
+        tracing::error!("the host panicked over a tool; please report it");
+        ToolAnswer::Failed(ToolFailure::Broken)
+    });
+    respond(dialect.tool(&answer))
 }
 
 /// A call is about to be transferred.
 pub(super) async fn transfer(
-    app: &App,
+    app: &Arc<App>,
     dialect: &dyn Dialect,
-    mut asked: Transfer,
+    asked: Transfer,
     start: Instant,
 ) -> Response {
-    asked.call = app.journal.known(&asked.call).await;
-    let generation = app.registry.current();
     let deadline = start + app.config.limits.budget;
-    let (answer, again) = app.midcall.transfer(&generation, &asked, deadline).await;
-    let reply = dialect.transfer(answer.as_deref());
-    if !again {
-        let Transfer { call, timestamp, delivery, kind, request } = asked;
-        let body = EventBody::Other { kind, payload: request };
-        app.journal.tell(Event { call, timestamp, body, delivery }).await;
-    }
-    respond(reply)
+    let (reply, answer) = oneshot::channel();
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        let call = app.journal.known(&asked.call).await;
+        let told = Arc::clone(&asked.call);
+        let asked = Transfer { call, ..asked };
+        let generation = app.registry.current();
+        let (ruling, again) = app.midcall.transfer(&generation, &asked, deadline).await;
+        _ = reply.send(ruling);
+        if !again {
+            let Transfer { timestamp, delivery, kind, request, .. } = asked;
+            let body = EventBody::Other { kind, payload: request };
+            app.journal.tell(Event { call: told, timestamp, body, delivery }).await;
+        }
+    });
+    let answer = answer.await.unwrap_or_else(|_| {
+        tracing::error!("the host panicked over a transfer; please report it");
+        None
+    });
+    respond(dialect.transfer(answer.as_deref()))
 }
 
 /// What the agent got, or why it got nothing.
-fn outcome(answer: ToolAnswer) -> Result<Box<serde_json::value::RawValue>, String> {
+fn outcome(answer: &ToolAnswer) -> Result<Box<RawValue>, String> {
     match answer {
-        ToolAnswer::Value(value) => Ok((*value).to_owned()),
+        ToolAnswer::Value(value) => Ok((**value).to_owned()),
         ToolAnswer::Error { message, code } => Err(match code {
             Some(code) => format!("{code}: {message}"),
             None => message.to_string(),

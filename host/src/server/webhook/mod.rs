@@ -20,7 +20,8 @@ pub(super) use self::body::{Bodies, read};
 use super::App;
 use super::error::{HttpError, json};
 use crate::event::Event;
-use crate::platform::{Dialect, Message, Reply, check_depth};
+use crate::nesting;
+use crate::platform::{BadRequest, Dialect, Message, Reply};
 
 /// Bodies that are larger are read and judged off the threads that serve calls, in
 /// bytes: it takes a millisecond.
@@ -56,7 +57,7 @@ async fn health() -> Response {
 }
 
 async fn webhook(
-    app: &App,
+    app: &Arc<App>,
     dialect: &Arc<dyn Dialect>,
     request: Request<Body>,
 ) -> Result<Response, HttpError> {
@@ -82,7 +83,7 @@ async fn understand(
     let dialect = Arc::clone(dialect);
     let understand = move || {
         dialect.authenticate(&head.headers, &body)?;
-        check_depth(&body)?;
+        nesting::check(&body).map_err(BadRequest::from)?;
         Ok(dialect.parse(&head.headers, &body)?)
     };
     if !is_large {
