@@ -220,8 +220,9 @@ async fn unknown_types_and_fields_are_taken() {
     let collector = Collector::start().await;
     let folder = everything(&collector);
     let server = Setup::new(folder.path()).blackbox().start();
+    let long = "x".repeat(128);
     let kinds =
-        ["UnknownWebHookPayload", "RecordingReadyWebHookPayload", "", "startwebhookpayload"];
+        ["UnknownWebHookPayload", "RecordingReadyWebHookPayload", "startwebhookpayload", &*long];
     for kind in kinds {
         let mut document = blackbox_document("failed.json", "unknown");
         document["type"] = json!(kind);
@@ -232,6 +233,15 @@ async fn unknown_types_and_fields_are_taken() {
         let told = told.await.pop().unwrap();
         assert_eq!(told["kind"], "other");
         assert_eq!(told["detail"], json!({"kind": kind, "payload": document}));
+    }
+    // A name, and not a text.
+    for kind in ["", &*"x".repeat(129)] {
+        let mut document = blackbox_document("failed.json", "unknown");
+        document["type"] = json!(kind);
+        let answer = server.blackbox(document.to_string()).await;
+        assert_eq!(answer.status, 400);
+        let message = answer.body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("`type`"), "{message}");
     }
     // The older name of the type counts where there is no other.
     let mut document = blackbox_document("start.json", "older");

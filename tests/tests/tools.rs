@@ -125,19 +125,26 @@ async fn an_unknown_tool_is_named_in_the_log_with_those_there_are() {
         .guest("50-observer", "observer")
         .settings("50-observer", &collector.settings(""));
     let server = Setup::new(folder.path()).blackbox().start();
-    let long = "x".repeat(100_000);
-    for name in ["three", "", "ONE", "one ", "one\u{0}", "../one", "line\nbreak\u{1b}[2J", &long] {
+    let long = "x".repeat(128);
+    let names = ["three", "ONE", "one ", "one\u{0}", "../one", "line\nbreak\u{1b}[2J", &long];
+    for name in names {
         let answer = invoke(&server, name).await;
         let (status, _, code) = error(&answer);
         assert_eq!((status, code), (404, "UNKNOWN_TOOL"), "{name}");
         assert!(!answer.text.contains("one"), "{answer:?}");
     }
+    // What is no name at all.
+    for name in ["", &*"x".repeat(129), &"x".repeat(100_000)] {
+        let answer = invoke(&server, name).await;
+        assert_eq!(answer.status, 400);
+        let message = answer.body["error"]["message"].as_str().unwrap();
+        assert!(message.starts_with("`toolName`") && message.len() < 200, "{message}");
+    }
     let log = server.wait_for_log(|line| line["message"] == "no plugin knows this tool");
     assert_eq!((&log["level"], &log["known"]), (&json!("WARN"), &json!("one, two")));
     assert_eq!(log["call"], "call");
     assert!(log["tool"].as_str().unwrap().contains("three"), "{log}");
-    assert!(!server.log_text().contains(&long[..1_000]));
-    let told = collector.wait_for(|told| told.len() >= 8).await;
+    let told = collector.wait_for(|told| told.len() >= names.len()).await;
     let outcome = json!({"error": "no plugin knows this tool"});
     assert!(told.iter().all(|it| it["detail"]["outcome"] == outcome), "{told:?}");
     // No tools at all.
@@ -175,6 +182,9 @@ async fn a_tools_own_error_is_for_the_agent() {
         assert_eq!(invoke(&server, "error").await.body, expected);
     }
     assert!(!server.log_text().contains("keeps failing"), "{}", server.log_text());
+    let row = server.plugin("10-error").await["tools"].clone();
+    assert_eq!((&row["declined"], &row["answered"]), (&json!(31), &json!(0)), "{row}");
+    assert_eq!((&row["failed"], &row["breaker"]), (&json!(0), &json!("closed")), "{row}");
 }
 
 /// As much as a plugin may say at once.

@@ -98,7 +98,18 @@ async fn the_hooks_of_plugins_are_listed() {
     assert_eq!(exports("30-transfers").await, json!(["transfers"]));
     assert_eq!(exports("45-appointments").await, json!(["tools"]));
     assert_eq!(server.plugin("20-tools").await["state"], "active");
+    let names = async |name| server.plugin(name).await["tools"]["names"].clone();
+    assert_eq!(names("10-full").await, json!(["seen"]));
+    let of_appointments = json!(["check_availability", "book_appointment"]);
+    assert_eq!(names("45-appointments").await, of_appointments);
+    assert_eq!(names("30-transfers").await, json!(null));
     assert_eq!(server.blackbox(blackbox_fixture("transfer.json")).await.text, r#"{"full":true}"#);
     let tool = r#"{"toolName":"seen","callId":"c"}"#;
-    assert_eq!(server.blackbox(tool).await.text, "0");
+    // It is told of the transfer as well, now or later.
+    assert!(server.blackbox(tool).await.body.is_u64());
+    let row = server.plugin("10-full").await;
+    for hook in ["tools", "transfers"] {
+        assert_eq!((&row[hook]["answered"], &row[hook]["failed"]), (&json!(1), &json!(0)), "{row}");
+    }
+    assert_eq!(server.plugin("30-transfers").await["transfers"]["answered"], 0);
 }

@@ -99,6 +99,33 @@ async fn a_failure_is_the_answer_to_its_delivery_as_well() {
     assert_eq!((again.status, again.text), (404, unknown.text));
 }
 
+#[tokio::test]
+async fn a_transfer_is_asked_about_once_for_a_delivery() {
+    let collector = Collector::start().await;
+    let folder = counting(&collector).guest("30-transfers", "transfers");
+    let mut server = Setup::new(folder.path()).blackbox().start();
+    let transfer = |nth: u32| {
+        let mut document = blackbox_document("transfer.json", "a");
+        document["attempt"] = json!(nth);
+        document
+    };
+    let first = deliver(&server, "d", &transfer(0)).await;
+    assert_eq!(first.body["seen"]["attempt"], 0);
+    for nth in 1..4 {
+        assert_eq!(deliver(&server, "d", &transfer(nth)).await.text, first.text);
+    }
+    assert_eq!(deliver(&server, "e", &transfer(4)).await.body["seen"]["attempt"], 4);
+    // Without a name, each is another one.
+    for nth in 5..8 {
+        let answer = server.blackbox(transfer(nth).to_string()).await;
+        assert_eq!(answer.body["seen"]["attempt"], nth);
+    }
+    assert_eq!(server.plugin("30-transfers").await["transfers"]["answered"], 5);
+    collector.wait_for_count(5).await;
+    server.stop();
+    assert_eq!(collector.kinds("a"), ["other"; 5]);
+}
+
 /// With an id of the delivery or without: a call has one start and one end.
 #[tokio::test]
 async fn starts_and_reports_are_told_once() {

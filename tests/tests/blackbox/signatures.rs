@@ -24,6 +24,8 @@ const HALF_NEW: &str = "19bd7719adb8a423480a1bb58971e3ad373f6104e26a233653b16339
 const WIDE: &str = "{\"type\":\"StartWebHookPayload\",\"callId\":\"Zoë ☎\"}";
 const WIDE_NEW: &str = "a0035fa4c222a1b07b02971d26c2b4a97a646bbf20ccd9b895d9c4b4d55fdc23";
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 fn plugins(collector: &Collector) -> PluginFolder {
     PluginFolder::new()
         .guest("10-good", GOOD)
@@ -248,7 +250,7 @@ async fn any_combination_can_be_required() {
     let (s, a, k) = ((SIGNATURE, START_NEW), ("Authorization", "Bearer a"), ("X-API-Key", "k"));
     let bad = [(SIGNATURE, START_OTHER), ("Authorization", "Bearer b"), ("X-API-Key", "l")];
     let headers = ("PLUGBOARD_BLACKBOX_HEADERS", "Authorization: Bearer a, X-API-Key: k");
-    let sets: &[(&str, &[&[(&str, &str)]])] = &[
+    let sets: &[(&str, &[Headers<'_>])] = &[
         ("", &[&[s, a, k]]),
         ("signature", &[&[s], &[s, a], &[s, k], &[s, a, k]]),
         ("signature, authorization + x-api-key", &[&[s], &[a, k], &[s, a], &[s, k], &[s, a, k]]),

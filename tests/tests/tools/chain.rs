@@ -126,6 +126,11 @@ async fn a_tool_that_keeps_failing_is_set_aside() {
         assert!(answer.took < Duration::from_millis(90), "{:?}", answer.took);
     }
     assert!(server.post(initiated()).await.sts_url().is_some());
+    let row = server.plugin("10-bad").await;
+    assert_eq!((&row["state"], &row["tools"]["breaker"]), (&json!("set_aside"), &json!("open")));
+    assert_eq!(row["tools"]["failed"], 3);
+    let series = "plugboard_plugin_uses_total{plugin=\"10-bad\",hook=\"tools\",result=\"failed\"}";
+    assert_eq!(server.metric(series).await, Some(3));
     // Mended, it answers at once.
     folder.configure("10-bad", "");
     server.reload().await;
