@@ -10,6 +10,7 @@ use crate::arguments;
 use crate::call::Call;
 use crate::decision::Cache;
 use crate::error::Error;
+use crate::log;
 
 /// The tools that a plugin has.
 ///
@@ -115,11 +116,7 @@ impl ToolBox {
 impl Tool {
     /// Uses it; from JSON to JSON.
     pub(crate) fn run(&self, call: &Call, arguments: &str) -> Result<String, ToolError> {
-        (self.run)(call, arguments).inspect_err(|error| {
-            if let Some(cause) = error.cause() {
-                log::error(format_args!("tool `{}`: {cause}", self.name));
-            }
-        })
+        (self.run)(call, arguments)
     }
 
     /// Leave to use its results again.
@@ -178,6 +175,13 @@ impl ToolError {
     /// The word for programs, if it has one.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
+    }
+
+    /// Tells the operator what went wrong inside of a tool.
+    pub(crate) fn report(&self, tool: &str) {
+        if let Some(cause) = &self.cause {
+            log::error(format_args!("tool `{tool}`: {cause}"));
+        }
     }
 
     /// What went wrong inside of the tool, for the operator.

@@ -209,7 +209,10 @@ impl Host {
         arguments: impl Serialize,
     ) -> Result<Value, ToolError> {
         let arguments = serde_json::to_string(&arguments)?;
-        let run = || T::tools().tool(name)?.run(call, &arguments);
+        let run = || {
+            let result = T::tools().tool(name)?.run(call, &arguments);
+            result.inspect_err(|error| error.report(name))
+        };
         Ok(serde_json::from_str(&self.run(run)?)?)
     }
 

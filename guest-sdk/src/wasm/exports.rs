@@ -48,7 +48,7 @@ impl<T: Tools> tools::Guest for ToolsOf<T> {
         report_panics();
         let tools = T::tools();
         let tool = tools.tool(&name)?;
-        let value = tool.run(&call.into(), &arguments)?;
+        let value = tool.run(&call.into(), &arguments).inspect_err(|it| it.report(&name))?;
         Ok(tools::ToolResult { value, cache: tool.cache().cloned().map(Into::into) })
     }
 }

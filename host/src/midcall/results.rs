@@ -25,9 +25,12 @@ const MEMORY: u64 = 16 << 20;
 /// Bytes that an entry takes beside its texts, roughly.
 const OVERHEAD: usize = 256;
 
+/// See [`key`].
+type Key = Box<[u8]>;
+
 /// The results of all plugins.
 pub(super) struct ToolResults {
-    kept: Cache<Box<[u8]>, Arc<Entry>>,
+    kept: Cache<Key, Arc<Entry>>,
     max_ttl: Duration,
 }
 
@@ -45,7 +48,7 @@ enum What {
 
 impl ToolResults {
     pub(super) fn new(max_ttl: Duration) -> Self {
-        let weigh = |key: &Box<[u8]>, entry: &Arc<Entry>| {
+        let weigh = |key: &Key, entry: &Arc<Entry>| {
             let size = match &entry.what {
                 What::Fields(fields) => fields.names().map(str::len).sum(),
                 What::Value(value) => value.get().len(),
@@ -111,10 +114,10 @@ fn key(plugin: &Plugin, used: &ToolUse) -> Vec<u8> {
 /// Entries go when their time is over.
 struct AtItsTime;
 
-impl Expiry<Box<[u8]>, Arc<Entry>> for AtItsTime {
+impl Expiry<Key, Arc<Entry>> for AtItsTime {
     fn expire_after_create(
         &self,
-        _: &Box<[u8]>,
+        _: &Key,
         entry: &Arc<Entry>,
         _: std::time::Instant,
     ) -> Option<Duration> {
@@ -123,7 +126,7 @@ impl Expiry<Box<[u8]>, Arc<Entry>> for AtItsTime {
 
     fn expire_after_update(
         &self,
-        key: &Box<[u8]>,
+        key: &Key,
         entry: &Arc<Entry>,
         now: std::time::Instant,
         _: Option<Duration>,

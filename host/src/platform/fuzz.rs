@@ -196,7 +196,7 @@ fn fuzz(name: &str) {
         }
     }
     let (cases, taken) = (cases.get(), taken.get());
-    println!("{name}: {cases} cases, {taken} taken");
+    eprintln!("{name}: {cases} cases, {taken} taken");
     assert!(taken > 0 && taken < cases, "{name}: {taken} of {cases} taken");
 }
 

@@ -39,8 +39,11 @@ pub const PLATFORMS: &[Platform] = &[
     toy::TOY,
 ];
 
-/// Every dialect, made of the configuration; None: it is switched off.
-const DIALECTS: &[fn(&Config) -> Option<Arc<dyn Dialect>>] = &[
+/// Makes a dialect of the configuration. None: it is switched off.
+type Make = fn(&Config) -> Option<Arc<dyn Dialect>>;
+
+/// Every dialect.
+const DIALECTS: &[Make] = &[
     avr::dialect,
     blackbox::dialect,
     #[cfg(test)]
