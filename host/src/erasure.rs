@@ -96,11 +96,17 @@ pub async fn erase(traces: Traces, call: CallName) -> Result<Counts, ErasureErro
     let work = tokio::spawn(async move {
         let Traces { journal, dispatcher, store, deliveries, midcall } = traces;
         let mut held = dispatcher.hold(call.clone());
-        let erased = journal.erase(&call).await?;
+        let at_work = midcall.is_at_work(&call);
+        let mut erased = journal.erase(&call).await?;
+        let mut ended = true;
+        if at_work || midcall.is_at_work(&call) {
+            // It knows what was erased, and may tell of it.
+            ended = midcall.ended(&call, PATIENCE).await;
+            erased = erased.and(journal.erase(&call).await?);
+        }
         held.erased(erased.reach);
         // They may leave values behind until then.
-        let (told, used) = tokio::join!(held.ended(PATIENCE), midcall.ended(&call, PATIENCE));
-        let ended = told && used;
+        ended &= held.ended(PATIENCE).await;
         // By what they are known by, nobody can tell whose they are.
         deliveries.iter().for_each(|answers| answers.clear());
         midcall.forget();

@@ -455,3 +455,37 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
     post(&server, done).await;
     wait_for_told(&collector, "b", 2 + nth as usize).await;
 }
+
+/// A tool that was begun before knows what is erased meanwhile; nobody else does after.
+#[tokio::test]
+async fn a_tool_that_is_at_work_brings_nothing_back() {
+    let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
+    let slow = "[config]\ndo = 'slow'\ndelay_ms = 1000\nnames = 'slow'\n";
+    let folder = observed(&collector, "").guest("20-tools", "tools").settings("20-tools", slow);
+    let server = Arc::new(Setup::new(folder.path()).data(data.path()).blackbox().start());
+    let start = json!({
+        "type": "StartWebHookPayload", "callId": "gone", "endpoint": "+39",
+        "callAdditionalData": {"note": SECRET},
+    });
+    assert_eq!(server.blackbox(start.to_string()).await.status, 200);
+    wait_for_told(&collector, "gone", 2).await;
+    let tool = json!({"toolName": "slow", "callId": "gone"}).to_string();
+    let used = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.blackbox(tool).await }
+    });
+    server.wait_for_guests(1).await;
+    let erased = server.admin_delete("/calls/gone", &[]).await;
+    assert_eq!(erased.status, 200, "{erased:?}");
+    // The tool had it from before, and was waited for.
+    assert!(!is_readable(data.path(), SECRET));
+    assert_eq!(used.await.unwrap().body["metadata"]["note"], SECRET);
+    let next = server.blackbox(json!({"toolName": "slow", "callId": "gone"}).to_string()).await;
+    assert_eq!(next.body["metadata"], json!({}));
+    wait_for_told(&collector, "gone", 3).await;
+    let told = collector.events();
+    let later: Vec<_> = told.iter().filter(|event| event["kind"] == "tool_invoked").collect();
+    assert_eq!(later.len(), 1, "{later:?}");
+    assert_eq!((&later[0]["from"], &later[0]["metadata"]), (&Value::Null, &json!({})));
+    assert!(!is_readable(data.path(), SECRET));
+}

@@ -206,14 +206,15 @@ impl Journal {
         }
     }
 
-    /// Keeps an event of our own making, which nobody sends again, if it is wanted.
-    pub async fn tell(&self, event: Event) {
+    /// Keeps an event of our own making, which nobody sends again, if it is wanted. It
+    /// is written in any case; whether it was is waited for, though not for long.
+    pub async fn tell(&self, event: Event, until: Instant) {
         if !self.interest.kinds().contains(event.body.kind()) {
             self.counts.unwanted.fetch_add(1, Relaxed);
             return;
         }
         let told = Arc::clone(&event.call);
-        let deadline = Instant::now() + DECISION_PATIENCE;
+        let deadline = until.min(Instant::now() + DECISION_PATIENCE);
         let known = match self.memory.recent(&told) {
             Some(known) => known,
             None => match timeout_at(deadline, self.memory.recall(&told)).await {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::results::ToolResults;
 use self::running::Running;
+pub use self::running::UnderWay;
 pub use self::tools::ToolRuling;
 pub use self::transfers::TransferRuling;
 use crate::config::CacheConfig;
@@ -94,8 +95,18 @@ impl MidCall {
         self.transfers.iter().for_each(Deliveries::clear);
     }
 
-    /// Waits until no plugin is at work in the middle of a call. Whether it came to that
-    /// in time.
+    /// Something is at work in the middle of a call, with what is known of it, until
+    /// what this returns is dropped.
+    pub fn begin<'a>(&'a self, call: &'a Arc<Call>) -> UnderWay<'a> {
+        self.running.begin(call)
+    }
+
+    /// Whether something is at work in a call.
+    pub fn is_at_work(&self, call: &CallName) -> bool {
+        self.running.is_under_way(call)
+    }
+
+    /// Waits until nothing is at work in a call. Whether it came to that in time.
     pub async fn ended(&self, call: &CallName, patience: Duration) -> bool {
         self.running.ended(call, patience).await
     }
@@ -106,12 +117,11 @@ impl MidCall {
         &self,
         chain: &'a Chain,
         hook: Hook,
-        call: &'a Arc<Call>,
+        call: &'a Call,
         deadline: Instant,
         kept: impl Fn(&Plugin) -> Option<T>,
         ask: impl Fn(&'a Plugin) -> BoxFuture<'a, Result<Option<T>, PluginError>>,
     ) -> Result<Answered<T>, Unanswered> {
-        let _under_way = self.running.begin(call);
         let mut failed = Unanswered::Nobody;
         for plugin in chain.concerned(call) {
             if let Some(answer) = kept(plugin) {

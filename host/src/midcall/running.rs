@@ -15,7 +15,7 @@ use crate::store::erase::CallName;
 pub(super) struct Running(watch::Sender<Vec<Arc<Call>>>);
 
 /// Something under way, until it is dropped.
-pub(super) struct UnderWay<'a> {
+pub struct UnderWay<'a> {
     running: &'a Running,
     call: &'a Arc<Call>,
 }
@@ -24,6 +24,10 @@ impl Running {
     pub(super) fn begin<'a>(&'a self, call: &'a Arc<Call>) -> UnderWay<'a> {
         self.0.send_modify(|calls| calls.push(Arc::clone(call)));
         UnderWay { running: self, call }
+    }
+
+    pub(super) fn is_under_way(&self, call: &CallName) -> bool {
+        self.0.borrow().iter().any(|it| call.means(it))
     }
 
     /// Waits until nothing is under way in a call. Whether it came to that in time.

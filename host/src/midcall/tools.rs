@@ -92,7 +92,7 @@ impl MidCall {
         used: &'a ToolUse,
         deadline: Instant,
     ) -> ToolRuling {
-        let (start, call) = (Instant::now(), &used.call);
+        let (start, call) = (Instant::now(), &*used.call);
         let Some(chain) = generation.tool(&used.name) else {
             let known: Vec<&str> = generation.tools().take(MAX_KNOWN).collect();
             tracing::warn!(

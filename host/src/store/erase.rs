@@ -93,6 +93,19 @@ pub struct Erased {
     pub reach: Reach,
 }
 
+impl Erased {
+    /// With what a later erasure of the same call found.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            events: self.events + later.events,
+            dead: self.dead + later.dead,
+            calls: self.calls.max(later.calls),
+            reach: later.reach,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -118,7 +118,7 @@ fn nothing_is_used_again_from_the_cache() {
 fn without_a_setting_or_a_grant_it_says_so() {
     let host = Host::new().with_config("services", "consultation");
     let error = check(&host, json!({ "date": day(1) })).unwrap_err();
-    assert_eq!(error.message(), "[config] has no `slots`");
+    assert_eq!(error.cause(), Some("[config] has no `slots`"));
     let error = check(&host.without_kv(), json!({ "date": day(1) })).unwrap_err();
-    assert!(error.message().contains("kv = true"), "{error}");
+    assert!(error.cause().unwrap().contains("kv = true"), "{error:?}");
 }

@@ -152,6 +152,25 @@ async fn what_the_start_told_is_known_for_the_whole_call() {
     assert_eq!(kinds, expected.concat());
 }
 
+/// What comes first of a call may not tell all: a tool's document does not say that the
+/// platform called.
+#[tokio::test]
+async fn what_is_seen_in_the_middle_does_not_stand_for_the_beginning() {
+    let collector = Collector::start().await;
+    let folder = everything(&collector);
+    let server = Setup::new(folder.path()).blackbox().start();
+    let tool = blackbox_document("tool.json", "middle");
+    assert_eq!(server.blackbox(tool.to_string()).await.status, 200);
+    let end = blackbox_document("completed.json", "middle");
+    assert_eq!(server.blackbox(end.to_string()).await.status, 200);
+    let told = collector.wait_for(|told| told.iter().any(|it| it["kind"] == "ended")).await;
+    let of = |kind| told.iter().find(|it| it["kind"] == kind).unwrap();
+    let (used, ended) = (of("tool_invoked"), of("ended"));
+    assert_eq!((&used["from"], &used["to"]), (&json!("+14155551234"), &Value::Null));
+    assert_eq!((&ended["from"], &ended["to"]), (&Value::Null, &json!("+14155551234")));
+    assert_eq!(ended["metadata"]["callType"], "OutboundAudio");
+}
+
 /// Other words for the same speakers; who is neither caller nor agent is in the report
 /// alone, and so is what is no entry.
 #[tokio::test]

@@ -221,13 +221,18 @@ fn mistakes_are_told_by_the_name_of_the_field() {
     assert_eq!(error(json!({"type": START})), "missing field `callId`");
     assert_eq!(error(json!({"callId": "c"})), "missing field `type`");
     assert_eq!(error(json!({"callId": "c", "type": TOOL})), "missing field `toolName`");
+    for name in [json!({}), json!(""), json!("x".repeat(129))] {
+        let error = error(json!({"callId": "c", "type": TOOL, "toolName": name}));
+        assert!(error.starts_with("`toolName`: "), "{error}");
+    }
+    // What a document does not need is none of its business.
+    assert!(parse(&json!({"callId": "c", "type": FAILED, "toolName": {}, "eventType": 5})).is_ok());
     for (field, value) in [
         ("callId", json!(5)),
         ("callId", json!("")),
         ("callId", json!("x".repeat(129))),
         ("type", json!(["x"])),
         ("type", json!("x".repeat(129))),
-        ("toolName", json!({})),
         ("sip", json!("x")),
         ("endpoint", json!([])),
         ("callAdditionalData", json!("x")),

@@ -26,21 +26,23 @@ pub(super) async fn tool(
     let (reply, answer) = oneshot::channel();
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        let call = app.journal.known(&used.call).await;
         let told = Arc::clone(&used.call);
+        let _at_work = app.midcall.begin(&told);
+        let call = app.journal.known(&told).await;
         let used = ToolUse { call, ..used };
         let generation = app.registry.current();
         let (ruling, again) = app.midcall.tool(&generation, &used, deadline).await;
-        let outcome = outcome(&ruling.answer);
-        // Whoever asked may have gone.
-        _ = reply.send(ruling.answer);
         if !again {
             let ToolUse { timestamp, delivery, name, arguments, .. } = used;
+            let outcome = outcome(&ruling.answer);
             let body = EventBody::ToolInvoked { name, arguments, outcome };
             // With what the platform told of the call, and not what was known then: it
             // may have been erased meanwhile.
-            app.journal.tell(Event { call: told, timestamp, body, delivery }).await;
+            let event = Event { call: Arc::clone(&told), timestamp, body, delivery };
+            app.journal.tell(event, deadline).await;
         }
+        // Whoever asked may have gone.
+        _ = reply.send(ruling.answer);
     });
     let answer = answer.await.unwrap_or_else(|_| {
         tracing::error!("the host panicked over a tool; please report it");
@@ -60,17 +62,19 @@ pub(super) async fn transfer(
     let (reply, answer) = oneshot::channel();
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        let call = app.journal.known(&asked.call).await;
         let told = Arc::clone(&asked.call);
+        let _at_work = app.midcall.begin(&told);
+        let call = app.journal.known(&told).await;
         let asked = Transfer { call, ..asked };
         let generation = app.registry.current();
         let (ruling, again) = app.midcall.transfer(&generation, &asked, deadline).await;
-        _ = reply.send(ruling);
         if !again {
             let Transfer { timestamp, delivery, kind, request, .. } = asked;
             let body = EventBody::Other { kind, payload: request };
-            app.journal.tell(Event { call: told, timestamp, body, delivery }).await;
+            let event = Event { call: Arc::clone(&told), timestamp, body, delivery };
+            app.journal.tell(event, deadline).await;
         }
+        _ = reply.send(ruling);
     });
     let answer = answer.await.unwrap_or_else(|_| {
         tracing::error!("the host panicked over a transfer; please report it");
