@@ -84,7 +84,11 @@ enum Known<A> {
 
 enum Slot<A> {
     Pending(Pending<A>),
-    Answered(A),
+    Answered {
+        answer: A,
+        /// A hash of the call that it was in.
+        call: u64,
+    },
 }
 
 /// The answers to the last deliveries.
@@ -114,26 +118,33 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
         Self { keep, most, keys: [RandomState::new(), RandomState::new()], maps: Mutex::new(maps) }
     }
 
-    /// Drops all answers.
-    pub fn clear(&self) {
-        let mut maps = self.lock();
-        let newer = mem::replace(&mut maps.newer, empty(self.most));
-        let gone = (newer, mem::take(&mut maps.older));
-        drop(maps);
-        drop(gone);
+    /// Drops what was answered in a call.
+    pub fn forget(&self, call: &str) {
+        let erased = self.hash_of(call);
+        let others =
+            |_: &_, slot: &mut _| !matches!(slot, Slot::Answered { call, .. } if *call == erased);
+        let Maps { newer, older, .. } = &mut *self.lock();
+        newer.retain(others);
+        older.retain(others);
     }
 
-    /// Answers a delivery, unless it was answered before: `identity` is all that tells
-    /// it from others. Whoever asked first may have more time than is left here, so it
+    fn hash_of(&self, call: &str) -> u64 {
+        let [key, _] = &self.keys;
+        key.hash_one(call)
+    }
+
+    /// Answers a delivery in a call, unless it was answered before: `identity` is all
+    /// else that tells it from others. Whoever asked first may have more time than is left here, so it
     /// is waited for until shortly after the deadline only; `answer` itself has to keep
     /// it.
     pub async fn once(
         &self,
+        call: &str,
         identity: &impl Hash,
         deadline: Instant,
         answer: impl Future<Output = A>,
     ) -> Once<A> {
-        let (delivery, pending) = match self.look_up(identity, Instant::now()) {
+        let (delivery, pending) = match self.look_up(&(call, identity), Instant::now()) {
             Known::Answered(answer) => return Once::Before(answer),
             Known::Waiting(delivery, pending) => (delivery, pending),
         };
@@ -143,7 +154,7 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
             answer.await
         });
         let Ok(answer) = timeout_at(deadline + GRACE, answer).await else { return Once::Late };
-        self.answered(delivery, answer);
+        self.answered(delivery, call, answer);
         let answer = answer.clone();
         if own { Once::Now(answer) } else { Once::Before(answer) }
     }
@@ -160,7 +171,7 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
             None => newer.entry(delivery).or_insert_with(|| Slot::Pending(Pending::default())),
         };
         let known = match slot {
-            Slot::Answered(answer) => Known::Answered(answer.clone()),
+            Slot::Answered { answer, .. } => Known::Answered(answer.clone()),
             Slot::Pending(pending) => Known::Waiting(delivery, Arc::clone(pending)),
         };
         drop(maps);
@@ -172,12 +183,13 @@ impl<A: Kept + Send + Sync + 'static> Deliveries<A> {
     }
 
     /// Keeps the answer to a delivery.
-    fn answered(&self, delivery: Delivery, answer: &A) {
+    fn answered(&self, delivery: Delivery, call: &str, answer: &A) {
+        let call = self.hash_of(call);
         let Maps { newer, older, bytes, .. } = &mut *self.lock();
         let slot = newer.get_mut(&delivery).or_else(|| older.get_mut(&delivery));
         if let Some(slot @ Slot::Pending(_)) = slot {
             *bytes += answer.bytes();
-            *slot = Slot::Answered(answer.clone());
+            *slot = Slot::Answered { answer: answer.clone(), call };
         }
     }
 
@@ -225,7 +237,7 @@ mod tests {
     /// Whether a delivery has come before; it has from now on.
     fn has_come(deliveries: &Deliveries<Arc<str>>, identity: &impl Hash, now: Instant) -> bool {
         match deliveries.look_up(identity, now) {
-            Known::Waiting(delivery, _) => deliveries.answered(delivery, &"".into()),
+            Known::Waiting(delivery, _) => deliveries.answered(delivery, "c", &"".into()),
             Known::Answered(_) => return true,
         }
         false
@@ -241,6 +253,20 @@ mod tests {
         assert!(come("a", 9) && come("b", 18));
         assert!(!come("a", 31));
         assert!(!come("b", 60));
+    }
+
+    #[tokio::test]
+    async fn a_call_can_be_forgotten() {
+        let deliveries = Deliveries::<Arc<str>>::new(Duration::from_secs(60), MOST);
+        let is_new = async |call, text: &str| {
+            let answer = async { Arc::from(text) };
+            let once = deliveries.once(call, &1, Instant::now(), answer).await;
+            matches!(once, Once::Now(_))
+        };
+        assert!(is_new("a", "1").await && is_new("b", "1").await);
+        assert!(!is_new("a", "2").await && !is_new("b", "2").await);
+        deliveries.forget("a");
+        assert!(is_new("a", "3").await && !is_new("b", "3").await);
     }
 
     #[tokio::test]
@@ -261,7 +287,7 @@ mod tests {
             let Known::Waiting(delivery, _) = deliveries.look_up(&("b", nth), now) else {
                 panic!("it came before");
             };
-            deliveries.answered(delivery, &text);
+            deliveries.answered(delivery, "c", &text);
         }
         assert!(count() <= 2 * 33, "{}", count());
     }

@@ -107,9 +107,8 @@ pub async fn erase(traces: Traces, call: CallName) -> Result<Counts, ErasureErro
         held.erased(erased.reach);
         // They may leave values behind until then.
         ended &= held.ended(PATIENCE).await;
-        // By what they are known by, nobody can tell whose they are.
-        deliveries.iter().for_each(|answers| answers.clear());
-        midcall.forget();
+        deliveries.iter().for_each(|answers| answers.forget(call.id()));
+        midcall.forget(call.id());
         let values = store.erase_values(Arc::clone(call.id())).await?;
         store.scrub().await?;
         let counts = Counts::new(&erased, values);

@@ -224,7 +224,12 @@ impl Journal {
         };
         match self.put(&told, vec![event], Some(known), Debt::Owed).await {
             Ok(written) => self.owed(&told, written, deadline).await,
-            Err(_) => _ = self.counts.lost.fetch_add(1, Relaxed),
+            // Somebody erased a call meanwhile, and the store cannot be asked any more.
+            Err(error) => {
+                let call = told.id.as_str();
+                tracing::error!(call, "what was answered is not told to observers: {error}");
+                self.counts.lost.fetch_add(1, Relaxed);
+            }
         }
     }
 

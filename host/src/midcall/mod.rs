@@ -88,11 +88,17 @@ impl MidCall {
         }
     }
 
-    /// Drops what was answered, whatever call it was in.
-    pub fn forget(&self) {
+    /// Drops what was answered in a call; and all results that may be given again, of
+    /// which nobody can tell whose they are.
+    pub fn forget(&self, call: &str) {
         self.results.iter().for_each(ToolResults::clear);
-        self.tools.iter().for_each(Deliveries::clear);
-        self.transfers.iter().for_each(Deliveries::clear);
+        self.tools.iter().for_each(|answers| answers.forget(call));
+        self.transfers.iter().for_each(|answers| answers.forget(call));
+    }
+
+    /// Waits until nothing is at work in any call. Whether it came to that in time.
+    pub async fn settled(&self, patience: Duration) -> bool {
+        self.running.settled(patience).await
     }
 
     /// Something is at work in the middle of a call, with what is known of it, until

@@ -30,6 +30,12 @@ impl Running {
         self.0.borrow().iter().any(|it| call.means(it))
     }
 
+    /// Waits until nothing is under way. Whether it came to that in time.
+    pub(super) async fn settled(&self, patience: Duration) -> bool {
+        let mut calls = self.0.subscribe();
+        timeout(patience, calls.wait_for(Vec::is_empty)).await.is_ok()
+    }
+
     /// Waits until nothing is under way in a call. Whether it came to that in time.
     pub(super) async fn ended(&self, call: &CallName, patience: Duration) -> bool {
         let mut calls = self.0.subscribe();

@@ -75,8 +75,8 @@ impl MidCall {
         let (Some(delivery), Some(deliveries)) = (&used.delivery, &self.tools) else {
             return (run.await, false);
         };
-        let identity = (used.call.platform, &used.call.id, delivery);
-        match deliveries.once(&identity, deadline, run).await {
+        let identity = (used.call.platform, delivery);
+        match deliveries.once(&used.call.id, &identity, deadline, run).await {
             Once::Now(ruling) => (ruling, false),
             Once::Before(ruling) => (ruling, true),
             Once::Late => {

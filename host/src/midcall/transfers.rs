@@ -37,8 +37,8 @@ impl MidCall {
         let (Some(delivery), Some(deliveries)) = (&asked.delivery, &self.transfers) else {
             return (decide.await, false);
         };
-        let identity = (asked.call.platform, &asked.call.id, delivery);
-        match deliveries.once(&identity, deadline, decide).await {
+        let identity = (asked.call.platform, delivery);
+        match deliveries.once(&asked.call.id, &identity, deadline, decide).await {
             Once::Now(ruling) => (ruling, false),
             Once::Before(ruling) => (ruling, true),
             Once::Late => (None, true),

@@ -203,6 +203,10 @@ impl Server {
             tls: app.tls.clone(),
         };
         webhooks.serve(stop).await;
+        // What goes on although its platform has hung up.
+        if !app.midcall.settled(app.config.limits.shutdown).await {
+            tracing::warn!("stopping while tools are at work");
+        }
         if let Some(keeping_up) = keeping_up {
             keeping_up.abort();
         }

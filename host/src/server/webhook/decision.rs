@@ -55,7 +55,7 @@ fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
 async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
     let call = &event.call;
     let Some(deliveries) = &app.deliveries else { return (decide(app, call, start).await, false) };
-    let identity = (call.platform, &call.id, event.named());
+    let identity = (call.platform, event.named());
     let mut own = None;
     let ruling = async {
         let outcome = decide(app, call, start).await;
@@ -64,7 +64,7 @@ async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
         ruling
     };
     let deadline = start + app.config.limits.budget;
-    let once = deliveries.once(&identity, deadline, ruling).await;
+    let once = deliveries.once(&call.id, &identity, deadline, ruling).await;
     match (once, own) {
         (Once::Now(_), Some(outcome)) => (outcome, false),
         (Once::Now(ruling) | Once::Before(ruling), _) => (again(app, ruling, call), true),
