@@ -1,6 +1,6 @@
 //! The thread that moves the write-ahead log to the file, now and then, so that
 //! whoever writes need not wait for it. (The writer does it as well when the log has
-//! grown to [`super::writer::CHECKPOINT`] pages: only then it can start anew, which
+//! grown to [`super::file::CHECKPOINT`] pages: only then it can start anew, which
 //! nobody else can bring about while events come. There is little left to move by
 //! then.)
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::writer::connect;
+use super::file::connect;
 
 /// How often: a few MiB under load.
 const PAUSE: Duration = Duration::from_millis(500);

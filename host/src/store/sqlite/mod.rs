@@ -6,6 +6,7 @@
 mod calls;
 mod checkpoint;
 mod erase;
+mod file;
 mod journal;
 mod kv;
 mod reader;
@@ -73,7 +74,7 @@ impl Sqlite {
     ///
     /// When the system gives no threads.
     pub fn start(data: &Path, config: JournalConfig, kv_most: usize) -> anyhow::Result<Self> {
-        let path = writer::file(data);
+        let path = file::path(data);
         let state = State::new(config.keep);
         let trouble = ArcSwapOption::empty();
         let shared = Arc::new(Shared { path: path.clone(), config, tail: Tail::new(), trouble });
@@ -88,7 +89,7 @@ impl Sqlite {
 
     /// The file in a data folder, whether it is there or not.
     pub fn file(data: &Path) -> PathBuf {
-        writer::file(data)
+        file::path(data)
     }
 }
 

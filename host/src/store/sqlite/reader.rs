@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::writer::{connect, unavailable};
+use super::file::{connect, unavailable};
 use crate::store::{Pending, StoreError};
 
 type Job = Box<dyn FnOnce(&mut Reading) + Send>;

@@ -7,9 +7,6 @@
 //! folder that can be written again, a file that is not locked any more is found
 //! by the next event.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -19,11 +16,11 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::checkpoint::Checkpoints;
+use super::file::{Open, PATIENCE, open, unavailable};
 use super::journal::Debtor;
 use super::state::State;
-use super::{Shared, schema};
-use crate::config::Durability;
 use crate::store::{Pending, StoreError};
 
 /// Jobs that may wait, and the memory of what they write, in bytes; whoever comes
@@ -36,9 +33,6 @@ const MOST_PAID: usize = 256;
 
 /// Jobs in one transaction: it should not take longer than a wait for the disk.
 const MOST_AT_ONCE: usize = 1_024;
-
-/// How long to wait for another process that has the file.
-const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long to wait for those who read the write-ahead log, when it is to be
 /// emptied: those who want to write wait as well.
@@ -53,9 +47,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often to say that it cannot be written.
 const REMINDER: Duration = Duration::from_secs(30);
-
-/// Pages of the write-ahead log before they are moved to the file: 16 MiB.
-pub(super) const CHECKPOINT: i64 = 4_096;
 
 /// Where a job works.
 pub(super) struct Work<'a> {
@@ -275,12 +266,6 @@ struct Thread {
 /// Jobs, and what became of their transaction.
 type Answered = (Vec<Box<dyn Job>>, Result<(), StoreError>);
 
-/// An open file, ours alone.
-struct Open {
-    db: Connection,
-    _lock: File,
-}
-
 impl Thread {
     fn run(mut self, waiting: &Receiver<Message>) {
         let mut jobs = Vec::new();
@@ -468,73 +453,4 @@ fn within_transaction(
     }
     db.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
-}
-
-/// Opens the file, makes it if it is missing, and sees to it that no other
-/// process does.
-fn open(path: &Path, sync: Durability) -> Result<Open, StoreError> {
-    let cannot = |what: &str, error: &dyn std::fmt::Display| -> StoreError {
-        StoreError::Unavailable(format!("{}: {what}: {error}", path.display()).into())
-    };
-    if let Some(folder) = path.parent() {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| cannot("cannot make its folder", &error))?;
-    }
-    // What is kept concerns callers: nobody else may look.
-    let mut ours = OpenOptions::new();
-    ours.write(true).mode(0o600);
-    let lock = ours.clone().create(true).truncate(false).open(path.with_extension("lock"));
-    let lock = lock.map_err(|error| cannot("cannot lock", &error))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-        |error| {
-            cannot(
-                "another process has it (is Plugboard running twice with this data folder?)",
-                &error,
-            )
-        },
-    )?;
-    // Only if it is not there: to open and close a file that SQLite has open would
-    // end its locks.
-    match ours.create_new(true).open(path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(cannot("cannot open", &error)),
-    }
-    let mut db = connect(path).map_err(|error| unavailable(path, &error))?;
-    let prepared = (|| {
-        db.pragma_update(None, "journal_mode", "wal")?;
-        let level = match sync {
-            Durability::Full => "full",
-            Durability::Normal => "normal",
-        };
-        db.pragma_update(None, "synchronous", level)?;
-        // What is removed or replaced is overwritten in the file: what was said in a call
-        // is not left lying about. It costs some more bytes to write and no time that
-        // could be measured.
-        db.pragma_update(None, "secure_delete", true)?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)
-    })();
-    prepared.map_err(|error| unavailable(path, &error))?;
-    schema::migrate(&mut db).map_err(|error| cannot("cannot be used", &error))?;
-    Ok(Open { db, _lock: lock })
-}
-
-/// A connection, for the writer or a reader.
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    use rusqlite::OpenFlags;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(PATIENCE)?;
-    db.set_prepared_statement_cache_capacity(64);
-    Ok(db)
-}
-
-/// SQLite's error for an operator.
-pub(super) fn unavailable(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Unavailable(format!("{}: {error}", path.display()).into())
-}
-
-/// The file in a data folder.
-pub(super) fn file(data: &Path) -> PathBuf {
-    data.join("plugboard.db")
 }
