@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::App;
@@ -23,9 +22,8 @@ pub(super) async fn tool(
     start: Instant,
 ) -> Response {
     let deadline = start + dialect.bounds().tool_timeout;
-    let (reply, answer) = oneshot::channel();
     let app = Arc::clone(app);
-    tokio::spawn(async move {
+    let work = tokio::spawn(async move {
         let told = Arc::clone(&used.call);
         let _at_work = app.midcall.begin(&told);
         let call = app.journal.known(&told).await;
@@ -41,10 +39,9 @@ pub(super) async fn tool(
             let event = Event { call: Arc::clone(&told), timestamp, body, delivery };
             app.journal.tell(event, deadline).await;
         }
-        // Whoever asked may have gone.
-        _ = reply.send(ruling.answer);
+        ruling.answer
     });
-    let answer = answer.await.unwrap_or_else(|_| {
+    let answer = work.await.unwrap_or_else(|_| {
         tracing::error!("the host panicked over a tool; please report it");
         ToolAnswer::Failed(ToolFailure::Broken)
     });
@@ -59,9 +56,8 @@ pub(super) async fn transfer(
     start: Instant,
 ) -> Response {
     let deadline = start + app.config.limits.budget;
-    let (reply, answer) = oneshot::channel();
     let app = Arc::clone(app);
-    tokio::spawn(async move {
+    let work = tokio::spawn(async move {
         let told = Arc::clone(&asked.call);
         let _at_work = app.midcall.begin(&told);
         let call = app.journal.known(&told).await;
@@ -74,9 +70,9 @@ pub(super) async fn transfer(
             let event = Event { call: Arc::clone(&told), timestamp, body, delivery };
             app.journal.tell(event, deadline).await;
         }
-        _ = reply.send(ruling);
+        ruling
     });
-    let answer = answer.await.unwrap_or_else(|_| {
+    let answer = work.await.unwrap_or_else(|_| {
         tracing::error!("the host panicked over a transfer; please report it");
         None
     });
