@@ -89,19 +89,19 @@ async fn the_hooks_of_plugins_are_listed() {
         .settings("10-full", "[grants]\nkv = true\n")
         .guest("20-tools", "tools")
         .guest("30-transfers", "transfers")
-        .sample("45-appointments", "45-appointments")
-        .settings("45-appointments", "[grants]\nkv = true\n");
+        .sample("40-appointments", "40-appointments")
+        .settings("40-appointments", "[grants]\nkv = true\n");
     let server = Setup::new(folder.path()).blackbox().start();
     let exports = async |name| server.plugin(name).await["exports"].clone();
     assert_eq!(exports("10-full").await, json!(["router", "observer", "tools", "transfers"]));
     assert_eq!(exports("20-tools").await, json!(["tools"]));
     assert_eq!(exports("30-transfers").await, json!(["transfers"]));
-    assert_eq!(exports("45-appointments").await, json!(["tools"]));
+    assert_eq!(exports("40-appointments").await, json!(["tools"]));
     assert_eq!(server.plugin("20-tools").await["state"], "active");
     let names = async |name| server.plugin(name).await["tools"]["names"].clone();
     assert_eq!(names("10-full").await, json!(["seen"]));
     let of_appointments = json!(["check_availability", "book_appointment"]);
-    assert_eq!(names("45-appointments").await, of_appointments);
+    assert_eq!(names("40-appointments").await, of_appointments);
     assert_eq!(names("30-transfers").await, json!(null));
     assert_eq!(server.blackbox(blackbox_fixture("transfer.json")).await.text, r#"{"full":true}"#);
     let tool = r#"{"toolName":"seen","callId":"c"}"#;

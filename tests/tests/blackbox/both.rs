@@ -21,21 +21,21 @@ const OPEN: Option<&str> = Some("00:00-24:00");
 #[tokio::test]
 async fn office_hours_hold_on_both_platforms() {
     let folder = PluginFolder::new()
-        .sample("40-office-hours", "40-office-hours")
-        .settings("40-office-hours", &hours("closed = 'reject'", OPEN))
+        .sample("05-office-hours", "05-office-hours")
+        .settings("05-office-hours", &hours("closed = 'reject'", OPEN))
         .guest("90-good", tests::GOOD);
     let server = Setup::new(folder.path())
         .blackbox()
         .env("PLUGBOARD_REJECT_STS_URL", "ws://sts-closed/{id}")
         .start();
-    let digest = server.plugin("40-office-hours").await["digest"].clone();
+    let digest = server.plugin("05-office-hours").await["digest"].clone();
     let mut nth = 0;
     let mut ask = async |settings: String| -> (Value, Value, String) {
         nth += 1;
         let id = format!("call-{nth}");
-        folder.configure("40-office-hours", &settings);
+        folder.configure("05-office-hours", &settings);
         server.reload().await;
-        let plugin = server.plugin("40-office-hours").await;
+        let plugin = server.plugin("05-office-hours").await;
         assert_eq!((&plugin["state"], &plugin["digest"]), (&json!("active"), &digest));
         let avr = server.post(initiated_as(&id, "5001")).await;
         let blackbox = server.blackbox(blackbox_document("start.json", &id).to_string()).await;

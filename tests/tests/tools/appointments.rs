@@ -15,8 +15,8 @@ fn deployed() -> PluginFolder {
     let settings = std::fs::read_to_string(settings).unwrap();
     assert!(settings.contains("enabled = false"));
     PluginFolder::new()
-        .sample("45-appointments", "45-appointments")
-        .settings("45-appointments", &settings.replace("enabled = false", ""))
+        .sample("40-appointments", "40-appointments")
+        .settings("40-appointments", &settings.replace("enabled = false", ""))
 }
 
 async fn check(server: &Server, day: &str) -> Value {
