@@ -53,6 +53,15 @@ fn is_readable(folder: &Path, text: &str) -> bool {
     grep.args(["-rqaF", "--", text]).arg(folder).status().unwrap().success()
 }
 
+/// A server that leaves what failed alone for long, and keeps nothing that is done.
+fn patient(folder: &PluginFolder, data: &Path) -> Server {
+    Setup::new(folder.path())
+        .data(data)
+        .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
+        .env("PLUGBOARD_JOURNAL_KEEP", "1s")
+        .start()
+}
+
 /// How many events came of a call.
 fn told(collector: &Collector, call: &str) -> usize {
     collector.kinds(call).len()
@@ -144,13 +153,7 @@ async fn a_server_that_runs_erases_everything_about_a_call() {
 async fn what_waits_for_an_observer_that_fails_is_never_told() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "").settings("50-observer", &doing("error"));
-    let start = || {
-        Setup::new(folder.path())
-            .data(data.path())
-            .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
-            .env("PLUGBOARD_JOURNAL_KEEP", "1s")
-            .start()
-    };
+    let start = || patient(&folder, data.path());
     let mut server = start();
     for nth in 0..5 {
         for call in ["a", "b", "c"] {
@@ -241,13 +244,7 @@ async fn dead_letters_are_erased_with_their_events() {
 async fn without_a_server_it_is_done_in_the_data_folder() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "").settings("50-observer", &doing("error"));
-    let start = || {
-        Setup::new(folder.path())
-            .data(data.path())
-            .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
-            .env("PLUGBOARD_JOURNAL_KEEP", "1s")
-            .start()
-    };
+    let start = || patient(&folder, data.path());
     let mut server = start();
     for nth in 0..3 {
         post(&server, said("a", nth, SECRET)).await;

@@ -119,12 +119,14 @@ impl Journal {
             return Ok(());
         }
         // A sender that hangs up has sent it all the same: it is on its way to the
-        // store before we wait, or goes on in a task of its own.
-        if let Some(known) = self.memory.recent(&call) {
-            return self.take(&call, events, Some(known), ends).await;
+        // store before we wait, or goes on in a task of its own. The end of a call does,
+        // as the call is to be forgotten after it.
+        let known = self.memory.recent(&call);
+        if known.is_some() && !ends {
+            return self.take(&call, events, known, ends).await;
         }
         let journal = Arc::clone(self);
-        let taken = tokio::spawn(async move { journal.take(&call, events, None, ends).await });
+        let taken = tokio::spawn(async move { journal.take(&call, events, known, ends).await });
         taken.await.unwrap_or_else(|_| {
             tracing::error!("the host panicked over an event; please report it");
             Err(StoreError::Closed)

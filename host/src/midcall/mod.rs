@@ -22,7 +22,7 @@ pub use self::running::UnderWay;
 pub use self::tools::ToolRuling;
 pub use self::transfers::TransferRuling;
 use crate::config::CacheConfig;
-use crate::deliveries::Deliveries;
+use crate::deliveries::{Deliveries, Kept, Once};
 use crate::engine::{Engine, Queue};
 use crate::event::Call;
 use crate::platform::PLATFORMS;
@@ -71,6 +71,27 @@ enum Unanswered {
     Busy,
     /// Whoever was asked failed.
     Failed,
+}
+
+/// Answers a delivery once, if it can be told from others (else it may well be asked
+/// twice for the same); and whether it was answered before. None: not in time, by the
+/// one that came before.
+async fn once<A: Kept + Send + Sync + 'static>(
+    deliveries: Option<&Deliveries<A>>,
+    call: &Call,
+    delivery: &Option<Arc<str>>,
+    deadline: Instant,
+    answer: impl Future<Output = A>,
+) -> (Option<A>, bool) {
+    let (Some(deliveries), Some(delivery)) = (deliveries, delivery) else {
+        return (Some(answer.await), false);
+    };
+    let identity = (call.platform, delivery);
+    match deliveries.once(&call.id, &identity, deadline, answer).await {
+        Once::Now(answer) => (Some(answer), false),
+        Once::Before(answer) => (Some(answer), true),
+        Once::Late => (None, true),
+    }
 }
 
 impl MidCall {

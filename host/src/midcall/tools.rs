@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Answered, MidCall, Said, Unanswered};
+use super::{Answered, MidCall, Said, Unanswered, once};
 use crate::capability::log::quote;
-use crate::deliveries::{Kept, Once};
+use crate::deliveries::Kept;
 use crate::platform::{ToolAnswer, ToolFailure, ToolUse};
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin, ToolResult};
@@ -70,20 +70,14 @@ impl MidCall {
         used: &ToolUse,
         deadline: Instant,
     ) -> (ToolRuling, bool) {
+        let ToolUse { call, delivery, .. } = used;
         let run = self.run(generation, used, deadline);
-        // Not told from others: it may well be used twice for the same.
-        let (Some(delivery), Some(deliveries)) = (&used.delivery, &self.tools) else {
-            return (run.await, false);
+        let (ruling, again) = once(self.tools.as_ref(), call, delivery, deadline, run).await;
+        let late = || {
+            let answer = ToolAnswer::Failed(ToolFailure::Late);
+            ToolRuling { answer, by: None, cached: false }
         };
-        let identity = (used.call.platform, delivery);
-        match deliveries.once(&used.call.id, &identity, deadline, run).await {
-            Once::Now(ruling) => (ruling, false),
-            Once::Before(ruling) => (ruling, true),
-            Once::Late => {
-                let answer = ToolAnswer::Failed(ToolFailure::Late);
-                (ToolRuling { answer, by: None, cached: false }, true)
-            }
-        }
+        (ruling.unwrap_or_else(late), again)
     }
 
     async fn run<'a>(

@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Answered, MidCall, Said, Unanswered};
-use crate::deliveries::{Kept, Once};
+use super::{Answered, MidCall, Said, Unanswered, once};
+use crate::deliveries::Kept;
 use crate::platform::Transfer;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
@@ -33,16 +33,10 @@ impl MidCall {
         asked: &Transfer,
         deadline: Instant,
     ) -> (TransferRuling, bool) {
+        let Transfer { call, delivery, .. } = asked;
         let decide = self.decide(generation, asked, deadline);
-        let (Some(delivery), Some(deliveries)) = (&asked.delivery, &self.transfers) else {
-            return (decide.await, false);
-        };
-        let identity = (asked.call.platform, delivery);
-        match deliveries.once(&asked.call.id, &identity, deadline, decide).await {
-            Once::Now(ruling) => (ruling, false),
-            Once::Before(ruling) => (ruling, true),
-            Once::Late => (None, true),
-        }
+        let (ruling, again) = once(self.transfers.as_ref(), call, delivery, deadline, decide).await;
+        (ruling.flatten(), again)
     }
 
     async fn decide<'a>(

@@ -57,6 +57,21 @@ fn places(page: &Page) -> Vec<Seq> {
     page.events.iter().map(|event| event.seq).collect()
 }
 
+/// An event that an observer could not take.
+fn letter(observer: &str, event: &Stored) -> DeadLetter {
+    DeadLetter {
+        id: 0,
+        observer: observer.into(),
+        identity: event.identity,
+        kind: event.kind(),
+        call: event.event.call.id.clone(),
+        accepted: event.accepted,
+        at: now(),
+        attempts: 3,
+        error: "why".to_owned(),
+    }
+}
+
 fn upkeep(done: Seq, keep_since: UnixMs) -> Upkeep {
     Upkeep { done, keep_since, expire_before: 0, max_size: 1 << 30 }
 }
@@ -125,17 +140,7 @@ async fn dead_letters_go_to_those_who_are_known() {
     let it = open();
     it.store.append(writes(&[1]), Debt::None).await.unwrap();
     let event = Arc::clone(&it.store.read(0, 1).await.unwrap().events[0]);
-    let letter = |observer: &str| DeadLetter {
-        id: 0,
-        observer: observer.into(),
-        identity: event.identity,
-        kind: event.kind(),
-        call: event.event.call.id.clone(),
-        accepted: event.accepted,
-        at: now(),
-        attempts: 3,
-        error: "why".to_owned(),
-    };
+    let letter = |observer: &str| letter(observer, &event);
     it.store.save("here".into(), Progress::default()).await.unwrap();
     // Also when the event itself is gone.
     it.store.tidy(upkeep(1, UnixMs::MAX)).await.unwrap();

@@ -37,18 +37,7 @@ async fn append(it: &Opened, events: Vec<Record>) {
 
 async fn bury(it: &Opened, seq: Seq) {
     let event = Arc::clone(&it.store.find(vec![seq]).await.unwrap()[0]);
-    let letter = DeadLetter {
-        id: 0,
-        observer: "o".into(),
-        identity: event.identity,
-        kind: event.kind(),
-        call: event.event.call.id.clone(),
-        accepted: event.accepted,
-        at: now(),
-        attempts: 3,
-        error: "why".to_owned(),
-    };
-    it.store.bury(letter, event).await.unwrap();
+    it.store.bury(letter("o", &event), event).await.unwrap();
 }
 
 async fn dead(it: &Opened) -> Vec<String> {
