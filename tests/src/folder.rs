@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::built;
+use crate::{Collector, GOOD, built};
 
 /// A folder of plugins for one test, gone with it.
 pub struct PluginFolder(TempDir);
@@ -15,6 +15,18 @@ impl PluginFolder {
     #[expect(clippy::new_without_default, reason = "it makes a folder on the disk")]
     pub fn new() -> Self {
         Self(TempDir::new().unwrap())
+    }
+
+    /// A router, every hook that is asked in the middle of a call, and an observer that
+    /// tells the collector; with `more` in the table of its settings.
+    pub fn with_every_hook(collector: &Collector, more: &str) -> Self {
+        Self::new()
+            .guest("10-good", GOOD)
+            .guest("20-tools", "tools")
+            .settings("20-tools", "[config]\nnames = 'check_availability'\n")
+            .guest("30-transfers", "transfers")
+            .guest("50-observer", "observer")
+            .settings("50-observer", &collector.settings(more))
     }
 
     /// The folder.

@@ -7,8 +7,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{Collector, PluginFolder, Setup, blackbox_document};
 
-use super::everything;
-
 /// What is not in the document: who calls whom; the fields of the call.
 const CASES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
     // By SIP alone, in both directions.
@@ -102,7 +100,7 @@ async fn additional_data_are_metadata_and_the_platforms_own_come_first() {
 #[tokio::test]
 async fn what_the_start_told_is_known_for_the_whole_call() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, "");
     let start = || Setup::new(folder.path()).data(work.path()).blackbox().start();
     let mut server = start();
     let begin = blackbox_document("start.json", "remembered");
@@ -157,7 +155,7 @@ async fn what_the_start_told_is_known_for_the_whole_call() {
 #[tokio::test]
 async fn what_is_seen_in_the_middle_does_not_stand_for_the_beginning() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, "");
     let server = Setup::new(folder.path()).blackbox().start();
     let tool = blackbox_document("tool.json", "middle");
     assert_eq!(server.blackbox(tool.to_string()).await.status, 200);
@@ -176,7 +174,7 @@ async fn what_is_seen_in_the_middle_does_not_stand_for_the_beginning() {
 #[tokio::test]
 async fn a_transcript_is_told_in_its_order_before_the_end() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, "");
     let server = Setup::new(folder.path()).blackbox().start();
     let mut report = blackbox_document("completed.json", "said");
     let at = |second| format!("2025-10-20T15:30:{second:02}.000Z");

@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::{PluginFolder, Setup, initiated_as};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-/// Each of these wants the machine for itself.
-static ALONE: Mutex<()> = Mutex::const_new(());
+use super::ALONE;
 
 /// Two versions take turns under load. Every call is answered, by one of the two,
 /// and by the new one if it began after the reload was acknowledged.

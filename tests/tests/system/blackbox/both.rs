@@ -96,7 +96,7 @@ async fn one_dial_plan_serves_both_platforms() {
 #[tokio::test]
 async fn calls_of_the_same_name_are_not_mixed_up() {
     let collector = tests::Collector::start().await;
-    let folder = super::everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, "");
     let server = Setup::new(folder.path()).blackbox().start();
     assert_eq!(server.post(initiated_as("same", "5001")).await.status, 200);
     let tool = json!({"toolName": "check_availability", "callId": "same"}).to_string();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tests::{Collector, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture};
 
-use super::{QUICK, everything, refusal};
+use super::{MEASURED, QUICK, refusal};
 
 /// The fields that anybody looks into, by their paths.
 const FIELDS: &[&str] = &[
@@ -92,7 +92,7 @@ fn with(file: &str, field: &str, value: &str) -> String {
 #[tokio::test]
 async fn every_field_of_every_type_is_taken_or_named() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let mut server = Setup::new(folder.path()).blackbox().start();
     let mut seen = BTreeMap::<u16, usize>::new();
     let mut slowest = std::time::Duration::ZERO;
@@ -178,7 +178,7 @@ async fn what_is_missing_is_named() {
 #[tokio::test]
 async fn keys_that_are_there_twice_are_refused_where_it_matters() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let server = Setup::new(folder.path()).blackbox().start();
     let twice = |file, key, first, second| {
         let body = with(file, key, &format!("{first},\"{key}\":{second}"));
@@ -217,7 +217,7 @@ async fn post(server: &Server, body: &[u8]) -> tests::Answer {
 #[tokio::test]
 async fn what_is_no_text_or_no_json_is_refused() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let mut server = Setup::new(folder.path()).blackbox().start();
     let start = blackbox_fixture("start.json");
     let wide: Vec<u8> = start.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -289,7 +289,7 @@ async fn what_is_no_text_or_no_json_is_refused() {
 #[tokio::test]
 async fn huge_numbers_and_many_fields_are_taken() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let server = Setup::new(folder.path()).blackbox().start();
     let digits = "9".repeat(100_000);
     for file in FILES {

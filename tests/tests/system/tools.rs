@@ -1,13 +1,9 @@
 //! Tools that voice agents use in the middle of a call: whatever a plugin does, there
 //! is an answer that an agent can use, and in time.
 
-#[path = "tools/appointments.rs"]
 mod appointments;
-#[path = "tools/cache.rs"]
 mod cache;
-#[path = "tools/chain.rs"]
 mod chain;
-#[path = "tools/load.rs"]
 mod load;
 
 use std::time::Duration;

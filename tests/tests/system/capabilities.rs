@@ -1,9 +1,7 @@
 //! What plugins may use beyond their arguments: values that stay, requests to other
 //! services, figures of their own. Each by grant, each within its bounds.
 
-#[path = "capabilities/http.rs"]
 mod http;
-#[path = "capabilities/metrics.rs"]
 mod metrics;
 
 use std::process::Command;

@@ -1,35 +1,16 @@
 //! BlackBox's own documents, through the real program: what is answered, and what
 //! observers are told.
 
-#[path = "blackbox/admin.rs"]
 mod admin;
-#[path = "blackbox/again.rs"]
 mod again;
-#[path = "blackbox/both.rs"]
 mod both;
-#[path = "blackbox/calls.rs"]
 mod calls;
-#[path = "blackbox/signatures.rs"]
 mod signatures;
-#[path = "blackbox/start.rs"]
 mod start;
-#[path = "blackbox/transfers.rs"]
 mod transfers;
 
 use serde_json::{Value, json};
-use tests::{Collector, GOOD, PluginFolder, Setup, blackbox_document, blackbox_fixture};
-
-/// A router, every hook that is asked in the middle of a call, and an observer that
-/// tells the collector.
-fn everything(collector: &Collector) -> PluginFolder {
-    PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("20-tools", "tools")
-        .settings("20-tools", "[config]\nnames = 'check_availability'\n")
-        .guest("30-transfers", "transfers")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(""))
-}
+use tests::{Collector, PluginFolder, Setup, blackbox_document, blackbox_fixture};
 
 /// What becomes of a fixture.
 struct Expected {
@@ -192,7 +173,7 @@ async fn every_fixture_is_answered_and_told_field_by_field() {
     assert_eq!(names.len(), expected.len(), "{names:?}");
     for Expected { file, answer, from, to, metadata, events } in expected {
         let collector = Collector::start().await;
-        let folder = everything(&collector);
+        let folder = PluginFolder::with_every_hook(&collector, "");
         let mut server = Setup::new(folder.path()).blackbox().start();
         let answered = server.blackbox(blackbox_fixture(file)).await;
         assert_eq!((answered.status, &answered.body), (200, &answer), "{file}");
@@ -218,7 +199,7 @@ async fn every_fixture_is_answered_and_told_field_by_field() {
 #[tokio::test]
 async fn unknown_types_and_fields_are_taken() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, "");
     let server = Setup::new(folder.path()).blackbox().start();
     let long = "x".repeat(128);
     let kinds =

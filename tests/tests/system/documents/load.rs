@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Collector, GOOD_URL, Setup, blackbox_document, initiated};
+use tests::{Collector, GOOD_URL, PluginFolder, Setup, blackbox_document, initiated};
 use tokio::task::JoinSet;
 
-use super::{everything, report};
+use super::{MEASURED, report};
 
 /// What the bodies that are read at the same time may take altogether, with all that
 /// is made of them.
@@ -17,7 +17,7 @@ const MEMORY: u64 = 1 << 30;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_large_reports_at_once_hold_nobody_up() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let server = Arc::new(Setup::new(folder.path()).blackbox().start());
     let before = server.resident();
     let bodies: Vec<_> = (0..16).map(|nth| report(&format!("large-{nth}"), 10_000_000)).collect();

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated, initiated_as};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-/// Each of these wants the machine for itself.
-static ALONE: Mutex<()> = Mutex::const_new(());
+use super::ALONE;
 
 const BUDGET: Duration = Duration::from_secs(2);
 

@@ -1,9 +1,7 @@
 //! Documents that nobody would send on purpose, and some that somebody might: each is
 //! taken, or refused by name, and nobody else notices.
 
-#[path = "documents/load.rs"]
 mod load;
-#[path = "documents/types.rs"]
 mod types;
 
 use std::time::Duration;
@@ -18,16 +16,8 @@ use tokio::net::TcpStream;
 /// The platform waits for 5 s.
 const QUICK: Duration = Duration::from_secs(2);
 
-/// Every hook, and an observer that measures reports.
-fn everything(collector: &Collector) -> PluginFolder {
-    PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("20-tools", "tools")
-        .settings("20-tools", "[config]\nnames = 'check_availability'\n")
-        .guest("30-transfers", "transfers")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings("report = 'measured'\n"))
-}
+/// Of the observer: it measures reports.
+const MEASURED: &str = "report = 'measured'\n";
 
 /// What the observer makes of a report.
 fn measured(text: &str) -> Value {
@@ -90,7 +80,7 @@ fn report(call: &str, length: usize) -> String {
 #[tokio::test]
 async fn a_report_of_ten_megabytes_is_taken_and_told_whole() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let server = Setup::new(folder.path()).blackbox().start();
     for (call, length) in [("ten", 10_000_000), ("most", 16 << 20)] {
         let report = report(call, length);
@@ -169,7 +159,7 @@ fn moment(nth: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_transcripts_are_told_entry_by_entry_in_their_order() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let server = Setup::new(folder.path()).blackbox().start();
     let mut before = 0;
     // Ten thousand are told one by one; the report has all of them.
@@ -204,7 +194,7 @@ async fn long_transcripts_are_told_entry_by_entry_in_their_order() {
 #[tokio::test]
 async fn what_is_nested_too_deep_is_refused_at_once() {
     let collector = Collector::start().await;
-    let folder = everything(&collector);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
     let mut server = Setup::new(folder.path()).blackbox().start();
     let within = |depth: usize, [open, close]: [&str; 2]| {
         // One of them is the document itself.
