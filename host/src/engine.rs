@@ -11,6 +11,7 @@
 //! first [`TICK`] a guest gives the thread back and goes on only with a turn,
 //! and there are fewer turns than threads.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +53,26 @@ const MAX_INSTANCE_SIZE: usize = 10 << 20;
 const KEEP_RESIDENT_SCANNED: usize = 1 << 20;
 const KEEP_RESIDENT_BLIND: usize = 64 << 10;
 
+/// Frames of a trap that an author is told; the rest of a deep recursion looks like
+/// these.
+const INSPECTED_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(64);
+
 /// Address space per memory when the process may not have wasmtime's default
 /// of 4 GiB each, by which bounds checks cost nothing.
 const SMALL_GUARD: u64 = 64 << 10;
+
+/// What an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Calls: as little work as there can be, and none that a guest can make more of.
+    Serve {
+        /// With which the runtime polls tasks.
+        threads: usize,
+    },
+    /// An author who tries a plugin of his own, one call at a time: instructions are
+    /// counted, and a trap tells file and line, where the guest has them.
+    Inspect,
+}
 
 /// How instances get their memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +123,7 @@ pub struct Figures {
 
 struct Inner {
     wasm: wasmtime::Engine,
+    purpose: Purpose,
     allocation: Allocation,
     max_memory: usize,
     instances: u32,
@@ -115,17 +134,22 @@ struct Inner {
 }
 
 impl Engine {
-    /// Starts the engine and its ticker. `threads` is the number of threads
-    /// that the runtime polls tasks with.
+    /// Starts the engine and its ticker.
     ///
     /// # Errors
     ///
     /// When the machine cannot run WebAssembly code, or start a thread.
-    pub fn start(config: &EngineConfig, threads: usize) -> anyhow::Result<Self> {
+    pub fn start(config: &EngineConfig, purpose: Purpose) -> anyhow::Result<Self> {
         let mut refusals = Vec::new();
-        let candidates = [Allocation::Pool, Allocation::SmallPool, Allocation::OnDemand];
-        let found = candidates.into_iter().find_map(|allocation| {
-            match wasmtime::Engine::new(&wasm_config(config, allocation)) {
+        let (threads, candidates) = match purpose {
+            Purpose::Serve { threads } => {
+                (threads, &[Allocation::Pool, Allocation::SmallPool, Allocation::OnDemand][..])
+            }
+            // A pool is for those who come again.
+            Purpose::Inspect => (1, &[Allocation::OnDemand][..]),
+        };
+        let found = candidates.iter().find_map(|&allocation| {
+            match wasmtime::Engine::new(&wasm_config(config, purpose, allocation)) {
                 Ok(wasm) => Some((wasm, allocation)),
                 Err(error) => {
                     refusals.push(format!("{allocation:?}: {error:#}"));
@@ -146,6 +170,7 @@ impl Engine {
         start_ticker(&wasm)?;
         Ok(Self(Arc::new(Inner {
             wasm,
+            purpose,
             allocation,
             max_memory: config.max_memory,
             instances: config.instances,
@@ -164,6 +189,11 @@ impl Engine {
     /// The engine proper.
     pub fn wasm(&self) -> &wasmtime::Engine {
         &self.0.wasm
+    }
+
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.0.purpose
     }
 
     /// How instances get their memory here.
@@ -224,14 +254,20 @@ impl Engine {
     }
 }
 
-fn wasm_config(config: &EngineConfig, allocation: Allocation) -> Config {
+fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) -> Config {
     let mut wasm = Config::new();
     wasm.epoch_interruption(true)
-        // Reading a guest's own debug information would be work of the host's
-        // that nothing bounds.
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         // A shared memory would outlive the limits of an instance.
         .wasm_memory64(false);
+    match purpose {
+        // Reading a guest's own debug information would be work of the host's
+        // that nothing bounds.
+        Purpose::Serve { .. } => wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable),
+        Purpose::Inspect => wasm
+            .consume_fuel(true)
+            .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+            .wasm_backtrace_max_frames(INSPECTED_FRAMES),
+    };
     if allocation == Allocation::OnDemand {
         return wasm;
     }
@@ -281,7 +317,8 @@ mod tests {
 
     #[tokio::test]
     async fn of_those_that_are_told_of_events_one_at_a_time_is_ahead_of_calls() {
-        let engine = Engine::start(&EngineConfig::default(), 4).unwrap();
+        let engine =
+            Engine::start(&EngineConfig::default(), Purpose::Serve { threads: 4 }).unwrap();
         let first = engine.turn(Queue::Events).await.unwrap();
         let soon = Duration::from_millis(50);
         assert!(tokio::time::timeout(soon, engine.turn(Queue::Events)).await.is_err());

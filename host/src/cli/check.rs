@@ -10,7 +10,7 @@ use tokio::runtime;
 
 use super::{BAD_CONFIG, certificate, environment};
 use crate::config::{self, Flags, Loaded};
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::metrics::Metrics;
 use crate::plugin::Loader;
 use crate::registry::{Entry, Generation, Registry};
@@ -60,7 +60,7 @@ impl Check {
 }
 
 fn judge(config: &config::Config) -> anyhow::Result<Arc<Generation>> {
-    let engine = Engine::start(&config.engine, 1)?;
+    let engine = Engine::start(&config.engine, Purpose::Serve { threads: 1 })?;
     let loader = Loader::new(engine, None, None, config)?;
     let registry = Arc::new(Registry::default());
     let folder = config.plugins.clone();

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::{BAD_CONFIG, certificate, environment, raise_file_limit};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::dispatch::{self, Dispatcher};
-use crate::engine::{Engine, Queue};
+use crate::engine::{Engine, Purpose, Queue};
 use crate::journal::{Interest, Journal};
 use crate::logging;
 use crate::metrics::Metrics;
@@ -77,7 +77,7 @@ fn serve(config: Config, tls: Option<Tls>) -> anyhow::Result<()> {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     let (runtime, threads) = runtime()?;
-    let engine = Engine::start(&config.engine, threads)?;
+    let engine = Engine::start(&config.engine, Purpose::Serve { threads })?;
     let compiled = compile_cache(&config.data, &engine);
     let _within = runtime.enter();
     let store = Sqlite::start(&config.data, config.journal.clone(), config.kv.max_total)?;

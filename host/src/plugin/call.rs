@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
 };
@@ -21,18 +22,16 @@ use super::error::PluginError;
 use super::limits::{HOST_CALL_DATA, MAX_HANDLES};
 use super::state::State;
 use super::turn::Turn;
-use super::{Hook, Shared};
+use super::{Hook, Shared, backtrace};
 use crate::capability::log::quote;
-use crate::engine::{Engine, Permit, Queue, TICK};
+use crate::engine::{Engine, Permit, Purpose, Queue, TICK};
 
 /// Of a guest's own error, what is kept, in bytes.
 pub(super) const MAX_ERROR: usize = 1024;
 
-/// Frames of a trap's backtrace that its message names.
-const FRAMES: usize = 4;
-
-/// Longest name of a function that is read, in bytes, mangled.
-const MAX_NAME: usize = 256;
+/// What a guest has to compute with where its instructions are counted: its bounds
+/// are others.
+const FUEL: u64 = u64::MAX;
 
 /// A guest's place in the engine: everything that one call of it takes.
 pub(super) struct Run {
@@ -49,8 +48,24 @@ impl Run {
         allowed: &Allowed,
     ) -> Result<Self, PluginError> {
         let mut bounds = Bounds::new(shared, engine, allowed).await?;
+        if let Some(recorder) = &shared.recorder {
+            recorder.begin();
+        }
         let store = store(shared, engine, call, allowed.hook.queue(), &mut bounds);
         Ok(Self { store, bounds })
+    }
+
+    /// Makes the instance.
+    pub(super) async fn instance(
+        store: &mut Store<State>,
+        component: &InstancePre<State>,
+    ) -> wasmtime::Result<Instance> {
+        let instance = component.instantiate_async(&mut *store).await?;
+        if let Some(recorder) = &store.data().plugin.recorder {
+            let pool = store.engine().pooling_allocator_metrics();
+            recorder.instantiated(pool.map(|pool| pool.core_instances()));
+        }
+        Ok(instance)
     }
 
     /// What the guest's work is to be watched with, and when its time is up.
@@ -63,6 +78,10 @@ impl Run {
         &mut self,
         done: Result<wasmtime::Result<T>, Elapsed>,
     ) -> Result<T, PluginError> {
+        if let Some(recorder) = &self.store.data().plugin.recorder {
+            let left = self.store.get_fuel().ok();
+            recorder.ended(left.map(|left| FUEL - left), self.store.data().meter.taken());
+        }
         match done {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(explain(&error, self.store.data_mut(), self.bounds.time)),
@@ -136,6 +155,11 @@ fn store(
     store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(HOST_CALL_DATA);
     store.set_max_component_handles(MAX_HANDLES);
+    if engine.purpose() == Purpose::Inspect
+        && let Err(error) = store.set_fuel(FUEL)
+    {
+        tracing::debug!(%error, "instructions cannot be counted");
+    }
     // Most calls never see a tick.
     store.set_epoch_deadline(1);
     let engine = engine.clone();
@@ -164,6 +188,10 @@ fn on_tick(context: StoreContextMut<'_, State>, engine: &Engine, until: Instant)
 /// What an error of the engine means.
 fn explain(error: &wasmtime::Error, state: &mut State, time: Duration) -> PluginError {
     state.log_output();
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    if let (Some(recorder), Some(backtrace)) = (&state.plugin.recorder, backtrace) {
+        recorder.trapped(backtrace::frames(backtrace));
+    }
     let trap = error.downcast_ref::<Trap>();
     if trap == Some(&Trap::Interrupt) {
         return PluginError::Timeout(time);
@@ -183,23 +211,11 @@ fn explain(error: &wasmtime::Error, state: &mut State, time: Duration) -> Plugin
     if message.contains("fuel allocated for hostcalls") {
         return PluginError::TooMuchData { limit: HOST_CALL_DATA };
     }
-    if let Some(place) = error.downcast_ref::<WasmBacktrace>().and_then(place) {
+    if let Some(place) = backtrace.and_then(backtrace::place) {
         message = format!("{message}, in {place}");
     }
     PluginError::Trap {
         message: quote(&message, MAX_ERROR),
         said: state.log.last_error().map(str::to_owned),
     }
-}
-
-/// Where a trap happened: the innermost functions that have names. Names are the
-/// guest's, so long ones are not even read.
-fn place(backtrace: &WasmBacktrace) -> Option<String> {
-    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
-    let frames: Vec<String> = names
-        .take(FRAMES)
-        .filter(|name| name.len() <= MAX_NAME)
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .collect();
-    (!frames.is_empty()).then(|| frames.join(" < "))
 }

@@ -238,12 +238,17 @@ mod tests {
 
     use super::*;
     use crate::config::EngineConfig;
+    use crate::engine::Purpose;
 
     /// The smallest component there is.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn engine() -> Engine {
-        Engine::start(&EngineConfig { instances: 1, max_memory: 1 << 20 }, 1).unwrap()
+        Engine::start(
+            &EngineConfig { instances: 1, max_memory: 1 << 20 },
+            Purpose::Serve { threads: 1 },
+        )
+        .unwrap()
     }
 
     fn filled() -> (tempfile::TempDir, Engine, CompileCache, Digest) {

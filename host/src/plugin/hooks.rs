@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::bindings::exports::plugboard::plugin::{router, tools};
 use super::bindings::plugboard::plugin::types;
 use super::call::{Allowed, MAX_ERROR, Run};
+use super::component::Checked;
 use super::error::PluginError;
-use super::load::Checked;
 use super::{Hook, Plugin, Shared, told};
 use crate::capability::log::quote;
 use crate::decision::{Decision, Reuse, Verdict};
@@ -65,7 +65,7 @@ impl Plugin {
         let mut run = self.run(hook, &call.id, deadline, deadline).await?;
         let (turn, until) = run.clock();
         let guest = async {
-            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
+            let instance = Run::instance(&mut run.store, &self.component.pre).await?;
             let router = router.load(&mut run.store, &instance)?;
             told::call(call, async |call| router.call_decide(&mut run.store, call).await).await
         };
@@ -87,7 +87,7 @@ impl Plugin {
         let mut run = self.run(hook, &event.call.id, room_until, deadline).await?;
         let (turn, until) = run.clock();
         let guest = async {
-            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
+            let instance = Run::instance(&mut run.store, &self.component.pre).await?;
             let observer = observer.load(&mut run.store, &instance)?;
             let store = &mut run.store;
             told::event(event, id, async |event| observer.call_on_event(store, event).await).await
@@ -113,7 +113,7 @@ impl Plugin {
         let mut run = self.run(hook, &call.id, deadline, deadline).await?;
         let (turn, until) = run.clock();
         let guest = async {
-            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
+            let instance = Run::instance(&mut run.store, &self.component.pre).await?;
             let tools = tools.load(&mut run.store, &instance)?;
             let (store, arguments) = (&mut run.store, arguments.get());
             told::call(call, async |call| tools.call_invoke(store, call, tool, arguments).await)
@@ -151,7 +151,7 @@ impl Plugin {
         let mut run = self.run(hook, &call.id, deadline, deadline).await?;
         let (turn, until) = run.clock();
         let guest = async {
-            let instance = self.component.pre.instantiate_async(&mut run.store).await?;
+            let instance = Run::instance(&mut run.store, &self.component.pre).await?;
             let transfers = transfers.load(&mut run.store, &instance)?;
             let (store, request) = (&mut run.store, request.get());
             told::call(call, async |call| transfers.call_decide(store, call, request).await).await
@@ -186,7 +186,7 @@ pub(super) async fn try_instance(
     let mut run = Run::enter(shared, engine, "", &allowed).await?;
     let (turn, until) = run.clock();
     let guest = async {
-        let instance = component.pre.instantiate_async(&mut run.store).await?;
+        let instance = Run::instance(&mut run.store, &component.pre).await?;
         let Some(tools) = &component.tools else { return Ok(Vec::new()) };
         tools.load(&mut run.store, &instance)?.call_names(&mut run.store).await
     };

@@ -54,6 +54,11 @@ impl Meter {
         Self { memory: limits.memory, taken: 0, refused: false }
     }
 
+    /// The most memory that the instance had, in bytes.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Whether the instance wanted more than it may have.
     pub fn refused(&self) -> bool {
         self.refused

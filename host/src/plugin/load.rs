@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, oneshot};
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, Linker};
 
-use super::bindings::exports::plugboard::plugin::{observer, router, tools, transfers};
 use super::breaker::Breaker;
 use super::compiled::CompileCache;
+use super::component::{Checked, compile};
 use super::error::PluginError;
 use super::habits::Habits;
 use super::limits::Limits;
 use super::pace::Pace;
+use super::record::Recorder;
 use super::settings::Settings;
-use super::sources::{Digest, Files, Sources};
+use super::sources::{Digest, Files, Sources, Version};
 use super::state::{State, linker};
 use super::stats::Stats;
-use super::{CONTRACT, Hook, Plugin, Shared, next_id};
-use crate::capability::http::{HttpClient, HttpLimits};
+use super::{Hook, Plugin, Shared, next_id};
+use crate::capability::http::{HttpClient, HttpGrants, HttpLimits, Script};
 use crate::capability::kv::Kv;
 use crate::capability::log::{MAX_MESSAGE, quote};
 use crate::capability::metrics::Metrics;
@@ -40,43 +40,31 @@ const MAX_TOOLS: usize = 64;
 /// Longest name of a tool, in bytes.
 const MAX_TOOL_NAME: usize = 128;
 
-/// The package name of every version of our contract.
-const PACKAGE: &str = "plugboard:plugin/";
-
 /// How much less a thread that loads gets of a processor than those that serve
 /// calls, when there is not enough for both (`nice`).
 const NICENESS: i32 = 5;
 
 /// Makes plugins of files.
 pub struct Loader {
-    engine: Engine,
-    linker: Linker<State>,
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<State>,
     cache: Option<Arc<CompileCache>>,
-    defaults: PluginLimits,
+    pub(super) defaults: PluginLimits,
     breaker: BreakerConfig,
     /// None where plugins are only judged.
     store: Option<Arc<dyn Store>>,
     kv: KvConfig,
     http: HttpLimits,
+    /// What answers requests in the place of the network.
+    script: Option<Arc<Script>>,
+    /// Who is told what plugins do. None in the server.
+    pub(super) recorder: Option<Arc<Recorder>>,
     /// Of a call.
     budget: Duration,
     allowed_sts_hosts: Arc<AllowedHosts>,
     /// What is in use, by digest: the same file under another name or with other
     /// settings is not compiled again.
     components: Mutex<HashMap<Digest, Weak<Checked>>>,
-}
-
-/// A component that was compiled and found to fit the contract. Made once,
-/// however many plugins are made of it.
-pub(super) struct Checked {
-    /// Of the file, in bytes.
-    pub(super) size: u64,
-    pub(super) hooks: Vec<Hook>,
-    pub(super) pre: InstancePre<State>,
-    pub(super) router: Option<router::GuestIndices>,
-    pub(super) observer: Option<observer::GuestIndices>,
-    pub(super) tools: Option<tools::GuestIndices>,
-    pub(super) transfers: Option<transfers::GuestIndices>,
 }
 
 /// What came of loading.
@@ -115,10 +103,24 @@ impl Loader {
                 response: config.http.max_response,
                 concurrency: config.http.concurrency,
             },
+            script: None,
+            recorder: None,
             budget: config.limits.budget,
             allowed_sts_hosts: Arc::new(config.answers.allowed_sts_hosts.clone()),
             components: Mutex::default(),
         })
+    }
+
+    /// Has a script answer what the plugins' grants let through to the network.
+    #[must_use]
+    pub fn with_script(self, script: Arc<Script>) -> Self {
+        Self { script: Some(script), ..self }
+    }
+
+    /// Has recorded what the plugins do, one call at a time.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder: Some(recorder), ..self }
     }
 
     /// Loads one version of a plugin: reads its settings, compiles and links it,
@@ -134,38 +136,39 @@ impl Loader {
         files: Files,
         stats: Arc<Stats>,
     ) -> Result<Loaded, PluginError> {
-        let name = Arc::<str>::from(sources.name()?);
-        let settings = self.settings(sources, files.settings).await?;
+        let name = sources.name()?;
+        let settings = settings(sources, files.settings).await?;
+        self.check_memory(&settings)?;
         if !settings.enabled {
             return Ok(Loaded::Disabled);
         }
         let version = files.version;
         let component = self.component(version.file, files.bytes).await?;
+        let plugin = self.assemble(name, settings, version, component, stats).await?;
+        Ok(Loaded::Plugin(plugin))
+    }
+
+    /// A plugin of its parts, once an instance could be made of it.
+    pub(super) async fn assemble(
+        &self,
+        name: &str,
+        settings: Settings,
+        version: Version,
+        component: Arc<Checked>,
+        stats: Arc<Stats>,
+    ) -> Result<Arc<Plugin>, PluginError> {
+        let name = Arc::<str>::from(name);
         let limits = Limits::new(&settings.limits, &self.defaults);
         let grants = &settings.grants;
         let kv = Kv::new(Arc::clone(&name), grants.kv, self.kv.clone(), self.store.clone());
         let figures = Metrics(grants.metrics.then(|| Arc::clone(&stats.figures)));
-        let http = match &grants.http {
-            none if none.is_empty() => None,
-            some => {
-                let (grants, limits) = (some.clone(), self.http.clone());
-                // Reads the machine's certificates.
-                let make = move || {
-                    HttpClient::new(grants, limits)
-                        .map_err(|error| PluginError::Grants(error.to_string()))
-                };
-                let client = apart("certificates", make).await?;
-                if let Some(advice) = client.advice() {
-                    tracing::warn!(plugin = &*name, "its https requests cannot work: {advice}");
-                }
-                Some(client)
-            }
-        };
+        let http = self.http(&name, &grants.http).await?;
         let shared = Arc::new(Shared {
             name,
             kv,
             http,
             figures,
+            recorder: self.recorder.clone(),
             stats: Arc::clone(&stats),
             settings,
             limits,
@@ -177,7 +180,7 @@ impl Loader {
             .await
             .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
         let tools = tool_names(&component, &shared.settings, own)?;
-        Ok(Loaded::Plugin(Arc::new(Plugin {
+        Ok(Arc::new(Plugin {
             id: next_id(),
             stats,
             midcall: Semaphore::new((self.engine.places(Queue::Agents) / 2).max(1)),
@@ -190,29 +193,41 @@ impl Loader {
             engine: self.engine.clone(),
             budget: self.budget,
             last_error: Mutex::default(),
-        })))
+        }))
     }
 
-    /// The settings of a plugin; the defaults when there is no file.
-    async fn settings(
+    /// What a plugin's requests are sent with. None: nothing is granted.
+    async fn http(
         &self,
-        sources: &Sources,
-        text: Option<Vec<u8>>,
-    ) -> Result<Settings, PluginError> {
-        let Some(text) = text else { return Ok(Settings::default()) };
-        let path = sources.settings.clone();
-        // Many patterns take their time.
-        let settings = apart("settings", move || match str::from_utf8(&text) {
-            Ok(text) => Ok(Settings::parse(text, &path)?),
-            Err(_) => Err(PluginError::SettingsNotText(path)),
-        })
-        .await?;
+        plugin: &str,
+        grants: &HttpGrants,
+    ) -> Result<Option<HttpClient>, PluginError> {
+        if grants.is_empty() {
+            return Ok(None);
+        }
+        let (grants, limits) = (grants.clone(), self.http.clone());
+        if let Some(script) = &self.script {
+            return Ok(Some(HttpClient::scripted(grants, limits, Arc::clone(script))));
+        }
+        // Reads the machine's certificates.
+        let make = move || {
+            HttpClient::new(grants, limits).map_err(|error| PluginError::Grants(error.to_string()))
+        };
+        let client = apart("certificates", make).await?;
+        if let Some(advice) = client.advice() {
+            tracing::warn!(plugin, "its https requests cannot work: {advice}");
+        }
+        Ok(Some(client))
+    }
+
+    /// Whether a plugin may have the memory that its settings ask for.
+    pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), PluginError> {
         let asked = Limits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
         if asked > most {
             return Err(PluginError::MemoryTooLarge { asked, most });
         }
-        Ok(settings)
+        Ok(())
     }
 
     /// The component of these bytes, compiled and linked: one that is in use, one
@@ -221,89 +236,43 @@ impl Loader {
         if let Some(component) = self.components().get(&digest).and_then(Weak::upgrade) {
             return Ok(component);
         }
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
         let size = bytes.len() as u64;
-        let component =
-            apart("compiler", move || compile(&engine, cache.as_deref(), digest, &bytes)).await?;
-        self.check_imports(&component)?;
-        let hooks = self.hooks(&component)?;
-        let mismatch = |error: wasmtime::Error| PluginError::Mismatch {
-            spoken: CONTRACT,
-            detail: quote(&format!("{error:#}"), MAX_MESSAGE),
-        };
-        let pre = self.linker.instantiate_pre(&component).map_err(mismatch)?;
-        let has = |hook| hooks.contains(&hook);
-        let router = has(Hook::Router).then(|| router::GuestIndices::new(&pre)).transpose();
-        let observer = has(Hook::Observer).then(|| observer::GuestIndices::new(&pre)).transpose();
-        let tools = has(Hook::Tools).then(|| tools::GuestIndices::new(&pre)).transpose();
-        let transfers =
-            has(Hook::Transfers).then(|| transfers::GuestIndices::new(&pre)).transpose();
-        let (router, observer) = (router.map_err(mismatch)?, observer.map_err(mismatch)?);
-        let (tools, transfers) = (tools.map_err(mismatch)?, transfers.map_err(mismatch)?);
-        let checked = Checked { size, hooks, pre, router, observer, tools, transfers };
-        let checked = Arc::new(checked);
+        let component = self.compile(digest, bytes).await?;
+        let checked = Arc::new(Checked::link(&self.linker, &component, size)?);
         let mut components = self.components();
         components.retain(|_, component| component.strong_count() > 0);
         components.insert(digest, Arc::downgrade(&checked));
         Ok(checked)
     }
 
+    /// Machine code for these bytes.
+    pub(super) async fn compile(
+        &self,
+        digest: Digest,
+        bytes: Vec<u8>,
+    ) -> Result<Component, PluginError> {
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        apart("compiler", move || compile(&engine, cache.as_deref(), digest, &bytes)).await
+    }
+
     fn components(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Weak<Checked>>> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The hooks that a component exports.
-    fn hooks(&self, component: &Component) -> Result<Vec<Hook>, PluginError> {
-        let ty = component.component_type();
-        let exports: Vec<&str> = ty.exports(self.engine.wasm()).map(|(name, _)| name).collect();
-        exports.iter().try_for_each(|name| speaks_our_version(name))?;
-        let hooks: Vec<Hook> = Hook::ALL
-            .into_iter()
-            .filter(|hook| exports.contains(&interface(hook.interface()).as_str()))
-            .collect();
-        if hooks.is_empty() {
-            let expected = Hook::ALL.map(|hook| interface(hook.interface())).join(", ");
-            let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
-            let found = quote(&found, MAX_MESSAGE);
-            return Err(PluginError::NoHook { expected, found });
-        }
-        Ok(hooks)
-    }
-
-    /// Whether we have everything that a component wants, by name. Whether
-    /// functions and types fit is for the linker to say.
-    fn check_imports(&self, component: &Component) -> Result<(), PluginError> {
-        let known = ["types", "log", "config", "kv", "http", "metrics"].map(interface);
-        for (name, import) in component.component_type().imports(self.engine.wasm()) {
-            speaks_our_version(name)?;
-            let wasi = name.starts_with("wasi:")
-                && match &import.ty {
-                    ComponentItem::ComponentInstance(_) => self.has_wasi(name),
-                    _ => false,
-                };
-            if !wasi && !known.iter().any(|known| known == name) {
-                return Err(PluginError::UnknownImport {
-                    import: quote(name, MAX_MESSAGE),
-                    known: known.join(", "),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a WASI interface is one of those that are linked.
-    fn has_wasi(&self, name: &str) -> bool {
-        const PACKAGES: [&str; 6] = [
-            "wasi:cli/",
-            "wasi:clocks/",
-            "wasi:filesystem/",
-            "wasi:io/",
-            "wasi:random/",
-            "wasi:sockets/",
-        ];
-        PACKAGES.iter().any(|package| name.starts_with(package))
-            && name.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
-    }
+/// The settings of a plugin; the defaults when there is no file.
+pub(super) async fn settings(
+    sources: &Sources,
+    text: Option<Vec<u8>>,
+) -> Result<Settings, PluginError> {
+    let Some(text) = text else { return Ok(Settings::default()) };
+    let path = sources.settings.clone();
+    // Many patterns take their time.
+    apart("settings", move || match str::from_utf8(&text) {
+        Ok(text) => Ok(Settings::parse(text, &path)?),
+        Err(_) => Err(PluginError::SettingsNotText(path)),
+    })
+    .await
 }
 
 /// The names of a plugin's tools: those of its settings, else its own.
@@ -336,76 +305,6 @@ fn tool_names(
     Ok(known.into())
 }
 
-/// The full name of one of our interfaces.
-fn interface(name: &str) -> String {
-    let (package, version) = CONTRACT.split_once('@').unwrap_or((CONTRACT, ""));
-    format!("{package}/{name}@{version}")
-}
-
-/// Refuses a name of our contract with another version.
-fn speaks_our_version(name: &str) -> Result<(), PluginError> {
-    let (_, ours) = CONTRACT.split_once('@').unwrap_or_default();
-    match name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) {
-        Some((_, version)) if version != ours => {
-            Err(PluginError::ContractVersion { found: quote(name, MAX_MESSAGE), spoken: CONTRACT })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Machine code for a component, from the cache if it has it.
-fn compile(
-    engine: &Engine,
-    cache: Option<&CompileCache>,
-    digest: Digest,
-    bytes: &[u8],
-) -> Result<Component, PluginError> {
-    sniff(bytes)?;
-    if let Some(component) = cache.and_then(|cache| cache.get(engine, digest)) {
-        return Ok(component);
-    }
-    let component =
-        Component::from_binary(engine.wasm(), bytes).map_err(|error| refusal(&error))?;
-    if let Some(cache) = cache {
-        cache.put(digest, &component);
-    }
-    Ok(component)
-}
-
-/// Why a component does not compile. The file's own names may be quoted in it.
-fn refusal(error: &wasmtime::Error) -> PluginError {
-    let message = quote(&format!("{error:#}"), MAX_MESSAGE);
-    // The pool's own check, which wasmtime makes with the compiler's.
-    if message.contains("pooling allocator requirements") {
-        PluginError::TooDemanding(message)
-    } else {
-        PluginError::Malformed(message)
-    }
-}
-
-/// Tells what a file is by its first bytes, where a compiler would only say
-/// that it is not what it should be.
-fn sniff(bytes: &[u8]) -> Result<(), PluginError> {
-    const LAYER_MODULE: &[u8] = &[0, 0];
-    if bytes.is_empty() {
-        return Err(PluginError::Empty);
-    }
-    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
-        return Err(PluginError::Precompiled);
-    }
-    match bytes.strip_prefix(b"\0asm") {
-        None => {
-            let start = bytes.iter().take(16).copied();
-            Err(PluginError::NotWasm {
-                start: start.flat_map(std::ascii::escape_default).map(char::from).collect(),
-            })
-        }
-        // After the version stands the layer: 0 for a module, 1 for a component.
-        Some(rest) if rest.get(2..4) == Some(LAYER_MODULE) => Err(PluginError::CoreModule),
-        Some(_) => Ok(()),
-    }
-}
-
 /// Runs what computes for long on a thread of its own, that stands back behind
 /// those which serve calls. A compiler that panics over one file must not stop
 /// the others.
@@ -424,28 +323,5 @@ async fn apart<T: Send + 'static>(
     match thread {
         Ok(_) => result.await.unwrap_or(Err(PluginError::HostPanicked)),
         Err(source) => Err(PluginError::NoThread(source)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_told_by_its_first_bytes() {
-        let label = |bytes: &[u8]| sniff(bytes).map_err(|error| error.label());
-        assert_eq!(label(b""), Err("empty"));
-        assert_eq!(label(b"<html>"), Err("not_wasm"));
-        assert_eq!(label(b"\0as"), Err("not_wasm"));
-        assert_eq!(label(b"\0asm\x01\0\0\0"), Err("core_module"));
-        assert_eq!(label(b"\0asm\x0d\0\x01\0"), Ok(()));
-    }
-
-    #[test]
-    fn other_versions_of_the_contract_are_told_from_other_packages() {
-        assert!(speaks_our_version("plugboard:plugin/router@0.1.0").is_ok());
-        assert!(speaks_our_version("wasi:cli/run@0.2.0").is_ok());
-        let error = speaks_our_version("plugboard:plugin/router@0.2.0").unwrap_err();
-        assert_eq!(error.label(), "contract_version");
     }
 }

@@ -1,10 +1,12 @@
 //! A plugin: a component that was found good, its settings, and what it did.
 //! [`load`] makes one of files, [`call`] asks it.
 
+mod backtrace;
 mod bindings;
 pub mod breaker;
 mod call;
 mod compiled;
+mod component;
 pub mod error;
 pub mod habits;
 pub mod histogram;
@@ -12,12 +14,14 @@ mod hooks;
 mod limits;
 mod load;
 mod pace;
+pub mod record;
 pub mod settings;
 mod sources;
 mod state;
 pub mod stats;
 mod told;
 mod turn;
+mod words;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,13 +33,14 @@ use tokio::time::Instant;
 
 use self::breaker::Breaker;
 pub use self::compiled::CompileCache;
+use self::component::Checked;
 use self::error::PluginError;
 use self::habits::Habits;
 pub use self::hooks::ToolResult;
 use self::limits::Limits;
-use self::load::Checked;
 pub use self::load::{Loaded, Loader};
 use self::pace::Pace;
+use self::record::Recorder;
 use self::settings::Settings;
 pub use self::sources::{Digest, Files, Sources, Stamps, Version};
 use self::stats::{LastError, Stats};
@@ -274,6 +279,8 @@ struct Shared {
     /// None: nothing is granted.
     http: Option<HttpClient>,
     figures: Metrics,
+    /// Of what it does. None in the server.
+    recorder: Option<Arc<Recorder>>,
     /// The plugin's.
     stats: Arc<Stats>,
 }

@@ -11,7 +11,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::Shared;
 use super::bindings::plugboard::plugin::{config, http, kv, log, metrics, types};
 use super::limits::{MAX_HANDLES, Meter};
+use super::record::{Asking, Channel, HostCall, Refusal};
 use super::turn::Turn;
+use super::words;
 use crate::capability::http::{self as outbound, HttpError};
 use crate::capability::kv::{KvError, ttl};
 use crate::capability::log::{Level, Log, MAX_MESSAGE, quote};
@@ -75,11 +77,31 @@ impl State {
     /// Moves what the guest printed to its log.
     pub(super) fn log_output(&mut self) {
         let Some(wasi) = &self.wasi else { return };
-        for line in wasi.stdout.take().lines() {
-            self.log.write(Level::Info, line);
+        let (stdout, stderr) = (wasi.stdout.take(), wasi.stderr.take());
+        for line in stdout.lines() {
+            self.say(Level::Info, Channel::Stdout, line);
         }
-        for line in wasi.stderr.take().lines() {
-            self.log.write(Level::Warn, line);
+        for line in stderr.lines() {
+            self.say(Level::Warn, Channel::Stderr, line);
+        }
+    }
+
+    fn say(&mut self, level: Level, from: Channel, line: &str) {
+        self.log.write(level, line);
+        if let Some(recorder) = &self.plugin.recorder {
+            recorder.said(level, from, line);
+        }
+    }
+
+    /// Has recorded, if anything is, that the guest calls the host.
+    fn asks(&self, call: impl FnOnce() -> HostCall) -> Option<Asking> {
+        self.plugin.recorder.as_ref().map(|recorder| recorder.asked(call()))
+    }
+
+    /// Has recorded what came of it.
+    fn gets(&self, asking: Option<Asking>, answer: impl FnOnce() -> Result<String, Refusal>) {
+        if let (Some(recorder), Some(asking)) = (&self.plugin.recorder, asking) {
+            recorder.answered(&asking, answer());
         }
     }
 }
@@ -139,20 +161,26 @@ impl log::Host for State {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
-        self.log.write(level, &message);
+        self.say(level, Channel::Log, &message);
     }
 }
 
 impl config::Host for State {
     fn get(&mut self, key: String) -> Option<String> {
-        self.plugin.settings.config.get(&key).cloned()
+        let asking = self.asks(|| words::setting(&key));
+        let value = self.plugin.settings.config.get(&key).cloned();
+        self.gets(asking, || Ok(words::length(value.as_ref().map(String::len))));
+        value
     }
 }
 
 impl State {
     async fn kv(&mut self, key: String, command: KvCommand) -> Result<KvAnswer, kv::Error> {
         let values = self.plugin.kv.clone();
-        values.run(key, command).await.map_err(|error| {
+        let asking = self.asks(|| words::kv(&key, &command));
+        let result = values.run(key, command).await;
+        self.gets(asking, || words::kv_answer(&result));
+        result.map_err(|error| {
             let refused = !matches!(error, KvError::Unavailable(_) | KvError::NotANumber);
             self.refused("kv", error.label(), refused, &error);
             match error {
@@ -220,6 +248,7 @@ const LAST_WORD: Duration = Duration::from_millis(10);
 impl http::Host for State {
     async fn send(&mut self, request: http::Request) -> Result<http::Response, http::Error> {
         let plugin = Arc::clone(&self.plugin);
+        let asking = self.asks(|| words::request(&request));
         let result = match &plugin.http {
             None => Err(HttpError::NotGranted(
                 "no host is granted; the operator can set `grants.http = [\"host:port\"]` in the \
@@ -235,6 +264,7 @@ impl http::Host for State {
                 client.send(request, left).await
             }
         };
+        self.gets(asking, || words::response(&result));
         match result {
             Ok(outbound::Response { status, headers, body }) => {
                 Ok(http::Response { status, headers, body })
@@ -256,7 +286,12 @@ impl http::Host for State {
 }
 
 impl State {
-    fn counted(&mut self, result: Result<(), MetricsError>) -> Result<(), metrics::Error> {
+    fn counted(
+        &mut self,
+        asking: Option<Asking>,
+        result: Result<(), MetricsError>,
+    ) -> Result<(), metrics::Error> {
+        self.gets(asking, || words::counted(&result));
         result.map_err(|error| {
             self.refused("metrics", error.label(), true, &error);
             match error {
@@ -276,8 +311,9 @@ impl metrics::Host for State {
         by: u64,
     ) -> Result<(), metrics::Error> {
         let figures = self.plugin.figures.clone();
+        let asking = self.asks(|| words::figure("metrics.count", &name, &labels, &by));
         let result = figures.granted().and_then(|figures| figures.count(name, labels, by));
-        self.counted(result)
+        self.counted(asking, result)
     }
 
     fn observe(
@@ -287,8 +323,9 @@ impl metrics::Host for State {
         value: f64,
     ) -> Result<(), metrics::Error> {
         let figures = self.plugin.figures.clone();
+        let asking = self.asks(|| words::figure("metrics.observe", &name, &labels, &value));
         let result = figures.granted().and_then(|figures| figures.observe(name, labels, value));
-        self.counted(result)
+        self.counted(asking, result)
     }
 }
 

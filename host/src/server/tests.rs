@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use super::*;
 use crate::config::{Flags, load};
 use crate::dispatch;
+use crate::engine::Purpose;
 use crate::journal::Interest;
 use crate::plugin::Loader;
 use crate::reload::{Look, Reconciler, Reloader};
@@ -32,7 +33,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     };
     std::fs::create_dir(&data).unwrap();
     let config = load(flags, []).unwrap().config;
-    let engine = Engine::start(&config.engine, 2).unwrap();
+    let engine = Engine::start(&config.engine, Purpose::Serve { threads: 2 }).unwrap();
     let store = Sqlite::start(&data, config.journal.clone(), config.kv.max_total).unwrap();
     let store: Arc<dyn Store> = Arc::new(store);
     let loader = Loader::new(engine.clone(), None, Some(Arc::clone(&store)), &config).unwrap();

@@ -1,6 +1,7 @@
 //! Sends requests within the grants and the limits of one plugin.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::{Action, Attempt, Policy};
@@ -11,7 +12,7 @@ use tokio::time;
 
 use super::resolver::{self, Resolver};
 use super::target::Target;
-use super::{HttpError, HttpGrants, HttpLimits, MAX_REDIRECTS, Request, Response, message};
+use super::{HttpError, HttpGrants, HttpLimits, MAX_REDIRECTS, Request, Response, Script, message};
 use crate::capability::log::quote;
 use crate::tls::{self, NoRoots};
 
@@ -29,11 +30,23 @@ const MAX_REASON: usize = 300;
 
 /// What one version of a plugin sends its requests with.
 pub struct HttpClient {
-    client: Client,
-    no_roots: Option<NoRoots>,
+    wire: Wire,
     grants: HttpGrants,
     limits: HttpLimits,
     slots: Semaphore,
+}
+
+/// Where requests go that are within the grants and the limits.
+enum Wire {
+    /// Where their URLs lead.
+    Network(Network),
+    /// Nowhere.
+    Script(Arc<Script>),
+}
+
+struct Network {
+    client: Client,
+    no_roots: Option<NoRoots>,
 }
 
 /// The client cannot be made.
@@ -73,13 +86,27 @@ impl HttpClient {
                 .pool_max_idle_per_host(IDLE_CONNECTIONS)
                 .pool_idle_timeout(IDLE_TIME)
         })?;
-        Ok(Self { client, no_roots, grants, limits, slots: Semaphore::new(slots) })
+        Ok(Self::over(Wire::Network(Network { client, no_roots }), grants, limits))
+    }
+
+    /// A client that sends nothing: a script answers what the grants and the limits
+    /// allow.
+    pub fn scripted(grants: HttpGrants, limits: HttpLimits, script: Arc<Script>) -> Self {
+        Self::over(Wire::Script(script), grants, limits)
+    }
+
+    fn over(wire: Wire, grants: HttpGrants, limits: HttpLimits) -> Self {
+        let slots = Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS));
+        Self { wire, grants, limits, slots }
     }
 
     /// Why https cannot work here, if it cannot, and what to do: for the log when
     /// the plugin is loaded.
     pub fn advice(&self) -> Option<String> {
-        self.no_roots.as_ref().map(NoRoots::advice)
+        match &self.wire {
+            Wire::Network(network) => network.no_roots.as_ref().map(NoRoots::advice),
+            Wire::Script(_) => None,
+        }
     }
 
     /// Sends a request and waits for the whole response, `left` at most. Dropping
@@ -97,13 +124,23 @@ impl HttpClient {
         if time.is_zero() {
             return Err(HttpError::Timeout);
         }
-        let exchange = resolver::travel(target, self.exchange(request));
+        let network = match &self.wire {
+            Wire::Network(network) => network,
+            Wire::Script(script) => {
+                return script.answer(request.method().as_str(), request.url().as_str());
+            }
+        };
+        let exchange = resolver::travel(target, self.exchange(network, request));
         time::timeout(time, exchange).await.unwrap_or(Err(HttpError::Timeout))
     }
 
-    async fn exchange(&self, request: reqwest::Request) -> Result<Response, HttpError> {
-        let fail = |error| self.explain(error);
-        let mut response = self.client.execute(request).await.map_err(fail)?;
+    async fn exchange(
+        &self,
+        network: &Network,
+        request: reqwest::Request,
+    ) -> Result<Response, HttpError> {
+        let fail = |error| network.explain(error);
+        let mut response = network.client.execute(request).await.map_err(fail)?;
         let mut headers = Vec::with_capacity(response.headers().len());
         let mut room = self.limits.response;
         for (name, value) in response.headers() {
@@ -128,7 +165,9 @@ impl HttpClient {
     fn too_large(&self) -> HttpError {
         HttpError::TooLarge(format!("a response of more than {} bytes", self.limits.response))
     }
+}
 
+impl Network {
     /// Our own error, if it is one, or what is at the bottom of the library's. The
     /// library's own words may have the URL in them.
     fn explain(&self, error: reqwest::Error) -> HttpError {

@@ -13,6 +13,7 @@
 //! `["crm.internal:8080", "10.0.0.0/8:8080"]`. An IPv4 address within IPv6 is
 //! judged as what it is, IPv4; `::/0` does not grant it.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -57,6 +58,11 @@ impl HttpGrants {
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The entries, in the form that is compared.
+    pub fn entries(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(Grant::to_string)
     }
 
     /// Judges what a URL names. A name that passes may still lead to where it must
@@ -135,6 +141,25 @@ impl Hosts {
 type Fault = (&'static str, String);
 
 const FORM: &str = "write HOST:PORT, as in \"crm.example.com:443\"";
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.hosts, self.port) {
+            (Hosts::Name(name), _) => f.write_str(name)?,
+            (Hosts::Under(end), _) => write!(f, "*{end}")?,
+            (Hosts::Network(network), port) => {
+                let alone = network.prefix_len() == network.max_prefix_len();
+                let brackets = network.addr().is_ipv6() && (alone || port.is_some());
+                let (open, close) = if brackets { ("[", "]") } else { ("", "") };
+                write!(f, "{open}{}{close}", network.addr())?;
+                if !alone {
+                    write!(f, "/{}", network.prefix_len())?;
+                }
+            }
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
 
 impl Grant {
     fn parse(entry: &str) -> Result<Self, GrantError> {

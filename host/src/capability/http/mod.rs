@@ -1,13 +1,15 @@
 //! HTTP requests of guests, to where the operator's grants allow and nowhere else.
 //!
 //! [`HttpGrants`] judges what a URL names, `egress` the addresses that names
-//! lead to, and [`HttpClient`] sends what both allow, within [`HttpLimits`].
+//! lead to, and [`HttpClient`] sends what both allow, within [`HttpLimits`]; or a
+//! [`Script`] answers in the place of the network.
 
 mod client;
 mod egress;
 mod grants;
 mod message;
 mod resolver;
+mod script;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use thiserror::Error;
 
 pub use self::client::{ClientError, HttpClient};
 pub use self::grants::{GrantError, HttpGrants};
+pub use self::script::{Answer, Script};
 
 /// Redirects that one request follows at most. To another host or port they carry
 /// no `authorization` and no `cookie`, but all other headers.

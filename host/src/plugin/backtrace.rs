@@ -1,0 +1,92 @@
+//! Where a guest was when it trapped, in words.
+
+use std::borrow::Cow;
+
+use wasmtime::WasmBacktrace;
+
+/// Frames of a trap's backtrace that its message names.
+const FRAMES: usize = 4;
+
+/// Longest name of a function that is read, in bytes, mangled.
+const MAX_NAME: usize = 256;
+
+/// A function that was being run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Frame {
+    /// Its name, demangled; its number where the guest has no names.
+    pub function: String,
+    /// The source file, where the guest kept debug information and the engine reads it.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+}
+
+impl Frame {
+    /// Whether it is the machinery's and not the author's: the standard library, the
+    /// SDK, what bindings generators made.
+    pub fn is_noise(&self) -> bool {
+        const NAMES: [&str; 13] = [
+            "std::",
+            "core::",
+            "alloc::",
+            "<std::",
+            "<core::",
+            "<alloc::",
+            "__rust",
+            "__rustc::",
+            "rust_",
+            "abort",
+            "_abort",
+            "plugboard_sdk::",
+            "wit_bindgen::",
+        ];
+        const FILES: [&str; 4] = ["/rustc/", "/library/std/", "/library/core/", "/library/alloc/"];
+        let file = self.file.as_deref().unwrap_or_default();
+        NAMES.iter().any(|name| self.function.starts_with(name))
+            || FILES.iter().any(|part| file.contains(part))
+    }
+}
+
+/// Every frame, innermost first; of functions that were inlined into others, each.
+pub(super) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for frame in backtrace.frames() {
+        let name = frame.func_name().map(readable);
+        let name = name.unwrap_or_else(|| format!("function {}", frame.func_index()).into());
+        if frame.symbols().is_empty() {
+            frames.push(Frame { function: name.into_owned(), file: None, line: None });
+            continue;
+        }
+        for symbol in frame.symbols() {
+            frames.push(Frame {
+                function: symbol.name().map_or_else(|| name.clone(), readable).into_owned(),
+                file: symbol.file().map(str::to_owned),
+                line: symbol.line(),
+            });
+        }
+    }
+    frames
+}
+
+/// Where a trap happened: the innermost functions that have names.
+pub(super) fn place(backtrace: &WasmBacktrace) -> Option<String> {
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let frames: Vec<String> = names
+        .take(FRAMES)
+        .filter(|name| name.len() <= MAX_NAME)
+        .map(|name| readable(name).into_owned())
+        .collect();
+    (!frames.is_empty()).then(|| frames.join(" < "))
+}
+
+/// A name as its author wrote it, as far as one can tell. Names are the guest's, so
+/// long ones are not even read.
+fn readable(name: &str) -> Cow<'_, str> {
+    if name.len() > MAX_NAME {
+        return Cow::Owned(format!("a function with a name of {} bytes", name.len()));
+    }
+    match rustc_demangle::try_demangle(name) {
+        Ok(name) => Cow::Owned(format!("{name:#}")),
+        Err(_) => Cow::Borrowed(name),
+    }
+}

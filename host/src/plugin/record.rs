@@ -1,0 +1,249 @@
+//! What a plugin did, step by step, for an author who looks. Whoever judges or
+//! tries a plugin has a [`Recorder`]; the server has none, and pays for none.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backtrace::Frame;
+use crate::capability::log::{Level, MAX_LINES, MAX_MESSAGE, cut};
+
+/// Host calls that are kept of one call of a plugin; of the rest, the number.
+const MOST_HOST_CALLS: usize = 1_000;
+
+/// Of what a host call was about, and of its answer, what is kept, in bytes.
+const MAX_SUBJECT: usize = 1024;
+
+/// Everything that one call of a plugin did.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// What it said and what it asked for, in order.
+    pub steps: Vec<Step>,
+    /// Lines that it said beyond those that the log takes.
+    pub dropped_lines: u32,
+    /// Host calls beyond those that are kept.
+    pub dropped_calls: u32,
+    /// Until there was an instance, if it came to that.
+    pub instance: Option<Duration>,
+    /// Until its end.
+    pub total: Duration,
+    /// Instructions that it took, where they are counted: wasmtime's fuel.
+    pub instructions: Option<u64>,
+    /// The most linear memory that it had, all memories together, in bytes.
+    pub memory: usize,
+    /// Core instances that it is made of, where there is a pool to count them.
+    pub core_instances: Option<u64>,
+    /// Where it was when it trapped or was interrupted, innermost first.
+    pub backtrace: Vec<Frame>,
+}
+
+/// One thing that it did.
+#[derive(Debug)]
+pub struct Step {
+    /// When, since it was called.
+    pub at: Duration,
+    /// What.
+    pub what: What,
+}
+
+/// What it did.
+#[derive(Debug)]
+pub enum What {
+    /// It wrote a line.
+    Said(Line),
+    /// It called the host.
+    Asked(HostCall),
+}
+
+/// A line of its log.
+#[derive(Debug)]
+pub struct Line {
+    /// How loud.
+    pub level: Level,
+    /// By which way it came.
+    pub from: Channel,
+    /// What it said, cut at what the log takes.
+    pub text: String,
+}
+
+/// Where a guest's words come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    /// The contract's log.
+    Log,
+    /// What it printed. When is not known: it is read when the call ends.
+    Stdout,
+    /// As [`Channel::Stdout`].
+    Stderr,
+}
+
+/// A function of the host that a guest called.
+#[derive(Debug)]
+pub struct HostCall {
+    /// Interface and function, such as `kv.get`.
+    pub function: &'static str,
+    /// What about: a key, a URL.
+    pub subject: String,
+    /// What else it was told, in words.
+    pub detail: Option<String>,
+    /// What came of it. None: the guest's time was up before.
+    pub outcome: Option<Result<String, Refusal>>,
+    /// How long the guest waited for it.
+    pub took: Duration,
+}
+
+/// Why a guest did not get what it asked for.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The word of metrics and logs.
+    pub label: &'static str,
+    /// For the author.
+    pub message: String,
+}
+
+/// Keeps what a plugin does, one call at a time.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<Option<Current>>);
+
+#[derive(Debug)]
+struct Current {
+    begun: Instant,
+    lines: u32,
+    host_calls: usize,
+    record: Record,
+}
+
+/// A host call that has no answer yet.
+pub(super) struct Asking {
+    place: Option<usize>,
+    since: Instant,
+}
+
+impl Recorder {
+    /// What was recorded since this was asked last.
+    pub fn take(&self) -> Record {
+        self.lock().take().map(|current| current.record).unwrap_or_default()
+    }
+
+    /// A call begins.
+    pub(super) fn begin(&self) {
+        let begun = Instant::now();
+        *self.lock() = Some(Current { begun, lines: 0, host_calls: 0, record: Record::default() });
+    }
+
+    /// There is an instance now.
+    pub(super) fn instantiated(&self, core_instances: Option<u64>) {
+        self.with(|current| {
+            current.record.instance = Some(current.begun.elapsed());
+            current.record.core_instances = core_instances;
+        });
+    }
+
+    /// The call is over.
+    pub(super) fn ended(&self, instructions: Option<u64>, memory: usize) {
+        self.with(|Current { begun, record, .. }| {
+            *record =
+                Record { total: begun.elapsed(), instructions, memory, ..std::mem::take(record) };
+        });
+    }
+
+    /// It was there when it ended before its time.
+    pub(super) fn trapped(&self, backtrace: Vec<Frame>) {
+        self.with(|current| current.record.backtrace = backtrace);
+    }
+
+    /// The guest said something.
+    pub(super) fn said(&self, level: Level, from: Channel, text: &str) {
+        self.with(|current| {
+            current.lines += 1;
+            if current.lines > MAX_LINES {
+                current.record.dropped_lines += 1;
+                return;
+            }
+            let text = cut(text, MAX_MESSAGE).into_owned();
+            current.push(What::Said(Line { level, from, text }));
+        });
+    }
+
+    /// The guest calls the host.
+    pub(super) fn asked(&self, mut call: HostCall) -> Asking {
+        let place = self.with(|current| {
+            current.host_calls += 1;
+            if current.host_calls > MOST_HOST_CALLS {
+                current.record.dropped_calls += 1;
+                return None;
+            }
+            call.subject = cut(&call.subject, MAX_SUBJECT).into_owned();
+            current.push(What::Asked(call));
+            Some(current.record.steps.len() - 1)
+        });
+        Asking { place: place.flatten(), since: Instant::now() }
+    }
+
+    /// The host has answered.
+    pub(super) fn answered(&self, asking: &Asking, answer: Result<String, Refusal>) {
+        self.with(|current| {
+            let step = asking.place.and_then(|place| current.record.steps.get_mut(place));
+            if let Some(Step { what: What::Asked(call), .. }) = step {
+                call.took = asking.since.elapsed();
+                call.outcome = Some(answer.map(|text| cut(&text, MAX_SUBJECT).into_owned()));
+            }
+        });
+    }
+
+    /// Nothing, when there is no call: what a guest prints can come after its end.
+    fn with<T>(&self, change: impl FnOnce(&mut Current) -> T) -> Option<T> {
+        self.lock().as_mut().map(change)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    fn push(&mut self, what: What) {
+        self.record.steps.push(Step { at: self.begun.elapsed(), what });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::words;
+    use crate::store::KvCommand;
+
+    #[test]
+    fn what_is_beyond_the_bounds_is_counted() {
+        let recorder = Recorder::default();
+        recorder.begin();
+        for _ in 0..MAX_LINES + 2 {
+            recorder.said(Level::Info, Channel::Log, "line");
+        }
+        for nth in 0..MOST_HOST_CALLS + 3 {
+            let asking = recorder.asked(words::kv(&nth.to_string(), &KvCommand::Get));
+            recorder.answered(&asking, Ok("there is none".to_owned()));
+        }
+        let record = recorder.take();
+        assert_eq!(record.steps.len(), MAX_LINES as usize + MOST_HOST_CALLS);
+        assert_eq!((record.dropped_lines, record.dropped_calls), (2, 3));
+    }
+
+    #[test]
+    fn a_host_call_without_an_answer_is_kept() {
+        let recorder = Recorder::default();
+        recorder.begin();
+        recorder.asked(words::setting("vip"));
+        recorder.ended(Some(7), 65_536);
+        let record = recorder.take();
+        assert!(matches!(
+            &*record.steps,
+            [Step { what: What::Asked(HostCall { outcome: None, .. }), .. }]
+        ));
+        assert_eq!((record.instructions, record.memory), (Some(7), 65_536));
+        recorder.said(Level::Info, Channel::Log, "too late");
+        assert!(recorder.take().steps.is_empty());
+    }
+}
