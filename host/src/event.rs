@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
@@ -77,6 +78,21 @@ impl fmt::Debug for Platform {
 impl Serialize for Platform {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name)
+    }
+}
+
+impl JsonSchema for Platform {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Platform".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = PLATFORMS.iter().map(|platform| platform.name).collect();
+        json_schema!({ "type": "string", "enum": names })
     }
 }
 
@@ -307,12 +323,12 @@ impl EventBody {
 }
 
 /// A kind of event, as settings, journal and metrics name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The platform asks where a call goes.
     Initiated,
-    /// It was decided.
+    /// It was decided: what, and by which plugin.
     Routed,
     /// Audio flows.
     Started,
@@ -322,13 +338,13 @@ pub enum EventKind {
     Interruption,
     /// A key was pressed.
     DtmfDigit,
-    /// The agent used a tool.
+    /// The agent used a tool: with which arguments, and what it got.
     ToolInvoked,
     /// The call is over.
     Ended,
     /// Something went wrong.
     Error,
-    /// Anything else.
+    /// A transfer, or what Plugboard has no name for.
     Other,
 }
 

@@ -21,6 +21,8 @@ pub mod midcall;
 pub mod nesting;
 pub mod platform;
 pub mod plugin;
+#[cfg(test)]
+mod reference;
 pub mod registry;
 pub mod reload;
 pub mod router;

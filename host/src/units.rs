@@ -1,37 +1,144 @@
 //! Spans and sizes as people write them in settings: with a unit, always.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 /// A year: longer than anything here takes or is kept, and short enough to be added
 /// to any time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Reads `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`.
-///
-/// # Errors
-///
-/// When it is not a span of time above zero, or longer than a year.
-pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
-    parse_duration(text).map_err(de::Error::custom)
+/// A span of time above zero: `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`. For a field:
+/// `#[serde(with = "units::duration")]` and `#[schemars(with = "units::DurationText")]`.
+pub mod duration {
+    use super::*;
+    use serde::Serializer;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a span of time above zero, or longer than a year.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
+        parse_duration(text).map_err(de::Error::custom)
+    }
+
+    /// Writes it in one unit, the largest that leaves nothing over.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&duration_text(*span))
+    }
 }
 
 /// As [`duration`], but zero is none.
-///
-/// # Errors
-///
-/// As [`duration`].
-pub fn duration_or_none<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    let text: String = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
-    if span(&text).is_some_and(|span| span.is_zero()) {
-        return Ok(None);
+pub mod duration_or_none {
+    use super::*;
+    use serde::Serializer;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// As [`duration::deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text: String = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
+        if span(&text).is_some_and(|span| span.is_zero()) {
+            return Ok(None);
+        }
+        parse_duration(text).map(Some).map_err(de::Error::custom)
     }
-    parse_duration(text).map(Some).map_err(de::Error::custom)
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration::serialize(&span.unwrap_or_default(), serializer)
+    }
+}
+
+/// A size in bytes above zero: `"32MiB"`, `"64KiB"`, `"1000"`. For a field:
+/// `#[serde(with = "units::size")]` and `#[schemars(with = "units::SizeText")]`.
+pub mod size {
+    use super::*;
+    use serde::Serializer;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a size above zero that this machine can address.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        let text: String = Deserialize::deserialize(deserializer)?;
+        text.parse::<ByteSize>()
+            .ok()
+            .and_then(|size| usize::try_from(size.as_u64()).ok())
+            .filter(|size| *size > 0)
+            .ok_or_else(|| {
+                de::Error::custom(format!(
+                    "{text:?} is not a size: expected a number above zero and a unit, such as \
+                     \"32MiB\""
+                ))
+            })
+    }
+
+    /// Writes it in one unit, the largest that leaves nothing over.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&size_text(*size))
+    }
+}
+
+/// What a span of time looks like in settings, for editors.
+#[derive(Debug)]
+pub struct DurationText;
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "DurationText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["250ms", "2s", "1m 30s", "7d"] })
+    }
+}
+
+/// What a size looks like in settings, for editors.
+#[derive(Debug)]
+pub struct SizeText;
+
+impl JsonSchema for SizeText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "SizeText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["64KiB", "32MiB"] })
+    }
 }
 
 fn expect_duration<E: de::Error>(error: E) -> E {
@@ -57,35 +164,46 @@ fn span(text: &str) -> Option<jiff::SignedDuration> {
         .ok()
 }
 
-/// Reads `"32MiB"`, `"64KiB"`, `"1000"` (bytes).
-///
-/// # Errors
-///
-/// When it is not a size above zero that this machine can address.
-pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let text: String = Deserialize::deserialize(deserializer)?;
-    text.parse::<ByteSize>()
-        .ok()
-        .and_then(|size| usize::try_from(size.as_u64()).ok())
-        .filter(|size| *size > 0)
-        .ok_or_else(|| {
-            de::Error::custom(format!(
-                "{text:?} is not a size: expected a number above zero and a unit, such as \"32MiB\""
-            ))
-        })
+fn duration_text(span: Duration) -> String {
+    const SECOND: u128 = 1_000_000_000;
+    let units = [
+        (24 * 60 * 60 * SECOND, "d"),
+        (60 * 60 * SECOND, "h"),
+        (60 * SECOND, "m"),
+        (SECOND, "s"),
+        (1_000_000, "ms"),
+        (1, "ns"),
+    ];
+    match span.as_nanos() {
+        0 => "0s".to_owned(),
+        nanoseconds => in_units(nanoseconds, &units),
+    }
+}
+
+fn size_text(size: usize) -> String {
+    in_units(size as u128, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")])
+}
+
+/// A number in the first of these units that leaves nothing over.
+fn in_units(number: u128, units: &[(u128, &str)]) -> String {
+    let fits = |(unit, _): &&(u128, &str)| number.is_multiple_of(*unit);
+    let (unit, name) = units.iter().find(fits).copied().unwrap_or((1, ""));
+    format!("{}{name}", number / unit)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+
     use super::*;
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Deserialize, Serialize)]
     struct Sample {
-        #[serde(default, deserialize_with = "duration")]
+        #[serde(default, with = "duration")]
         time: Duration,
-        #[serde(default, deserialize_with = "duration_or_none")]
+        #[serde(default, with = "duration_or_none")]
         perhaps: Option<Duration>,
-        #[serde(default, deserialize_with = "size")]
+        #[serde(default, with = "size")]
         size: usize,
     }
 
@@ -113,6 +231,19 @@ mod tests {
         }
         for bad in ["size = 'big'", "size = '0'", "size = '1 parsec'"] {
             assert!(read(bad).unwrap_err().contains("is not a size"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_short_and_reads_the_same() {
+        for (time, perhaps, size) in
+            [("2h", "0s", "16MiB"), ("90s", "1d", "1025B"), ("250ms", "1500ns", "1GiB")]
+        {
+            let text = format!("time = '{time}'\nperhaps = '{perhaps}'\nsize = '{size}'\n");
+            let sample: Sample = toml::from_str(&text).unwrap();
+            let written = serde_json::to_value(&sample).unwrap();
+            let expected = serde_json::json!({ "time": time, "perhaps": perhaps, "size": size });
+            assert_eq!(written, expected);
         }
     }
 }

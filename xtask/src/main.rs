@@ -1,4 +1,4 @@
-//! The repository's chores: `cargo xtask run | plugins | guests | test | bench`.
+//! The repository's chores: `cargo xtask run | plugins | guests | docs | test | bench`.
 
 mod build;
 mod command;
@@ -16,6 +16,7 @@ usage: cargo xtask <chore>
   run       set up everything and serve on 127.0.0.1:9000
   plugins   build the sample plugins into target/plugins/
   guests    build the fixture guests of the whole-system tests
+  docs      make docs/reference/ from the code
   test      run everything that must pass
   bench     measure against a bare server (needs wrk)";
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         "run" => run(&rest),
         "plugins" => build::plugins(),
         "guests" => build::guests(),
+        "docs" => docs(),
         "test" => test(),
         "bench" => bench(&rest),
         _ => {
@@ -94,6 +96,13 @@ fn test() -> Result {
         "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
     ))?;
     command::run(cargo(["test", "--release", "--workspace"]))
+}
+
+/// Makes the reference anew, which tests compare with the code.
+fn docs() -> Result {
+    let mut write = cargo("test --release --workspace --lib -- reference::".split(' '));
+    write.env("UPDATE_EXPECT", "1");
+    command::run(write)
 }
 
 /// Measures. What follows `bench` goes to the bench.

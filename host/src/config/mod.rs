@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
@@ -25,6 +26,8 @@ pub use self::sections::{
     JournalConfig, KvConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig, ServerLimits,
 };
 pub use self::source::{Flags, Loaded, load};
+#[cfg(test)]
+pub(crate) use self::source::{KEYS, variable};
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::toml_text::TomlError;
 
@@ -95,7 +98,7 @@ pub struct Answers {
 }
 
 /// Text that is compared in constant time and never shown.
-#[derive(Clone)]
+#[derive(Clone, JsonSchema)]
 pub struct Secret(String);
 
 impl Secret {
@@ -211,19 +214,38 @@ pub enum ConfigError {
     },
 }
 
-/// The document as it is written; [`Config::check`] makes sense of it.
-#[derive(Debug, Deserialize)]
+/// The configuration of Plugboard. Every key may be left out.
+// As it is written; [`Config::check`] makes sense of it.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Document {
+pub(crate) struct Document {
+    /// Address for webhooks: `POST /events` (AVR, DSAI) and `/blackbox`, `GET
+    /// /instructions` and `/health`.
     listen: SocketAddr,
+    /// Address for operators: `GET /plugins`, `/metrics`, `/livez`, `/readyz` and
+    /// `/events/dead`, `POST /reload` and `/explain`, `DELETE /calls/{id}`. Plain HTTP.
     admin: SocketAddr,
+    /// What an operator must show as `Authorization: Bearer`. Needed when `admin` can be
+    /// reached from other machines.
     admin_token: Option<Secret>,
+    /// The secret that AVR sends; `WEBHOOK_SECRET` is another name for its variable.
+    /// Without a secret for each platform that is served, `listen` must be an address of
+    /// this machine alone.
     secret: Option<Secret>,
+    /// Serves other machines also without a secret, as something in front of Plugboard
+    /// keeps strangers out.
     allow_unauthenticated: bool,
+    /// The folder of plugins.
     plugins: PathBuf,
+    /// The folder of what is kept across restarts: events, plugins' values, compiled code.
+    /// Made when it is missing.
     data: PathBuf,
+    /// Where calls go that no plugin decides: `ws://sts:6030/?uuid={id}`. None: the
+    /// platform decides by itself.
     fallback_sts_url: Option<String>,
+    /// Where rejected calls go on platforms that cannot reject, as AVR.
     reject_sts_url: Option<String>,
+    /// The hosts that plugins may send calls to: `sts-vip`, `*.example.com`. Empty: all.
     allowed_sts_hosts: Vec<String>,
     avr: AvrConfig,
     blackbox: BlackBoxDocument,

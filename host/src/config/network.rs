@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
+use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 
@@ -110,11 +111,14 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// `[tls]` as it is written.
-#[derive(Debug, Default, Deserialize)]
+/// `[tls]`: makes the webhook listener speak https.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TlsSection {
+    /// PEM file: the server's own certificate first, then those that lead to its root.
     certificate: Option<PathBuf>,
+    /// PEM file: the certificate's private key, without a passphrase. Both keys, or
+    /// neither.
     key: Option<PathBuf>,
 }
 
@@ -133,15 +137,23 @@ impl TlsSection {
     }
 }
 
-/// `[senders]` as it is written.
-#[derive(Debug, Default, Deserialize)]
+/// `[senders]`: who may send to the webhook listener, and how much.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SendersSection {
+    /// Networks (`203.0.113.0/24`) or addresses (`2001:db8::1`) that may send. Empty:
+    /// everybody.
     #[serde(deserialize_with = "allow")]
+    #[schemars(with = "Vec<String>")]
     allow: Networks,
+    /// Networks or addresses whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "trusted_proxies")]
+    #[schemars(with = "Vec<String>")]
     trusted_proxies: Networks,
+    /// Requests per second and sender, at most 1,000,000; an AVR Core is one sender. `0`:
+    /// as many as they like.
     rate: u32,
+    /// Requests at once after a pause. None: as `senders.rate`.
     burst: Option<u32>,
 }
 

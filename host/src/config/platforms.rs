@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::http::HeaderName;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Secret};
 use crate::credentials::{Credentials, HeaderSecret};
@@ -16,10 +17,10 @@ const MOST_BODY: usize = 64 << 20;
 const MAX_TEXT: usize = 64 << 10;
 
 /// `[avr]`: AVR Core, and its rebrand DSAI.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AvrConfig {
-    /// Whether it is served at all, on `/events`.
+    /// Whether it is served at all, on `/events` and `/instructions`.
     pub enabled: bool,
 }
 
@@ -71,36 +72,54 @@ pub enum BlackBoxFallback {
     },
 }
 
-/// The table as it is written.
-#[derive(Debug, Deserialize)]
+/// `[blackbox]`: Dasha BlackBox.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct BlackBoxDocument {
+    /// Whether it is served, on `POST /blackbox`.
     enabled: bool,
-    /// Headers that the platform was told to send, as `Name: value`. A name that is
-    /// there twice has two good values.
+    /// Headers that the platform was told to send, with their values: `"Authorization:
+    /// Bearer SECRET"`. Of a name that is there twice, either value is good.
+    #[schemars(with = "Vec<String>")]
     headers: Vec<HeaderSecret>,
-    /// Keys of the signature, any of which will do.
+    /// Keys, any of which is good, of an HMAC-SHA256 over the body as it was sent, in
+    /// hexadecimal digits with or without `sha256=`.
     signing_secrets: Vec<Secret>,
     /// Where the signature stands.
-    #[serde(deserialize_with = "header_name")]
+    #[serde(with = "header_name")]
+    #[schemars(with = "String")]
     signature_header: HeaderName,
-    /// What must be shown, as sets of which one will do: `signature + x-api-key`.
+    /// What must be shown, as sets of which one will do: `["signature", "authorization +
+    /// x-api-key"]`. Empty: all that is configured.
     require: Vec<String>,
+    /// What becomes of a call that no plugin decides.
     fallback: Fallback,
+    /// For `fallback = "accept"`: the agent's prompt. None: what it is configured with.
     fallback_prompt: Option<String>,
+    /// For `fallback = "reject"`: why. None: `No plugin accepts the call`.
     fallback_reason: Option<String>,
-    #[serde(deserialize_with = "units::size")]
+    /// The largest report; 64 MiB at the most.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     max_body: usize,
-    #[serde(deserialize_with = "units::duration")]
+    /// For a body to arrive. BlackBox wants its events acknowledged within 5 s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     body_timeout: Duration,
-    #[serde(deserialize_with = "units::duration")]
+    /// From a tool's request to its answer: a little less than what is set at BlackBox (1 s
+    /// to 60 s).
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     tool_timeout: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// As it is written; [`BlackBoxFallback`] has what comes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Fallback {
+    /// The agent takes it.
     Accept,
+    /// It is not taken.
     Reject,
 }
 
@@ -171,8 +190,23 @@ impl BlackBoxDocument {
     }
 }
 
-fn header_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<HeaderName, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| serde::de::Error::custom(format!("{name:?} is no name of a header")))
+/// The name of a header, as text.
+mod header_name {
+    use super::*;
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HeaderName, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| de::Error::custom(format!("{name:?} is no name of a header")))
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        name: &HeaderName,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name.as_str())
+    }
 }

@@ -2,32 +2,40 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::units;
 
 /// `[limits]`: bounds of the service.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerLimits {
-    /// From a decision request's head to its answer. AVR gives up after 3 s
+    /// From a request to its answer, of decisions and transfers. AVR gives up after 3 s
     /// (`WEBHOOK_TIMEOUT`), so 2 s leave a third for the network.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub budget: Duration,
-    /// Largest body. AVR's events are below 10 KiB.
-    #[serde(deserialize_with = "units::size")]
+    /// Largest body of AVR. Its events are below 10 KiB.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub body: usize,
-    /// Open connections, webhook listener; more wait in the backlog.
+    /// Open connections to the webhook listener, at most 1,000,000; more wait until one is
+    /// closed.
     pub connections: usize,
-    /// For the head of a request to arrive, and the longest a kept-alive
-    /// connection may idle.
-    #[serde(deserialize_with = "units::duration")]
+    /// For the head of a request to arrive; also for a handshake, an idle connection, and
+    /// an answer that is not taken.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub header_timeout: Duration,
-    /// For the body of a request to arrive.
-    #[serde(deserialize_with = "units::duration")]
+    /// For a body of AVR to arrive.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub body_timeout: Duration,
-    /// For requests in flight to be answered after SIGTERM.
-    #[serde(deserialize_with = "units::duration")]
+    /// For calls in flight to be answered after SIGTERM, then for events that are being
+    /// told.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub shutdown: Duration,
 }
 
@@ -45,21 +53,25 @@ impl Default for ServerLimits {
 }
 
 /// `[plugin_limits]`: what a plugin gets when its own `[limits]` say nothing.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginLimits {
-    /// For one decision, by the clock on the wall.
-    #[serde(deserialize_with = "units::duration")]
+    /// For one decision, or a say in a transfer, by the clock on the wall.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub timeout: Duration,
     /// For one event: nobody waits for it, and it may be told to a slow service.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub event_timeout: Duration,
-    /// For one use of a tool: the caller listens to silence, but the agent may say
-    /// that it is looking something up.
-    #[serde(deserialize_with = "units::duration")]
+    /// For one use of a tool: the caller listens to silence, but the agent may say that it
+    /// is looking something up.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub tool_timeout: Duration,
-    /// Linear memory of one instance, all its memories together.
-    #[serde(deserialize_with = "units::size")]
+    /// Memory of one instance. At most `engine.max_memory`.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub memory: usize,
 }
 
@@ -78,13 +90,15 @@ impl Default for PluginLimits {
 }
 
 /// `[engine]`: the WebAssembly engine.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
-    /// Instances at the same time; more calls wait, within their budget.
+    /// Plugins that run at the same time, at most 10,000; more calls wait, within their
+    /// budget. Events have half of them at most, tools and transfers a quarter.
     pub instances: u32,
-    /// The most memory that any plugin's settings may ask for.
-    #[serde(deserialize_with = "units::size")]
+    /// The most that a plugin's `limits.memory` may ask for; 4 GiB at the most.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_memory: usize,
 }
 
@@ -94,14 +108,15 @@ impl Default for EngineConfig {
     }
 }
 
-/// `[log]`.
-#[derive(Clone, Debug, Deserialize)]
+/// `[log]`: what is written to standard error. Callers' numbers are never logged by Plugboard
+/// itself.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// For people or for machines.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`, or such a level for a part
-    /// of the program: `info,plugboard::plugin=debug`.
+    /// `error`, `warn`, `info`, `debug` or `trace`, or such a level for a part of the
+    /// program: `info,plugboard::plugin=debug`.
     pub level: String,
 }
 
@@ -112,7 +127,7 @@ impl Default for LogConfig {
 }
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// A line of text each.
@@ -122,18 +137,20 @@ pub enum LogFormat {
 }
 
 /// `[reload]`: how changes of the plugin folder are noticed.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReloadConfig {
-    /// Whether the system is asked to tell of changes. Without it, and where it
-    /// cannot (network file systems), they are found by looking.
+    /// Whether the system is asked to tell of changes. Without it, and where it cannot
+    /// (network file systems), they are found by looking.
     pub watch: bool,
-    /// How long the folder must have been quiet before it is read: whoever copies
-    /// a plugin and its settings has that long between the two.
-    #[serde(deserialize_with = "units::duration")]
+    /// How long the folder must have been quiet before it is read: whoever copies a plugin
+    /// and its settings has that long between the two.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub debounce: Duration,
-    /// How often to look in any case.
-    #[serde(deserialize_with = "units::duration")]
+    /// How often to look in any case, also at the files of the certificate.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub poll: Duration,
 }
 
@@ -143,21 +160,24 @@ impl Default for ReloadConfig {
     }
 }
 
-/// `[cache]`: verdicts that are used again.
-#[derive(Clone, Debug, Deserialize)]
+/// `[cache]`: decisions that are used again.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// Whether verdicts are kept for other calls, as far as plugins allow.
+    /// Whether decisions are kept for other calls, as far as plugins allow.
     pub enabled: bool,
-    /// Memory for them.
-    #[serde(deserialize_with = "units::size")]
+    /// Memory for decisions. Tools' results have 16 MiB beside it.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub size: usize,
-    /// The longest that one is used, whatever its plugin says.
-    #[serde(deserialize_with = "units::duration")]
+    /// The longest that a decision or a tool's result is used, whatever its plugin says.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub max_ttl: Duration,
-    /// How long an answer is kept for the same delivery to come again. Zero:
-    /// plugins are asked again.
-    #[serde(deserialize_with = "units::duration_or_none")]
+    /// How long the same delivery gets the same answer, of the last 28,000 decisions, 3,500
+    /// tools and as many transfers. `0s`: plugins are asked again.
+    #[serde(with = "units::duration_or_none")]
+    #[schemars(with = "units::DurationText")]
     pub deliveries: Option<Duration>,
 }
 
@@ -175,16 +195,19 @@ impl Default for CacheConfig {
 }
 
 /// `[breaker]`: when a plugin that keeps failing is set aside.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// After so many failures... (Zero: never.)
+    /// A plugin is set aside that failed so often within `breaker.window`, and at least
+    /// every second time. `0`: never. At most 10,000.
     pub failures: u32,
-    /// ...within this time.
-    #[serde(deserialize_with = "units::duration")]
+    /// The time in which failures are counted.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub window: Duration,
     /// How long it is not asked, before one call tries it again.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub pause: Duration,
 }
 
@@ -195,22 +218,25 @@ impl Default for BreakerConfig {
 }
 
 /// `[journal]`: events that were taken and not yet told to every observer.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
     /// What a sender's acknowledgement waits for.
     pub sync: Durability,
-    /// How long an event stays when every observer has had it; for as long, and among
-    /// the last 500,000 events, a delivery that comes again is recognised. An observer whose plugin is gone for
-    /// longer is forgotten.
-    #[serde(deserialize_with = "units::duration")]
+    /// How long an event stays when every observer has had it; for as long, and among the
+    /// last 500,000 events, a delivery that comes again is recognised. An observer whose
+    /// plugin is gone for longer is forgotten.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub keep: Duration,
-    /// How long an event waits for an observer that cannot take it; dead letters
-    /// stay as long.
-    #[serde(deserialize_with = "units::duration")]
+    /// How long an event waits for an observer that cannot take it; dead letters stay as
+    /// long.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub max_age: Duration,
     /// Bytes of events and dead letters, beyond which no event is taken.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_size: usize,
 }
 
@@ -228,29 +254,31 @@ impl Default for JournalConfig {
 }
 
 /// When something counts as written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// When the disk has it.
+    /// Until the disk has the event.
     Full,
-    /// When the system has it: the loss of power can cost the last moments.
+    /// Until the system has it: a loss of power (not a crash) can cost the last moments.
     Normal,
 }
 
 /// `[events]`: telling observers.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
-    /// Events that one observer is told at the same time, of different calls. All
-    /// observers together never take more than half of `engine.instances`.
+    /// Events that one observer is told at the same time, of different calls. All observers
+    /// together never take more than half of `engine.instances`.
     pub concurrency: usize,
     /// After so many failures an event is a dead letter of the observer.
     pub attempts: u32,
     /// Before the second attempt; doubled for each further one.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub backoff: Duration,
     /// The longest wait between two attempts.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub max_backoff: Duration,
 }
 
@@ -267,14 +295,16 @@ impl Default for EventsConfig {
 }
 
 /// `[calls]`: what is remembered of calls, as platforms tell it only once.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallsConfig {
     /// How long after the end of a call.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub keep: Duration,
     /// How long when no end is told.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub max_age: Duration,
 }
 
@@ -285,17 +315,20 @@ impl Default for CallsConfig {
 }
 
 /// `[kv]`: the values that plugins keep.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KvConfig {
-    /// Longest key, in bytes.
-    #[serde(deserialize_with = "units::size")]
+    /// Longest key.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_key: usize,
-    /// Longest value, in bytes.
-    #[serde(deserialize_with = "units::size")]
+    /// Longest value; 768 KiB at the most.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_value: usize,
-    /// All keys and values of one plugin, in bytes.
-    #[serde(deserialize_with = "units::size")]
+    /// All keys and values of one plugin.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_total: usize,
 }
 
@@ -306,17 +339,20 @@ impl Default for KvConfig {
 }
 
 /// `[http]`: requests of plugins.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// For a whole exchange; never longer than what is left of the plugin's time.
-    #[serde(deserialize_with = "units::duration")]
+    /// For a whole exchange; never longer than what is left of the plugin's own time.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
     pub timeout: Duration,
-    /// Largest request, headers included.
-    #[serde(deserialize_with = "units::size")]
+    /// Largest request, headers included; 768 KiB at the most.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_request: usize,
-    /// Largest response, headers included.
-    #[serde(deserialize_with = "units::size")]
+    /// Largest response, headers included; 768 KiB at the most.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
     pub max_response: usize,
     /// Requests of one plugin at the same time.
     pub concurrency: usize,

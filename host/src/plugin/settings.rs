@@ -6,36 +6,41 @@ use std::path::Path;
 use std::time::Duration;
 
 use globset::{Glob, GlobSet};
-use serde::{Deserialize, Deserializer, de};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::capability::http::HttpGrants;
 use crate::event::{Call, EventKind, Kinds, Platform};
 use crate::toml_text::{self, TomlError};
 use crate::units;
 
-/// What the operator says about one plugin.
-#[derive(Debug, Deserialize)]
+/// What the operator says about one plugin. Every key may be left out.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Whether it is loaded at all.
     pub enabled: bool,
-    /// Whose calls it is asked about. Empty: everybody's.
+    /// Whose calls and events: `avr`, `dsai`, `blackbox`. Empty: all.
     pub platforms: Vec<Platform>,
     /// What its failure means for the call.
     pub on_failure: OnFailure,
-    /// Which calls it is asked about.
+    /// Which calls it is asked about and told of. All given fields must match; a field that
+    /// a call lacks does not match. Of each, one pattern, or several of which one must match:
+    /// `*` is any text, `?` one byte, `[0-9]` one of a set, `{a,b}` either.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// What its `config.get` returns.
+    /// What `config::get` returns. Numbers and booleans are given as text, arrays and
+    /// tables as JSON.
     #[serde(deserialize_with = "config_values")]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub config: BTreeMap<String, String>,
-    /// Its bounds.
+    /// Its bounds. What is not given is the server's `[plugin_limits]`.
     pub limits: Limits,
-    /// What it is told, if it wants to be told anything.
+    /// Which events an observer is told.
     pub events: Events,
-    /// What it answers for voice agents, if it answers tools.
+    /// Which tools it answers, if it answers tools.
     pub tools: Tools,
-    /// What it may use.
+    /// What it may use beyond its arguments, its settings and the log.
     pub grants: Grants,
 }
 
@@ -73,7 +78,7 @@ impl Settings {
 }
 
 /// What the failure of a plugin means for the call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// As if it had no opinion: the next plugin decides.
@@ -84,35 +89,41 @@ pub enum OnFailure {
 }
 
 /// Bounds of the plugin; what is not given is the server's default.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// For one decision.
+    /// For one decision, and for a say in a transfer.
     #[serde(deserialize_with = "some_duration")]
+    #[schemars(with = "units::DurationText")]
     pub timeout: Option<Duration>,
     /// For one event.
     #[serde(deserialize_with = "some_duration")]
+    #[schemars(with = "units::DurationText")]
     pub event_timeout: Option<Duration>,
-    /// For one use of a tool.
+    /// For one use of a tool. Give a plugin less than half of the platform's time if
+    /// another one is to stand in for it.
     #[serde(deserialize_with = "some_duration")]
+    #[schemars(with = "units::DurationText")]
     pub tool_timeout: Option<Duration>,
-    /// For one instance.
+    /// Memory of one instance. At most the server's `engine.max_memory`.
     #[serde(deserialize_with = "some_size")]
+    #[schemars(with = "units::SizeText")]
     pub memory: Option<usize>,
 }
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    units::duration(deserializer).map(Some)
+    units::duration::deserialize(deserializer).map(Some)
 }
 
 fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    units::size(deserializer).map(Some)
+    units::size::deserialize(deserializer).map(Some)
 }
 
 /// Which events an observer is told.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
+    /// The kinds of events. None: all.
     kinds: Option<Vec<EventKind>>,
 }
 
@@ -127,33 +138,38 @@ impl Events {
 }
 
 /// Which tools a plugin answers.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tools {
-    /// Their names; the plugin's own list, unless they are given.
+    /// Their names, instead of those that the plugin itself names.
     pub names: Option<Vec<String>>,
 }
 
 /// What a plugin may use beyond its arguments, its log and its settings.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     /// Values that outlive a call.
     pub kv: bool,
-    /// Figures of its own.
+    /// Counters and histograms of its own.
     pub metrics: bool,
-    /// Requests to these hosts.
+    /// Requests to these hosts: `crm.example.com:443`, `*.example.com`, `10.0.0.0/8:8080`.
+    #[schemars(with = "Vec<String>")]
     pub http: HttpGrants,
 }
 
 /// Which calls a plugin is asked about, judged before any WebAssembly runs. All
 /// given fields must match; a field that a call lacks does not.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
+    /// Who calls.
     from: Option<Globs>,
+    /// What number was called.
     to: Option<Globs>,
+    /// The platform's agent.
     agent: Option<Globs>,
+    /// Other things that the platform says of the call, by name.
     metadata: BTreeMap<String, Globs>,
 }
 
@@ -226,6 +242,24 @@ impl Globs {
 pub fn literal(pattern: &Glob) -> &str {
     let special = ['*', '?', '[', ']', '{', '}', '\\', '!'];
     pattern.glob().split(special).next().unwrap_or_default()
+}
+
+impl JsonSchema for Globs {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Globs".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "array"],
+            "items": { "type": "string" },
+            "minItems": 1,
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for Globs {

@@ -249,9 +249,9 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, value::Error> {
-    units::duration(text.into_deserializer())
+    units::duration::deserialize(text.into_deserializer())
 }
 
 fn pause(text: &str) -> Result<Duration, value::Error> {
-    units::duration_or_none(text.into_deserializer()).map(Option::unwrap_or_default)
+    units::duration_or_none::deserialize(text.into_deserializer()).map(Option::unwrap_or_default)
 }

@@ -1,0 +1,35 @@
+//! The reference of `docs/reference/`, made from the code. Tests make it anew and
+//! compare; `cargo xtask docs` writes it.
+
+mod command_line;
+mod errors;
+mod metrics;
+mod schema;
+mod settings;
+
+use expect_test::ExpectFile;
+
+pub(crate) use self::schema::schema;
+
+/// What stands on top of each page.
+const MADE: &str = "<!-- Made from the code by `cargo xtask docs`. Change it there. -->";
+
+/// Compares a page with what it should be, or writes it (`UPDATE_EXPECT`).
+fn holds(page: &ExpectFile, text: &str) {
+    let is_held = page.data() == text;
+    if !is_held && std::env::var_os("UPDATE_EXPECT").is_none() {
+        eprintln!("{} is not what the code says; run `cargo xtask docs`", page.path.display());
+    }
+    page.assert_eq(text);
+}
+
+/// A row of a table.
+fn row(cells: &[&str]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// The head of a table.
+fn head(cells: &[&str]) -> String {
+    format!("{}|{}\n", row(cells), "---|".repeat(cells.len()))
+}
