@@ -1,5 +1,6 @@
 //! A plugin: a component that was found good, its settings, and what it did.
-//! [`load`] makes one of files, [`call`] asks it.
+//! [`load`] makes one of files, [`call`] asks it; [`examine`] and [`record`] are for
+//! authors who want to know more.
 
 mod backtrace;
 mod bindings;
@@ -8,6 +9,7 @@ mod call;
 mod compiled;
 mod component;
 pub mod error;
+pub mod examine;
 pub mod habits;
 pub mod histogram;
 mod hooks;

@@ -1,0 +1,151 @@
+//! What a component is made of, as far as its file tells.
+
+use serde::Serialize;
+use wasmtime::component::Component;
+
+use crate::capability::log::{MAX_MESSAGE, quote};
+use crate::plugin::Hook;
+use crate::plugin::component::{interface, is_wasi, of_contract};
+
+/// Bytes of a page of linear memory.
+const PAGE: u64 = 64 << 10;
+
+/// What a component is made of.
+#[derive(Debug, Serialize)]
+pub struct Anatomy {
+    /// The versions of our contract that it speaks: one, unless something is wrong.
+    pub contract: Vec<String>,
+    /// What it can do for us.
+    pub hooks: Vec<Hook>,
+    /// What else it exports.
+    pub other_exports: Vec<String>,
+    /// What it wants of a host.
+    pub imports: Vec<Import>,
+    /// What an instance needs, where the file tells.
+    pub needs: Option<Needs>,
+}
+
+/// An interface or a function that a component wants.
+#[derive(Debug, Serialize)]
+pub struct Import {
+    /// Its full name.
+    pub name: String,
+    /// Who has it.
+    pub from: Means,
+    /// What it is for, and what of it a plugin gets.
+    #[serde(rename = "for")]
+    pub purpose: &'static str,
+}
+
+/// Who has what is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Means {
+    /// Our contract.
+    Contract,
+    /// WASI 0.2.
+    Wasi,
+    /// Nobody that we know.
+    Unknown,
+}
+
+/// What an instance needs before it has run at all.
+#[derive(Debug, Serialize)]
+pub struct Needs {
+    /// Linear memories.
+    pub memories: u32,
+    /// Of the largest one, in bytes.
+    pub initial_memory: u64,
+    /// Tables.
+    pub tables: u32,
+    /// Of the largest one.
+    pub table_elements: u64,
+}
+
+impl Anatomy {
+    /// Of a component that was compiled.
+    pub(super) fn of(component: &Component) -> Self {
+        let (ty, engine) = (component.component_type(), component.engine());
+        let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+        let imports: Vec<&str> = ty.imports(engine).map(|(name, _)| name).collect();
+        let hook_of =
+            |name: &str| Hook::ALL.into_iter().find(|hook| interface(hook.interface()) == name);
+        let versions = exports.iter().chain(&imports).filter_map(|name| of_contract(name));
+        let mut contract: Vec<String> =
+            versions.map(|(_, version)| quote(version, MAX_MESSAGE)).collect();
+        contract.sort_unstable();
+        contract.dedup();
+        let other = exports.iter().filter(|name| hook_of(name).is_none());
+        let needs = component.resources_required().map(|needs| Needs {
+            memories: needs.num_memories,
+            initial_memory: needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE),
+            tables: needs.num_tables,
+            table_elements: needs.max_initial_table_size.unwrap_or(0),
+        });
+        Self {
+            contract,
+            hooks: Hook::ALL
+                .into_iter()
+                .filter(|hook| exports.iter().any(|name| hook_of(name) == Some(*hook)))
+                .collect(),
+            other_exports: other.map(|name| quote(name, MAX_MESSAGE)).collect(),
+            imports: imports.into_iter().map(Import::named).collect(),
+            needs,
+        }
+    }
+
+    /// Whether it wants this interface of the contract.
+    pub(super) fn imports_capability(&self, name: &str) -> bool {
+        self.imports.iter().any(|import| import.capability() == Some(name))
+    }
+}
+
+impl Import {
+    fn named(name: &str) -> Self {
+        let (from, purpose) = match of_contract(name) {
+            Some((interface, _)) => (Means::Contract, capability(interface)),
+            None if is_wasi(name) => (Means::Wasi, wasi(name)),
+            None => (Means::Unknown, "this host does not have it"),
+        };
+        Self { name: quote(name, MAX_MESSAGE), from, purpose }
+    }
+
+    /// The interface's name in the contract, if it is one of ours.
+    pub fn capability(&self) -> Option<&str> {
+        of_contract(&self.name).map(|(interface, _)| interface)
+    }
+}
+
+fn capability(interface: &str) -> &'static str {
+    match interface {
+        "types" => "the types that hooks speak of",
+        "log" => "lines in the host's log",
+        "config" => "its settings",
+        "kv" => "values that outlive a call, by grant",
+        "http" => "requests to other services, by grant",
+        "metrics" => "figures of its own, by grant",
+        _ => "this host does not have it",
+    }
+}
+
+/// What an interface of WASI is for, and what of it a plugin gets.
+fn wasi(name: &str) -> &'static str {
+    const WORDS: [(&str, &str); 14] = [
+        ("wasi:cli/environment@", "the environment: empty"),
+        ("wasi:cli/exit@", "ending itself: a failure of the call"),
+        ("wasi:cli/stdin@", "what is typed: nothing"),
+        ("wasi:cli/stdout@", "printing: into its log"),
+        ("wasi:cli/stderr@", "printing: into its log"),
+        ("wasi:cli/terminal", "a terminal: there is none"),
+        ("wasi:cli/", "being a program"),
+        ("wasi:clocks/", "the time, and sleeping"),
+        ("wasi:filesystem/", "files: there are none"),
+        ("wasi:io/", "waiting, and streams of what it prints"),
+        ("wasi:random/", "random numbers"),
+        ("wasi:sockets/ip-name-lookup@", "looking up names: refused"),
+        ("wasi:sockets/", "the network: refused, use http of the contract"),
+        ("", "something else of WASI"),
+    ];
+    let found = WORDS.iter().find(|(start, _)| name.starts_with(start));
+    found.map_or("", |(_, words)| words)
+}
