@@ -13,7 +13,8 @@ pub const MAX_LINES: u32 = 100;
 const MAX_REMEMBERED: usize = 512;
 
 /// The contract's levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Every step.
     Trace,

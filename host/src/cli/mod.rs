@@ -2,6 +2,8 @@
 
 mod check;
 mod forget;
+mod rows;
+mod run;
 mod serve;
 mod simulate;
 
@@ -15,6 +17,9 @@ use crate::server::{Tls, TlsError};
 
 /// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
 const BAD_CONFIG: u8 = 78;
+
+/// Exit status for a command line that makes no sense (clap's).
+const BAD_USAGE: u8 = 2;
 
 /// Decides where phone calls go, with WebAssembly plugins.
 #[derive(Parser)]
@@ -30,6 +35,8 @@ enum Verb {
     Serve(serve::Serve),
     /// Judge configuration and plugins without serving
     Check(check::Check),
+    /// Try a plugin on one event, and see what it does
+    Run(run::Run),
     /// Erase everything that is stored about a call
     Forget(forget::Forget),
     /// Play AVR Core: send whole calls and report how they were answered
@@ -43,6 +50,7 @@ impl Cli {
         match self.verb {
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
+            Verb::Run(run) => run.run(),
             Verb::Forget(forget) => forget.run(),
             Verb::Simulate(simulate) => simulate.run(),
         }

@@ -345,6 +345,21 @@ fn records(told: &Arc<Call>, known: &Remembered, events: Vec<Event>) -> Writes {
 /// what is remembered of the call must not change.
 fn record(event: Event, sent: &Call, call: &Arc<str>) -> Record {
     let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
+    Record {
+        identity: identity(&event, sent, &body),
+        accepted: now(),
+        call: Arc::clone(call),
+        event: Arc::new(event),
+        body,
+    }
+}
+
+/// What tells an event from others, as the platform sent it.
+pub fn identity_of(event: &Event) -> Identity {
+    identity(event, &event.call, &serde_json::to_string(&event.body).unwrap_or_default())
+}
+
+fn identity(event: &Event, sent: &Call, body: &str) -> Identity {
     let mut hash = Sha256::new();
     // Of what was decided there is one event, whatever it was. A repeat of any
     // other has the same content, and two events of one millisecond may not have,
@@ -352,8 +367,8 @@ fn record(event: Event, sent: &Call, call: &Arc<str>) -> Record {
     let (name, timestamp) = event.named();
     let content = match &event.body {
         EventBody::Routed(_) => EventKind::Routed.name(),
-        body if name.is_some() => body.kind().name(),
-        _ => &*body,
+        kind if name.is_some() => kind.kind().name(),
+        _ => body,
     };
     for part in [sent.platform.family, &sent.id, content, name.unwrap_or_default()] {
         hash.update((part.len() as u64).to_le_bytes());
@@ -364,13 +379,7 @@ fn record(event: Event, sent: &Call, call: &Arc<str>) -> Record {
     let hash = hash.finalize();
     let mut identity = [0; 16];
     identity.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    Record {
-        identity: Identity(identity),
-        accepted: now(),
-        call: Arc::clone(call),
-        event: Arc::new(event),
-        body,
-    }
+    Identity(identity)
 }
 
 fn routing(outcome: &Outcome) -> Routing {

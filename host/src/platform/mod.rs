@@ -27,7 +27,7 @@ pub(crate) use self::{avr::AVR, avr::DSAI, blackbox::BLACKBOX};
 use crate::config::Config;
 pub use crate::credentials::Unauthorized;
 use crate::event::{Call, Event, Platform};
-use crate::nesting::TooDeep;
+use crate::nesting::{self, TooDeep};
 use crate::router::Answer;
 
 /// Every platform.
@@ -53,6 +53,30 @@ const DIALECTS: &[Make] = &[
 /// The dialects that are switched on.
 pub fn dialects(config: &Config) -> Vec<Arc<dyn Dialect>> {
     DIALECTS.iter().filter_map(|make| make(config)).collect()
+}
+
+/// Whose request it is: of these dialects, the first one that takes it for one of its
+/// own of which `take` makes something, or says why it does not.
+///
+/// # Errors
+///
+/// When there is none; says why not each.
+pub fn recognize<'a, T>(
+    dialects: &'a [Arc<dyn Dialect>],
+    headers: &HeaderMap,
+    body: &[u8],
+    take: impl Fn(Message) -> Result<T, String>,
+) -> Result<(&'a dyn Dialect, T), BadRequest> {
+    nesting::check(body)?;
+    let mut reasons = Vec::new();
+    for dialect in dialects {
+        let message = dialect.parse(headers, body).map_err(|error| error.message);
+        match message.and_then(&take) {
+            Ok(taken) => return Ok((&**dialect, taken)),
+            Err(reason) => reasons.push(format!("as {}: {reason}", dialect.name())),
+        }
+    }
+    Err(BadRequest { message: reasons.join("; ") })
 }
 
 /// How a platform speaks to us, on a path of its own.

@@ -2,7 +2,7 @@
 //! [`load`] makes one of files, [`call`] asks it; [`examine`] and [`record`] are for
 //! authors who want to know more.
 
-mod backtrace;
+pub mod backtrace;
 mod bindings;
 pub mod breaker;
 mod call;

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use super::backtrace::Frame;
@@ -39,25 +40,29 @@ pub struct Record {
 }
 
 /// One thing that it did.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Step {
     /// When, since it was called.
+    #[serde(rename = "at_us", serialize_with = "as_micros")]
     pub at: Duration,
     /// What.
+    #[serde(flatten)]
     pub what: What,
 }
 
 /// What it did.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub enum What {
     /// It wrote a line.
+    #[serde(rename = "log")]
     Said(Line),
     /// It called the host.
+    #[serde(rename = "host_call")]
     Asked(HostCall),
 }
 
 /// A line of its log.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Line {
     /// How loud.
     pub level: Level,
@@ -68,7 +73,7 @@ pub struct Line {
 }
 
 /// Where a guest's words come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
     /// The contract's log.
@@ -80,7 +85,7 @@ pub enum Channel {
 }
 
 /// A function of the host that a guest called.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct HostCall {
     /// Interface and function, such as `kv.get`.
     pub function: &'static str,
@@ -88,14 +93,17 @@ pub struct HostCall {
     pub subject: String,
     /// What else it was told, in words.
     pub detail: Option<String>,
-    /// What came of it. None: the guest's time was up before.
-    pub outcome: Option<Result<String, Refusal>>,
-    /// How long the guest waited for it.
-    pub took: Duration,
+    /// What came of it, in words.
+    pub result: Option<String>,
+    /// Why nothing came of it. Neither: the guest's time was up before.
+    pub error: Option<Refusal>,
+    /// How long the guest waited for it, if there was an answer.
+    #[serde(rename = "took_us", serialize_with = "as_micros_or_null")]
+    pub took: Option<Duration>,
 }
 
 /// Why a guest did not get what it asked for.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Refusal {
     /// The word of metrics and logs.
     pub label: &'static str,
@@ -187,8 +195,11 @@ impl Recorder {
         self.with(|current| {
             let step = asking.place.and_then(|place| current.record.steps.get_mut(place));
             if let Some(Step { what: What::Asked(call), .. }) = step {
-                call.took = asking.since.elapsed();
-                call.outcome = Some(answer.map(|text| cut(&text, MAX_SUBJECT).into_owned()));
+                call.took = Some(asking.since.elapsed());
+                match answer {
+                    Ok(text) => call.result = Some(cut(&text, MAX_SUBJECT).into_owned()),
+                    Err(refusal) => call.error = Some(refusal),
+                }
             }
         });
     }
@@ -207,6 +218,22 @@ impl Current {
     fn push(&mut self, what: What) {
         self.record.steps.push(Step { at: self.begun.elapsed(), what });
     }
+}
+
+/// Microseconds, as documents have them.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn as_micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    micros(*time).serialize(serializer)
+}
+
+fn as_micros_or_null<S: Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(micros).serialize(serializer)
 }
 
 #[cfg(test)]
@@ -240,7 +267,7 @@ mod tests {
         let record = recorder.take();
         assert!(matches!(
             &*record.steps,
-            [Step { what: What::Asked(HostCall { outcome: None, .. }), .. }]
+            [Step { what: What::Asked(HostCall { took: None, .. }), .. }]
         ));
         assert_eq!((record.instructions, record.memory), (Some(7), 65_536));
         recorder.said(Level::Info, Channel::Log, "too late");

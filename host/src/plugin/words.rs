@@ -12,7 +12,7 @@ use crate::store::{KvAnswer, KvCommand};
 
 /// A function that is called, with what it is called for.
 fn call(function: &'static str, subject: String, detail: Option<String>) -> HostCall {
-    HostCall { function, subject, detail, outcome: None, took: Duration::ZERO }
+    HostCall { function, subject, detail, result: None, error: None, took: None }
 }
 
 pub(super) fn setting(key: &str) -> HostCall {

@@ -9,11 +9,11 @@ use anyhow::Context;
 use crate::plugin::Sources;
 
 /// What is in a folder.
-pub(super) struct Listing {
+pub struct Listing {
     /// In the order of their file names.
-    pub(super) plugins: Vec<Sources>,
+    pub plugins: Vec<Sources>,
     /// Settings without a plugin of their name.
-    pub(super) orphans: Vec<PathBuf>,
+    pub orphans: Vec<PathBuf>,
 }
 
 /// The plugins in a folder. Hidden files are those of editors and copy tools.
@@ -22,7 +22,7 @@ pub(super) struct Listing {
 /// # Errors
 ///
 /// When the folder cannot be read.
-pub(super) fn list(folder: &Path) -> anyhow::Result<Listing> {
+pub fn list(folder: &Path) -> anyhow::Result<Listing> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the plugin folder {}", folder.display()))?;
     let mut files = BTreeSet::new();

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+pub use self::folder::{Listing, list};
 pub use self::reconcile::{Failed, Look, Reconciler, Report, Witness};
 use self::watch::Watch;
 use crate::config::ReloadConfig;

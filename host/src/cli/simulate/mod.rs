@@ -31,11 +31,8 @@ use self::plan::Script;
 use self::report::Report;
 use self::sender::Sender;
 use self::witness::{Story, Witness};
-use super::raise_file_limit;
+use super::{BAD_USAGE, raise_file_limit};
 use crate::units;
-
-/// Exit status for a command line that makes no sense (clap's).
-const BAD_USAGE: u8 = 2;
 
 /// AVR Core's name for the secret, where `--secret` is not given.
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";

@@ -6,7 +6,7 @@ mod terms;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use wasmtime::component::Component;
@@ -17,7 +17,7 @@ use super::component::Checked;
 use super::error::{PluginError, Stage};
 use super::limits;
 use super::load::{Loader, settings};
-use super::record::Record;
+use super::record::{Record, micros};
 use super::settings::Settings;
 use super::sources::{Files, Sources, Version};
 use super::stats::Stats;
@@ -98,11 +98,6 @@ pub struct Trial {
     pub memory: usize,
     /// Core instances that it is made of, where there is a pool to count them.
     pub core_instances: Option<u64>,
-}
-
-/// Microseconds, as documents have them.
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Loader {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request};
+use axum::http::Request;
 use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -16,8 +16,7 @@ use super::super::App;
 use super::super::error::{HttpError, json};
 use super::super::webhook;
 use crate::event::Event;
-use crate::nesting;
-use crate::platform::{BadRequest, Dialect, Message};
+use crate::platform::{Message, recognize};
 use crate::router::{Explanation, Outcome, Ruling, Source, Step};
 
 pub(super) async fn explain(
@@ -29,7 +28,7 @@ pub(super) async fn explain(
     let bounds = app.dialects.iter().map(|dialect| dialect.bounds()).max_by_key(|it| it.body);
     let bounds = bounds.ok_or_else(HttpError::not_found)?;
     let body = webhook::read(&app.bodies, &bounds, &head.headers, body, start).await?;
-    let (dialect, event) = recognize(&app.dialects, &head.headers, &body.bytes)?;
+    let (dialect, event) = recognize(&app.dialects, &head.headers, &body.bytes, start_of_call)?;
     let generation = app.registry.current();
     let deadline = start + app.config.limits.budget;
     let explanation = app.router.explain(&generation, &event.call, deadline).await;
@@ -51,24 +50,12 @@ pub(super) async fn explain(
     }))
 }
 
-/// Whose request it is: of the platforms that are served, the first one that takes it
-/// for a question of its own.
-fn recognize<'a>(
-    dialects: &'a [Arc<dyn Dialect>],
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<(&'a dyn Dialect, Event), BadRequest> {
-    nesting::check(body)?;
-    let mut reasons = Vec::new();
-    for dialect in dialects {
-        let reason = match dialect.parse(headers, body) {
-            Ok(Message::Decide(event)) => return Ok((&**dialect, event)),
-            Ok(_) => "expected the start of a call, the one request that is decided".to_owned(),
-            Err(error) => error.message,
-        };
-        reasons.push(format!("as {}: {reason}", dialect.name()));
+/// The one thing that can be explained.
+fn start_of_call(message: Message) -> Result<Event, String> {
+    match message {
+        Message::Decide(event) => Ok(event),
+        _ => Err("expected the start of a call, the one request that is decided".to_owned()),
     }
-    Err(BadRequest { message: reasons.join("; ") })
 }
 
 #[derive(Serialize)]

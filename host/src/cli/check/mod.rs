@@ -1,0 +1,193 @@
+//! `plugboard check`: a folder as it would be served, or files one by one.
+
+mod report;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::runtime;
+
+pub(super) use self::report::Detailed;
+use super::{BAD_CONFIG, BAD_USAGE, certificate, environment};
+use crate::config::{self, Config, Flags, Loaded};
+use crate::engine::{Engine, Purpose};
+use crate::plugin::examine::{Examination, State};
+use crate::plugin::record::Recorder;
+use crate::plugin::{Loader, Sources};
+use crate::reload;
+
+/// Judge configuration and plugins without serving.
+#[derive(clap::Args)]
+#[command(
+    after_help = "With files, everything that can be found out about each is told; without, \
+                        the configuration and the plugin folder are judged, a line for each \
+                        plugin.\n\nThe exit status is 0 if all is well, 1 if something is broken, \
+                        2 if the command line makes no sense, and 78 if the configuration cannot \
+                        be served."
+)]
+pub(super) struct Check {
+    /// Plugins [default: those of the plugin folder]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The plugin's settings [default: the file of its name that ends with .toml]
+    #[arg(long, value_name = "FILE", requires = "files")]
+    settings: Option<PathBuf>,
+    /// Configuration file [default: plugboard.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of plugins [default: plugins]
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    plugins: Option<PathBuf>,
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(super) fn run(self) -> ExitCode {
+        if self.settings.is_some() && self.files.len() > 1 {
+            eprintln!("plugboard: --settings is for one file; of several, each has its own");
+            return ExitCode::from(BAD_USAGE);
+        }
+        let flags = Flags { config: self.config, plugins: self.plugins, ..Flags::default() };
+        let Loaded { config, warnings } = match config::load(flags, environment()) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                eprintln!("plugboard: {error}");
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
+        let tls = match certificate(&config) {
+            Ok(tls) => tls,
+            Err(error) => {
+                eprintln!("plugboard: {error}");
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
+        let end = tls.and_then(|tls| tls.warning(Timestamp::now()));
+        for warning in warnings.into_iter().chain(end) {
+            eprintln!("plugboard: {warning}");
+        }
+        let whole_folder = self.files.is_empty();
+        let judged = judge(&config, self.files, self.settings).and_then(|verdict| {
+            match (self.json, whole_folder) {
+                (true, _) => verdict.write_json()?,
+                (false, true) => verdict.write_lines()?,
+                (false, false) => verdict.write_details()?,
+            }
+            Ok(verdict.is_good())
+        });
+        match judged {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("plugboard: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Verdict {
+    plugins: Vec<Examination>,
+    /// Settings without a plugin of their name.
+    orphans: Vec<PathBuf>,
+}
+
+/// Judges these files, or else those of the plugin folder.
+fn judge(
+    config: &Config,
+    files: Vec<PathBuf>,
+    settings: Option<PathBuf>,
+) -> anyhow::Result<Verdict> {
+    let (sources, orphans) = if files.is_empty() {
+        let reload::Listing { plugins, orphans } = reload::list(&config.plugins)?;
+        (plugins, orphans)
+    } else {
+        (files.into_iter().map(|file| beside(file, settings.clone())).collect(), Vec::new())
+    };
+    let engine = Engine::start(&config.engine, Purpose::Serve { threads: 1 })?;
+    let recorder = Arc::new(Recorder::default());
+    let loader = Loader::new(engine, None, None, config)?.with_recorder(recorder);
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let plugins = runtime.block_on(async {
+        let mut plugins = Vec::with_capacity(sources.len());
+        for sources in &sources {
+            plugins.push(loader.examine(sources).await);
+        }
+        plugins
+    });
+    Ok(Verdict { plugins, orphans })
+}
+
+/// A plugin with these settings, or with those beside it.
+pub(super) fn beside(file: PathBuf, settings: Option<PathBuf>) -> Sources {
+    match settings {
+        Some(settings) => Sources { file, settings },
+        None => Sources::beside(file),
+    }
+}
+
+impl Verdict {
+    fn is_good(&self) -> bool {
+        self.orphans.is_empty() && self.count(State::Broken) == 0
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.plugins.iter().filter(|plugin| plugin.state == state).count()
+    }
+
+    fn write_json(&self) -> anyhow::Result<()> {
+        Ok(writeln!(io::stdout(), "{}", serde_json::to_string_pretty(self)?)?)
+    }
+
+    /// A line for each.
+    fn write_lines(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        for plugin in &self.plugins {
+            let name = &plugin.name;
+            match (plugin.state, &plugin.error) {
+                (State::Disabled, _) => writeln!(out, "disabled  {name}")?,
+                (_, Some(error)) => writeln!(out, "broken    {name}: {}", error.message)?,
+                (_, None) => {
+                    let hooks: Vec<&str> =
+                        plugin.hooks().iter().map(|hook| hook.interface()).collect();
+                    let (hooks, size) = (hooks.join(", "), plugin.bytes.unwrap_or_default());
+                    writeln!(out, "ok        {name}: {hooks}, {size} bytes")?;
+                }
+            }
+            for warning in &plugin.warnings {
+                writeln!(out, "warning   {name}: {warning}")?;
+            }
+        }
+        for orphan in &self.orphans {
+            let orphan = orphan.display();
+            writeln!(out, "orphan    {orphan}: settings without a plugin of that name")?;
+        }
+        self.write_sum(&mut out)
+    }
+
+    /// Everything about each.
+    fn write_details(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        for (nth, plugin) in self.plugins.iter().enumerate() {
+            let gap = if nth == 0 { "" } else { "\n" };
+            write!(out, "{gap}{}", Detailed(plugin))?;
+        }
+        if self.plugins.len() > 1 {
+            writeln!(out)?;
+            self.write_sum(&mut out)?;
+        }
+        Ok(())
+    }
+
+    fn write_sum(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{} good, {} broken", self.count(State::Good), self.count(State::Broken))
+    }
+}

@@ -1,0 +1,82 @@
+//! Reports for people: a word on the left, what there is to say about it on the
+//! right. Times that were measured always have three decimals and a space before
+//! their unit; those of settings are as in settings.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Columns of the words on the left.
+const WIDTH: usize = 14;
+
+/// Writes a row. Further lines of the text stand below its first one; nothing of it
+/// can be mistaken for a row of ours.
+pub(super) fn row(f: &mut fmt::Formatter<'_>, name: &str, text: impl fmt::Display) -> fmt::Result {
+    let text = text.to_string();
+    let mut name = name;
+    for line in text.split('\n') {
+        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        writeln!(f, "  {name:<WIDTH$}{}", line.trim_end())?;
+        name = "";
+    }
+    Ok(())
+}
+
+/// A time that was measured.
+pub(super) fn took(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+}
+
+/// A time that somebody set, in milliseconds, as in settings.
+pub(super) fn span(millis: u64) -> String {
+    match millis {
+        whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
+        _ => format!("{millis}ms"),
+    }
+}
+
+/// A size that is mostly a round one.
+pub(super) fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0 => "0 bytes".to_owned(),
+        mib if mib % MIB == 0 => format!("{} MiB", mib / MIB),
+        kib if kib % KIB == 0 => format!("{} KiB", kib / KIB),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+/// Two columns, a line each.
+pub(super) fn columns<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
+    let lines = rows.iter().map(|(left, right)| format!("{left:<width$}  {right}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_would() {
+        assert_eq!([span(250), span(5_000)], ["250ms", "5s"]);
+        assert_eq!(
+            [size(0), size(1 << 25), size(1_114_112), size(7)],
+            ["0 bytes", "32 MiB", "1088 KiB", "7 bytes"]
+        );
+        assert_eq!(took(Duration::from_micros(1_500)), "1.500 ms");
+        assert_eq!(columns([("a", "one"), ("bcd", "two")]), "a    one\nbcd  two");
+    }
+
+    #[test]
+    fn what_others_said_stays_on_the_right() {
+        struct Row;
+        impl fmt::Display for Row {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                row(f, "said", "one\ntwo\r\u{1b}[31m")
+            }
+        }
+        assert_eq!(Row.to_string(), "  said          one\n                two  [31m\n");
+    }
+}

@@ -1,0 +1,116 @@
+//! What a plugin came to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::decision::{Decision, Kind, Reuse, Verdict};
+use crate::event::Call;
+use crate::plugin::ToolResult;
+use crate::plugin::error::PluginError;
+
+/// What a hook answered.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub(super) enum Outcome {
+    /// A decision.
+    Decision {
+        verdict: Kind,
+        /// The template, as the plugin gave it.
+        sts_url: Option<String>,
+        /// Filled for this call. None where the platform takes no URL.
+        filled_url: Option<String>,
+        prompt: Option<Arc<str>>,
+        reason: Option<Arc<str>>,
+        cache: Option<Leave>,
+    },
+    /// A tool's result.
+    Result { result: Arc<RawValue>, cache: Option<Leave> },
+    /// A tool's own error, which is an answer.
+    ToolError { message: Arc<str>, code: Option<Arc<str>> },
+    /// What it says to a transfer; null: no opinion.
+    Answer { answer: Option<Box<RawValue>> },
+    /// It took the event.
+    Taken,
+}
+
+/// Leave to use an answer again.
+#[derive(Debug, Serialize)]
+pub(super) struct Leave {
+    pub(super) ttl_ms: u64,
+    /// The fields of a call that it depends on.
+    pub(super) vary: Vec<String>,
+}
+
+impl From<Reuse> for Leave {
+    fn from(Reuse { ttl, vary }: Reuse) -> Self {
+        Self { ttl_ms: millis(ttl), vary }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Outcome {
+    /// A decision, filled for the call as in service.
+    pub(super) fn decision(decision: Decision, call: &Call) -> Result<Self, PluginError> {
+        let Decision { verdict, cache } = decision;
+        let kind = verdict.kind();
+        let (url, prompt, reason) = match verdict {
+            Verdict::Pass => (None, None, None),
+            Verdict::Route { sts_url, prompt } => (sts_url, prompt, None),
+            Verdict::Reject { reason } => (None, None, Some(reason)),
+        };
+        let filled = url.as_ref().filter(|_| call.platform.takes_url);
+        Ok(Self::Decision {
+            verdict: kind,
+            filled_url: filled.map(|url| url.fill(call)).transpose()?,
+            sts_url: url.map(|url| url.template().to_owned()),
+            prompt,
+            reason,
+            cache: cache.map(Leave::from),
+        })
+    }
+
+    /// What a tool came to.
+    pub(super) fn tool(result: ToolResult) -> Self {
+        match result {
+            ToolResult::Value { value, cache } => {
+                Self::Result { result: value, cache: cache.map(Leave::from) }
+            }
+            ToolResult::Error { message, code } => Self::ToolError { message, code },
+        }
+    }
+
+    /// The word for people.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Decision { verdict: Kind::Pass, .. } => "pass",
+            Self::Decision { verdict: Kind::Route, .. } => "route",
+            Self::Decision { verdict: Kind::Reject, .. } => "reject",
+            Self::Result { .. } => "result",
+            Self::ToolError { .. } => "the tool's own error",
+            Self::Answer { answer: Some(_) } => "answer",
+            Self::Answer { answer: None } => "no opinion",
+            Self::Taken => "taken",
+        }
+    }
+
+    /// What the platform makes of it otherwise than the plugin may think.
+    pub(super) fn note(&self, call: &Call) -> Option<String> {
+        let platform = call.platform;
+        match self {
+            Self::Decision { sts_url: Some(_), .. } if !platform.takes_url => {
+                Some(format!("{} has an agent of its own, and takes no URL", platform.name))
+            }
+            Self::Decision { verdict: Kind::Reject, .. } if !platform.can_reject => Some(format!(
+                "{} cannot reject: the operator's reject_sts_url takes the call",
+                platform.name
+            )),
+            _ => None,
+        }
+    }
+}
