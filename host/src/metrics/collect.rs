@@ -1,5 +1,8 @@
 //! What is read when the metrics are asked for.
 
+#[cfg(test)]
+pub(crate) mod sample;
+
 use std::fmt::{self, Error};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +17,7 @@ use tokio::time::Instant;
 use super::{Http, guests};
 use crate::cache;
 use crate::engine;
+use crate::journal::Counts;
 use crate::plugin::breaker::{Breaker, Condition};
 use crate::plugin::histogram::{BUCKETS_US, Times};
 use crate::plugin::stats::{Decisions, EventStats, Snapshot, UseStats};
@@ -43,19 +47,22 @@ impl fmt::Debug for Collect {
 
 impl Collector for Collect {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let mut out = Out(encoder);
-        self.http(&mut out)?;
-        self.service(&mut out)?;
-        self.journal(&mut out)?;
         let plugins: Vec<Row<'_>> = self.generation.plugins().map(|it| Row::from(&**it)).collect();
-        self.plugins(&mut out, &plugins)?;
-        observers(&mut out, &plugins)?;
-        uses(&mut out, &plugins)?;
-        guests::encode(&mut out, &self.generation)
+        self.write(&mut Out(encoder), &plugins)
     }
 }
 
 impl Collect {
+    fn write(&self, out: &mut Out<'_>, plugins: &[Row<'_>]) -> Result<(), Error> {
+        self.http(out)?;
+        self.service(out)?;
+        self.journal(out)?;
+        self.plugins(out, plugins)?;
+        observers(out, plugins)?;
+        uses(out, plugins)?;
+        guests::encode(out, &self.generation)
+    }
+
     fn http(&self, out: &mut Out<'_>) -> Result<(), Error> {
         out.family("http_requests", "Answers by listener and status", Counter, |row| {
             for (listener, statuses) in
@@ -177,6 +184,20 @@ impl Collect {
             Ok(())
         })
     }
+}
+
+/// What became of events, by the words of the metric.
+pub(super) fn events(counts: &Counts) -> [(&'static str, u64); 6] {
+    let Counts { accepted, unwanted, repeated, refused, owed, lost } = counts;
+    [
+        ("accepted", accepted),
+        ("unwanted", unwanted),
+        ("repeated", repeated),
+        ("refused", refused),
+        ("owed", owed),
+        ("lost", lost),
+    ]
+    .map(|(result, count)| (result, count.load(Relaxed)))
 }
 
 /// A plugin and what it did.

@@ -10,6 +10,7 @@ mod network;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +18,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Series;
 
 use self::collect::Collect;
+#[cfg(test)]
+pub(crate) use self::collect::sample;
 pub use self::network::Network;
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
@@ -138,25 +141,20 @@ impl Metrics {
     ///
     /// Never in practice: text can be written to memory.
     pub fn render(&self, parts: &Counted<'_>) -> Result<String, std::fmt::Error> {
-        let counts = &parts.journal.counts;
-        let count = |counter: &AtomicU64| counter.load(Relaxed);
         let collect = Collect {
             engine: parts.engine.figures(),
             cache: parts.router.cache().map(|cache| cache.figures()),
             http: Arc::clone(&self.http),
             generation: parts.registry.current(),
-            events: [
-                ("accepted", count(&counts.accepted)),
-                ("unwanted", count(&counts.unwanted)),
-                ("repeated", count(&counts.repeated)),
-                ("refused", count(&counts.refused)),
-                ("owed", count(&counts.owed)),
-                ("lost", count(&counts.lost)),
-            ],
+            events: collect::events(&parts.journal.counts),
             journal: parts.dispatcher.figures(),
             backlogs: parts.dispatcher.backlogs(),
             store_works: parts.store.trouble().is_none(),
         };
+        self.encode(collect)
+    }
+
+    fn encode(&self, collect: impl Collector) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.series)?;
         let mut series = Series::with_prefix("plugboard");

@@ -179,3 +179,29 @@ pub(super) fn json(document: &impl Serialize) -> Response {
         }
     }
 }
+
+/// Every error answer, as status, code and message, for the reference.
+#[cfg(test)]
+pub(crate) fn error_answers() -> Vec<(u16, &'static str, String)> {
+    [
+        HttpError::body_unreadable(),
+        HttpError::https_expected(),
+        HttpError::unauthorized_admin(),
+        HttpError::sender_not_allowed(),
+        HttpError::not_found(),
+        HttpError::no_instructions(),
+        HttpError::method_not_allowed(),
+        HttpError::too_large(1 << 20, "limits.body"),
+        HttpError::too_many_requests(Duration::from_secs(1)),
+        HttpError::internal(),
+        HttpError::body_timeout("limits.body_timeout"),
+        HttpError::too_many_large_bodies(),
+        HttpError::not_kept(&StoreError::Unavailable("…".into())),
+        HttpError::not_kept(&StoreError::Full),
+        HttpError::not_kept(&StoreError::Closed),
+        HttpError::not_erased(&ErasureError::StillTold),
+        ReloadError::Folder("the plugin folder cannot be read".to_owned()).into(),
+    ]
+    .map(|error| (error.status.as_u16(), error.code, error.message))
+    .into()
+}

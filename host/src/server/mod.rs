@@ -16,6 +16,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+#[cfg(test)]
+pub(crate) use self::error::error_answers;
 use self::listener::{Bounds, Listener};
 use self::senders::Gate;
 pub use self::tls::{Tls, TlsError};
