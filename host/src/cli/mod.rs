@@ -1,7 +1,9 @@
 //! The command line: a file per verb.
 
+mod build;
 mod check;
 mod forget;
+mod new;
 mod rows;
 mod run;
 mod serve;
@@ -31,6 +33,10 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Make a new plugin
+    New(new::New),
+    /// Build plugins and deploy them
+    Build(build::Build),
     /// Take webhooks and answer them
     Serve(serve::Serve),
     /// Judge configuration and plugins without serving
@@ -48,6 +54,8 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.verb {
+            Verb::New(new) => new.run(),
+            Verb::Build(build) => build.run(),
             Verb::Serve(serve) => serve.run(),
             Verb::Check(check) => check.run(),
             Verb::Run(run) => run.run(),

@@ -1,0 +1,225 @@
+//! `plugboard build`: from crates to components in a plugin folder. What is deployed was
+//! loaded first, with the settings that it will have.
+
+mod crates;
+mod deploy;
+mod judge;
+mod target;
+mod toolchain;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use indicatif::HumanBytes;
+
+use self::crates::{Crate, FindError};
+use self::deploy::{Folder, Name, Settled};
+use self::judge::Judge;
+use self::toolchain::{Built, Toolchain};
+use super::{BAD_CONFIG, environment};
+use crate::config::{self, Config, Flags, Loaded};
+use crate::plugin::Sources;
+
+/// Exit status for a command line that makes no sense, as clap has it.
+const USAGE: u8 = 2;
+
+/// Build plugins, see whether a server can load them, and deploy them.
+///
+/// Builds with cargo for wasm32-wasip2, by the release profile of the crate. The exit
+/// status is 0 when all is well, 1 when a plugin could not be built, loaded or deployed
+/// (all others were), 2 when there is nothing to build.
+#[derive(clap::Args)]
+pub(super) struct Build {
+    /// Crates of plugins: their folders, or folders with such crates in them; of a
+    /// workspace, all of its plugins [default: the crate of the working directory]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Copy what was built into this plugin folder, and the settings (NAME.toml beside
+    /// Cargo.toml) when it has none of that plugin
+    #[arg(long, value_name = "DIR")]
+    deploy: Option<PathBuf>,
+    /// Name to deploy under; names make the order of the chain [default: the one that the
+    /// plugin has in the folder, else a number after all others]
+    #[arg(long, value_name = "NN-NAME", requires = "deploy")]
+    name: Option<Name>,
+    /// Replace the settings in the plugin folder by those of the crate
+    #[arg(long, requires = "deploy")]
+    settings: bool,
+    /// Keep the names of functions, and files and lines, for readable backtraces; makes a
+    /// larger file
+    #[arg(long)]
+    debug_names: bool,
+    /// Install what is missing (rustup target add wasm32-wasip2) without asking
+    #[arg(long)]
+    yes: bool,
+    /// Configuration of the server that is to load them [default: plugboard.toml, if it is
+    /// there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Build {
+    pub(super) fn run(self) -> ExitCode {
+        let flags = Flags { config: self.config.clone(), ..Flags::default() };
+        let Loaded { config, warnings } = match config::load(flags, environment()) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                eprintln!("plugboard: {error}");
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
+        for warning in warnings {
+            eprintln!("plugboard: {warning}");
+        }
+        let prepared = self.crates().and_then(|crates| Ok((crates, self.folder()?)));
+        let (crates, folder) = match prepared {
+            Ok(prepared) => prepared,
+            Err(FindError::Usage(message)) => {
+                eprintln!("plugboard: {message}");
+                return ExitCode::from(USAGE);
+            }
+            Err(FindError::Cargo(error)) => {
+                eprintln!("plugboard: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match self.build(crates, folder.as_ref(), &config) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("plugboard: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn crates(&self) -> Result<Vec<Crate>, FindError> {
+        let crates = crates::find(&self.paths)?;
+        if let (Some(_), 2..) = (&self.name, crates.len()) {
+            let names: Vec<&str> = crates.iter().map(|it| it.name.as_str()).collect();
+            let names = names.join(", ");
+            return Err(FindError::Usage(format!(
+                "--name is for one plugin, and there are several: {names}"
+            )));
+        }
+        Ok(crates)
+    }
+
+    fn folder(&self) -> Result<Option<Folder>, FindError> {
+        let Some(path) = &self.deploy else { return Ok(None) };
+        if path.is_dir() {
+            return Ok(Some(Folder::new(path.clone())));
+        }
+        let path = path.display();
+        Err(FindError::Usage(format!("{path} (--deploy) is no folder; make it if it is to be one")))
+    }
+
+    /// Builds, judges and deploys all; whether all went well.
+    fn build(
+        &self,
+        crates: Vec<Crate>,
+        folder: Option<&Folder>,
+        config: &Config,
+    ) -> anyhow::Result<bool> {
+        let mut workspaces = BTreeMap::<PathBuf, Vec<Crate>>::new();
+        for it in crates {
+            workspaces.entry(it.workspace.clone()).or_default().push(it);
+        }
+        let judge = Judge::new(config)?;
+        let mut tally = Tally::default();
+        for (workspace, crates) in &workspaces {
+            let toolchain = Toolchain::of(workspace);
+            target::ensure(&toolchain, self.yes)?;
+            let built = toolchain.build(crates, self.debug_names)?;
+            for it in crates {
+                let done = match built.get(&it.id) {
+                    Some(built) => self.finish(it, built, folder, &judge),
+                    // Cargo has said why.
+                    None => Err(anyhow::anyhow!("it was not built")),
+                };
+                tally.count(it, done)?;
+            }
+        }
+        tally.tell(folder, config)
+    }
+
+    /// Judges what was built, and deploys it.
+    fn finish(
+        &self,
+        it: &Crate,
+        built: &Built,
+        folder: Option<&Folder>,
+        judge: &Judge,
+    ) -> anyhow::Result<()> {
+        let own = it.settings();
+        let place = folder.map(|folder| folder.place(&it.name, self.name.as_ref())).transpose()?;
+        let settings = match &place {
+            Some(place) if place.settings().exists() && !(self.settings && own.exists()) => {
+                place.settings()
+            }
+            _ => own.clone(),
+        };
+        let judged = judge.judge(&Sources { file: built.file.clone(), settings })?;
+        let (size, seconds) = (HumanBytes(judged.bytes.len() as u64), built.took.as_secs_f64());
+        let mut out = io::stdout().lock();
+        writeln!(out, "built     {}: {}, {size}, {seconds:.1} s", it.name, judged.hooks)?;
+        let Some(place) = place else {
+            writeln!(out, "          {}", built.file.display())?;
+            return Ok(());
+        };
+        let settled = place.put(&judged, self.settings)?;
+        writeln!(out, "deployed  {}", place.file().display())?;
+        let settings = place.settings();
+        let settings = settings.display();
+        match settled {
+            Settled::None => {}
+            Settled::Written => writeln!(out, "deployed  {settings}")?,
+            Settled::Kept if own.exists() => {
+                writeln!(out, "kept      {settings}: the server's own (--settings replaces it)")?;
+            }
+            Settled::Kept => writeln!(out, "kept      {settings}: the server's own")?,
+        }
+        for other in place.others() {
+            let other = other.display();
+            writeln!(out, "note      {other} is the same plugin, and is asked as well")?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of the crates.
+#[derive(Default)]
+struct Tally {
+    good: usize,
+    bad: usize,
+}
+
+impl Tally {
+    fn count(&mut self, it: &Crate, done: anyhow::Result<()>) -> io::Result<()> {
+        match done {
+            Ok(()) => self.good += 1,
+            Err(error) => {
+                self.bad += 1;
+                // In the order in which it happened, where both are one terminal.
+                io::stdout().flush()?;
+                eprintln!("failed    {}: {error:#}", it.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what came of all; whether all went well.
+    fn tell(&self, folder: Option<&Folder>, config: &Config) -> anyhow::Result<bool> {
+        let Self { good, bad } = *self;
+        let mut out = io::stdout().lock();
+        if good + bad > 1 {
+            writeln!(out, "{good} built, {bad} failed")?;
+        }
+        if folder.is_some() && good > 0 {
+            writeln!(out, "\nWhat the server makes of it: curl http://{}/plugins", config.admin)?;
+        }
+        Ok(bad == 0)
+    }
+}

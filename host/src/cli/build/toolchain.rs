@@ -1,0 +1,115 @@
+//! Running cargo and rustc for the crates of a workspace.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::BufReader;
+use std::path::{Path, PathBuf, absolute};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use cargo_metadata::{CrateType, Message, PackageId};
+
+use super::crates::Crate;
+use super::target::TARGET;
+
+/// Where cargo puts what it builds.
+const TARGET_FOLDER: &str = "CARGO_TARGET_DIR";
+
+/// The profile that plugins are built by.
+const PROFILE: &str = "release";
+
+/// Cargo and rustc as they are for the crates of one folder, which may have a toolchain
+/// and a configuration of its own.
+pub(super) struct Toolchain {
+    folder: PathBuf,
+}
+
+/// What was built of a crate.
+pub(super) struct Built {
+    /// The component.
+    pub(super) file: PathBuf,
+    /// From the start of cargo on.
+    pub(super) took: Duration,
+}
+
+impl Toolchain {
+    pub(super) fn of(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    pub(super) fn rustc(&self) -> Command {
+        self.program("RUSTC", "rustc")
+    }
+
+    pub(super) fn rustup(&self) -> Command {
+        self.program("RUSTUP", "rustup")
+    }
+
+    fn program(&self, variable: &str, name: &str) -> Command {
+        let mut command = Command::new(std::env::var_os(variable).unwrap_or_else(|| name.into()));
+        self.prepare(&mut command);
+        command
+    }
+
+    /// Has a command run for these crates, as it would from a shell in their folder.
+    pub(super) fn prepare(&self, command: &mut Command) {
+        command.current_dir(&self.folder);
+        // It is given from where we are.
+        let target = std::env::var_os(TARGET_FOLDER).filter(|folder| !folder.is_empty());
+        if let Some(Ok(target)) = target.map(absolute) {
+            command.env(TARGET_FOLDER, target);
+        }
+        // What cargo says of us when it has started us would look like a change to build
+        // scripts that read it, and they would be run again.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+    }
+
+    /// Builds crates of the workspace, and shows what cargo and rustc say. What could not
+    /// be built is missing from the result.
+    pub(super) fn build(
+        &self,
+        crates: &[Crate],
+        debug_names: bool,
+    ) -> anyhow::Result<HashMap<PackageId, Built>> {
+        let mut cargo = self.program("CARGO", "cargo");
+        cargo.args(["build", "--lib", "--profile", PROFILE, "--target", TARGET]);
+        // What rustc says goes to the terminal as it is, and the rest comes to us.
+        cargo.args(["--keep-going", "--message-format", "json-render-diagnostics"]);
+        if debug_names {
+            cargo.args(debug_names_of(PROFILE));
+        }
+        for it in crates {
+            cargo.args(["--package", &it.id.repr]);
+        }
+        let start = Instant::now();
+        let mut running = cargo.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+        let mut built = HashMap::new();
+        let messages = running.stdout.take().context("cargo has no output")?;
+        for message in Message::parse_stream(BufReader::new(messages)) {
+            let Message::CompilerArtifact(artifact) = message? else { continue };
+            let is_ours = crates.iter().any(|it| it.id == artifact.package_id)
+                && artifact.target.crate_types.contains(&CrateType::CDyLib);
+            let file = artifact.filenames.iter().find(|file| file.extension() == Some("wasm"));
+            if let (true, Some(file)) = (is_ours, file) {
+                let (file, took) = (file.as_std_path().to_owned(), start.elapsed());
+                built.insert(artifact.package_id, Built { file, took });
+            }
+        }
+        // How it ended says no more than which files are missing.
+        running.wait()?;
+        Ok(built)
+    }
+}
+
+/// What has cargo keep names, files and lines.
+fn debug_names_of(profile: &str) -> [OsString; 4] {
+    let set = |key: &str, value: &str| format!("profile.{profile}.{key}={value}").into();
+    let debug = set("debug", "\"line-tables-only\"");
+    ["--config".into(), debug, "--config".into(), set("strip", "\"none\"")]
+}

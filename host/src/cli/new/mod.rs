@@ -1,0 +1,121 @@
+//! `plugboard new`: the crate of a plugin that works, for its author to change.
+
+mod name;
+mod sdk;
+mod template;
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use self::name::Name;
+use self::sdk::Sdk;
+use self::template::Kind;
+
+/// Make a new plugin: a crate with tests, settings and events to try it with.
+///
+/// It works as it stands. Next, test it with `cargo test`, and build and deploy it with
+/// `plugboard build`.
+#[derive(clap::Args)]
+pub(super) struct New {
+    /// Its name, and that of its folder: lowercase letters, digits, `-` and `_`
+    name: Name,
+    /// What it does
+    #[arg(long, value_enum, default_value_t = Kind::Router)]
+    kind: Kind,
+    /// Make its folder in this one [default: the working directory]
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    /// Folder of the crate plugboard-sdk [default: that of the repository that this
+    /// program was built in, or is started from, if it is there, else the published
+    /// version]
+    #[arg(long, value_name = "DIR")]
+    sdk: Option<PathBuf>,
+}
+
+impl New {
+    pub(super) fn run(self) -> ExitCode {
+        let Self { name, kind, path, sdk } = self;
+        let folder = path.unwrap_or_default().join(name.package());
+        let made = make(&name, kind, &folder, sdk.as_deref());
+        match made.and_then(|()| Ok(say_what_next(&name, kind, &folder)?)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("plugboard: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Makes the folder, whole or not at all.
+fn make(name: &Name, kind: Kind, folder: &Path, sdk: Option<&Path>) -> anyhow::Result<()> {
+    let shown = folder.display();
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(false) => {}
+        Ok(true) => bail!("{shown} is there already, and is not empty; nothing was changed"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            bail!("{shown} is there already, and is no folder; nothing was changed")
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot look into {shown}")),
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let parent = parent.canonicalize();
+    let parent = parent.with_context(|| format!("cannot make {shown}: there is no such folder"))?;
+    let sdk = Sdk::find(sdk)?;
+    if let Sdk::Published(version) = sdk {
+        eprintln!(
+            "plugboard: no sources of plugboard-sdk were found on this machine, so Cargo.toml asks \
+             for its published version {version}; --sdk names a folder that has them"
+        );
+    }
+    // Gone again if anything fails before it has its name.
+    let new = temporary_folder(&parent).with_context(|| format!("cannot make {shown}"))?;
+    let requirement = sdk.requirement(&parent.join(name.package()))?;
+    for (file, text) in template::files(name, kind, &requirement) {
+        write(&new.path().join(file), &text)?;
+    }
+    if let Some(lock) = sdk.lock_file() {
+        // The versions that the SDK was tested with, which this machine may have at
+        // hand. Cargo takes out those that are not needed.
+        write(&new.path().join("Cargo.lock"), &lock)?;
+    }
+    // An empty folder is replaced; one that got files in the meantime is not.
+    fs::rename(new.path(), folder).with_context(|| format!("cannot make {shown}"))?;
+    _ = new.keep();
+    Ok(())
+}
+
+/// A folder beside the one that it shall become, with the usual permissions.
+fn temporary_folder(parent: &Path) -> io::Result<TempDir> {
+    let usual = Permissions::from_mode(0o777);
+    tempfile::Builder::new().prefix(".plugboard-new-").permissions(usual).tempdir_in(parent)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, text)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn say_what_next(name: &Name, kind: Kind, folder: &Path) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "Made {}: {}. Next:\n", folder.display(), kind.summary())?;
+    writeln!(out, "  cd {}", folder.display())?;
+    writeln!(out, "  cargo test")?;
+    writeln!(out, "  plugboard build --deploy DIR     # DIR: the plugin folder of a server\n")?;
+    writeln!(out, "Its place to change is src/lib.rs; its settings are {}.toml.", name.package())
+}

@@ -1,0 +1,222 @@
+//! The name of a plugin, which is that of its crate, folder and settings, too.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Longest name. As a file it gets a number before it and an ending after it.
+const LONGEST: usize = 64;
+
+/// What Rust has a use for. Raw identifiers are no names of crates.
+const KEYWORDS: &[&str] = &[
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
+    "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
+    "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
+    "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+];
+
+/// Crates that every crate has, or that a plugin has: two of a name are mixed up.
+const CRATES: &[&str] = &[
+    "alloc",
+    "core",
+    "plugboard_sdk",
+    "proc_macro",
+    "serde",
+    "serde_json",
+    "std",
+    "test",
+    "wit_bindgen",
+];
+
+/// Types that a plugin has in view, and traits and variants: its own must be another
+/// one. Those of Rust's prelude, then those of the SDK and of the templates.
+const TAKEN: &[&str] = &[
+    "AsMut",
+    "AsRef",
+    "Box",
+    "Clone",
+    "Copy",
+    "Default",
+    "Drop",
+    "Eq",
+    "Err",
+    "Extend",
+    "Fn",
+    "From",
+    "Into",
+    "Iterator",
+    "None",
+    "Ok",
+    "Option",
+    "Ord",
+    "Result",
+    "Self",
+    "Send",
+    "Sized",
+    "Some",
+    "String",
+    "Sync",
+    "ToOwned",
+    "ToString",
+    "Vec",
+    "BTreeMap",
+    "Call",
+    "Decision",
+    "Deserialize",
+    "Duration",
+    "Ended",
+    "Ending",
+    "Error",
+    "Event",
+    "EventBody",
+    "Host",
+    "Observer",
+    "OpeningHours",
+    "Query",
+    "Router",
+    "Serialize",
+    "Started",
+    "ToolBox",
+    "ToolError",
+    "Tools",
+    "TransferAnswer",
+    "TransferRequest",
+    "Transfers",
+    "Value",
+];
+
+/// A name that a crate can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name(String);
+
+/// Why a name cannot be that of a plugin.
+#[derive(Debug, Error)]
+pub(super) enum NameError {
+    #[error("a name has lowercase letters, digits, `-` and `_`, and starts with a letter")]
+    Characters,
+    #[error("a name has {LONGEST} characters at the most")]
+    Length,
+    #[error("that is a word of Rust's own; {0}-plugin would do")]
+    Keyword(String),
+    #[error("that is the name of a crate that the plugin needs; {0}-plugin would do")]
+    Crate(String),
+}
+
+impl Name {
+    /// As the package is called.
+    pub(super) fn package(&self) -> &str {
+        &self.0
+    }
+
+    /// As the library is called, and the file that is built of it.
+    pub(super) fn library(&self) -> String {
+        self.0.replace('-', "_")
+    }
+
+    /// As the plugin's type is called.
+    pub(super) fn type_name(&self) -> String {
+        let mut type_name = String::new();
+        for word in self.0.split(['-', '_']) {
+            let mut characters = word.chars();
+            type_name.extend(characters.next().map(|first| first.to_ascii_uppercase()));
+            type_name.push_str(characters.as_str());
+        }
+        if TAKEN.contains(&type_name.as_str()) {
+            type_name.push_str("Plugin");
+        }
+        type_name
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if !text.starts_with(|first: char| first.is_ascii_lowercase()) || !text.chars().all(fits) {
+            return Err(NameError::Characters);
+        }
+        if text.len() > LONGEST {
+            return Err(NameError::Length);
+        }
+        let name = Self(text.to_owned());
+        let library = name.library();
+        if KEYWORDS.contains(&library.as_str()) {
+            return Err(NameError::Keyword(name.0));
+        }
+        if CRATES.contains(&library.as_str()) {
+            return Err(NameError::Crate(name.0));
+        }
+        Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::ValueEnum;
+
+    use super::super::template::{self, Kind};
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_is_a_package_a_library_and_a_type() {
+        let vip = name("vip-router_2");
+        assert_eq!(vip.package(), "vip-router_2");
+        assert_eq!(vip.library(), "vip_router_2");
+        assert_eq!(vip.type_name(), "VipRouter2");
+        assert_eq!(name("a--b-").type_name(), "AB");
+        assert_eq!(name("router").type_name(), "RouterPlugin");
+        assert_eq!(name("tool-box").type_name(), "ToolBoxPlugin");
+    }
+
+    #[test]
+    fn what_cargo_or_rust_would_refuse_is_refused() {
+        let refused = |text: &str| text.parse::<Name>().unwrap_err().to_string();
+        for text in ["", "2vip", "-vip", "_vip", "Vip", "vip!", "v/p", "../vip", "víp", "v p", "."]
+        {
+            assert!(refused(text).contains("lowercase letters"), "{text}");
+        }
+        assert!(refused(&"v".repeat(65)).contains("64 characters"));
+        for text in ["match", "async", "gen", "self", "union"] {
+            assert!(refused(text).contains("word of Rust's own"), "{text}");
+        }
+        for text in ["test", "std", "plugboard-sdk", "serde-json", "serde_json"] {
+            assert!(refused(text).contains("name of a crate"), "{text}");
+        }
+        assert!(refused("match").contains("match-plugin"));
+    }
+
+    #[test]
+    fn no_plugin_is_called_like_what_it_uses() {
+        let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk/src/lib.rs");
+        let sdk = std::fs::read_to_string(sdk).unwrap();
+        let (_, prelude) = sdk.split_once("pub mod prelude {").unwrap();
+        let (prelude, _) = prelude.split_once("\n}").unwrap();
+        let mut code = format!("{prelude}\n");
+        for kind in Kind::value_variants() {
+            for (path, text) in template::files(&name("x"), *kind, "'1'") {
+                if path.ends_with(".rs") {
+                    code.push_str(&text);
+                }
+            }
+        }
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        // Without what stands in quotes.
+        let code: Vec<&str> = code.flat_map(|line| line.split('"').step_by(2)).collect();
+        let code = code.join(" ");
+        let is_type = |word: &&str| {
+            word.starts_with(|c: char| c.is_ascii_uppercase())
+                && word.contains(|c: char| c.is_ascii_lowercase())
+        };
+        let words = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(is_type);
+        let missing: BTreeSet<&str> = words.filter(|word| !TAKEN.contains(word)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
