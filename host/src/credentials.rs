@@ -58,6 +58,18 @@ pub struct HeaderSecret {
     value: Secret,
 }
 
+impl HeaderSecret {
+    /// Its name.
+    pub fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
+    /// What it says.
+    pub fn value(&self) -> &Secret {
+        &self.value
+    }
+}
+
 impl<'de> Deserialize<'de> for HeaderSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The message must not repeat what it was given.

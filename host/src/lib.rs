@@ -31,4 +31,5 @@ pub mod store;
 pub mod sts_url;
 mod tls;
 mod toml_text;
+pub mod traces;
 mod units;

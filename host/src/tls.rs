@@ -40,7 +40,8 @@ pub fn client(
     }
 }
 
-fn root_of(error: &dyn Error) -> String {
+/// What is at the bottom of an error: the library's own words may have the URL in them.
+pub fn root_of(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
         root = source;

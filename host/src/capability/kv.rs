@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::config::KvConfig;
 use crate::store::{self, KvAnswer, KvCommand, Store, StoreError};
+use crate::traces::spans;
 
 /// The values of one plugin.
 #[derive(Clone)]
@@ -90,6 +91,11 @@ impl Kv {
     ///
     /// When it is not granted, breaks a bound, or the store cannot.
     pub async fn run(&self, key: String, command: KvCommand) -> Result<KvAnswer, KvError> {
+        let span = spans::kv(&key, &command);
+        spans::within(span, KvError::label, self.perform(key, command)).await
+    }
+
+    async fn perform(&self, key: String, command: KvCommand) -> Result<KvAnswer, KvError> {
         if !self.granted {
             return Err(KvError::NotGranted);
         }

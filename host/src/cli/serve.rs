@@ -25,6 +25,7 @@ use crate::reload::{Reconciler, Reloader};
 use crate::server::{Parts, Server, Tls};
 use crate::store::Store;
 use crate::store::sqlite::Sqlite;
+use crate::traces::{self, Traces};
 
 /// How long to wait at start until observers are told of what comes.
 const ADOPTION: Duration = Duration::from_secs(5);
@@ -52,7 +53,14 @@ impl Serve {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
-        let _log = match logging::start(&config.log) {
+        let traces = match config.traces.as_ref().map(Traces::start).transpose() {
+            Ok(traces) => traces,
+            Err(error) => {
+                eprintln!("plugboard: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let _log = match logging::start(&config.log, traces.as_ref()) {
             Ok(log) => log,
             Err(error) => {
                 eprintln!("plugboard: cannot log: {error:#}");
@@ -62,7 +70,11 @@ impl Serve {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        match serve(config, tls) {
+        let served = serve(config, tls, traces.as_ref().map(Traces::counts));
+        if let Some(traces) = traces {
+            traces.stop();
+        }
+        match served {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("{error:#}");
@@ -72,7 +84,7 @@ impl Serve {
     }
 }
 
-fn serve(config: Config, tls: Option<Tls>) -> anyhow::Result<()> {
+fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> anyhow::Result<()> {
     if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -84,7 +96,7 @@ fn serve(config: Config, tls: Option<Tls>) -> anyhow::Result<()> {
     let store: Arc<dyn Store> = Arc::new(store);
     let loader = Loader::new(engine.clone(), compiled, Some(Arc::clone(&store)), &config)?;
     let registry = Arc::new(Registry::default());
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(spans));
     let folder = config.plugins.clone();
     let witness = Arc::clone(&metrics);
     let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), witness);

@@ -6,6 +6,7 @@ mod network;
 mod platforms;
 mod sections;
 mod source;
+mod traces;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub use self::sections::{
 pub use self::source::{Flags, Loaded, load};
 #[cfg(test)]
 pub(crate) use self::source::{KEYS, variable};
+pub use self::traces::TracesConfig;
+use self::traces::TracesSection;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::toml_text::TomlError;
 
@@ -84,6 +87,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// The log.
     pub log: LogConfig,
+    /// Traces. None: nothing is traced.
+    pub traces: Option<TracesConfig>,
 }
 
 /// The operator's own answers, and the bounds of the plugins'.
@@ -263,6 +268,7 @@ pub(crate) struct Document {
     kv: KvConfig,
     http: HttpConfig,
     log: LogConfig,
+    traces: TracesSection,
 }
 
 impl Default for Document {
@@ -294,6 +300,7 @@ impl Default for Document {
             kv: KvConfig::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            traces: TracesSection::default(),
         }
     }
 }
@@ -408,6 +415,7 @@ impl Config {
             kv: document.kv,
             http: document.http,
             log: document.log,
+            traces: document.traces.check()?,
         })
     }
 }

@@ -92,6 +92,10 @@ pub(crate) const KEYS: &[&str] = &[
     "http.concurrency",
     "log.format",
     "log.level",
+    "traces.endpoint",
+    "traces.headers",
+    "traces.sample",
+    "traces.service",
 ];
 
 /// What the command line says of the configuration.
@@ -220,6 +224,7 @@ fn value(key: &str, text: &str) -> Result<Value, String> {
     let string = Value::String(text.to_owned());
     let scalar = text.parse::<bool>().map(Value::Boolean).ok();
     let scalar = scalar.or_else(|| text.parse::<i64>().map(Value::Integer).ok());
+    let scalar = scalar.or_else(|| text.parse::<f64>().map(Value::Float).ok());
     let list = text.split(',').map(|item| Value::String(item.trim().to_owned())).collect();
     let fits = |value: &Value| {
         let mut table = Table::new();
@@ -285,12 +290,17 @@ mod tests {
             ("PLUGBOARD_LOG_FORMAT", "json"),
             ("PLUGBOARD_SECRET", "1234"),
             ("PLUGBOARD_REJECT_STS_URL", ""),
+            ("PLUGBOARD_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces"),
+            ("PLUGBOARD_TRACES_HEADERS", "A: b, X-Key: s3cret"),
+            ("PLUGBOARD_TRACES_SAMPLE", "0.25"),
         ];
         let config = with("", &environment, Flags::default()).unwrap().config;
         assert_eq!(config.limits.body, 2 << 20);
         assert_eq!(config.limits.connections, 7);
         assert!(config.secret.unwrap().is(b"1234"));
         assert!(config.answers.reject_sts_url.is_none());
+        let traces = config.traces.unwrap();
+        assert_eq!((traces.headers.len(), traces.sample), (2, 0.25));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::{Generation, Registry};
 use crate::store::{DeadLetter, Page, Pending, Progress, Seq, Store, StoreError, Stored};
+use crate::traces::spans;
 
 /// Events that are read at once.
 const PAGE: usize = 256;
@@ -408,7 +409,9 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
     };
     let (event, stats) = (&delivery.event, &plugin.stats.events);
     let start = Instant::now();
-    let result = plugin.observe(&event.event, event.identity).await;
+    let span = spans::observe(plugin, event, delivery.attempts + 1);
+    let told = plugin.observe(&event.event, event.identity);
+    let result = spans::within(span, PluginError::label, told).await;
     let now = Instant::now();
     let error = match result {
         Ok(()) => {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
 
 use self::memory::{AtHand, CallMemory, Remembered};
 use crate::config::CallsConfig;
@@ -22,6 +23,7 @@ use crate::event::{Call, Event, EventBody, EventKind, Kinds, Routing};
 use crate::router::{Answer, Outcome};
 use crate::store::erase::{CallName, Erased};
 use crate::store::{Debt, Identity, Pending, Record, Store, StoreError, Writes, now};
+use crate::traces::spans;
 
 /// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -122,11 +124,14 @@ impl Journal {
         // store before we wait, or goes on in a task of its own. The end of a call does,
         // as the call is to be forgotten after it.
         let known = self.memory.recent(&call);
+        let span = spans::append();
         if known.is_some() && !ends {
-            return self.take(&call, events, known, ends).await;
+            let taken = self.take(&call, events, known, ends);
+            return spans::within(span, StoreError::label, taken).await;
         }
         let journal = Arc::clone(self);
-        let taken = tokio::spawn(async move { journal.take(&call, events, known, ends).await });
+        let taken = async move { journal.take(&call, events, known, ends).await };
+        let taken = tokio::spawn(spans::within(span, StoreError::label, taken));
         taken.await.unwrap_or_else(|_| {
             tracing::error!("the host panicked over an event; please report it");
             Err(StoreError::Closed)
@@ -240,7 +245,15 @@ impl Journal {
         // What is in trouble is written when that is over, and so is what takes long.
         let deadline = self.store.trouble().map_or(deadline, |_| Instant::now());
         let counts = &self.counts;
-        let count = match timeout_at(deadline, written).await {
+        let span = spans::append();
+        let written = timeout_at(deadline, written).instrument(span.clone()).await;
+        match &written {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => spans::failed(&span, error.label()),
+            // It goes on.
+            Err(_) => spans::failed(&span, "late"),
+        }
+        let count = match written {
             // A repeat, or only something to remember.
             Ok(Ok(0)) => return,
             Ok(Ok(_)) => &counts.accepted,

@@ -14,14 +14,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tracing::Subscriber;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, fmt, registry};
 
 use self::human::Human;
 use crate::config::{LogConfig, LogFormat};
+use crate::traces::{self, Traces};
 
 /// How late a line may be: not noticed by a person, and many lines of a busy
 /// server at once.
@@ -40,22 +43,23 @@ pub struct Log {
     writer: Option<JoinHandle<()>>,
 }
 
-/// Starts the log.
+/// Starts the log, and beside it the traces, if there are any.
 ///
 /// # Errors
 ///
 /// When the level is none, there is a log already, or no thread to be had.
-pub fn start(config: &LogConfig) -> anyhow::Result<Log> {
-    let level: Targets = config.level.parse()?;
+pub fn start(config: &LogConfig, traces: Option<&Traces>) -> anyhow::Result<Log> {
+    let level = traces::without(config.level.parse::<Targets>()?);
     let lines = Lines::default();
-    let layer = fmt::layer().with_writer(lines.clone());
-    let layer = match config.format {
-        LogFormat::Human => layer.with_ansi(io::stderr().is_terminal()).event_format(Human).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    // For everything, as there is one layer: a filter of its own would be asked
-    // again for every line.
-    tracing_subscriber::registry().with(level).with(layer).try_init()?;
+    match traces {
+        // For everything, as there is one layer: a filter of its own would be asked
+        // again for every line.
+        None => registry().with(level).with(written(config, &lines)).try_init()?,
+        Some(traces) => {
+            let log = written(config, &lines).with_filter(level);
+            registry().with(traces.layer()).with(log).try_init()?;
+        }
+    }
     let writer = std::thread::Builder::new().name("log".to_owned()).spawn({
         let lines = lines.clone();
         move || {
@@ -66,6 +70,18 @@ pub fn start(config: &LogConfig) -> anyhow::Result<Log> {
         }
     })?;
     Ok(Log { lines, writer: Some(writer) })
+}
+
+/// What makes lines of events.
+fn written<S>(config: &LogConfig, lines: &Lines) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = fmt::layer().with_writer(lines.clone());
+    match config.format {
+        LogFormat::Human => layer.with_ansi(io::stderr().is_terminal()).event_format(Human).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
 }
 
 impl Drop for Log {

@@ -29,6 +29,7 @@ use crate::registry::Registry;
 use crate::reload::Witness;
 use crate::router::Router;
 use crate::store::Store;
+use crate::traces::Counts;
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -125,6 +126,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// With what is counted of spans, where there are any.
+    pub fn new(spans: Option<&Counts>) -> Self {
+        let mut metrics = Self::default();
+        if let Some(Counts { exported, lost }) = spans {
+            let series = &mut metrics.series;
+            let help = "Spans of traces that the collector took";
+            series.register("spans_exported", help, exported.clone());
+            let help = "Spans of traces that the collector did not take, or not in time";
+            series.register("spans_lost", help, lost.clone());
+        }
+        metrics
+    }
+
     /// Requests by listener and status.
     pub fn http(&self) -> &Arc<Http> {
         &self.http

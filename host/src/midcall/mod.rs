@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use self::results::ToolResults;
 use self::running::Running;
@@ -30,7 +31,9 @@ use crate::plugin::error::PluginError;
 use crate::plugin::settings::OnFailure;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Chain;
+use crate::router::Source;
 use crate::store::erase::CallName;
+use crate::traces::spans;
 
 /// Answers in one of the maps of those that may be asked for again. They can be long,
 /// and there are few of them in a call.
@@ -152,6 +155,8 @@ impl MidCall {
         let mut failed = Unanswered::Nobody;
         for plugin in chain.concerned(call) {
             if let Some(answer) = kept(plugin) {
+                let span = spans::plugin(plugin, hook);
+                spans::answered(&span, Source::Cached, Ok(answer.declines()));
                 return Ok(Answered { by: Arc::clone(plugin.name()), answer });
             }
             let or = |why| if failed == Unanswered::Nobody { why } else { failed };
@@ -168,16 +173,18 @@ impl MidCall {
                 return Err(or(Unanswered::Busy));
             };
             let start = Instant::now();
-            let result = plugin.attempt(hook, ask(plugin)).await;
+            let span = spans::plugin(plugin, hook);
+            let result = plugin.attempt(hook, ask(plugin)).instrument(span.clone()).await;
             let took = start.elapsed();
+            let declines = |answer: &Option<T>| answer.as_ref().is_none_or(Said::declines);
+            spans::answered(&span, Source::Ran, result.as_ref().map(declines));
             let stats = match hook {
                 Hook::Transfers => &plugin.stats.transfers,
                 _ => &plugin.stats.tools,
             };
             let error = match result {
                 Ok(answer) => {
-                    let declines = answer.as_ref().is_none_or(Said::declines);
-                    let count = if declines { &stats.declined } else { &stats.answered };
+                    let count = if declines(&answer) { &stats.declined } else { &stats.answered };
                     count.fetch_add(1, Relaxed);
                     stats.times.add(took);
                     match answer {

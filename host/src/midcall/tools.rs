@@ -32,6 +32,20 @@ pub struct ToolRuling {
     pub cached: bool,
 }
 
+impl ToolRuling {
+    /// The word for logs and traces.
+    pub fn outcome(&self) -> &'static str {
+        match self.answer {
+            ToolAnswer::Value(_) => "value",
+            ToolAnswer::Error { .. } => "error",
+            ToolAnswer::Failed(ToolFailure::Late) => "late",
+            ToolAnswer::Failed(ToolFailure::Busy) => "busy",
+            ToolAnswer::Failed(ToolFailure::Broken) => "failed",
+            ToolAnswer::Unknown => "unknown",
+        }
+    }
+}
+
 impl Kept for ToolRuling {
     fn bytes(&self) -> usize {
         match &self.answer {
@@ -122,7 +136,7 @@ impl MidCall {
             // A plugin's word, or its settings'.
             tool = ?used.name,
             plugin = ruling.by.as_deref().unwrap_or("-"),
-            outcome = outcome(&ruling.answer),
+            outcome = ruling.outcome(),
             cached = ruling.cached,
             took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
             "a tool was answered"
@@ -156,17 +170,5 @@ impl MidCall {
             ToolResult::Error { message, code } => ToolAnswer::Error { message, code },
         };
         Ok((answer, false))
-    }
-}
-
-/// The word for the log.
-fn outcome(answer: &ToolAnswer) -> &'static str {
-    match answer {
-        ToolAnswer::Value(_) => "value",
-        ToolAnswer::Error { .. } => "error",
-        ToolAnswer::Failed(ToolFailure::Late) => "late",
-        ToolAnswer::Failed(ToolFailure::Busy) => "busy",
-        ToolAnswer::Failed(ToolFailure::Broken) => "failed",
-        ToolAnswer::Unknown => "unknown",
     }
 }

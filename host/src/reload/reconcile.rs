@@ -15,6 +15,7 @@ use crate::plugin::error::{PluginError, Stage};
 use crate::plugin::stats::{LastError, Stats};
 use crate::plugin::{Loaded, Loader, Plugin, Sources, Stamps, Version};
 use crate::registry::{Entry, Generation, Registry};
+use crate::traces::spans;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +218,9 @@ impl Reconciler {
             .serving
             .as_ref()
             .map_or_else(Arc::<Stats>::default, |plugin| Arc::clone(&plugin.stats));
-        match self.loader.load(sources, files, stats).await {
+        let loaded = self.loader.load(sources, files, stats);
+        let span = spans::load(&sources.shown_name());
+        match spans::within(span, PluginError::label, loaded).await {
             Ok(loaded) => {
                 let serving = match loaded {
                     Loaded::Plugin(plugin) => Some(plugin),

@@ -5,6 +5,7 @@ mod explain;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 pub use self::explain::{Explanation, Step};
 use crate::cache::{Ask, DecisionCache, Word};
@@ -18,6 +19,7 @@ use crate::plugin::settings::OnFailure;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
 use crate::sts_url::StsUrl;
+use crate::traces::spans;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -106,6 +108,17 @@ pub enum Source {
     SetAside,
 }
 
+impl Source {
+    /// The word for traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Cached => "cached",
+            Self::SetAside => "set_aside",
+        }
+    }
+}
+
 impl Answer {
     /// The word for logs.
     pub fn name(&self) -> &'static str {
@@ -180,8 +193,9 @@ impl Router {
             if start >= deadline {
                 return self.undecided(Undecided::Late, None, failures, call);
             }
+            let span = spans::plugin(plugin, Hook::Router);
             let Heard { source, said } = match steps {
-                None => self.ask(plugin, call, deadline).await,
+                None => self.ask(plugin, call, deadline).instrument(span.clone()).await,
                 Some(_) => self.peek(plugin, call, deadline).await,
             };
             let answer = match &said {
@@ -189,6 +203,7 @@ impl Router {
                 Err(_) => Ok(None),
             };
             let failed = said.as_ref().err().or(answer.as_ref().err());
+            spans::decided(&span, source, said.as_deref(), failed);
             match &mut steps {
                 Some(steps) => {
                     let verdict = said.as_deref().ok();

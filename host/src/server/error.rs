@@ -123,6 +123,13 @@ impl HttpError {
     }
 }
 
+impl HttpError {
+    /// The status and our word, for a trace.
+    pub(super) fn status_and_code(&self) -> (u16, &'static str) {
+        (self.status.as_u16(), self.code)
+    }
+}
+
 impl From<ReloadError> for HttpError {
     fn from(error: ReloadError) -> Self {
         let code = match error {

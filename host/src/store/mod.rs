@@ -83,6 +83,18 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// The word for traces.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Full => "full",
+            Self::Overloaded => "overloaded",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// An event to be kept.
 #[derive(Clone)]
 pub struct Record {

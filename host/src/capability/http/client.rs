@@ -9,12 +9,14 @@ use reqwest::{Client, ClientBuilder};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time;
+use tracing::Span;
 
 use super::resolver::{self, Resolver};
 use super::target::Target;
 use super::{HttpError, HttpGrants, HttpLimits, MAX_REDIRECTS, Request, Response, Script, message};
 use crate::capability::log::quote;
 use crate::tls::{self, NoRoots};
+use crate::traces::spans;
 
 /// What a request says it is from, if the guest does not say.
 const USER_AGENT: &str = concat!("plugboard/", env!("CARGO_PKG_VERSION"));
@@ -117,9 +119,25 @@ impl HttpClient {
     /// See [`HttpError`]. After a refusal of the first URL, nothing was sent; after
     /// a refusal of a redirect, nothing was sent to where it leads.
     pub async fn send(&self, request: Request, left: Duration) -> Result<Response, HttpError> {
+        let span = spans::http();
+        let sent = self.sent(request, left, &span);
+        let result = spans::within(span.clone(), HttpError::label, sent).await;
+        if let Ok(response) = &result {
+            spans::responded(&span, response.status);
+        }
+        result
+    }
+
+    async fn sent(
+        &self,
+        request: Request,
+        left: Duration,
+        span: &Span,
+    ) -> Result<Response, HttpError> {
         let time = request.timeout.unwrap_or(left).min(left).min(self.limits.timeout);
         let (target, request) = message::checked(request, self.limits.request)?;
         self.grants.admit(&target)?;
+        spans::requested(span, request.method().as_str(), &target.host, target.port);
         let _slot = self.slots.try_acquire().map_err(|_| HttpError::TooMany)?;
         if time.is_zero() {
             return Err(HttpError::Timeout);

@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::FutureExt;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::super::App;
 use super::respond;
@@ -14,6 +15,7 @@ use crate::deliveries::Once;
 use crate::event::{Call, Event};
 use crate::platform::Dialect;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
+use crate::traces;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -24,9 +26,11 @@ pub(super) async fn decision(
     dialect: &dyn Dialect,
     event: Event,
     start: Instant,
+    span: &Span,
 ) -> Response {
     let asked = app.journal.asked(&event, start + app.config.limits.budget);
     let (outcome, again) = answer(app, &event, start).await;
+    traces::webhook::decided(span, &outcome, again);
     asked.decided(&outcome).await;
     let mut response = respond(dialect.decision(&outcome.answer));
     let headers = response.headers_mut();

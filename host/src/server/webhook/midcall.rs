@@ -8,11 +8,13 @@ use std::sync::Arc;
 use axum::response::Response;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::super::App;
 use super::respond;
 use crate::event::{Event, EventBody};
 use crate::platform::{Dialect, ToolAnswer, ToolFailure, ToolUse, Transfer};
+use crate::traces;
 
 /// A voice agent uses a tool.
 pub(super) async fn tool(
@@ -20,16 +22,18 @@ pub(super) async fn tool(
     dialect: &dyn Dialect,
     used: ToolUse,
     start: Instant,
+    span: &Span,
 ) -> Response {
     let deadline = start + dialect.bounds().tool_timeout;
-    let app = Arc::clone(app);
-    let work = tokio::spawn(async move {
+    let (app, traced) = (Arc::clone(app), span.clone());
+    let work = async move {
         let told = Arc::clone(&used.call);
         let _at_work = app.midcall.begin(&told);
         let call = app.journal.known(&told).await;
         let used = ToolUse { call, ..used };
         let generation = app.registry.current();
         let (ruling, again) = app.midcall.tool(&generation, &used, deadline).await;
+        traces::webhook::tool(&traced, &used.name, &ruling, again);
         if !again {
             let ToolUse { timestamp, delivery, name, arguments, .. } = used;
             let outcome = outcome(&ruling.answer);
@@ -40,7 +44,8 @@ pub(super) async fn tool(
             app.journal.tell(event, deadline).await;
         }
         ruling.answer
-    });
+    };
+    let work = tokio::spawn(work.instrument(span.clone()));
     let answer = work.await.unwrap_or_else(|_| {
         tracing::error!("the host panicked over a tool; please report it");
         ToolAnswer::Failed(ToolFailure::Broken)
@@ -54,16 +59,18 @@ pub(super) async fn transfer(
     dialect: &dyn Dialect,
     asked: Transfer,
     start: Instant,
+    span: &Span,
 ) -> Response {
     let deadline = start + app.config.limits.budget;
-    let app = Arc::clone(app);
-    let work = tokio::spawn(async move {
+    let (app, traced) = (Arc::clone(app), span.clone());
+    let work = async move {
         let told = Arc::clone(&asked.call);
         let _at_work = app.midcall.begin(&told);
         let call = app.journal.known(&told).await;
         let asked = Transfer { call, ..asked };
         let generation = app.registry.current();
         let (ruling, again) = app.midcall.transfer(&generation, &asked, deadline).await;
+        traces::webhook::transfer(&traced, ruling.is_some(), again);
         if !again {
             let Transfer { timestamp, delivery, kind, request, .. } = asked;
             let body = EventBody::Other { kind, payload: request };
@@ -71,7 +78,8 @@ pub(super) async fn transfer(
             app.journal.tell(event, deadline).await;
         }
         ruling
-    });
+    };
+    let work = tokio::spawn(work.instrument(span.clone()));
     let answer = work.await.unwrap_or_else(|_| {
         tracing::error!("the host panicked over a transfer; please report it");
         None

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 pub(super) use self::body::{Bodies, read};
 use super::App;
@@ -22,6 +23,8 @@ use super::error::{HttpError, json};
 use crate::event::Event;
 use crate::nesting;
 use crate::platform::{BadRequest, Dialect, Message, Reply};
+use crate::traces;
+use crate::traces::webhook::Parent;
 
 /// Bodies that are larger are read and judged off the threads that serve calls, in
 /// bytes: it takes a millisecond.
@@ -61,15 +64,37 @@ async fn webhook(
     dialect: &Arc<dyn Dialect>,
     request: Request<Body>,
 ) -> Result<Response, HttpError> {
+    let (span, parent) = traces::webhook::begin(dialect.path(), request.headers());
+    let answer = answer(app, dialect, request, &span, parent).instrument(span.clone()).await;
+    let (status, refused) = match &answer {
+        Ok(response) => (response.status().as_u16(), None),
+        Err(error) => {
+            let (status, code) = error.status_and_code();
+            (status, Some(code))
+        }
+    };
+    traces::webhook::answered(&span, status, refused);
+    answer
+}
+
+async fn answer(
+    app: &Arc<App>,
+    dialect: &Arc<dyn Dialect>,
+    request: Request<Body>,
+    span: &Span,
+    parent: Parent,
+) -> Result<Response, HttpError> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     dialect.admit(&head.headers)?;
     let body = read(&app.bodies, &dialect.bounds(), &head.headers, body, start).await?;
-    Ok(match understand(dialect, head, body.bytes.clone()).await? {
-        Message::Decide(event) => decision::decision(app, &**dialect, event, start).await,
+    let message = understand(dialect, head, body.bytes.clone(), parent).await?;
+    traces::webhook::understood(span, &message);
+    Ok(match message {
+        Message::Decide(event) => decision::decision(app, &**dialect, event, start, span).await,
         Message::Events(events) => accept(app, events).await?,
-        Message::Tool(used) => midcall::tool(app, &**dialect, used, start).await,
-        Message::Transfer(asked) => midcall::transfer(app, &**dialect, asked, start).await,
+        Message::Tool(used) => midcall::tool(app, &**dialect, used, start, span).await,
+        Message::Transfer(asked) => midcall::transfer(app, &**dialect, asked, start, span).await,
     })
 }
 
@@ -78,11 +103,16 @@ async fn understand(
     dialect: &Arc<dyn Dialect>,
     head: request::Parts,
     body: Bytes,
+    parent: Parent,
 ) -> Result<Message, HttpError> {
     let is_large = body.len() > LARGE;
     let dialect = Arc::clone(dialect);
     let understand = move || {
         dialect.authenticate(&head.headers, &body)?;
+        // Where everybody may send, nobody is known.
+        if !dialect.is_open() {
+            parent.believed();
+        }
         nesting::check(&body).map_err(BadRequest::from)?;
         Ok(dialect.parse(&head.headers, &body)?)
     };

@@ -1,0 +1,86 @@
+//! OpenTelemetry traces, as an option: what became of each webhook, plugin by plugin,
+//! for those who look at slow calls with a collector of their own.
+//!
+//! [`spans`] has every span with its attributes, [`webhook`] where a trace begins and
+//! which are begun, `export` how they leave. A span is one of `tracing`'s, with a target
+//! of its own that the log never sees. Nothing in it is a caller's: no numbers, texts,
+//! prompts, keys or paths.
+
+mod export;
+pub mod spans;
+pub mod webhook;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::registry::LookupSpan;
+
+pub use self::export::{Counts, Traces};
+
+/// The target of spans that are made within another one only: without it, whoever is
+/// not traced would begin traces of parts.
+const TARGET: &str = "plugboard::span";
+
+/// The target of spans that begin a trace.
+const ROOT: &str = "plugboard::span::root";
+
+/// The share of what may be traced that is, as the bits of a number from 0 to 1. One for
+/// the process, as its subscriber is; 0 as long as nothing is traced.
+static SHARE: AtomicU64 = AtomicU64::new(0);
+
+/// From now on, this share is traced.
+fn share(share: f64) {
+    // Also of -0.0, which is not all zeros.
+    SHARE.store(if share > 0.0 { share.to_bits() } else { 0 }, Relaxed);
+}
+
+/// Whether anything is traced.
+fn is_on() -> bool {
+    SHARE.load(Relaxed) != 0
+}
+
+/// Whether the next one that may be traced is.
+fn drawn() -> bool {
+    let share = f64::from_bits(SHARE.load(Relaxed));
+    share > 0.0 && (share >= 1.0 || fastrand::f64() < share)
+}
+
+/// What of the program's own words is for the log: no spans.
+pub fn without(level: Targets) -> Targets {
+    // The longest target that fits wins, so both.
+    level.with_target(TARGET, LevelFilter::OFF).with_target(ROOT, LevelFilter::OFF)
+}
+
+/// Our spans, and nothing else.
+struct OnlySpans;
+
+impl OnlySpans {
+    fn wants(metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && matches!(metadata.target(), TARGET | ROOT)
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for OnlySpans {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        Self::wants(metadata) && (metadata.target() == ROOT || context.lookup_current().is_some())
+    }
+
+    fn callsite_enabled(
+        &self,
+        metadata: &'static Metadata<'static>,
+    ) -> tracing::subscriber::Interest {
+        use tracing::subscriber::Interest;
+        match metadata.target() {
+            _ if !Self::wants(metadata) => Interest::never(),
+            ROOT => Interest::always(),
+            _ => Interest::sometimes(),
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        // As all of them are: so that what is below costs no more than without.
+        Some(LevelFilter::INFO)
+    }
+}
