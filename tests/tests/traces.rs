@@ -1,0 +1,396 @@
+//! OpenTelemetry traces: what is told, how it hangs together, and what is not told.
+
+#[path = "traces/otlp.rs"]
+mod otlp;
+#[path = "traces/trouble.rs"]
+mod trouble;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use serde_json::{Value, json};
+use tests::{Collector, GOOD, PluginFolder, Setup, blackbox_document, initiated, initiated_as};
+
+use self::otlp::{Behaviour, Otlp, children};
+
+/// Who calls, and who is called: in no span.
+const FROM: &str = "+4930123456789";
+const TO: &str = "+4930987654321";
+
+/// A sampled trace that a sender says its webhook is a part of.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{PARENT}-{flags}")
+}
+
+/// A call of theirs with a script for the fixture guest `reaches`.
+fn scripted(uuid: &str, script: &str) -> String {
+    let mut body: Value = serde_json::from_str(&initiated_as(uuid, TO)).unwrap();
+    body["payload"]["from"] = json!(FROM);
+    body["payload"]["script"] = json!(script);
+    body.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_is_one_trace_with_its_plugins_and_what_they_use() {
+    let (otlp, crm) = (Otlp::start(Behaviour::Takes).await, Collector::start().await);
+    crm.answer(418, &[], "short and stout");
+    let settings =
+        format!("limits.timeout = '2s'\n[grants]\nkv = true\nhttp = ['{}']\n", crm.address());
+    let folder = PluginFolder::new()
+        .guest("10-passes", "passes")
+        .guest("20-errs", "errs")
+        .guest("50-reaches", "reaches")
+        .settings("50-reaches", &settings)
+        .guest("60-never", GOOD);
+    let server = otlp
+        .of(Setup::new(folder.path()))
+        .env("PLUGBOARD_TRACES_HEADERS", "Authorization: Bearer s3cret, X-Tenant: voice")
+        .env("PLUGBOARD_TRACES_SERVICE", "routing")
+        .env("PLUGBOARD_LOG_LEVEL", "trace")
+        .start();
+    let script = format!(
+        "kv.set caller/{FROM} prefers-blue\nkv.get caller/{FROM}\nkv.increment caller/{FROM} 1\n\
+         http.POST {} asks-for-red\nhttp.GET http://{FROM}.example.com/",
+        crm.url(&format!("/by-number/{FROM}?called={TO}"))
+    );
+    let answer = server.post(scripted("the-call", &script)).await;
+    assert_eq!(answer.status, 200);
+    let trace = otlp.webhook(1).await;
+    let root = &trace[0];
+    assert_eq!((root.name.as_str(), &*root.parent, root.failed), ("webhook", "", false));
+    assert_eq!(root.kind, SpanKind::Server);
+    for (name, value) in [
+        ("http.request.method", json!("POST")),
+        ("url.path", json!("/events")),
+        ("http.response.status_code", json!(200)),
+        ("webhook.kind", json!("decision")),
+        ("webhook.outcome", json!("reject")),
+        ("webhook.repeated", json!(false)),
+        ("call.id", json!("the-call")),
+        ("call.platform", json!("avr")),
+        ("plugin.name", json!("50-reaches")),
+        ("plugin.source", json!("ran")),
+    ] {
+        assert!(root.has(name, &value), "{name}: {root:#?}");
+    }
+    let plugins = children(&trace, root);
+    let told: Vec<_> = plugins
+        .iter()
+        .map(|span| {
+            assert_eq!((span.name.as_str(), span.get("plugin.hook")), ("plugin", &json!("router")));
+            assert_eq!(span.get("plugin.version").as_str().unwrap().len(), 64);
+            assert!(span.start >= root.start && span.end <= root.end, "{span:?} in {root:?}");
+            let name = |name| span.get(name).as_str().unwrap_or("-").to_owned();
+            (name("plugin.name"), name("plugin.outcome"), name("error.type"), span.failed)
+        })
+        .collect();
+    let row = |name: &str, outcome: &str, error: &str, failed| {
+        (name.to_owned(), outcome.to_owned(), error.to_owned(), failed)
+    };
+    assert_eq!(
+        told,
+        [
+            row("10-passes", "pass", "-", false),
+            row("20-errs", "failed", "guest_error", true),
+            row("50-reaches", "reject", "-", false),
+        ]
+    );
+    let used = children(&trace, plugins[2]);
+    let names: Vec<_> = used.iter().map(|span| (span.name.as_str(), span.failed)).collect();
+    assert_eq!(
+        names,
+        [
+            ("kv.set", false),
+            ("kv.get", false),
+            ("kv.increment", true),
+            ("http", false),
+            ("http", true)
+        ]
+    );
+    let key = json!("caller/".len() + FROM.len());
+    assert!(used[0].has("kv.key.length", &key) && used[0].has("kv.value.length", &json!(12)));
+    assert!(used[2].has("error.type", &json!("not_a_number")), "{:?}", used[2]);
+    let (host, port) =
+        crm.address().split_once(':').map(|(h, p)| (h.to_owned(), p.to_owned())).unwrap();
+    for (name, value) in [
+        ("http.request.method", json!("POST")),
+        ("server.address", json!(host)),
+        ("server.port", json!(port.parse::<u16>().unwrap())),
+        ("http.response.status_code", json!(418)),
+    ] {
+        assert!(used[3].has(name, &value), "{name}: {:?}", used[3]);
+    }
+    assert_eq!(used[3].kind, SpanKind::Client);
+    // A host that is not granted may be any text.
+    assert!(used[4].has("error.type", &json!("not_granted")), "{:?}", used[4]);
+    assert_eq!(used[4].get("server.address"), &Value::Null);
+    assert_eq!(trace.len(), 1 + plugins.len() + used.len(), "{trace:#?}");
+    // Nothing that a caller or a plugin said, wherever it could have been put.
+    for text in
+        [FROM, TO, "4930", "blue", "red", "by-number", "caller", "1770758888", "PJSIP", "stout"]
+    {
+        assert!(!otlp.was_told(text), "{text}");
+    }
+    let headers = otlp.requests(|request| {
+        let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+        assert_eq!(
+            (request.path.as_str(), request.resource["service.name"].as_str()),
+            ("/v1/traces", Some("routing"))
+        );
+        (header("authorization"), header("x-tenant"), header("content-type"))
+    });
+    let sent = |text: &str| text.to_owned();
+    let expected = (sent("Bearer s3cret"), sent("voice"), sent("application/x-protobuf"));
+    assert_eq!(headers[0], expected);
+    // The log knows nothing of it, however much it tells.
+    let log = { server }.stop();
+    assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""), "{log}");
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line.get("span").is_none() && line.get("spans").is_none(), "{line}");
+        let text = line.to_string();
+        assert!(!text.contains("plugboard::span") && !text.contains("s3cret"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_shows_what_was_not_asked_again() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = otlp.of(Setup::new(folder.path())).start();
+    let (first, second) = (initiated(), initiated());
+    server.post(first).await;
+    server.post(second.clone()).await;
+    let trace = otlp.webhook(2).await;
+    let [webhook, plugin] = &trace[..] else { panic!("{trace:#?}") };
+    assert!(webhook.has("plugin.source", &json!("cached")), "{webhook:?}");
+    assert!(plugin.has("plugin.source", &json!("cached")), "{plugin:?}");
+    assert!(plugin.has("plugin.outcome", &json!("route")), "{plugin:?}");
+    assert_eq!(plugin.parent, webhook.id);
+    server.post(second).await;
+    let trace = otlp.webhook(3).await;
+    let [webhook] = &trace[..] else { panic!("{trace:#?}") };
+    assert!(webhook.has("webhook.repeated", &json!(true)), "{webhook:?}");
+    assert!(webhook.has("webhook.outcome", &json!("route")), "{webhook:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_wait_for_the_disk_and_observers_have_traces_of_their_own() {
+    let (otlp, crm) = (Otlp::start(Behaviour::Takes).await, Collector::start().await);
+    let settings = format!(
+        "grants.http = ['{}']\n[config]\ndo = 'collect'\nurl = '{}'\n",
+        crm.address(),
+        crm.url("/events")
+    );
+    let folder = PluginFolder::new()
+        .guest("10-good", GOOD)
+        .guest("90-observer", "observer")
+        .settings("90-observer", &settings)
+        .guest("91-fails", "observer")
+        .settings("91-fails", "events.kinds = ['routed']\nconfig.do = 'error'\n");
+    let server = otlp.of(Setup::new(folder.path())).env("PLUGBOARD_EVENTS_ATTEMPTS", "2").start();
+    server.post(initiated()).await;
+    let trace = otlp.webhook(1).await;
+    let names: Vec<_> = trace.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["webhook", "plugin", "journal.append"]);
+    assert!(trace[1..].iter().all(|span| span.parent == trace[0].id), "{trace:#?}");
+    let said = tests::said("935652e3-7c59-4edc-b17f-9646a9c2a265", 1, "the-caller-says-so");
+    server.post(said).await;
+    let trace = otlp.webhook(2).await;
+    let names: Vec<_> = trace.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["webhook", "journal.append"]);
+    assert!(trace[0].has("webhook.kind", &json!("events")), "{trace:?}");
+    assert!(trace[0].has("events.count", &json!(1)), "{trace:?}");
+    assert_eq!(trace[1].parent, trace[0].id);
+    let spans = otlp
+        .wait_for(|spans| spans.iter().filter(|span| span.name == "observe").count() >= 5)
+        .await;
+    let observed: Vec<_> = spans.iter().filter(|span| span.name == "observe").collect();
+    let of = |name: &str, failed: bool| {
+        let mut kinds: Vec<_> = observed
+            .iter()
+            .filter(|span| span.get("plugin.name") == name && span.failed == failed)
+            .map(|span| {
+                assert_eq!((span.parent.as_str(), span.kind), ("", SpanKind::Consumer));
+                let kind = span.get("event.kind").as_str().unwrap();
+                (kind.to_owned(), span.get("event.attempt").clone())
+            })
+            .collect();
+        kinds.sort_by_key(|(kind, attempt)| (kind.clone(), attempt.as_i64()));
+        kinds
+    };
+    let row = |kind: &str, attempt: u32| (kind.to_owned(), json!(attempt));
+    assert_eq!(
+        of("90-observer", false),
+        [row("initiated", 1), row("routed", 1), row("transcription", 1)]
+    );
+    assert_eq!(of("91-fails", true), [row("routed", 1), row("routed", 2)]);
+    let traces: std::collections::HashSet<_> = observed.iter().map(|span| &span.trace).collect();
+    assert_eq!(traces.len(), observed.len());
+    let told = observed.iter().find(|span| span.get("event.kind") == "transcription").unwrap();
+    let sent = children(&spans, told);
+    assert_eq!((sent.len(), sent[0].name.as_str(), &sent[0].trace), (1, "http", &told.trace));
+    assert!(!otlp.was_told("the-caller-says-so"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_that_goes_on_by_itself_stays_in_the_trace() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let settings = "grants.kv = true\n[config]\nnames = 'book'\ndo = 'cached'\nttl_ms = 60000\n";
+    let folder = PluginFolder::new()
+        .guest("10-tools", "tools")
+        .settings("10-tools", settings)
+        .guest("20-transfers", "transfers");
+    let server = otlp.of(Setup::new(folder.path())).blackbox().start();
+    let used = |tool: &str| {
+        let mut document = blackbox_document("tool.json", "the-call");
+        document["toolName"] = json!(tool);
+        document["arguments"] = json!({ "name": "Ada-Lovelace" });
+        document.to_string()
+    };
+    for (nth, source) in ["ran", "cached"].into_iter().enumerate() {
+        let ran = nth == 0;
+        assert_eq!(server.blackbox(used("book")).await.status, 200);
+        let trace = otlp.webhook(nth + 1).await;
+        let (webhook, plugin) = (&trace[0], &trace[1]);
+        // It counts its uses, in its own task.
+        let used = children(&trace, plugin);
+        let names: Vec<_> = used.iter().map(|span| (span.name.as_str(), span.failed)).collect();
+        assert_eq!(names, if ran { vec![("kv.increment", false)] } else { vec![] });
+        assert_eq!(trace.len(), 2 + used.len(), "{trace:#?}");
+        for (name, value) in [
+            ("url.path", "/blackbox"),
+            ("webhook.kind", "tool"),
+            ("webhook.outcome", "value"),
+            ("tool.name", "book"),
+            ("call.id", "the-call"),
+            ("plugin.name", "10-tools"),
+            ("plugin.source", source),
+        ] {
+            assert!(webhook.has(name, &json!(value)), "{name}: {webhook:#?}");
+        }
+        assert_eq!((plugin.name.as_str(), &plugin.parent), ("plugin", &webhook.id));
+        assert!(plugin.has("plugin.hook", &json!("tools")), "{plugin:?}");
+        assert!(plugin.has("plugin.source", &json!(source)), "{plugin:?}");
+        assert!(plugin.has("plugin.outcome", &json!("answered")), "{plugin:?}");
+    }
+    // An agent's invention may be any text.
+    assert_eq!(server.blackbox(used("call-back-Ada")).await.status, 404);
+    let trace = otlp.webhook(3).await;
+    assert!(trace[0].has("webhook.outcome", &json!("unknown")), "{trace:?}");
+    assert!(trace[0].has("http.response.status_code", &json!(404)), "{trace:?}");
+    let transfer = blackbox_document("transfer.json", "the-call").to_string();
+    assert_eq!(server.blackbox(transfer).await.status, 200);
+    let trace = otlp.webhook(4).await;
+    assert!(trace[0].has("webhook.kind", &json!("transfer")), "{trace:?}");
+    assert!(trace[1].has("plugin.hook", &json!("transfers")), "{trace:?}");
+    assert_eq!(trace[1].parent, trace[0].id);
+    for text in ["Ada", "Lovelace", "14155551234"] {
+        assert!(!otlp.was_told(text), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_loaded_has_a_trace() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let folder = PluginFolder::new().guest("10-good", GOOD).bytes("20-broken", b"nothing");
+    let _server = otlp.of(Setup::new(folder.path())).start();
+    let spans = otlp.wait_for(|spans| spans.len() == 2).await;
+    assert!(spans.iter().all(|span| span.name == "load" && span.parent.is_empty()), "{spans:?}");
+    let of = |name: &str| spans.iter().find(|span| span.get("plugin.name") == name).unwrap();
+    assert!(!of("10-good").failed);
+    assert!(of("20-broken").failed && of("20-broken").has("error.type", &json!("not_wasm")));
+}
+
+/// Posts with the right secret or the wrong one.
+async fn post(server: &tests::Server, secret: &str, parent: Option<&str>) -> u16 {
+    let mut headers = vec![("X-AVR-WEBHOOK-SECRET", secret)];
+    headers.extend(parent.map(|parent| ("traceparent", parent)));
+    headers.push(("tracestate", "vendor=+4930123456789"));
+    server.post_with(&tests::client(), &headers, initiated()).await.status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_goes_on_if_its_sender_is_known() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let setup = || otlp.of(Setup::new(folder.path())).env("WEBHOOK_SECRET", "s");
+    let mut server = setup().start();
+    let sampled = traceparent("01");
+    assert_eq!(post(&server, "s", Some(&sampled)).await, 200);
+    let trace = otlp.webhook(1).await;
+    assert_eq!((trace[0].trace.as_str(), trace[0].parent.as_str()), (TRACE, PARENT));
+    assert_eq!((trace[1].trace.as_str(), &trace[1].parent), (TRACE, &trace[0].id));
+    assert_eq!(post(&server, "wrong", Some(&sampled)).await, 401);
+    let trace = otlp.webhook(2).await;
+    assert!(trace[0].trace != TRACE && trace[0].parent.is_empty(), "{trace:?}");
+    for (name, value) in [
+        ("http.response.status_code", json!(401)),
+        ("webhook.outcome", json!("refused")),
+        ("error.type", json!("unauthorized")),
+        ("webhook.kind", Value::Null),
+    ] {
+        assert!(trace[0].has(name, &value), "{name}: {trace:?}");
+    }
+    assert!(!trace[0].failed, "it is the sender's error: {trace:?}");
+    // Its sender does not trace it.
+    assert_eq!(post(&server, "s", Some(&traceparent("00"))).await, 200);
+    server.stop();
+    let webhooks = || otlp.spans().into_iter().filter(|span| span.name == "webhook").count();
+    assert_eq!(webhooks(), 2);
+    // Where next to nothing is traced, a known sender's is, and a stranger's is not.
+    let mut server = setup().env("PLUGBOARD_TRACES_SAMPLE", "0.000000001").start();
+    assert_eq!(post(&server, "wrong", Some(&sampled)).await, 401);
+    assert_eq!(post(&server, "s", None).await, 200);
+    assert_eq!(post(&server, "s", Some(&sampled)).await, 200);
+    server.stop();
+    assert_eq!(webhooks(), 3);
+    let trace = otlp.webhook(3).await;
+    assert_eq!((trace[0].trace.as_str(), trace[0].parent.as_str()), (TRACE, PARENT));
+    assert!(!otlp.was_told("4930123456789"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_secret_to_show_is_not_known() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = otlp.of(Setup::new(folder.path())).start();
+    assert_eq!(post(&server, "any", Some(&traceparent("01"))).await, 200);
+    let trace = otlp.webhook(1).await;
+    assert!(trace[0].trace != TRACE && trace[0].parent.is_empty(), "{trace:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_nothing_is_nothing() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let folder = PluginFolder::new().guest("10-good", GOOD).guest("90-observer", "observer");
+    let mut server = otlp
+        .of(Setup::new(folder.path()))
+        .env("WEBHOOK_SECRET", "s")
+        .env("PLUGBOARD_TRACES_SAMPLE", "0")
+        .start();
+    assert_eq!(post(&server, "s", Some(&traceparent("01"))).await, 200);
+    assert_eq!(post(&server, "s", None).await, 200);
+    server.stop();
+    assert!(otlp.requests(|_| ()).is_empty(), "{:?}", otlp.spans());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_half_is_about_half() {
+    let otlp = Otlp::start(Behaviour::Takes).await;
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let mut server =
+        otlp.of(Setup::new(folder.path())).env("PLUGBOARD_TRACES_SAMPLE", "0.5").start();
+    let client = tests::client();
+    for _ in 0..400 {
+        server.post_with(&client, &[], initiated()).await;
+    }
+    server.stop();
+    let spans = otlp.spans();
+    let count = |name: &str| spans.iter().filter(|span| span.name == name).count();
+    // Ten standard deviations.
+    assert!((100..300).contains(&count("webhook")), "{}", count("webhook"));
+    // Whole traces or none: nobody is without the webhook that it belongs to.
+    assert_eq!(count("plugin"), count("webhook"));
+}
