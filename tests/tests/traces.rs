@@ -157,7 +157,7 @@ async fn a_decision_is_one_trace_with_its_plugins_and_what_they_use() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_shows_what_was_not_asked_again() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().guest("10-alpha", "alpha");
     let server = otlp.of(Setup::new(folder.path())).start();
     let (first, second) = (initiated(), initiated());
     server.post(first).await;
