@@ -18,4 +18,5 @@ mod reload;
 mod samples;
 mod simulate;
 mod tools;
+mod traces;
 mod webhook;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::{self, Runtime};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Purpose};
 use crate::plugin::{Loaded, Loader, Sources};
 
 /// Loads plugins as a server does, to see whether they can be.
@@ -26,7 +26,12 @@ pub(super) struct Judged {
 
 impl Judge {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
-        let loader = Loader::new(Engine::start(&config.engine, 1)?, None, None, config)?;
+        let loader = Loader::new(
+            Engine::start(&config.engine, Purpose::Serve { threads: 1 })?,
+            None,
+            None,
+            config,
+        )?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { loader, runtime })
     }

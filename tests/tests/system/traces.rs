@@ -1,8 +1,6 @@
 //! OpenTelemetry traces: what is told, how it hangs together, and what is not told.
 
-#[path = "traces/otlp.rs"]
 mod otlp;
-#[path = "traces/trouble.rs"]
 mod trouble;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
