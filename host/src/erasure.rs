@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::journal::Journal;
+use crate::live::Live;
 use crate::midcall::MidCall;
 use crate::router::Ruling;
 use crate::store::erase::{CallName, Erased};
@@ -85,6 +86,8 @@ pub struct Traces {
     pub deliveries: Option<Arc<Deliveries<Ruling>>>,
     /// What is answered in the middle of calls.
     pub midcall: Arc<MidCall>,
+    /// What operators see of calls.
+    pub live: Live,
 }
 
 /// Erases a call while the service runs. Goes on if nobody waits for it any more.
@@ -94,7 +97,7 @@ pub struct Traces {
 /// When it cannot be done, or not all of it: it is to be asked for once more.
 pub async fn erase(traces: Traces, call: CallName) -> Result<Counts, ErasureError> {
     let work = tokio::spawn(async move {
-        let Traces { journal, dispatcher, store, deliveries, midcall } = traces;
+        let Traces { journal, dispatcher, store, deliveries, midcall, live } = traces;
         let mut held = dispatcher.hold(call.clone());
         let at_work = midcall.is_at_work(&call);
         let mut erased = journal.erase(&call).await?;
@@ -109,6 +112,7 @@ pub async fn erase(traces: Traces, call: CallName) -> Result<Counts, ErasureErro
         ended &= held.ended(PATIENCE).await;
         deliveries.iter().for_each(|answers| answers.forget(call.id()));
         midcall.forget(call.id());
+        live.erase(&call).await;
         let values = store.erase_values(Arc::clone(call.id())).await?;
         store.scrub().await?;
         let counts = Counts::new(&erased, values);

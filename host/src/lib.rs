@@ -15,6 +15,7 @@ pub mod engine;
 pub mod erasure;
 pub mod event;
 pub mod journal;
+pub mod live;
 pub mod logging;
 pub mod metrics;
 pub mod midcall;

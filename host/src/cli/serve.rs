@@ -16,6 +16,7 @@ use crate::config::{self, Config, Flags, Loaded};
 use crate::dispatch::{self, Dispatcher};
 use crate::engine::{Engine, Purpose, Queue};
 use crate::journal::{Interest, Journal};
+use crate::live::Live;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::platform;
@@ -100,7 +101,8 @@ fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> an
     let folder = config.plugins.clone();
     let witness = Arc::clone(&metrics);
     let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), witness);
-    let (mut reloader, reload) = Reloader::new(reconciler, config.reload.clone());
+    let live = Live::start(config.calls.max_age);
+    let (mut reloader, reload) = Reloader::new(reconciler, config.reload.clone(), live.clone());
     runtime.block_on(async {
         // Before the long work of loading: a signal must not be lost meanwhile.
         let mut stop = std::pin::pin!(stop_signal()?);
@@ -133,6 +135,7 @@ fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> an
             store: Arc::clone(&store),
             dispatcher: Arc::clone(&dispatcher),
             metrics,
+            live,
             reload,
             tls,
         };

@@ -13,14 +13,28 @@ use crate::platform::Transfer;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Generation;
 
-/// What the platform gets. None: nobody has an opinion, or could say it in time.
-pub type TransferRuling = Option<Arc<RawValue>>;
+/// What the platform gets, and whose word it is.
+#[derive(Clone, Debug)]
+pub struct TransferRuling {
+    /// None: nobody has an opinion, or could say it in time.
+    pub answer: Option<Arc<RawValue>>,
+    /// The plugin that answered.
+    pub by: Option<Arc<str>>,
+    /// What came of it, in a word.
+    pub outcome: &'static str,
+}
+
+impl TransferRuling {
+    fn none(outcome: &'static str) -> Self {
+        Self { answer: None, by: None, outcome }
+    }
+}
 
 impl Said for Box<RawValue> {}
 
 impl Kept for TransferRuling {
     fn bytes(&self) -> usize {
-        self.as_ref().map_or(0, |answer| answer.get().len())
+        self.answer.as_ref().map_or(0, |answer| answer.get().len())
     }
 }
 
@@ -36,7 +50,7 @@ impl MidCall {
         let Transfer { call, delivery, .. } = asked;
         let decide = self.decide(generation, asked, deadline);
         let (ruling, again) = once(self.transfers.as_ref(), call, delivery, deadline, decide).await;
-        (ruling.flatten(), again)
+        (ruling.unwrap_or_else(|| TransferRuling::none("late")), again)
     }
 
     async fn decide<'a>(
@@ -53,11 +67,11 @@ impl MidCall {
         match answer {
             Ok(Answered { by, answer }) => {
                 tracing::info!(call = id, plugin = &*by, "a transfer was answered");
-                Some(answer.into())
+                TransferRuling { answer: Some(answer.into()), by: Some(by), outcome: "answered" }
             }
             Err(Unanswered::Nobody) => {
                 tracing::info!(call = id, "no plugin has an opinion on a transfer");
-                None
+                TransferRuling::none("declined")
             }
             Err(why) => {
                 tracing::warn!(
@@ -65,7 +79,11 @@ impl MidCall {
                     ?why,
                     "no plugin could answer a transfer: left to the platform"
                 );
-                None
+                TransferRuling::none(match why {
+                    Unanswered::Late => "late",
+                    Unanswered::Busy => "busy",
+                    Unanswered::Failed | Unanswered::Nobody => "failed",
+                })
             }
         }
     }

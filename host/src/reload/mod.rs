@@ -4,6 +4,7 @@
 //! a moment, when a slow poll finds one, on SIGHUP, and on `POST /reload`; always
 //! by the same reconcile, one at a time.
 
+mod change;
 mod folder;
 mod reconcile;
 mod watch;
@@ -15,10 +16,12 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+pub use self::change::{Change, Changed};
 pub use self::folder::{Listing, list};
 pub use self::reconcile::{Failed, Look, Reconciler, Report, Witness};
 use self::watch::Watch;
 use crate::config::ReloadConfig;
+use crate::live::Live;
 use crate::plugin::{Sources, Stamps};
 
 /// How many times the debounce a folder that is never quiet is waited for.
@@ -64,6 +67,8 @@ pub struct Reloader {
     config: ReloadConfig,
     requests: mpsc::Receiver<Answer>,
     watch: Watch,
+    /// Where operators see what changed.
+    live: Live,
     /// What was said last about a folder that cannot be read.
     complaint: Option<String>,
 }
@@ -79,10 +84,11 @@ struct Pending {
 impl Reloader {
     /// A task for a folder, and the way to ask it. [`Reloader::start`] it before
     /// it runs.
-    pub fn new(reconciler: Reconciler, config: ReloadConfig) -> (Self, ReloadHandle) {
+    pub fn new(reconciler: Reconciler, config: ReloadConfig, live: Live) -> (Self, ReloadHandle) {
         let (handle, requests) = mpsc::channel(REQUESTS);
         let watch = Watch::new(reconciler.folder().clone());
-        (Self { reconciler, config, requests, watch, complaint: None }, ReloadHandle(handle))
+        let reloader = Self { reconciler, config, requests, watch, live, complaint: None };
+        (reloader, ReloadHandle(handle))
     }
 
     /// Publishes the first generation.
@@ -93,7 +99,9 @@ impl Reloader {
     pub async fn start(&mut self) -> anyhow::Result<Report> {
         // Before looking: what changes in between is told.
         self.arm();
-        self.reconciler.reconcile(Look::Thorough).await
+        let report = self.reconciler.reconcile(Look::Thorough).await?;
+        self.live.reloaded(&report);
+        Ok(report)
     }
 
     /// Keeps up with the folder for ever. `hangup` is told of SIGHUP.
@@ -182,6 +190,7 @@ impl Reloader {
             Ok(report) => {
                 self.complaint = None;
                 log(&report, cause, start.elapsed());
+                self.live.reloaded(&report);
                 Ok(Arc::new(report))
             }
             Err(error) => {

@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
+use super::change::{Change, Changed};
 use super::folder::{Listing, list};
 use crate::plugin::error::{PluginError, Stage};
 use crate::plugin::stats::{LastError, Stats};
@@ -41,6 +42,9 @@ pub struct Report {
     pub failed: Vec<Failed>,
     /// Plugins that serve as before.
     pub unchanged: usize,
+    /// What became of each plugin, for the history: news only.
+    #[serde(skip)]
+    pub changes: Vec<Change>,
 }
 
 /// A plugin whose files do not serve as they are now.
@@ -152,7 +156,11 @@ impl Reconciler {
             now.insert(sources, known);
         }
         for (sources, before) in &self.known {
-            if !now.contains_key(sources) && before.serving.is_some() {
+            if now.contains_key(sources) {
+                continue;
+            }
+            report.changes.push(before.change(sources.shown_name(), Changed::Removed));
+            if before.serving.is_some() {
                 report.removed.push(sources.shown_name());
             }
         }
@@ -300,6 +308,31 @@ impl Known {
         self.serving.as_ref().map(|plugin| plugin.version())
     }
 
+    /// What became of it, when it is so now.
+    fn change(&self, plugin: String, what: Changed) -> Change {
+        let serving = self.serving.as_ref().filter(|_| what != Changed::Removed);
+        let version = serving.map(|plugin| plugin.digest().to_string());
+        let error = self.error.as_ref().filter(|_| what == Changed::Broken);
+        Change { plugin, what, version, error: error.map(|error| error.message.clone()) }
+    }
+
+    /// What became of it since then, if anything did.
+    fn changed(&self, before: &Self) -> Option<Changed> {
+        let (_, was_disabled, old_error) = before.shown();
+        let (_, is_disabled, error) = self.shown();
+        if error.is_some() {
+            return (error != old_error).then_some(Changed::Broken);
+        }
+        match (before.serving.is_some(), self.serving.is_some()) {
+            _ if is_disabled => (!was_disabled).then_some(Changed::Disabled),
+            (_, true) if old_error.is_some() => Some(Changed::Mended),
+            (false, true) if was_disabled => Some(Changed::Enabled),
+            (false, true) => Some(Changed::Added),
+            (true, true) => (self.shown() != before.shown()).then_some(Changed::Replaced),
+            (_, false) => None,
+        }
+    }
+
     /// What `/plugins` tells of it: another version, another error.
     fn shown(&self) -> (Option<u64>, bool, Option<jiff::Timestamp>) {
         let serving = self.serving.as_ref().map(|plugin| plugin.id);
@@ -310,6 +343,7 @@ impl Known {
 impl Report {
     fn compare(&mut self, sources: &Sources, before: &Known, now: &Known) {
         let name = sources.shown_name();
+        self.changes.extend(now.changed(before).map(|what| now.change(name.clone(), what)));
         if let Some(error) = &now.error {
             let serving = now.serving.is_some();
             self.failed.push(Failed { name: name.clone(), serving, error: error.clone() });

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::erasure::ErasureError;
+use crate::live::Unreadable;
 use crate::platform::{BadRequest, Unauthorized};
 use crate::reload::ReloadError;
 use crate::store::StoreError;
@@ -117,6 +118,18 @@ impl HttpError {
         Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
     }
 
+    /// A page of another site asks, by way of an operator's browser.
+    pub(super) fn cross_site() -> Self {
+        let message = "a browser asks for another site than this one (Origin, Sec-Fetch-Site)";
+        Self::new(StatusCode::FORBIDDEN, "cross_site", message)
+    }
+
+    pub(super) fn host_not_allowed() -> Self {
+        let message = "without an admin_token, ask by an IP address or `localhost`, and by no \
+                       other name (Host)";
+        Self::new(StatusCode::FORBIDDEN, "host_not_allowed", message)
+    }
+
     pub(super) fn unauthorized_admin() -> Self {
         let message = "show the admin_token as `Authorization: Bearer`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
@@ -137,6 +150,17 @@ impl From<ReloadError> for HttpError {
             ReloadError::Stopping => "stopping",
         };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+    }
+}
+
+impl From<Unreadable> for HttpError {
+    fn from(error: Unreadable) -> Self {
+        let (code, message) = match error {
+            Unreadable::TooMany => ("too_many_readers", "as many read this as may at a time"),
+            Unreadable::Stopping => ("stopping", "the service is stopping"),
+        };
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        Self { retry_after: Some(RETRY_AFTER), ..error }
     }
 }
 

@@ -79,13 +79,19 @@ pub(super) struct Listener<C> {
     pub(super) gate: Option<Arc<Gate>>,
     /// The certificate to show. None: plain HTTP is spoken.
     pub(super) tls: Option<Arc<Tls>>,
+    /// Whether routes are told who asks: a [`Peer`] among a request's extensions.
+    pub(super) tells_peer: bool,
 }
+
+/// The address that a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
     /// Takes connections until `stop` resolves, then lets those that are in a
     /// request finish it.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { socket, routes, count, bounds, gate, tls } = self;
+        let Self { socket, routes, count, bounds, gate, tls, tells_peer } = self;
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout);
         let connections = Arc::new(Semaphore::new(bounds.connections));
@@ -98,7 +104,7 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
                 () = &mut stop => break,
                 accepted = accept(&socket, &connections) => accepted,
             };
-            let service = service(routes.clone(), gate.clone(), count.clone(), peer);
+            let service = service(routes.clone(), gate.clone(), count.clone(), peer, tells_peer);
             let Some(tls) = &tls else {
                 let stream = TokioIo::new(bounded(stream, bounds.header_timeout));
                 let connection = graceful.watch(http.serve_connection(stream, service));
@@ -125,7 +131,7 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
                         told(watcher.watch(connection).await);
                     }
                     Ok(Shaken::Plain(stream)) => {
-                        let service = self::service(handshake::plain(), None, count, peer);
+                        let service = self::service(handshake::plain(), None, count, peer, false);
                         let connection = http.serve_connection(TokioIo::new(stream), service);
                         told(watcher.watch(connection).await);
                     }
@@ -149,6 +155,7 @@ fn service(
     gate: Option<Arc<Gate>>,
     count: impl Fn(u16) + Clone + Send,
     peer: IpAddr,
+    tells_peer: bool,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response,
@@ -156,7 +163,10 @@ fn service(
     Future: Future<Output = Result<Response, Infallible>> + Send,
 > {
     let routes = TowerToHyperService::new(routes);
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |mut request: Request<Incoming>| {
+        if tells_peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
         let admitted = gate.as_ref().map_or(Ok(()), |gate| gate.admit(peer, &request));
         let answer = match admitted {
             Ok(()) => Either::Left(routes.call(request)),

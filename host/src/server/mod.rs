@@ -26,6 +26,7 @@ use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
 use crate::journal::Journal;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::midcall::MidCall;
 use crate::platform::{self, Dialect};
@@ -66,6 +67,8 @@ pub struct App {
     pub engine: Engine,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What operators see of what happens.
+    pub live: Live,
     /// The way to have plugins loaded again.
     pub reload: ReloadHandle,
     /// The certificate of the webhook listener, if it has one.
@@ -88,6 +91,8 @@ pub struct Parts {
     pub dispatcher: Arc<Dispatcher>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What operators see of what happens.
+    pub live: Live,
     /// The way to have plugins loaded again.
     pub reload: ReloadHandle,
     /// The certificate of the webhook listener, if it shall have one.
@@ -113,7 +118,8 @@ impl Server {
         };
         let webhooks = bind("listen", config.listen)?;
         let admin = bind("admin", config.admin)?;
-        let Parts { engine, registry, journal, store, dispatcher, metrics, reload, tls } = parts;
+        let Parts { engine, registry, journal, store, dispatcher, metrics, live, reload, tls } =
+            parts;
         let app = App {
             router: Router::new(config.answers.clone(), &config.cache),
             deliveries: config
@@ -132,6 +138,7 @@ impl Server {
             dispatcher,
             engine,
             metrics,
+            live,
             reload,
             tls: tls.map(Arc::new),
         };
@@ -184,6 +191,7 @@ impl Server {
             bounds: admin_bounds,
             gate: None,
             tls: None,
+            tells_peer: true,
         };
         // Sent, or dropped with the sender: the end either way.
         let admin = tokio::spawn(admin.serve(async move { _ = admin_ends.await }));
@@ -195,6 +203,8 @@ impl Server {
         let stop = async {
             stop.await;
             app.stopping.store(true, Ordering::Relaxed);
+            // Streams do not end by themselves.
+            app.live.close();
         };
         let webhooks = Listener {
             socket: webhooks,
@@ -203,6 +213,7 @@ impl Server {
             bounds: webhook_bounds,
             gate: Gate::new(&app.config.senders, network).map(Arc::new),
             tls: app.tls.clone(),
+            tells_peer: false,
         };
         webhooks.serve(stop).await;
         // What goes on although its platform has hung up.

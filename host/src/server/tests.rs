@@ -42,7 +42,8 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let witness = Arc::clone(&metrics);
     let mut reconciler = Reconciler::new(loader, folder.to_owned(), Arc::clone(&registry), witness);
     reconciler.reconcile(Look::Thorough).await.unwrap();
-    let (_, reload) = Reloader::new(reconciler, config.reload.clone());
+    let live = Live::start(config.calls.max_age);
+    let (_, reload) = Reloader::new(reconciler, config.reload.clone(), live.clone());
     let interest = Arc::new(Interest::default());
     let parts = dispatch::Parts {
         registry: Arc::clone(&registry),
@@ -59,6 +60,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         store: Arc::clone(&store),
         dispatcher: Arc::new(dispatcher),
         metrics,
+        live,
         reload,
         tls: None,
     };

@@ -36,6 +36,7 @@ pub(super) async fn erase(
         store: Arc::clone(&app.store),
         deliveries: app.deliveries.clone(),
         midcall: Arc::clone(&app.midcall),
+        live: app.live.clone(),
     };
     let erased = erasure::erase(traces, call).await;
     Ok(json(&erased.map_err(|error| HttpError::not_erased(&error))?))

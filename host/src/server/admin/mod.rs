@@ -3,6 +3,9 @@
 mod calls;
 mod dead;
 mod explain;
+mod guard;
+mod live;
+mod page;
 mod plugins;
 
 use std::sync::Arc;
@@ -23,8 +26,9 @@ use crate::metrics::Counted;
 /// How long a reload waits for observers to be taken up.
 const ADOPTION: Duration = Duration::from_secs(2);
 
-/// The admin listener's paths. Probes need no token.
+/// The admin listener's paths. Probes need no token, and neither does the page.
 pub(super) fn routes(app: Arc<App>) -> Router {
+    let page = page::Page::embedded();
     Router::new()
         .route("/plugins", get(plugins::plugins))
         .route("/reload", post(reload))
@@ -32,12 +36,19 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/events/dead", get(dead::dead).delete(dead::discard))
         .route("/events/dead/retry", post(dead::retry))
         .route("/calls/{id}", delete(calls::erase))
+        .route("/calls", get(live::calls))
+        .route("/live", get(live::live))
+        .route("/reloads", get(live::reloads))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))
+        // There is nothing in it.
+        .route("/", get(async move || page.answer()))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), guard::host))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .fallback(async || HttpError::not_found())
         .method_not_allowed_fallback(async || HttpError::method_not_allowed())
+        .layer(middleware::from_fn(guard::site))
         .with_state(app)
 }
 

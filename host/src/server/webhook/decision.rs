@@ -13,6 +13,7 @@ use super::respond;
 use crate::config::Answers;
 use crate::deliveries::Once;
 use crate::event::{Call, Event};
+use crate::live::{self, What};
 use crate::platform::Dialect;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
 use crate::traces;
@@ -31,6 +32,8 @@ pub(super) async fn decision(
     let asked = app.journal.asked(&event, start + app.config.limits.budget);
     let (outcome, again) = answer(app, &event, start).await;
     traces::webhook::decided(span, &outcome, again);
+    let told = live::Decision::new(&event.call, &outcome, again, start.elapsed());
+    app.live.tell(&event.call, What::Decision(told));
     asked.decided(&outcome).await;
     let mut response = respond(dialect.decision(&outcome.answer));
     let headers = response.headers_mut();

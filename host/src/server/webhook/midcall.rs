@@ -13,8 +13,13 @@ use tracing::{Instrument, Span};
 use super::super::App;
 use super::respond;
 use crate::event::{Event, EventBody};
+use crate::live::{Use, What};
+use crate::midcall::ToolRuling;
 use crate::platform::{Dialect, ToolAnswer, ToolFailure, ToolUse, Transfer};
 use crate::traces;
+
+/// The word for a delivery that comes again, and is answered as before.
+const REPEATED: &str = "repeated";
 
 /// A voice agent uses a tool.
 pub(super) async fn tool(
@@ -34,9 +39,12 @@ pub(super) async fn tool(
         let generation = app.registry.current();
         let (ruling, again) = app.midcall.tool(&generation, &used, deadline).await;
         traces::webhook::tool(&traced, &used.name, &ruling, again);
+        let outcome = if again { REPEATED } else { word(&ruling) };
+        let shown = Use::tool(&used.name, ruling.by.clone(), outcome, start.elapsed());
+        app.live.tell(&told, What::Use(shown));
         if !again {
             let ToolUse { timestamp, delivery, name, arguments, .. } = used;
-            let outcome = outcome(&ruling.answer);
+            let outcome = self::outcome(&ruling.answer);
             let body = EventBody::ToolInvoked { name, arguments, outcome };
             // With what the platform told of the call, and not what was known then: it
             // may have been erased meanwhile.
@@ -70,14 +78,17 @@ pub(super) async fn transfer(
         let asked = Transfer { call, ..asked };
         let generation = app.registry.current();
         let (ruling, again) = app.midcall.transfer(&generation, &asked, deadline).await;
-        traces::webhook::transfer(&traced, ruling.is_some(), again);
+        traces::webhook::transfer(&traced, ruling.answer.is_some(), again);
+        let outcome = if again { REPEATED } else { ruling.outcome };
+        let shown = Use::transfer(ruling.by.clone(), outcome, start.elapsed());
+        app.live.tell(&told, What::Use(shown));
         if !again {
             let Transfer { timestamp, delivery, kind, request, .. } = asked;
             let body = EventBody::Other { kind, payload: request };
             let event = Event { call: Arc::clone(&told), timestamp, body, delivery };
             app.journal.tell(event, deadline).await;
         }
-        ruling
+        ruling.answer
     };
     let work = tokio::spawn(work.instrument(span.clone()));
     let answer = work.await.unwrap_or_else(|_| {
@@ -85,6 +96,20 @@ pub(super) async fn transfer(
         None
     });
     respond(dialect.transfer(answer.as_deref()))
+}
+
+/// What became of a tool's use, for operators: as `/plugins` counts it, else as in the
+/// log.
+fn word(ruling: &ToolRuling) -> &'static str {
+    match &ruling.answer {
+        ToolAnswer::Value(_) if ruling.cached => "cached",
+        ToolAnswer::Value(_) => "answered",
+        ToolAnswer::Error { .. } => "declined",
+        ToolAnswer::Failed(ToolFailure::Late) => "late",
+        ToolAnswer::Failed(ToolFailure::Busy) => "busy",
+        ToolAnswer::Failed(ToolFailure::Broken) => "failed",
+        ToolAnswer::Unknown => "unknown",
+    }
 }
 
 /// What the agent got, or why it got nothing.

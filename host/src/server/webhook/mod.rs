@@ -125,7 +125,9 @@ async fn understand(
 
 /// Takes events.
 async fn accept(app: &App, events: Vec<Event>) -> Result<Response, HttpError> {
+    let notes = app.live.notes(&events);
     app.journal.accept(events).await.map_err(|error| HttpError::not_kept(&error))?;
+    app.live.tell_all(notes);
     Ok(json(&OK))
 }
 

@@ -1,0 +1,48 @@
+//! What became of one plugin from one look at the folder to the next, in a word for
+//! whoever reads the history of reloads.
+
+use serde::Serialize;
+
+use crate::capability::log::cut;
+
+/// A change of one plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The plugin's name.
+    pub plugin: String,
+    /// What became of it.
+    pub what: Changed,
+    /// What serves now: the digest of the file, SHA-256 in hex.
+    pub version: Option<String>,
+    /// Why what is in the folder does not serve.
+    pub error: Option<String>,
+}
+
+/// What became of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Changed {
+    /// It serves, and was not there before.
+    Added,
+    /// Another version or other settings of it serve.
+    Replaced,
+    /// It is gone from the folder.
+    Removed,
+    /// What is in the folder cannot be loaded; what served before serves on.
+    Broken,
+    /// It was broken, and is not any more.
+    Mended,
+    /// The operator switched it off.
+    Disabled,
+    /// The operator switched it on.
+    Enabled,
+}
+
+impl Change {
+    /// The same with no more of the error than so many bytes.
+    #[must_use]
+    pub fn cut(&self, most: usize) -> Self {
+        let error = self.error.as_deref().map(|error| cut(error, most).into_owned());
+        Self { error, ..self.clone() }
+    }
+}

@@ -1,0 +1,122 @@
+//! `GET /`: the page for people, one file that is a part of the program. What it shows it
+//! asks for, like any other program: there is nothing in it, so it needs no token.
+
+use axum::body::Bytes;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+const TEXT: &str = include_str!("page.html");
+
+/// The page, and what browsers are told to let it do.
+#[derive(Clone)]
+pub(super) struct Page {
+    policy: HeaderValue,
+}
+
+impl Page {
+    /// The one that is a part of the program.
+    pub(super) fn embedded() -> Self {
+        Self { policy: policy(TEXT) }
+    }
+
+    pub(super) fn answer(&self) -> Response {
+        let fixed = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CACHE_CONTROL, "no-cache"),
+            (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        ];
+        let policy = [(header::CONTENT_SECURITY_POLICY, self.policy.clone())];
+        (fixed, policy, Bytes::from_static(TEXT.as_bytes())).into_response()
+    }
+}
+
+/// Allows the page's own script and style, by their content, and to ask us; nothing else.
+fn policy(page: &str) -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        sources(page, "script"),
+        sources(page, "style"),
+    );
+    // Letters and signs of ASCII: always a header value.
+    HeaderValue::from_str(&policy)
+        .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
+
+/// The hashes of what stands in the elements of a name.
+fn sources(page: &str, element: &str) -> String {
+    let sources: Vec<_> = inline(page, element)
+        .map(|text| format!("'sha256-{}'", base64(&Sha256::digest(text))))
+        .collect();
+    if sources.is_empty() { "'none'".to_owned() } else { sources.join(" ") }
+}
+
+fn inline<'a>(page: &'a str, element: &str) -> impl Iterator<Item = &'a str> {
+    let (start, end) = (format!("<{element}>"), format!("</{element}>"));
+    let mut rest = page;
+    std::iter::from_fn(move || {
+        let (_, after) = rest.split_once(&start)?;
+        let (text, after) = after.split_once(&end)?;
+        rest = after;
+        Some(text)
+    })
+}
+
+/// With padding.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let letter = |bits: u32| LETTERS.get(bits as usize & 63).copied().map_or('=', char::from);
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for nth in 0..4 {
+            text.push(if nth <= chunk.len() { letter(bits >> (18 - 6 * nth)) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_what_others_make() {
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        for (text, expected) in cases {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
+    }
+
+    #[test]
+    fn the_page_has_one_script_and_one_style_and_nothing_from_elsewhere() {
+        assert_eq!(inline(TEXT, "script").count(), 1);
+        assert_eq!(inline(TEXT, "style").count(), 1);
+        // The hashes are of what browsers see.
+        assert!(!TEXT.contains('\r'));
+        for open in ["<script ", "<link", "<iframe", "style=\"", " onclick=", "src=\"http"] {
+            assert!(!TEXT.contains(open), "{open}");
+        }
+    }
+
+    #[test]
+    fn the_policy_names_what_is_in_the_page() {
+        let policy = policy("<style>b</style><script>a</script>");
+        let policy = policy.to_str().unwrap();
+        // printf a | openssl dgst -sha256 -binary | base64
+        assert!(
+            policy.contains("script-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"),
+            "{policy}"
+        );
+        assert!(
+            policy.contains("style-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0='"),
+            "{policy}"
+        );
+    }
+}
