@@ -36,6 +36,9 @@ use crate::store::erase::CallName;
 /// Notes on their way: a rest of the task's, at two hundred thousand a second.
 const NOTES: usize = 4_096;
 
+/// Events of one delivery that are told: a transcript comes at once, and may be long.
+const DELIVERY: usize = 256;
+
 /// Who may read at the same time.
 const READERS: usize = 16;
 
@@ -105,12 +108,14 @@ impl Live {
         }
     }
 
-    /// What these events are here, to be told once they are taken.
+    /// The last of these events as notes, to be told once they are taken.
     pub fn notes(&self, events: &[Event]) -> Vec<Note> {
-        // More would not fit, and of many only the last ones are shown.
-        let first = events.len().saturating_sub(NOTES / 2);
-        let events = events.get(first..).unwrap_or_default();
-        events.iter().map(|event| Note::new(&event.call, Happening::of(event).into())).collect()
+        let skipped = events.len().saturating_sub(DELIVERY);
+        if skipped > 0 {
+            self.dropped.fetch_add(skipped as u64, Relaxed);
+        }
+        let events = events.iter().skip(skipped);
+        events.map(|event| Note::new(&event.call, Happening::of(event).into())).collect()
     }
 
     /// Something happened in calls.

@@ -36,6 +36,8 @@ struct Row<'a> {
     name: &'a str,
     file: &'a Path,
     state: Status,
+    /// Whether what is in the folder cannot be loaded, and an earlier version serves.
+    outdated: bool,
     /// Why what is in the folder does not serve, else what went wrong in a call.
     last_error: Option<LastError>,
     /// Of an observer: how many events wait for it, roughly.
@@ -128,7 +130,8 @@ impl<'a> Row<'a> {
         let last_error = entry.error.clone().or_else(called);
         let backlog = backlogs.iter().find(|(name, _)| **name == entry.name);
         let backlog = backlog.map(|(_, backlog)| *backlog);
-        Self { name: &entry.name, file: &entry.file, state, last_error, backlog, serving }
+        let outdated = entry.plugin.is_some() && entry.error.is_some();
+        Self { name: &entry.name, file: &entry.file, state, outdated, last_error, backlog, serving }
     }
 }
 
