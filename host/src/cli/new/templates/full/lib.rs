@@ -25,7 +25,9 @@ impl Router for PluginName {
     /// Calls to some numbers go to a service; all others to the plugins after this one.
     fn decide(call: &Call) -> Result<Decision> {
         let numbers: Vec<String> = config::table("numbers")?.unwrap_or_default();
-        let is_one = numbers.iter().any(|number| call.to() == Some(number.as_str()));
+        let is_one = numbers
+            .iter()
+            .any(|number| call.to() == Some(number.as_str()));
         let decision = if is_one {
             route(config::require("sts_url")?)
         } else {

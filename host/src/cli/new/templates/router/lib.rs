@@ -15,7 +15,9 @@ impl Router for PluginName {
     fn decide(call: &Call) -> Result<Decision> {
         // The place to change: look at the call, and say where it goes.
         let callers: Vec<String> = config::table("callers")?.unwrap_or_default();
-        let is_one = callers.iter().any(|caller| call.from() == Some(caller.as_str()));
+        let is_one = callers
+            .iter()
+            .any(|caller| call.from() == Some(caller.as_str()));
         let decision = if is_one {
             route(config::require("sts_url")?)
         } else {
