@@ -7,7 +7,6 @@ mod judge;
 mod target;
 mod toolchain;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,9 +122,13 @@ impl Build {
         folder: Option<&Folder>,
         config: &Config,
     ) -> anyhow::Result<bool> {
-        let mut workspaces = BTreeMap::<PathBuf, Vec<Crate>>::new();
+        // In the order that was given, which makes that of new plugins in the chain.
+        let mut workspaces = Vec::<(PathBuf, Vec<Crate>)>::new();
         for it in crates {
-            workspaces.entry(it.workspace.clone()).or_default().push(it);
+            match workspaces.iter_mut().find(|(workspace, _)| *workspace == it.workspace) {
+                Some((_, crates)) => crates.push(it),
+                None => workspaces.push((it.workspace.clone(), vec![it])),
+            }
         }
         let judge = Judge::new(config)?;
         let mut tally = Tally::default();

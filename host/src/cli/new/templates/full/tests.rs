@@ -48,8 +48,8 @@ fn an_agent_is_told_the_hours() {
 #[test]
 fn a_transfer_is_answered_as_the_settings_say() {
     let answer = |host: Host| {
-        host.transfer::<PluginName>(&Call::new("1"), json!({}))
-            .unwrap()
+        let call = Call::new("1");
+        host.transfer::<PluginName>(&call, json!({})).unwrap()
     };
     assert_eq!(answer(host()).unwrap(), json!({"accept": true}));
     assert_eq!(answer(Host::new()), None);
