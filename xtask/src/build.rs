@@ -84,6 +84,17 @@ pub fn guests() -> Result {
     for guest in names(&examples)? {
         deploy(&examples.join(&guest), &folder.join(guest.replace('_', "-")))?;
     }
+    // With what a strip takes away, for who wants to know where it traps. A profile of
+    // its own has a folder of its own.
+    let mut named = cargo(["build", "--profile", "named", "--target", TARGET]);
+    named.args(["--config", "profile.named.inherits='plugin'"]);
+    named.args(["--config", "profile.named.strip=false", "--config", "profile.named.debug=1"]);
+    named.args(["--package", "guests", "--example", "panics", "--features", "guests"]);
+    command::run(named)?;
+    deploy(
+        &target().join(TARGET).join("named/examples/panics.wasm"),
+        &folder.join("with-names.wasm"),
+    )?;
     // What the default linker makes of a crate without WASI is a core module;
     // with the linker of wasm32-wasip2 it is a component.
     let core_module = ["--package", "guests", "--example", "core-module", "--features", "guests"];

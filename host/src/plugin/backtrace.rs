@@ -13,8 +13,10 @@ const MAX_NAME: usize = 256;
 /// A function that was being run.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Frame {
-    /// Its name, demangled; its number where the guest has no names.
-    pub function: String,
+    /// Its name, demangled. None: the guest has no names.
+    pub function: Option<String>,
+    /// Its number in its module.
+    pub index: u32,
     /// The source file, where the guest kept debug information and the engine reads it.
     pub file: Option<String>,
     /// The line in it.
@@ -22,6 +24,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Whether nothing but its number is known.
+    pub fn is_nameless(&self) -> bool {
+        self.function.is_none() && self.file.is_none()
+    }
+
     /// Whether it is the machinery's and not the author's: the standard library, the
     /// SDK, what bindings generators made.
     pub fn is_noise(&self) -> bool {
@@ -42,7 +49,8 @@ impl Frame {
         ];
         const FILES: [&str; 4] = ["/rustc/", "/library/std/", "/library/core/", "/library/alloc/"];
         let file = self.file.as_deref().unwrap_or_default();
-        NAMES.iter().any(|name| self.function.starts_with(name))
+        let function = self.function.as_deref().unwrap_or_default();
+        NAMES.iter().any(|name| function.starts_with(name))
             || FILES.iter().any(|part| file.contains(part))
     }
 }
@@ -51,15 +59,17 @@ impl Frame {
 pub(super) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
     let mut frames = Vec::new();
     for frame in backtrace.frames() {
-        let name = frame.func_name().map(readable);
-        let name = name.unwrap_or_else(|| format!("function {}", frame.func_index()).into());
+        let index = frame.func_index();
+        let whole = frame.func_name().map(|name| readable(name).into_owned());
         if frame.symbols().is_empty() {
-            frames.push(Frame { function: name.into_owned(), file: None, line: None });
+            frames.push(Frame { function: whole, index, file: None, line: None });
             continue;
         }
         for symbol in frame.symbols() {
+            let inlined = symbol.name().map(|name| readable(name).into_owned());
             frames.push(Frame {
-                function: symbol.name().map_or_else(|| name.clone(), readable).into_owned(),
+                function: inlined.or_else(|| whole.clone()),
+                index,
                 file: symbol.file().map(str::to_owned),
                 line: symbol.line(),
             });

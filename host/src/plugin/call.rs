@@ -79,7 +79,9 @@ impl Run {
         done: Result<wasmtime::Result<T>, Elapsed>,
     ) -> Result<T, PluginError> {
         if let Some(recorder) = &self.store.data().plugin.recorder {
-            let left = self.store.get_fuel().ok();
+            // What a loop has used since its beginning is written down when it ends.
+            let ended = matches!(done, Ok(Ok(_)));
+            let left = self.store.get_fuel().ok().filter(|_| ended);
             recorder.ended(left.map(|left| FUEL - left), self.store.data().meter.taken());
         }
         match done {

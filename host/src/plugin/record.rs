@@ -29,7 +29,8 @@ pub struct Record {
     pub instance: Option<Duration>,
     /// Until its end.
     pub total: Duration,
-    /// Instructions that it took, where they are counted: wasmtime's fuel.
+    /// Instructions that it took: wasmtime's fuel. None where they are not counted, and
+    /// for a call that did not come to its end, of which it is not known.
     pub instructions: Option<u64>,
     /// The most linear memory that it had, all memories together, in bytes.
     pub memory: usize,

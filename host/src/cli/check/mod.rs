@@ -61,7 +61,10 @@ impl Check {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
+        let whole_folder = self.files.is_empty();
         let tls = match certificate(&config) {
+            // Plugins alone do not need it.
+            _ if !whole_folder => None,
             Ok(tls) => tls,
             Err(error) => {
                 eprintln!("plugboard: {error}");
@@ -72,7 +75,6 @@ impl Check {
         for warning in warnings.into_iter().chain(end) {
             eprintln!("plugboard: {warning}");
         }
-        let whole_folder = self.files.is_empty();
         let judged = judge(&config, self.files, self.settings).and_then(|verdict| {
             match (self.json, whole_folder) {
                 (true, _) => verdict.write_json()?,

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cli::rows::{columns, row, size, span, took};
+use crate::event::EventKind;
 use crate::plugin::Hook;
-use crate::plugin::examine::{Anatomy, Examination, Means, State, Terms};
+use crate::plugin::examine::{Anatomy, Examination, Import, Means, State, Terms};
 
 /// Everything about one plugin.
 pub(in crate::cli) struct Detailed<'a>(pub(in crate::cli) &'a Examination);
@@ -14,13 +15,14 @@ impl fmt::Display for Detailed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let it = self.0;
         writeln!(f, "{}: {}", it.name, word(it.state))?;
-        match it.bytes {
-            Some(bytes) => row(f, "file", format!("{}\n{bytes} bytes", it.file.display()))?,
-            None => row(f, "file", it.file.display())?,
+        row(f, "file", it.file.display())?;
+        if let Some(bytes) = it.bytes {
+            row(f, "size", format!("{bytes} bytes"))?;
         }
         if let Some(kind) = it.kind {
             row(f, "kind", kind)?;
         }
+        let has_component = it.component.is_some();
         if let Some(component) = &it.component {
             anatomy(f, component)?;
         }
@@ -36,7 +38,9 @@ impl fmt::Display for Detailed<'_> {
             let cores = cores.unwrap_or_default();
             row(f, "instance", format!("{memory} of memory{cores}"))?;
         }
-        if let Some(settings) = &it.settings {
+        // Without either, there is nothing that they would be for.
+        let settings = it.settings.as_ref();
+        if let Some(settings) = settings.filter(|it| it.file.is_some() || has_component) {
             terms(f, settings, it.hooks())?;
         }
         for warning in &it.warnings {
@@ -66,18 +70,26 @@ fn anatomy(f: &mut fmt::Formatter<'_>, component: &Anatomy) -> fmt::Result {
     if !other_exports.is_empty() {
         row(f, "also exports", other_exports.join("\n"))?;
     }
-    for (title, means) in
-        [("imports", Means::Contract), ("WASI", Means::Wasi), ("unknown", Means::Unknown)]
-    {
-        let of_these = imports.iter().filter(|import| import.from == means);
-        let rows: Vec<_> = of_these
-            .map(|import| (import.capability().unwrap_or(&import.name), import.purpose))
-            .collect();
+    let from = |means| imports.iter().filter(move |import: &&Import| import.from == means);
+    let named = |import: &'_ Import| import.capability().unwrap_or(&import.name).to_owned();
+    let ours: Vec<_> = from(Means::Contract).map(|it| (named(it), it.purpose)).collect();
+    let unknown: Vec<_> = from(Means::Unknown).map(|it| (named(it), it.purpose)).collect();
+    for (title, rows) in [("imports", ours), ("unknown", unknown)] {
         if !rows.is_empty() {
-            row(f, title, columns(rows))?;
-        } else if means != Means::Unknown {
-            row(f, title, "nothing")?;
+            row(f, title, columns(rows.iter().map(|(name, purpose)| (&**name, *purpose))))?;
         }
+    }
+    let mut wasi: Vec<(&str, String)> = Vec::new();
+    for Import { name, purpose, .. } in from(Means::Wasi) {
+        let name = name.trim_start_matches("wasi:").split('@').next().unwrap_or_default();
+        match wasi.iter_mut().find(|(known, _)| known == purpose) {
+            Some((_, names)) => *names += &format!(", {name}"),
+            None => wasi.push((purpose, name.to_owned())),
+        }
+    }
+    match &*wasi {
+        [] => row(f, "WASI", "nothing")?,
+        rows => row(f, "WASI", columns(rows.iter().map(|(purpose, names)| (*purpose, &**names))))?,
     }
     if let Some(needs) = needs {
         let memories = of(needs.memories, "memory", "memories");
@@ -111,7 +123,8 @@ fn terms(f: &mut fmt::Formatter<'_>, terms: &Terms, hooks: &[Hook]) -> fmt::Resu
     let has = |hook: &Hook| hooks.is_empty() || hooks.contains(hook);
     if has(&Hook::Observer) {
         let kinds: Vec<&str> = terms.events.iter().map(|kind| kind.name()).collect();
-        row(f, "is told of", kinds.join(", "))?;
+        let all = kinds.len() == EventKind::ALL.len();
+        row(f, "is told of", if all { "every event".to_owned() } else { kinds.join(", ") })?;
     }
     let limits = &terms.limits;
     let mut bounds = Vec::new();

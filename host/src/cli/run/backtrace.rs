@@ -14,7 +14,9 @@ enum Group<'a> {
     /// The same one, so many times: a recursion.
     Own(&'a Frame, usize),
     /// So many of libraries.
-    Others(usize),
+    Libraries(usize),
+    /// So many of which not even the name is known.
+    Nameless(usize),
 }
 
 impl fmt::Display for Shown<'_> {
@@ -25,10 +27,13 @@ impl fmt::Display for Shown<'_> {
             f.write_str(gap)?;
             gap = "\n";
             match group {
-                Group::Others(1) => f.write_str("(1 frame of libraries)")?,
-                Group::Others(count) => write!(f, "({count} frames of libraries)")?,
+                Group::Libraries(count) => write!(f, "({} of libraries)", functions(count))?,
+                Group::Nameless(count) => write!(f, "({} without a name)", functions(count))?,
                 Group::Own(frame, times) => {
-                    f.write_str(&frame.function)?;
+                    match &frame.function {
+                        Some(name) => f.write_str(name)?,
+                        None => write!(f, "function {}", frame.index)?,
+                    }
                     if times > 1 {
                         write!(f, " ({times} times)")?;
                     }
@@ -47,14 +52,22 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+fn functions(count: usize) -> String {
+    if count == 1 { "1 function".to_owned() } else { format!("{count} functions") }
+}
+
 fn groups(frames: &[Frame]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for frame in frames {
+    for same in frames.chunk_by(PartialEq::eq) {
+        let Some(frame) = same.first() else { continue };
+        let times = same.len();
         match groups.last_mut() {
-            Some(Group::Own(same, times)) if *same == frame => *times += 1,
-            Some(Group::Others(count)) if frame.is_noise() => *count += 1,
-            _ if frame.is_noise() => groups.push(Group::Others(1)),
-            _ => groups.push(Group::Own(frame, 1)),
+            Some(Group::Libraries(count)) if frame.is_noise() => *count += times,
+            _ if frame.is_noise() => groups.push(Group::Libraries(times)),
+            // What comes again and again is worth its number.
+            _ if frame.function.is_some() || times > 1 => groups.push(Group::Own(frame, times)),
+            Some(Group::Nameless(count)) => *count += 1,
+            _ => groups.push(Group::Nameless(1)),
         }
     }
     groups
@@ -66,7 +79,12 @@ mod tests {
 
     fn frame(function: &str, place: Option<(&str, u32)>) -> Frame {
         let file = place.map(|(file, _)| file.to_owned());
-        Frame { function: function.to_owned(), file, line: place.map(|(_, line)| line) }
+        let line = place.map(|(_, line)| line);
+        Frame { function: Some(function.to_owned()), index: 0, file, line }
+    }
+
+    fn nameless(index: u32) -> Frame {
+        Frame { function: None, index, file: None, line: None }
     }
 
     #[test]
@@ -77,13 +95,16 @@ mod tests {
             frame("core::panicking::panic_fmt", None),
             own.clone(),
             own,
-            frame("function 12", None),
+            nameless(12),
+            nameless(13),
+            nameless(7),
+            nameless(7),
             frame("<alloc::vec::Vec<T>>::push", None),
         ];
         assert_eq!(
             Shown(&frames).to_string(),
-            "(2 frames of libraries)\nvip::find (2 times)\n  at /elsewhere/src/lib.rs:7\n\
-             function 12\n(1 frame of libraries)"
+            "(2 functions of libraries)\nvip::find (2 times)\n  at /elsewhere/src/lib.rs:7\n\
+             (2 functions without a name)\nfunction 7 (2 times)\n(1 function of libraries)"
         );
     }
 }

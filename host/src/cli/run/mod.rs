@@ -28,6 +28,7 @@ use crate::capability::http::{Answer, Script};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::engine::{Engine, Purpose};
 use crate::event::Platform;
+use crate::plugin::backtrace::Frame;
 use crate::plugin::error::{PluginError, Stage};
 use crate::plugin::examine::Fault;
 use crate::plugin::record::Recorder;
@@ -42,6 +43,10 @@ const NOT_SCRIPTED: &str = "no answer to it is left in the file of --http";
 /// What is said of any request.
 const NOT_SENT: &str = "a run sends nothing by itself: write down answers for --http, or use \
                         --allow-http to send what the settings grant";
+
+/// What is said when nobody can tell where a plugin trapped.
+const NAMELESS: &str = "the file has no names of functions; built with `strip = false` and `debug \
+                        = 1` in its profile, it has them, with files and lines";
 
 /// Try a plugin on one event, and see what it does.
 #[derive(clap::Args)]
@@ -138,7 +143,7 @@ impl Run {
         }
         let body = read_event(&self.event)?;
         let received = Received::read(&config, &body, self.platform)
-            .with_context(|| format!("{} is no event", self.event.display()))?;
+            .with_context(|| format!("{} is no event", shown(&self.event)))?;
         let values = self.kv.as_deref().map(values::read).transpose()?.unwrap_or_default();
         let script = match &self.http {
             _ if self.allow_http => None,
@@ -218,6 +223,9 @@ async fn turn(
         }
         Err(error) => {
             notes.extend(advice(plugin, occasion, &error));
+            if !record.backtrace.is_empty() && record.backtrace.iter().all(Frame::is_nameless) {
+                notes.push(NAMELESS.to_owned());
+            }
             (None, Some(Fault::from(&error)))
         }
     };
@@ -236,7 +244,8 @@ fn advice(plugin: &Plugin, occasion: &Occasion, error: &PluginError) -> Option<S
             ))
         }
         PluginError::Timeout(_) => Some(
-            "counting instructions makes a plugin slower here than in service, up to three times"
+            "computing takes up to three times as long here as in service, as instructions are \
+             counted"
                 .to_owned(),
         ),
         _ => None,
@@ -244,20 +253,27 @@ fn advice(plugin: &Plugin, occasion: &Occasion, error: &PluginError) -> Option<S
 }
 
 fn read_event(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let is_stdin = file.as_os_str() == "-";
     let mut body = Vec::new();
-    let read = if is_stdin {
+    let read = if is_stdin(file) {
         io::stdin().lock().take(MAX_EVENT + 1).read_to_end(&mut body)
     } else {
         File::open(file).and_then(|file| file.take(MAX_EVENT + 1).read_to_end(&mut body))
     };
-    let name = if is_stdin { "standard input".into() } else { file.display().to_string() };
+    let name = shown(file);
     read.with_context(|| format!("cannot read the event from {name}"))?;
     ensure!(body.len() as u64 <= MAX_EVENT, "{name} has more than {MAX_EVENT} bytes");
     if body.trim_ascii().is_empty() {
         bail!("{name} is empty; expected the document that a platform posts");
     }
     Ok(body)
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn shown(file: &Path) -> String {
+    if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 fn read_answers(file: &Path) -> anyhow::Result<Vec<Answer>> {

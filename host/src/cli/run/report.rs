@@ -48,6 +48,7 @@ pub(super) struct Turn {
     took_us: u64,
     /// Of that, until there was an instance.
     instance_us: Option<u64>,
+    /// None: it did not come to its end.
     instructions: Option<u64>,
     /// The most linear memory that it had, in bytes.
     memory: usize,
@@ -180,7 +181,7 @@ fn answer(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
         Outcome::Decision { sts_url, filled_url, prompt, reason, cache, .. } => {
             let mut some = |name, text: Option<&str>| text.map_or(Ok(()), |it| row(f, name, it));
             some("sts_url", sts_url.as_deref())?;
-            some("for this call", filled_url.as_deref())?;
+            some("filled", filled_url.as_deref())?;
             some("prompt", prompt.as_deref())?;
             some("reason", reason.as_deref())?;
             leave(f, cache.as_ref())

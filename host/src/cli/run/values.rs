@@ -126,8 +126,10 @@ pub(super) fn write(file: &Path, values: &BTreeMap<String, Vec<u8>>) -> anyhow::
             bail!("the value of {key:?} is no text, and {} can have no other", file.display());
         };
         // JSON as JSON, if reading it again gives the same bytes.
-        let json = serde_json::from_str(text).ok();
-        let json = json.filter(|json: &Value| !json.is_string() && json.to_string() == text);
+        let json = serde_json::from_str::<Value>(text).ok().filter(|json| {
+            let again = json.to_string();
+            !json.is_string() && again == text
+        });
         document.insert(key, json.unwrap_or_else(|| Value::String(text.to_owned())));
     }
     let text = serde_json::to_string_pretty(&document)? + "\n";

@@ -140,7 +140,7 @@ fn wasi(name: &str) -> &'static str {
         ("wasi:cli/", "being a program"),
         ("wasi:clocks/", "the time, and sleeping"),
         ("wasi:filesystem/", "files: there are none"),
-        ("wasi:io/", "waiting, and streams of what it prints"),
+        ("wasi:io/", "waiting, and what streams are made of"),
         ("wasi:random/", "random numbers"),
         ("wasi:sockets/ip-name-lookup@", "looking up names: refused"),
         ("wasi:sockets/", "the network: refused, use http of the contract"),
