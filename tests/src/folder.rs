@@ -88,6 +88,17 @@ pub fn guest_bytes(guest: &str) -> Vec<u8> {
     fs::read(guest_file(guest)).unwrap()
 }
 
+/// The names of all fixture guests.
+pub fn guests() -> Vec<String> {
+    let folder = guest_file("routes").parent().unwrap().to_owned();
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let wasm = files.filter(|path| path.extension().is_some_and(|ending| ending == "wasm"));
+    let mut names: Vec<String> =
+        wasm.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
 fn guest_file(guest: &str) -> PathBuf {
     built(&format!("guests/{guest}.wasm"))
 }

@@ -4,7 +4,9 @@
 //! `cargo xtask test` builds the program and the guests first.
 
 mod collector;
+mod command;
 mod folder;
+mod golden;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +16,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use self::collector::Collector;
-pub use self::folder::{PluginFolder, guest_bytes};
+pub use self::command::{Ended, plugboard};
+pub use self::folder::{PluginFolder, guest_bytes, guests};
+pub use self::golden::assert_golden;
 pub use self::server::{Answer, Server, Setup};
 
 /// The fixture guest that routes every call as a plugin should.

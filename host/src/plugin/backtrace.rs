@@ -32,7 +32,7 @@ impl Frame {
     /// Whether it is the machinery's and not the author's: the standard library, the
     /// SDK, what bindings generators made.
     pub fn is_noise(&self) -> bool {
-        const NAMES: [&str; 13] = [
+        const NAMES: [&str; 12] = [
             "std::",
             "core::",
             "alloc::",
@@ -42,15 +42,15 @@ impl Frame {
             "__rust",
             "__rustc::",
             "rust_",
-            "abort",
-            "_abort",
             "plugboard_sdk::",
+            "<plugboard_sdk::",
             "wit_bindgen::",
         ];
         const FILES: [&str; 4] = ["/rustc/", "/library/std/", "/library/core/", "/library/alloc/"];
         let file = self.file.as_deref().unwrap_or_default();
         let function = self.function.as_deref().unwrap_or_default();
-        NAMES.iter().any(|name| function.starts_with(name))
+        function == "abort"
+            || NAMES.iter().any(|name| function.starts_with(name))
             || FILES.iter().any(|part| file.contains(part))
     }
 }

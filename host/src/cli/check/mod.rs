@@ -62,9 +62,9 @@ impl Check {
             }
         };
         let whole_folder = self.files.is_empty();
-        let tls = match certificate(&config) {
-            // Plugins alone do not need it.
-            _ if !whole_folder => None,
+        // Plugins alone do not need it.
+        let tls = if whole_folder { certificate(&config) } else { Ok(None) };
+        let tls = match tls {
             Ok(tls) => tls,
             Err(error) => {
                 eprintln!("plugboard: {error}");

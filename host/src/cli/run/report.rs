@@ -215,7 +215,7 @@ fn steps(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
             What::Said(line) => said(line),
             What::Asked(call) => asked(call),
         };
-        row(f, title, format!("at {}  {what}", took(*at)))?;
+        row(f, title, format!("at {:>10}  {what}", took(*at)))?;
         title = "";
     }
     Ok(())
@@ -238,7 +238,7 @@ fn asked(call: &HostCall) -> String {
     let time = time.map(|time| format!(", in {}", took(time))).unwrap_or_default();
     let outcome = match (result, error) {
         (Some(result), _) => format!("{result}{time}"),
-        (None, Some(error)) => format!("{}: {}{time}", error.label, error.message),
+        (None, Some(error)) => format!("{}{time}", error.message),
         (None, None) => "no answer until its time was up".to_owned(),
     };
     format!("{function} {subject}{detail} → {outcome}")

@@ -1,0 +1,98 @@
+//! Output that is compared with a file in `tests/golden`, without what differs from
+//! one run or build to another. `UPDATE_EXPECT=1` writes the files anew.
+
+use std::path::Path;
+
+use expect_test::expect_file;
+
+/// Rows of which the numbers are another compiler's choice.
+const ROWS: [&str; 6] = ["size", "needs", "instance", "instructions", "memory", "file"];
+
+/// Compares what a program said with `tests/golden/NAME.txt`.
+///
+/// # Panics
+///
+/// When it is something else.
+pub fn assert_golden(name: &str, said: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    expect_file![path.with_added_extension("txt")].assert_eq(&masked(said));
+}
+
+/// What was said, with `#` for times, sizes and numbers of functions, and without the
+/// folder that the repository is in.
+fn masked(said: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let said = said.replace(&format!("{}/", root.display()), "");
+    let mut row = String::new();
+    let mut lines = Vec::new();
+    for line in said.lines() {
+        // A row without a name of its own belongs to the one above.
+        if let Some(name) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) {
+            row = name.split(' ').next().unwrap().to_owned();
+        } else if !line.starts_with(' ') {
+            row.clear();
+        }
+        // Of a limit, the number is the settings'.
+        let (line, limit) = match line.split_once(" of 32 MiB") {
+            Some((line, _)) => (line, " of 32 MiB"),
+            None => (line, ""),
+        };
+        let masked = match ROWS.contains(&&*row) {
+            true => numbers(line, |_| true),
+            false => {
+                numbers(line, |after| after.starts_with(" ms") || after.starts_with(" functions"))
+            }
+        };
+        let masked = if row == "backtrace" { without_index(&masked) } else { masked };
+        lines.push(masked + limit);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// `function 12`, which is 13 after the next change of the SDK.
+fn without_index(line: &str) -> String {
+    match line.split_once("function ") {
+        Some((before, rest)) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            format!("{before}function {}", numbers(rest, |_| true))
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// The line, with `#` for numbers that stand before what is wanted.
+fn numbers(line: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let (mut masked, mut rest) = (String::new(), line);
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(start);
+        let length = number.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (number, after) = number.split_at(length.unwrap_or(number.len()));
+        if wanted(after) && before.ends_with("  ") && !before.trim().is_empty() {
+            // What stands in a column on its right side moves with its length.
+            masked += before.trim_end();
+            masked += " #";
+        } else {
+            masked += before;
+            masked += if wanted(after) { "#" } else { number };
+        }
+        rest = after;
+    }
+    masked + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_varies_is_masked() {
+        let said = "10-a: good\n  size          48011 bytes\n  limits        timeout  250ms\n  \
+                    did           at   1.250 ms  kv.get k5 → 9 bytes, in 0.001 ms\n  needs         \
+                    1 memory of 1152 KiB\n                2 tables of 47 elements\n  memory        \
+                    1152 KiB of 32 MiB\n  backtrace     function 54 (64 times)\n";
+        let expected = "10-a: good\n  size          # bytes\n  limits        timeout  250ms\n  did           \
+                        at # ms  kv.get k5 → 9 bytes, in # ms\n  needs         # memory of # \
+                        KiB\n                # tables of # elements\n  memory        # KiB of 32 \
+                        MiB\n  backtrace     function # (# times)\n";
+        assert_eq!(masked(said), expected);
+    }
+}
