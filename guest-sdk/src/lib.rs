@@ -223,3 +223,16 @@ macro_rules! __export_hook {
         ));
     };
 }
+
+// What the documents have in Rust is compiled and run with `cargo test --doc`.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/guide/decisions.md")]
+    mod decisions {}
+    #[doc = include_str!("../../docs/guide/state-and-http.md")]
+    mod state_and_http {}
+    #[doc = include_str!("../../docs/guide/tools-and-events.md")]
+    mod tools_and_events {}
+}
