@@ -64,12 +64,27 @@ impl Log {
         }
     }
 
+    /// Remembers what the guest wrote to its standard error as its last words, unless
+    /// it logged an error: what the runtimes of most languages know to say of a crash
+    /// stands at the end of it.
+    pub fn remember(&mut self, printed: &str) {
+        let printed = printed.trim();
+        if self.last_error.is_some() || printed.is_empty() {
+            return;
+        }
+        let start = printed.len().saturating_sub(MAX_REMEMBERED);
+        let start = (start..=printed.len()).find(|start| printed.is_char_boundary(*start));
+        let end = start.and_then(|start| printed.get(start..)).unwrap_or_default();
+        let mark = if end.len() < printed.len() { "…" } else { "" };
+        self.last_error = Some(format!("{mark}{}", quote(end, MAX_REMEMBERED)));
+    }
+
     /// The call that it is about.
     pub fn call(&self) -> &str {
         &self.call
     }
 
-    /// The last message at level error.
+    /// The last message at level error, else the end of what was printed.
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
     }
@@ -125,5 +140,20 @@ mod tests {
             log.write(Level::Error, &format!("error {line}"));
         }
         assert_eq!(log.last_error(), Some("error 100"));
+    }
+
+    #[test]
+    fn the_end_of_what_was_printed_explains_a_crash_unless_an_error_was_logged() {
+        let mut log = Log::new("p".into(), "c".to_owned());
+        log.remember(" \n");
+        assert_eq!(log.last_error(), None);
+        log.remember(&format!("{}é\nValueError: why\n", "x".repeat(MAX_REMEMBERED)));
+        let said = log.last_error().unwrap();
+        assert!(said.starts_with("…xx") && said.ends_with("xé ValueError: why"), "{said}");
+        assert_eq!(said.len(), MAX_REMEMBERED + "…".len());
+        let mut log = Log::new("p".into(), "c".to_owned());
+        log.write(Level::Error, "the reason");
+        log.remember("a hint");
+        assert_eq!(log.last_error(), Some("the reason"));
     }
 }

@@ -143,7 +143,9 @@ pub enum PluginError {
     Trap {
         /// What happened and where.
         message: String,
-        /// The last error that the guest logged: a panic's message.
+        /// The last error that the guest logged, such as a panic's message, else the end
+        /// of what it printed to its standard error, such as Python's word on an
+        /// exception.
         said: Option<String>,
     },
     /// The guest wanted more memory or table than it may have, and gave up.

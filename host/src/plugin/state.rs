@@ -77,13 +77,15 @@ impl State {
     /// Moves what the guest printed to its log.
     pub(super) fn log_output(&mut self) {
         let Some(wasi) = &self.wasi else { return };
-        let (stdout, stderr) = (wasi.stdout.take(), wasi.stderr.take());
-        for line in stdout.lines() {
-            self.say(Level::Info, Channel::Stdout, line);
+        let (printed, complained) = (wasi.stdout.take(), wasi.stderr.take());
+        let written =
+            [(Level::Info, Channel::Stdout, &printed), (Level::Warn, Channel::Stderr, &complained)];
+        for (level, from, text) in written {
+            for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                self.say(level, from, line);
+            }
         }
-        for line in stderr.lines() {
-            self.say(Level::Warn, Channel::Stderr, line);
-        }
+        self.log.remember(&complained);
     }
 
     fn say(&mut self, level: Level, from: Channel, line: &str) {

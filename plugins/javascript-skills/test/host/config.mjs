@@ -1,0 +1,7 @@
+/** The settings, for a test to set: values as they are in the TOML file. */
+export const settings = new Map();
+
+export function get(key) {
+    const value = settings.get(key);
+    return value === undefined || typeof value === 'string' ? value : JSON.stringify(value);
+}

@@ -1,0 +1,6 @@
+/** What was logged: level and message. */
+export const lines = [];
+
+export function write(level, message) {
+    lines.push([level, message]);
+}
