@@ -97,12 +97,29 @@ pub fn program() -> PathBuf {
     built("release/plugboard")
 }
 
+/// Whether `cargo xtask test` could build this fixture guest, of a language whose tools
+/// may be missing. It says SKIPPED if not.
+pub fn is_built(guest: &str) -> bool {
+    let path = target().join(format!("guests/{guest}.wasm"));
+    let built = path.exists();
+    if !built {
+        let missing = format!("{} is missing; `cargo xtask languages` says why", path.display());
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("SKIPPED: {missing}");
+    }
+    built
+}
+
 /// A file that `cargo xtask test` built: `plugboard`, `guests/traps.wasm`.
 fn built(name: &str) -> PathBuf {
-    // target/release/deps/TEST → target
-    let test = std::env::current_exe().unwrap();
-    let target = test.ancestors().nth(3).unwrap();
-    let path = target.join(name);
+    let path = target().join(name);
     assert!(path.exists(), "{} is missing; run `cargo xtask test`", path.display());
     path
+}
+
+/// Cargo's folder.
+fn target() -> PathBuf {
+    // target/release/deps/TEST → target
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(3).unwrap().to_owned()
 }

@@ -25,7 +25,7 @@ const BARE_TARGET: &str = "wasm32-unknown-unknown";
 const TARGET: &str = "wasm32-wasip2";
 
 /// Where cargo puts what it builds.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
@@ -129,7 +129,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Copies under another name and renames, as a plugin should be deployed.
-fn deploy(from: &Path, to: &Path) -> Result {
+pub fn deploy(from: &Path, to: &Path) -> Result {
     let temporary = to.with_extension("tmp");
     let copy = || {
         if let Some(folder) = to.parent() {

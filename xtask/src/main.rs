@@ -1,7 +1,9 @@
-//! The repository's chores: `cargo xtask run | plugins | guests | docs | test | bench`.
+//! The repository's chores: `cargo xtask run | plugins | guests | languages | docs | test |
+//! bench`.
 
 mod build;
 mod command;
+mod languages;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ usage: cargo xtask <chore>
   plugins   build the sample plugins into target/plugins/
   guests    build the fixture guests of the whole-system tests
   docs      make docs/reference/ from the code
+  languages build the samples and fixtures in Python and JavaScript
   test      run everything that must pass
   bench     measure against a bare server (needs wrk)";
 
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         "plugins" => build::plugins(),
         "guests" => build::guests(),
         "docs" => docs(),
+        "languages" => languages::build(),
         "test" => test(),
         "bench" => bench(&rest),
         _ => {
@@ -91,6 +95,7 @@ fn test() -> Result {
     command::run(cargo(["fmt", "--all", "--check"]))?;
     build::plugins()?;
     build::guests()?;
+    languages::test()?;
     build::host()?;
     command::run(cargo(
         "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
@@ -109,6 +114,7 @@ fn docs() -> Result {
 fn bench(arguments: &[String]) -> Result {
     build::plugins()?;
     build::guests()?;
+    languages::build()?;
     build::host()?;
     let wrk = command::find("wrk").map_or_else(install_wrk, Ok)?;
     let mut bench = command::program(build::release().join("bench"));
