@@ -40,10 +40,14 @@ impl Folder {
 
     /// One plugin, that is asked about the number that the load calls.
     pub(crate) fn of_one(samples: &Path) -> anyhow::Result<Self> {
-        let sample = samples.join(SAMPLE);
-        let component = std::fs::read(&sample).with_context(|| sample.display().to_string())?;
+        Self::of_sample(&samples.join(SAMPLE), SETTINGS)
+    }
+
+    /// A plugin of this file, with these settings.
+    pub(crate) fn of_sample(sample: &Path, settings: &str) -> anyhow::Result<Self> {
+        let component = std::fs::read(sample).with_context(|| sample.display().to_string())?;
         let folder = Self { folder: TempDir::new()?, component };
-        folder.put("500-plan", 0, SETTINGS)?;
+        folder.put("500-plan", 0, settings)?;
         Ok(folder)
     }
 

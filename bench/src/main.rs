@@ -4,6 +4,7 @@
 
 mod events;
 mod folder;
+mod languages;
 mod load;
 mod reload;
 mod server;
@@ -56,6 +57,8 @@ enum Part {
     Events,
     /// Reload, restart and memory
     Reload,
+    /// Plugins in Rust, JavaScript and Python
+    Languages,
 }
 
 fn main() -> ExitCode {
@@ -96,7 +99,12 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if does(Part::Reload) {
         let (program, samples) = (programs.join("plugboard"), programs.with_file_name("plugins"));
-        println!("{}", reload::measure(&program, &samples, pinned)?);
+        println!("{}\n", reload::measure(&program, &samples, pinned)?);
+    }
+    if does(Part::Languages) {
+        let samples = programs.with_file_name("plugins");
+        let rounds = arguments.rounds;
+        println!("{}", languages::measure(programs, &samples, &load, rounds, pinned)?);
     }
     drop(awake);
     Ok(())

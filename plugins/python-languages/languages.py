@@ -2,8 +2,9 @@
 
 The prefix of the caller's number leads to a language, and the language to the
 voice agent that speaks it: a speech-to-speech service, a prompt, or both. Whoever
-does not say where he calls from, or calls from elsewhere, is left to the next
-plugin. `python-languages.toml` has the settings.
+does not say where he calls from, or calls from elsewhere, is answered in the
+language `otherwise`, if there is one, and else left to the next plugin.
+`python-languages.toml` has the settings.
 """
 
 import json
@@ -32,7 +33,7 @@ class Router(exports.Router):
     """The hook `router` of the contract."""
 
     def decide(self, call: Call) -> Decision:
-        language = language_of(call.from_ or "")
+        language = language_of(call.from_ or "") or config.get("otherwise")
         verdict = Verdict_Pass() if language is None else answer_in(language)
         return Decision(verdict, Cache(TTL, ["from"]))
 
@@ -68,7 +69,7 @@ def answer_in(language: str) -> Verdict_Route:
     agent = setting("languages").get(language)
     if agent is None:
         # What is foreseen is said with Err: the words are all that is logged.
-        raise Err(f"prefixes has the language {language!r}, and there is no [config.languages.{language}]")
+        raise Err(f"the settings name a language, but have no [config.languages.{language}]")
     log.write(log.Level.DEBUG, f"the caller's language is {language}")
     return Verdict_Route(Route(agent.get("sts_url"), agent.get("prompt")))
 

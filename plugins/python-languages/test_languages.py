@@ -26,7 +26,8 @@ def decide(caller: str | None, settings: dict = SETTINGS) -> Decision:
     """What the plugin says of a caller."""
 
     def get(key: str) -> str | None:
-        return json.dumps(settings[key]) if key in settings else None
+        value = settings.get(key)
+        return value if value is None or isinstance(value, str) else json.dumps(value)
 
     with patch.object(config, "get", get), patch.object(log, "write"):
         call = Call("1", "avr", None, caller, "5001", [])
@@ -45,6 +46,11 @@ class Languages(unittest.TestCase):
     def test_who_does_not_say_where_he_is_is_left_to_others(self):
         for caller in [None, "", "anonymous", "2000", "+44201234567", "+", "00", "+39x", "+٣٩١", "+" + "39" * 20]:
             self.assertEqual(decide(caller), Decision(Verdict_Pass(), Cache(300_000, ["from"])), caller)
+
+    def test_or_answered_as_the_settings_say(self):
+        english = Verdict_Route(Route(None, "Answer in English."))
+        for caller in [None, "2000", "+44201234567"]:
+            self.assertEqual(decide(caller, SETTINGS | {"otherwise": "english"}).verdict, english, caller)
 
     def test_settings_that_do_not_fit_are_named(self):
         with self.assertRaises(Err) as raised:

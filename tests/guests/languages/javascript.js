@@ -41,7 +41,7 @@ class Reached {
         return [
             `globals=${globals.filter((name) => name in globalThis).length}`,
             `network=${network.filter((name) => name in globalThis).length + count(() => send(request))}`,
-            `values=${count(() => set('key', new Uint8Array([1])))}`,
+            `values=${count(() => set('key', new Uint8Array([1]), undefined))}`,
         ].join('&');
     }
 }
