@@ -65,24 +65,26 @@ struct Python {
 impl Python {
     fn install() -> Result<Self> {
         let environment = target().join("python");
-        let requirements = sources(PYTHON).join("requirements.txt");
-        Stamp::new("python-tools", &[requirements.clone()], &environment)?.unless_made(|| {
-            let python = command::find("python3")
-                .ok_or("python3 is missing; install it: apt-get install python3 python3-venv")?;
-            // From another version of Python, or half of one.
-            remove(&environment)?;
-            let mut venv = program(python);
-            venv.args(["-m", "venv"]).arg(&environment);
-            command::run(venv).map_err(|error| {
+        let requirements = Self::requirements();
+        Stamp::new("python-tools", std::slice::from_ref(&requirements), &environment)?
+            .unless_made(|| {
+                let python = command::find("python3").ok_or(
+                    "python3 is missing; install it: apt-get install python3 python3-venv",
+                )?;
+                // From another version of Python, or half of one.
+                remove(&environment)?;
+                let mut venv = program(python);
+                venv.args(["-m", "venv"]).arg(&environment);
+                command::run(venv).map_err(|error| {
                 format!(
                     "{error}; is the package python3-venv installed? apt-get install python3-venv"
                 )
             })?;
-            let mut pip = program(environment.join("bin/pip"));
-            pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-            pip.arg(&requirements);
-            command::run(pip)
-        })?;
+                let mut pip = program(environment.join("bin/pip"));
+                pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+                pip.arg(&requirements);
+                command::run(pip)
+            })?;
         Ok(Self { environment })
     }
 
@@ -106,7 +108,8 @@ impl Python {
 
     /// Makes a component of a module.
     fn component(&self, folder: &Path, module: &str, to: &Path) -> Result {
-        let inputs = [folder.join(format!("{module}.py")), root().join("wit"), self.tool_version()];
+        let inputs =
+            [folder.join(format!("{module}.py")), root().join("wit"), Self::requirements()];
         Stamp::new(module, &inputs, to)?.unless_made(|| {
             let mut tool = self.componentize_py();
             tool.args(["componentize", "--python-path"]).arg(folder);
@@ -115,8 +118,8 @@ impl Python {
         })
     }
 
-    /// What says which version of the tool is installed.
-    fn tool_version(&self) -> PathBuf {
+    /// Which version of the tool is installed.
+    fn requirements() -> PathBuf {
         sources(PYTHON).join("requirements.txt")
     }
 
