@@ -64,28 +64,27 @@ struct Python {
 
 impl Python {
     fn install() -> Result<Self> {
-        let environment = target().join("python");
-        let requirements = Self::requirements();
-        Stamp::new("python-tools", std::slice::from_ref(&requirements), &environment)?
-            .unless_made(|| {
-                let python = command::find("python3").ok_or(
-                    "python3 is missing; install it: apt-get install python3 python3-venv",
-                )?;
-                // From another version of Python, or half of one.
-                remove(&environment)?;
-                let mut venv = program(python);
-                venv.args(["-m", "venv"]).arg(&environment);
-                command::run(venv).map_err(|error| {
-                format!(
-                    "{error}; is the package python3-venv installed? apt-get install python3-venv"
-                )
-            })?;
-                let mut pip = program(environment.join("bin/pip"));
-                pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-                pip.arg(&requirements);
-                command::run(pip)
-            })?;
-        Ok(Self { environment })
+        let python = Self { environment: target().join("python") };
+        let inputs = [Self::requirements()];
+        let made = &python.environment;
+        Stamp::new("python-tools", &inputs, made)?.unless_made(|| python.make_environment())?;
+        Ok(python)
+    }
+
+    fn make_environment(&self) -> Result {
+        const VENV: &str = "is python3-venv missing? apt-get install python3-venv";
+        let Some(python) = command::find("python3") else {
+            return Err("python3 is missing; apt-get install python3 python3-venv".to_owned());
+        };
+        // From another version of Python, or half of one.
+        remove(&self.environment)?;
+        let mut venv = program(python);
+        venv.args(["-m", "venv"]).arg(&self.environment);
+        command::run(venv).map_err(|error| format!("{error}; {VENV}"))?;
+        let mut pip = program(self.environment.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+        pip.arg(Self::requirements());
+        command::run(pip)
     }
 
     fn componentize_py(&self) -> std::process::Command {
