@@ -146,7 +146,7 @@ async fn a_reader_is_told_what_was_and_then_what_is() {
 #[tokio::test]
 async fn numbers_are_hidden_until_they_are_asked_for() {
     let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
+    let mut server = Setup::new(folder.path()).start();
     server.post(between_numbers("before")).await;
     let mut masked = Stream::open(&server, "").await;
     masked.past().await;
@@ -174,12 +174,13 @@ async fn numbers_are_hidden_until_they_are_asked_for() {
     let listed = server.admin("/calls?numbers=shown").await.body;
     assert_eq!(listed["calls"][0]["to"], TO);
     assert_eq!(listed["calls"][0]["timeline"][0]["to"], TO);
-    assert_eq!(server.log_text().matches(unlocking).count(), 2);
-    assert!(!server.log_text().contains(&FROM[1..]));
     for query in ["/live?numbers=all", "/calls?number=shown"] {
         let answer = server.admin(query).await;
         assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
     }
+    let log = server.stop();
+    assert_eq!(log.matches(unlocking).count(), 2);
+    assert!(!log.contains(&FROM[1..]));
 }
 
 #[tokio::test]
