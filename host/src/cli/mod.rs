@@ -33,9 +33,8 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Make a new plugin
+    // What these two say of themselves is their help, the first line and the rest.
     New(new::New),
-    /// Build plugins and deploy them
     Build(build::Build),
     /// Take webhooks and answer them
     Serve(serve::Serve),

@@ -24,11 +24,15 @@ use crate::plugin::Sources;
 /// Exit status for a command line that makes no sense, as clap has it.
 const USAGE: u8 = 2;
 
-/// Build plugins, see whether a server can load them, and deploy them.
+/// Build plugins, see whether a server can load them, and deploy them
 ///
-/// Builds with cargo for wasm32-wasip2, by the release profile of the crate. The exit
-/// status is 0 when all is well, 1 when a plugin could not be built, loaded or deployed
-/// (all others were), 2 when there is nothing to build.
+/// Builds with cargo ($CARGO, $RUSTC, $CARGO_TARGET_DIR and the crate's own toolchain
+/// count) for wasm32-wasip2, by the crate's release profile. A server that serves the
+/// folder takes up what is deployed at once.
+///
+/// The exit status is 0 when all is well, 1 when a plugin could not be built, loaded or
+/// deployed (all others were), 2 when there is nothing to build, 78 when the configuration
+/// cannot be read.
 #[derive(clap::Args)]
 pub(super) struct Build {
     /// Crates of plugins: their folders, or folders with such crates in them; of a

@@ -17,10 +17,11 @@ use self::name::Name;
 use self::sdk::Sdk;
 use self::template::Kind;
 
-/// Make a new plugin: a crate with tests, settings and events to try it with.
+/// Make a new plugin: a crate with tests, settings, and events to try it with
 ///
-/// It works as it stands. Next, test it with `cargo test`, and build and deploy it with
-/// `plugboard build`.
+/// It works as it stands: test it with `cargo test`, then build and deploy it with
+/// `plugboard build`. The exit status is 0, or 1 when it cannot be made (then nothing of
+/// it is left), or 2 when its name cannot be one.
 #[derive(clap::Args)]
 pub(super) struct New {
     /// Its name, and that of its folder: lowercase letters, digits, `-` and `_`
