@@ -189,10 +189,17 @@ fn the_plugins_of_a_workspace_are_built_and_a_bad_one_harms_no_other() {
     }
     fs::copy(desk.path("good/Cargo.lock"), desk.path("Cargo.lock")).unwrap();
     fs::write(desk.path("Cargo.toml"), members).unwrap();
-    // One that is no plugin.
+    // One that is no plugin, although it has one for an example.
     fs::create_dir_all(desk.path("other/src")).unwrap();
-    fs::write(desk.path("other/src/lib.rs"), "compile_error!(\"not asked for\");").unwrap();
-    fs::write(desk.path("other/Cargo.toml"), "[package]\nname = 'other'\n").unwrap();
+    fs::create_dir_all(desk.path("other/examples")).unwrap();
+    for file in ["other/src/lib.rs", "other/examples/plugin.rs"] {
+        fs::write(desk.path(file), "compile_error!(\"not asked for\");").unwrap();
+    }
+    let manifest = fs::read_to_string(desk.path("good/Cargo.toml")).unwrap();
+    let (manifest, _) = manifest.split_once("[profile").unwrap();
+    let manifest = manifest.replace("\"good\"", "\"other\"");
+    let manifest = manifest.replace("[lib]", "[[example]]\nname = \"plugin\"");
+    fs::write(desk.path("other/Cargo.toml"), manifest).unwrap();
     // It compiles, and a server cannot load it with its settings.
     desk.replace("bad/bad.toml", "[config]", "[confg]");
     let folder = PluginFolder::new();

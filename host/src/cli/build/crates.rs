@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use cargo_metadata::{CrateType, Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{Metadata, MetadataCommand, Package, PackageId};
 use thiserror::Error;
 
 use super::toolchain::Toolchain;
@@ -157,8 +157,8 @@ fn folder_of(manifest: &Path) -> PathBuf {
 }
 
 fn is_plugin(package: &Package) -> bool {
-    let mut types = package.targets.iter().flat_map(|target| &target.crate_types);
-    types.any(|crate_type| *crate_type == CrateType::CDyLib)
+    // Its library: an example can be one, too.
+    package.targets.iter().any(|target| target.is_cdylib())
         && package.dependencies.iter().any(|dependency| dependency.name == SDK)
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use cargo_metadata::{CrateType, Message, PackageId};
+use cargo_metadata::{Message, PackageId};
 
 use super::crates::Crate;
 use super::target::TARGET;
@@ -93,8 +93,8 @@ impl Toolchain {
         let messages = running.stdout.take().context("cargo has no output")?;
         for message in Message::parse_stream(BufReader::new(messages)) {
             let Message::CompilerArtifact(artifact) = message? else { continue };
-            let is_ours = crates.iter().any(|it| it.id == artifact.package_id)
-                && artifact.target.crate_types.contains(&CrateType::CDyLib);
+            let is_ours =
+                crates.iter().any(|it| it.id == artifact.package_id) && artifact.target.is_cdylib();
             let file = artifact.filenames.iter().find(|file| file.extension() == Some("wasm"));
             if let (true, Some(file)) = (is_ours, file) {
                 let (file, took) = (file.as_std_path().to_owned(), start.elapsed());
