@@ -1,8 +1,9 @@
 //! What `plugboard.toml` and a plugin's settings may say.
 
 use expect_test::expect_file;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{MADE, head, holds, row, schema};
 use crate::config::{Document, KEYS, variable};
@@ -72,6 +73,25 @@ fn the_settings_of_a_plugin_are_described() {
     }
     holds(&expect_file!["../../../docs/reference/plugin-settings.md"], &text);
     holds(&expect_file!["../../../docs/reference/plugin.schema.json"], &pretty(&schema));
+}
+
+#[test]
+fn what_stands_as_a_default_can_be_written() {
+    let mut written = 0;
+    let schema = schema::<Document>();
+    for key in KEYS {
+        let path = format!("/properties/{}", key.replace('.', "/properties/"));
+        let Some(value) = schema.pointer(&path).and_then(|property| property.get("default")) else {
+            continue;
+        };
+        written += 1;
+        let document = match key.split_once('.') {
+            Some((table, name)) => json!({ table: { name: value } }),
+            None => json!({ *key: value }),
+        };
+        Document::deserialize(document).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+    assert!(written > 40, "only {written}");
 }
 
 /// The keys of a table in a plugin's settings.

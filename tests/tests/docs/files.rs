@@ -4,7 +4,8 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use boon::{Compiler, Schemas};
+use serde_json::{Value, json};
 use tests::{GOOD, PluginFolder, program};
 
 use super::page::{pages, root};
@@ -85,6 +86,49 @@ fn json_is_json_and_rules_are_whole() {
             assert!(!key.ends_with('"') || line.matches('"').count() == 2, "{line}");
             assert!(!line.contains(" #") && is_balanced(line), "{line}");
         }
+    }
+}
+
+#[test]
+fn editors_know_good_from_bad() {
+    let good = json!({
+        "listen": "127.0.0.1:9000",
+        "limits": { "budget": "2s" },
+        "senders": { "allow": ["10.0.0.0/8"], "rate": 5 },
+        "blackbox": { "fallback": "reject", "headers": ["X-API-Key: k"] },
+    });
+    let bad = [
+        json!({ "limits": { "bugdet": "2s" } }),
+        json!({ "limits": { "budget": 2 } }),
+        json!({ "blackbox": { "fallback": "maybe" } }),
+        json!({ "secret": 5 }),
+    ];
+    judge("plugboard", &good, &bad);
+    let good = json!({
+        "platforms": ["avr"],
+        "match": { "to": ["5001", "60*"], "from": "+39*", "metadata": { "channel": "PJSIP/*" } },
+        "config": { "vip": "2000", "weight": 3, "list": [{ "url": "ws://a" }] },
+        "events": { "kinds": ["started", "dtmf_digit"] },
+        "grants": { "kv": true, "http": ["crm.example.com:443"] },
+    });
+    let bad = [
+        json!({ "platforms": ["aver"] }),
+        json!({ "match": { "to": [] } }),
+        json!({ "events": { "kinds": ["start"] } }),
+        json!({ "grants": { "metric": true } }),
+    ];
+    judge("plugin", &good, &bad);
+}
+
+fn judge(name: &str, good: &Value, bad: &[Value]) {
+    let text = fs::read_to_string(root().join(format!("docs/reference/{name}.schema.json")));
+    let document = serde_json::from_str(&text.unwrap()).unwrap();
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    compiler.add_resource("settings.json", document).unwrap();
+    let index = compiler.compile("settings.json", &mut schemas).unwrap();
+    schemas.validate(good, index).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for bad in bad {
+        assert!(schemas.validate(bad, index).is_err(), "{name}: {bad} is taken");
     }
 }
 
