@@ -106,7 +106,7 @@ pub fn load(name: &str) -> Span {
 
 /// A plugin reads or writes one of its values. Not which: a key may be a number.
 pub fn kv(key: &str, command: &KvCommand) -> Span {
-    let name = match command {
+    let name = |command: &KvCommand| match command {
         KvCommand::Get => "kv.get",
         KvCommand::Set { .. } => "kv.set",
         KvCommand::Delete => "kv.delete",
@@ -117,7 +117,7 @@ pub fn kv(key: &str, command: &KvCommand) -> Span {
         target: TARGET,
         Level::INFO,
         "kv",
-        otel.name = name,
+        otel.name = name(command),
         kv.key.length = length(key.len()),
         kv.value.length = length(command.size()),
         error.type = Empty,
