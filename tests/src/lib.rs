@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask test` builds the program and the guests first.
 
+mod browser;
 mod collector;
 mod command;
 mod folder;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub use self::browser::Browser;
 pub use self::collector::Collector;
 pub use self::command::{Ended, plugboard};
 pub use self::folder::{PluginFolder, guest_bytes, guests};
@@ -117,7 +119,11 @@ fn built(name: &str) -> PathBuf {
     path
 }
 
+<<<<<<< ours
 /// Cargo's folder.
+=======
+/// Where cargo puts what it builds.
+>>>>>>> theirs
 fn target() -> PathBuf {
     // target/release/deps/TEST → target
     let test = std::env::current_exe().unwrap();

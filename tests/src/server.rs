@@ -24,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Setup {
     command: Command,
     data: Option<PathBuf>,
+    admin: String,
 }
 
 impl Setup {
@@ -34,11 +35,17 @@ impl Setup {
         command.env_clear();
         command.env("PLUGBOARD_LOG_FORMAT", "json");
         command.env("PLUGBOARD_LOG_LEVEL", "info");
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--plugins"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--plugins"]);
         command.arg(plugins);
         // Where no plugboard.toml is.
         command.current_dir(plugins);
-        Self { command, data: None }
+        Self { command, data: None, admin: "127.0.0.1:0".to_owned() }
+    }
+
+    /// Serves the admin listener at this address, as one did that has ended.
+    #[must_use]
+    pub fn admin(self, address: &str) -> Self {
+        Self { admin: address.to_owned(), ..self }
     }
 
     /// Keeps its data here, and not in a folder of its own that goes with it.
@@ -64,7 +71,7 @@ impl Setup {
     pub fn start(mut self) -> Server {
         let own = self.data.is_none().then(|| TempDir::new().unwrap());
         let data = self.data.unwrap_or_else(|| own.as_ref().unwrap().path().join("data"));
-        self.command.arg("--data").arg(data);
+        self.command.args(["--admin", &self.admin]).arg("--data").arg(data);
         let mut child = self.command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let (lines, into) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));

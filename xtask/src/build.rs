@@ -44,6 +44,11 @@ pub fn data_folder() -> PathBuf {
     target().join("data")
 }
 
+/// Where what drives a browser is installed, and the page's pictures are.
+pub fn browser_folder() -> PathBuf {
+    target().join("page")
+}
+
 /// Builds the programs. Always the whole workspace: cargo picks the features of
 /// shared dependencies by what is built together, and would build wasmtime again
 /// for another selection.

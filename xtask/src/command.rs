@@ -92,6 +92,27 @@ pub fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// Where a program is that comes with the system's packages, not with cargo; installed from
+/// the package of its name if it is missing and can be. `what` says what it is for.
+pub fn find_or_install(name: &str, what: &str) -> Result<PathBuf> {
+    if let Some(found) = find(name) {
+        return Ok(found);
+    }
+    let missing = format!("{name} ({what}) is missing; install it: apt-get install {name}");
+    if find("apt-get").is_none() {
+        return Err(missing);
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = program("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        run(command)
+    };
+    let installed =
+        apt(&["update", "--quiet"]).and_then(|()| apt(&["install", "--yes", "--quiet", name]));
+    installed.map_err(|_| missing.clone())?;
+    find(name).ok_or(missing)
+}
+
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")

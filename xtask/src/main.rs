@@ -1,6 +1,7 @@
 //! The repository's chores: `cargo xtask run | plugins | guests | languages | docs | test |
 //! bench`.
 
+mod browser;
 mod build;
 mod command;
 mod languages;
@@ -97,6 +98,7 @@ fn test() -> Result {
     build::guests()?;
     languages::test()?;
     build::host()?;
+    browser::prepare();
     command::run(cargo(
         "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
     ))?;
@@ -116,24 +118,10 @@ fn bench(arguments: &[String]) -> Result {
     build::guests()?;
     languages::build()?;
     build::host()?;
-    let wrk = command::find("wrk").map_or_else(install_wrk, Ok)?;
+    let wrk = command::find_or_install("wrk", "the load generator")?;
     let mut bench = command::program(build::release().join("bench"));
     bench.arg("--wrk").arg(wrk).args(arguments);
     command::run(bench)
-}
-
-/// wrk comes with the system's packages, not with cargo.
-fn install_wrk() -> Result<PathBuf> {
-    let missing = "wrk (the load generator) is missing; install it: apt-get install wrk";
-    if command::find("apt-get").is_none() {
-        return Err(missing.to_owned());
-    }
-    let mut update = command::program("apt-get");
-    update.args(["update", "--quiet"]);
-    let mut install = command::program("apt-get");
-    install.args(["install", "--yes", "--quiet", "wrk"]);
-    command::run(update).and_then(|()| command::run(install)).map_err(|_| missing.to_owned())?;
-    command::find("wrk").ok_or_else(|| missing.to_owned())
 }
 
 /// The repository's root.

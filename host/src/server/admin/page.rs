@@ -1,12 +1,33 @@
-//! `GET /`: the page for people, one file that is a part of the program. What it shows it
+//! `GET /`: the page for people, one document that is a part of the program. What it shows it
 //! asks for, like any other program: there is nothing in it, so it needs no token.
+//!
+//! It is written in pieces, by what they are about, and put together by the compiler.
 
 use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-const TEXT: &str = include_str!("page.html");
+const TEXT: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>\n",
+    include_str!("page/style.css"),
+    "</style>\n",
+    include_str!("page/body.html"),
+    // Each uses what stands before it, and functions from anywhere.
+    "<script>\n",
+    include_str!("page/script/elements.js"),
+    include_str!("page/script/words.js"),
+    include_str!("page/script/state.js"),
+    include_str!("page/script/server.js"),
+    include_str!("page/script/health.js"),
+    include_str!("page/script/plugins.js"),
+    include_str!("page/script/calls.js"),
+    include_str!("page/script/dead.js"),
+    include_str!("page/script/explain.js"),
+    include_str!("page/script/actions.js"),
+    "</script>\n</body>\n</html>\n",
+);
 
 /// The page, and what browsers are told to let it do.
 #[derive(Clone)]
