@@ -119,11 +119,7 @@ fn built(name: &str) -> PathBuf {
     path
 }
 
-<<<<<<< ours
-/// Cargo's folder.
-=======
 /// Where cargo puts what it builds.
->>>>>>> theirs
 fn target() -> PathBuf {
     // target/release/deps/TEST → target
     let test = std::env::current_exe().unwrap();
