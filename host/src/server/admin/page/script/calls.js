@@ -34,7 +34,7 @@ function decisionRow(decision) {
     cell('', '', time(at)),
     cell('line', '', [callLink(call, platform), copyButton(call)]),
     cell('line', '', h('span', { title: agent && `agent ${agent}` }, platform)),
-    cell('wide line ways', '', ways(decision)),
+    cell('line ways', '', ways(decision)),
     cell('line', '', outcome(decision.outcome)),
     cell('line', 'by', plugin ? h('strong', null, outside(plugin)) : h('span', 'dim', 'fallback')),
     cell('num', 'took', took(us)),
