@@ -18,7 +18,10 @@ const MADE: &str = "<!-- Made from the code by `cargo xtask docs`. Change it the
 fn holds(page: &ExpectFile, text: &str) {
     let is_held = page.data() == text;
     if !is_held && std::env::var_os("UPDATE_EXPECT").is_none() {
-        eprintln!("{} is not what the code says; run `cargo xtask docs`", page.path.display());
+        eprintln!(
+            "{} is not what the code says; run `cargo xtask docs`",
+            page.path.display().to_string().trim_start_matches("../")
+        );
     }
     page.assert_eq(text);
 }
