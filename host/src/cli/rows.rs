@@ -38,8 +38,10 @@ pub(super) fn span(millis: u64) -> String {
 pub(super) fn size(bytes: u64) -> String {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
     match bytes {
         0 => "0 bytes".to_owned(),
+        gib if gib % GIB == 0 => format!("{} GiB", gib / GIB),
         mib if mib % MIB == 0 => format!("{} MiB", mib / MIB),
         kib if kib % KIB == 0 => format!("{} KiB", kib / KIB),
         bytes => format!("{bytes} bytes"),

@@ -21,14 +21,18 @@ pub(super) fn setting(key: &str) -> HostCall {
 
 /// What a setting or a value is: its length, as the text may be a secret.
 pub(super) fn length(bytes: Option<usize>) -> String {
-    bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"))
+    bytes.map_or_else(|| "none".to_owned(), size)
+}
+
+fn size(bytes: usize) -> String {
+    if bytes == 1 { "1 byte".to_owned() } else { format!("{bytes} bytes") }
 }
 
 pub(super) fn kv(key: &str, command: &KvCommand) -> HostCall {
     let (function, detail) = match command {
         KvCommand::Get => ("kv.get", None),
         KvCommand::Set { value, ttl } => {
-            ("kv.set", Some(format!("{} bytes{}", value.len(), span(*ttl))))
+            ("kv.set", Some(format!("{}{}", size(value.len()), span(*ttl))))
         }
         KvCommand::Delete => ("kv.delete", None),
         KvCommand::Increment { by, ttl } => {
@@ -36,7 +40,7 @@ pub(super) fn kv(key: &str, command: &KvCommand) -> HostCall {
         }
         KvCommand::Swap { expected, value, ttl } => {
             let expected = length(expected.as_ref().map(Vec::len));
-            let detail = format!("{expected} to {} bytes{}", value.len(), span(*ttl));
+            let detail = format!("{expected} to {}{}", size(value.len()), span(*ttl));
             ("kv.compare-and-swap", Some(detail))
         }
     };
@@ -59,13 +63,13 @@ pub(super) fn kv_answer(answer: &Result<KvAnswer, KvError>) -> Result<String, Re
 
 pub(super) fn request(request: &http::Request) -> HostCall {
     let http::Request { method, url, body, .. } = request;
-    let detail = (!body.is_empty()).then(|| format!("{} bytes", body.len()));
+    let detail = (!body.is_empty()).then(|| size(body.len()));
     call("http.send", format!("{method} {url}"), detail)
 }
 
 pub(super) fn response(response: &Result<Response, HttpError>) -> Result<String, Refusal> {
     match response {
-        Ok(Response { status, body, .. }) => Ok(format!("{status}, {} bytes", body.len())),
+        Ok(Response { status, body, .. }) => Ok(format!("{status}, {}", size(body.len()))),
         Err(error) => refusal(error.label(), error),
     }
 }

@@ -63,6 +63,8 @@ impl Values {
         let journal = JournalConfig { sync: Durability::Normal, ..config.journal.clone() };
         let store = Sqlite::start(folder.path(), journal, config.kv.max_total)?;
         let (store, plugin): (Arc<dyn Store>, Arc<str>) = (Arc::new(store), plugin.into());
+        // Reading alone does not make the file.
+        store.observers().await.context("cannot keep the run's values")?;
         let set = |(key, value): (&String, &Vec<u8>)| {
             let command = KvCommand::Set { value: value.clone(), ttl: None };
             store.kv(Arc::clone(&plugin), key.clone(), command)
