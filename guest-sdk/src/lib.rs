@@ -229,10 +229,14 @@ macro_rules! __export_hook {
 mod documents {
     #[doc = include_str!("../../README.md")]
     mod readme {}
+    #[doc = include_str!("../../docs/guide/first-plugin.md")]
+    mod first_plugin {}
     #[doc = include_str!("../../docs/guide/decisions.md")]
     mod decisions {}
     #[doc = include_str!("../../docs/guide/state-and-http.md")]
     mod state_and_http {}
+    #[doc = include_str!("../../docs/guide/testing.md")]
+    mod testing {}
     #[doc = include_str!("../../docs/guide/tools-and-events.md")]
     mod tools_and_events {}
 }

@@ -66,9 +66,18 @@ impl Desk {
 
 /// Runs a command where it builds into the folder of these tests.
 fn run(command: &mut Command, folder: &Path, environment: &[(&str, &str)]) -> Done {
+    set_apart(command).current_dir(folder).envs(environment.iter().copied());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Has whatever a command builds built into the folder of these tests, and not as the
+/// program itself is built.
+pub(super) fn set_apart(command: &mut Command) -> &mut Command {
     let program = program();
     let target = program.ancestors().nth(2).unwrap().join("authoring");
-    command.current_dir(folder).env("CARGO_TARGET_DIR", target);
+    command.env("CARGO_TARGET_DIR", target);
     // What cargo and the environment say of the program's own build is not for others.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -80,11 +89,7 @@ fn run(command: &mut Command, folder: &Path, environment: &[(&str, &str)]) -> Do
         }
     }
     // Nobody builds the same twice.
-    command.env("CARGO_INCREMENTAL", "0");
-    command.envs(environment.iter().copied());
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    command.env("CARGO_INCREMENTAL", "0")
 }
 
 /// The names in a folder.

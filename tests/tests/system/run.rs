@@ -121,7 +121,7 @@ fn memory_is_the_most_that_there_was() {
 fn a_trap_tells_function_file_and_line() {
     let folder = PluginFolder::new().guest("named", "with-names");
     let ended = run(&folder, "named", &start(), &[]);
-    let source = include_str!("../guests/examples/panics.rs");
+    let source = include_str!("../../guests/examples/panics.rs");
     let line = source.lines().position(|line| line.contains("panic!")).unwrap() + 1;
     assert!(ended.out.contains(&format!("guests/examples/panics.rs:{line}")), "{}", ended.out);
     let document = run(&folder, "named", &start(), &["--json"]).json();

@@ -10,6 +10,10 @@ use tempfile::TempDir;
 use tests::{PluginFolder, Setup, program};
 
 use super::page::{Block, Page, pages, root};
+use crate::authoring::set_apart;
+
+/// The page of somebody who has no repository, an empty plugin folder, and cargo.
+const AUTHORS: &str = "first-plugin.md";
 
 #[test]
 fn what_the_documents_say_to_type_works() {
@@ -35,38 +39,45 @@ fn what_the_documents_say_to_type_works() {
 /// Runs the commands of a page, and compares what they answer.
 fn run(page: &Page) {
     let place = TempDir::new().unwrap();
-    let folder = samples();
+    let of_author = page.name.ends_with(AUTHORS);
+    let folder = if of_author { PluginFolder::new() } else { samples() };
     let server = Setup::new(folder.path())
         .blackbox()
         .env("PLUGBOARD_BLACKBOX_HEADERS", "X-API-Key: first-secret")
         .env("PLUGBOARD_BLACKBOX_SIGNING_SECRETS", "second-secret")
         .start();
+    if of_author {
+        symlink(folder.path(), place.path().join("plugins")).unwrap();
+    }
     lay_out(place.path(), folder.path());
 
     let blocks = page.blocks();
     // An answer that is an error is one for the test, too.
     let mut script = String::from(
-        "set -euo pipefail\ncurl() { command curl --fail --no-progress-meter \"$@\"; }\n",
+        "set -euo pipefail\nout=$PWD/.out\ncurl() { command curl --fail --no-progress-meter \"$@\"; }\n",
     );
     for (nth, block) in blocks.iter().enumerate().filter(|(_, block)| block.language == "sh") {
         let text = block
             .text
             .replace("127.0.0.1:9000", server.webhook_address())
             .replace("127.0.0.1:9901", server.admin_address());
-        script += &format!("{{\n{text}}} > .out/{nth} 2> .out/{nth}.err\n");
+        script += &format!("{{\n{text}}} > $out/{nth} 2> $out/{nth}.err\n");
     }
     // The simulator's own default is the usual port.
     let script = script
         .replace("plugboard simulate", &format!("plugboard simulate {}", server.events_url()));
-    let path = format!("{}:/usr/bin:/bin", program().parent().unwrap().display());
-    let shell = Command::new("bash")
-        .args(["-c", &script])
-        .current_dir(place.path())
-        .env_clear()
-        .env("PATH", path)
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).current_dir(place.path()).stdin(Stdio::null());
+    let mut path = program().parent().unwrap().as_os_str().to_owned();
+    if of_author {
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        set_apart(&mut shell);
+    } else {
+        path.push(":/usr/bin:/bin");
+        shell.env_clear();
+    }
+    let shell = shell.env("PATH", path).status().unwrap();
 
     let out = |nth: usize, ending: &str| {
         fs::read_to_string(place.path().join(format!(".out/{nth}{ending}"))).unwrap_or_default()

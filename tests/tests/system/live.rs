@@ -1,9 +1,7 @@
 //! What operators see of what happens: as it happens, with what was before, without
 //! callers' numbers unless they ask, and never more of it than there is room for.
 
-#[path = "live/guards.rs"]
 mod guards;
-#[path = "live/readers.rs"]
 mod readers;
 
 use serde_json::{Value, json};
