@@ -15,8 +15,8 @@ use reqwest::{Client, StatusCode, redirect, retry};
 use serde_json::Value;
 use tokio::runtime;
 
-use super::{BAD_CONFIG, environment};
-use crate::config::{self, Config, Flags, Loaded};
+use super::{BAD_CONFIG, configuration};
+use crate::config::{Config, Flags, Loaded};
 use crate::erasure::{self, Counts};
 use crate::store::Store;
 use crate::store::erase::CallName;
@@ -43,12 +43,8 @@ pub(super) struct Forget {
 impl Forget {
     pub(super) fn run(self) -> ExitCode {
         let Self { call, platform, flags } = self;
-        let Loaded { config, warnings } = match config::load(flags, environment()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                eprintln!("plugboard: {error}");
-                return ExitCode::from(BAD_CONFIG);
-            }
+        let Some(Loaded { config, warnings }) = configuration(flags) else {
+            return ExitCode::from(BAD_CONFIG);
         };
         for warning in warnings {
             eprintln!("plugboard: {warning}");

@@ -9,13 +9,14 @@ mod run;
 mod serve;
 mod simulate;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::config::Config;
-use crate::server::{Tls, TlsError};
+use crate::config::{self, Config, Flags, Loaded};
+use crate::server::Tls;
 
 /// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
 const BAD_CONFIG: u8 = 78;
@@ -64,13 +65,19 @@ impl Cli {
     }
 }
 
-/// The certificate that the configuration names, if it names one.
-///
-/// # Errors
-///
-/// When it cannot be used.
-fn certificate(config: &Config) -> Result<Option<Tls>, TlsError> {
-    config.tls.as_ref().map(Tls::load).transpose()
+/// What is configured. None: it cannot be used, and it was said why.
+fn configuration(flags: Flags) -> Option<Loaded> {
+    usable(config::load(flags, environment()))
+}
+
+/// The certificate that the configuration names, if it names one. None: it cannot be
+/// used, and it was said why.
+fn certificate(config: &Config) -> Option<Option<Tls>> {
+    usable(config.tls.as_ref().map(Tls::load).transpose())
+}
+
+fn usable<T>(read: Result<T, impl Display>) -> Option<T> {
+    read.inspect_err(|error| eprintln!("plugboard: {error}")).ok()
 }
 
 /// Every connection is a file; the usual limit of 1,024 is a leftover.

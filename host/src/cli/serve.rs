@@ -11,8 +11,8 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::{BAD_CONFIG, certificate, environment, raise_file_limit};
-use crate::config::{self, Config, Flags, Loaded};
+use super::{BAD_CONFIG, certificate, configuration, raise_file_limit};
+use crate::config::{Config, Flags, Loaded};
 use crate::dispatch::{self, Dispatcher};
 use crate::engine::{Engine, Purpose, Queue};
 use crate::journal::{Interest, Journal};
@@ -40,19 +40,11 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> ExitCode {
-        let Loaded { config, warnings } = match config::load(self.flags, environment()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                eprintln!("plugboard: {error}");
-                return ExitCode::from(BAD_CONFIG);
-            }
+        let Some(Loaded { config, warnings }) = configuration(self.flags) else {
+            return ExitCode::from(BAD_CONFIG);
         };
-        let tls = match certificate(&config) {
-            Ok(tls) => tls,
-            Err(error) => {
-                eprintln!("plugboard: {error}");
-                return ExitCode::from(BAD_CONFIG);
-            }
+        let Some(tls) = certificate(&config) else {
+            return ExitCode::from(BAD_CONFIG);
         };
         let traces = match config.traces.as_ref().map(Traces::start).transpose() {
             Ok(traces) => traces,

@@ -2,6 +2,7 @@
 //! own, so that one that is slow or fails delays nobody but itself; and the upkeep
 //! of the journal, which knows how far all of them are.
 
+mod attempt;
 mod erase;
 mod observer;
 mod window;

@@ -11,15 +11,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::erase::{Erasures, Leave};
+use super::attempt::{Told, Untold, tell};
+use super::erase::Erasures;
 use super::window::{Delivery, Window};
 use crate::config::EventsConfig;
 use crate::event::Kinds;
-use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::{Generation, Registry};
-use crate::store::{DeadLetter, Page, Pending, Progress, Seq, Store, StoreError, Stored};
-use crate::traces::spans;
+use crate::store::{Page, Pending, Progress, Seq, Store, StoreError, Stored};
 
 /// Events that are read at once.
 const PAGE: usize = 256;
@@ -34,9 +33,6 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Before an event is told for which there was no room, or whose plugin is set
 /// aside.
 const SHORT_REST: Duration = Duration::from_millis(100);
-
-/// Longest text of an error that is kept with a dead letter, in bytes.
-const MAX_ERROR: usize = 1024;
 
 /// What all observers share.
 pub(super) struct Shared {
@@ -90,22 +86,6 @@ pub(super) struct Observer {
     told_after: Instant,
     done: watch::Sender<Seq>,
     backlog: Arc<AtomicU64>,
-}
-
-/// What became of a delivery.
-struct Told {
-    delivery: Delivery,
-    result: Result<(), Untold>,
-}
-
-/// Why an event is still to be told.
-enum Untold {
-    /// The plugin failed over it.
-    Failed,
-    /// No fault of the plugin's: there was no room, or no plugin.
-    NotNow,
-    /// The plugin keeps failing.
-    SetAside,
 }
 
 impl Observer {
@@ -388,102 +368,6 @@ impl Observer {
                 "its progress is not kept, and some events will come again: {error}"
             );
         }
-    }
-}
-
-/// Tells a plugin of an event; gives up after the last attempt.
-async fn tell(shared: Arc<Shared>, plugin: Arc<Plugin>, delivery: Delivery) -> Told {
-    let result = attempt(&shared, &plugin, &delivery).await;
-    Told { delivery, result }
-}
-
-async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Result<(), Untold> {
-    // Never closed.
-    let Ok(_place) = shared.places.acquire().await else { return Err(Untold::NotNow) };
-    let _under_way = match shared.erasures.admit(&delivery.event) {
-        Ok(under_way) => under_way,
-        Err(leave) => return untold(leave),
-    };
-    let Some(leave) = plugin.breaker(Hook::Observer).admit(Instant::now()) else {
-        return Err(Untold::SetAside);
-    };
-    let (event, stats) = (&delivery.event, &plugin.stats.events);
-    let start = Instant::now();
-    let span = spans::observe(plugin, event, delivery.attempts + 1);
-    let told = plugin.observe(&event.event, event.identity);
-    let result = spans::within(span, PluginError::label, told).await;
-    let now = Instant::now();
-    let error = match result {
-        Ok(()) => {
-            leave.succeeded();
-            stats.times.add(now - start);
-            stats.delivered.fetch_add(1, Relaxed);
-            let delay = crate::store::now().saturating_sub(event.accepted);
-            stats.delays.add(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
-            return Ok(());
-        }
-        Err(PluginError::Busy) => return Err(Untold::NotNow),
-        Err(error) => error,
-    };
-    stats.times.add(now - start);
-    stats.failed.fetch_add(1, Relaxed);
-    plugin.stats.failed(&error);
-    plugin.failed(&error);
-    let attempts = delivery.attempts + 1;
-    let (name, call) = (&**plugin.name(), event.event.call.id.as_str());
-    tracing::warn!(
-        plugin = name,
-        call,
-        event = event.kind().name(),
-        attempts,
-        error = error.label(),
-        message = ?error.to_string(),
-        "an event was not taken"
-    );
-    if leave.failed(now) {
-        tracing::error!(
-            plugin = name,
-            error = error.label(),
-            "it keeps failing over events, which wait for it (breaker.pause)"
-        );
-    }
-    if attempts < shared.config.attempts {
-        return Err(Untold::Failed);
-    }
-    let letter = DeadLetter {
-        id: 0,
-        observer: Arc::clone(plugin.name()),
-        identity: event.identity,
-        kind: event.kind(),
-        call: event.event.call.id.clone(),
-        accepted: event.accepted,
-        at: crate::store::now(),
-        attempts,
-        error: crate::capability::log::quote(&error.to_string(), MAX_ERROR),
-    };
-    let buried = shared.erasures.unless(event, || shared.store.bury(letter, Arc::clone(event)));
-    let buried = match buried {
-        Ok(buried) => buried,
-        Err(leave) => return untold(leave),
-    };
-    // Not done before it is kept: otherwise it is tried once more.
-    buried.await.map_err(|_| Untold::Failed)?;
-    stats.dead.fetch_add(1, Relaxed);
-    tracing::error!(
-        plugin = name,
-        call,
-        event = event.kind().name(),
-        attempts,
-        "an event is given up; see GET /events/dead"
-    );
-    Ok(())
-}
-
-/// What becomes of an event for which there is no leave.
-fn untold(leave: Leave) -> Result<(), Untold> {
-    match leave {
-        Leave::Given | Leave::Later => Err(Untold::NotNow),
-        Leave::Never => Ok(()),
     }
 }
 

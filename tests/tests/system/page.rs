@@ -64,6 +64,10 @@ async fn decisions_appear_as_they_are_made_and_numbers_are_masked_until_unlocked
     browser.click("Pause");
     browser.see(ROWS, "later");
 
+    // What is forgotten is not shown any longer.
+    assert_eq!(server.admin_delete("/calls/live", &[]).await.status, 200);
+    browser.gone(ROWS, "live");
+
     let filter = "Show only decisions that contain";
     browser.fill("searchbox", filter, "BEFORE");
     browser.gone(ROWS, "later");

@@ -17,12 +17,9 @@ use self::crates::{Crate, FindError};
 use self::deploy::{Folder, Name, Settled};
 use self::judge::Judge;
 use self::toolchain::{Built, Toolchain};
-use super::{BAD_CONFIG, environment};
-use crate::config::{self, Config, Flags, Loaded};
+use super::{BAD_CONFIG, BAD_USAGE, configuration};
+use crate::config::{Config, Flags, Loaded};
 use crate::plugin::Sources;
-
-/// Exit status for a command line that makes no sense, as clap has it.
-const USAGE: u8 = 2;
 
 /// Build plugins, see whether a server can load them, and deploy them
 ///
@@ -66,12 +63,8 @@ pub(super) struct Build {
 impl Build {
     pub(super) fn run(self) -> ExitCode {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Loaded { config, warnings } = match config::load(flags, environment()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                eprintln!("plugboard: {error}");
-                return ExitCode::from(BAD_CONFIG);
-            }
+        let Some(Loaded { config, warnings }) = configuration(flags) else {
+            return ExitCode::from(BAD_CONFIG);
         };
         for warning in warnings {
             eprintln!("plugboard: {warning}");
@@ -81,7 +74,7 @@ impl Build {
             Ok(prepared) => prepared,
             Err(FindError::Usage(message)) => {
                 eprintln!("plugboard: {message}");
-                return ExitCode::from(USAGE);
+                return ExitCode::from(BAD_USAGE);
             }
             Err(FindError::Cargo(error)) => {
                 eprintln!("plugboard: {error:#}");

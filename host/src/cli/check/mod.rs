@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::runtime;
 
 pub(super) use self::report::Detailed;
-use super::{BAD_CONFIG, BAD_USAGE, certificate, environment};
-use crate::config::{self, Config, Flags, Loaded};
+use super::{BAD_CONFIG, BAD_USAGE, certificate, configuration};
+use crate::config::{Config, Flags, Loaded};
 use crate::engine::{Engine, Purpose};
 use crate::plugin::examine::{Examination, State};
 use crate::plugin::record::Recorder;
@@ -54,23 +54,13 @@ impl Check {
             return ExitCode::from(BAD_USAGE);
         }
         let flags = Flags { config: self.config, plugins: self.plugins, ..Flags::default() };
-        let Loaded { config, warnings } = match config::load(flags, environment()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                eprintln!("plugboard: {error}");
-                return ExitCode::from(BAD_CONFIG);
-            }
+        let Some(Loaded { config, warnings }) = configuration(flags) else {
+            return ExitCode::from(BAD_CONFIG);
         };
         let whole_folder = self.files.is_empty();
         // Plugins alone do not need it.
-        let tls = if whole_folder { certificate(&config) } else { Ok(None) };
-        let tls = match tls {
-            Ok(tls) => tls,
-            Err(error) => {
-                eprintln!("plugboard: {error}");
-                return ExitCode::from(BAD_CONFIG);
-            }
-        };
+        let tls = if whole_folder { certificate(&config) } else { Some(None) };
+        let Some(tls) = tls else { return ExitCode::from(BAD_CONFIG) };
         let end = tls.and_then(|tls| tls.warning(Timestamp::now()));
         for warning in warnings.into_iter().chain(end) {
             eprintln!("plugboard: {warning}");

@@ -193,11 +193,24 @@ function heard(type, data) {
   if (type === 'decision') insert('decisions', message, data);
   if (type === 'use' || type === 'event' || type === 'reload') insert('happened', { ...message, type }, data);
   if (type === 'missed') state.missed += message.count;
+  if (type === 'erased') erase(message);
   if (type === 'reload') {
     loadPlugins();
     loadReloads();
   }
   drawLive();
+}
+
+/** What the server has forgotten of a call is not shown any longer. */
+function erase({ call, platforms }) {
+  const stays = (row) => row.call !== call || !platforms.includes(row.platform);
+  for (const list of ['decisions', 'happened']) {
+    const gone = state[list].filter((row) => !stays(row));
+    gone.forEach(({ key }) => seen[list].delete(key));
+    state[list] = state[list].filter(stays);
+  }
+  state.paused = state.paused?.filter(stays) ?? null;
+  loadCalls();
 }
 
 /** What was heard is heard anew, as it is told otherwise now. */
