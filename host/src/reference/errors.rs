@@ -240,6 +240,11 @@ fn http_remedy(code: &str) -> &'static str {
         "internal" => "Report it, with the lines of the log before it.",
         "bad_request" => "Send what the platform sends: the message names the field.",
         "sender_not_allowed" => "Add the address to `senders.allow`, if it may send.",
+        "cross_site" => "Ask from the page itself, or with a program that is no browser.",
+        "host_not_allowed" => {
+            "Ask for the address, or for `localhost`; or set an `admin_token`, and any name will do."
+        }
+        "too_many_readers" => "Close a page that is open elsewhere.",
         "too_many_requests" => "Send less, or raise `senders.rate` and `senders.burst`.",
         "https_expected" => "Use `https://`.",
         "store_unavailable" => {

@@ -134,9 +134,7 @@ impl HttpError {
         let message = "show the admin_token as `Authorization: Bearer`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
-}
 
-impl HttpError {
     /// The status and our word, for a trace.
     pub(super) fn status_and_code(&self) -> (u16, &'static str) {
         (self.status.as_u16(), self.code)
@@ -219,6 +217,8 @@ pub(crate) fn error_answers() -> Vec<(u16, &'static str, String)> {
         HttpError::https_expected(),
         HttpError::unauthorized_admin(),
         HttpError::sender_not_allowed(),
+        HttpError::cross_site(),
+        HttpError::host_not_allowed(),
         HttpError::not_found(),
         HttpError::no_instructions(),
         HttpError::method_not_allowed(),
@@ -230,6 +230,7 @@ pub(crate) fn error_answers() -> Vec<(u16, &'static str, String)> {
         HttpError::not_kept(&StoreError::Unavailable("…".into())),
         HttpError::not_kept(&StoreError::Full),
         HttpError::not_kept(&StoreError::Closed),
+        Unreadable::TooMany.into(),
         HttpError::not_erased(&ErasureError::StillTold),
         ReloadError::Folder("the plugin folder cannot be read".to_owned()).into(),
     ]
