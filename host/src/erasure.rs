@@ -73,9 +73,9 @@ impl fmt::Display for Counts {
     }
 }
 
-/// All that may know of calls while the service runs.
+/// All who may know of calls while the service runs.
 #[derive(Clone)]
-pub struct Traces {
+pub struct Knowers {
     /// The way in for events.
     pub journal: Arc<Journal>,
     /// Those who tell observers.
@@ -95,9 +95,11 @@ pub struct Traces {
 /// # Errors
 ///
 /// When it cannot be done, or not all of it: it is to be asked for once more.
-pub async fn erase(traces: Traces, call: CallName) -> Result<Counts, ErasureError> {
+pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureError> {
     let work = tokio::spawn(async move {
-        let Traces { journal, dispatcher, store, deliveries, midcall, live } = traces;
+        let Knowers { journal, dispatcher, store, deliveries, midcall, live } = knowers;
+        // At once, as it takes no store; and once more when nobody can tell of it any more.
+        live.erase(&call).await;
         let mut held = dispatcher.hold(call.clone());
         let at_work = midcall.is_at_work(&call);
         let mut erased = journal.erase(&call).await?;

@@ -160,7 +160,7 @@ impl Call {
 
 /// A JSON value as the text that a person would write for it: a string without
 /// its quotes, `null` as nothing, anything else as it stands.
-pub fn json_text(json: &str) -> Cow<'_, str> {
+fn json_text(json: &str) -> Cow<'_, str> {
     match json {
         "null" => Cow::Borrowed(""),
         string if string.starts_with('"') => {

@@ -3,34 +3,34 @@
 //! WebAssembly components. `ARCHITECTURE.md` at the root tells how it hangs
 //! together.
 
-pub mod cache;
-pub mod capability;
+mod cache;
+mod capability;
 pub mod cli;
 pub mod config;
-pub mod credentials;
-pub mod decision;
-pub mod deliveries;
-pub mod dispatch;
-pub mod engine;
-pub mod erasure;
-pub mod event;
-pub mod journal;
-pub mod live;
-pub mod logging;
-pub mod metrics;
-pub mod midcall;
-pub mod nesting;
+mod credentials;
+mod decision;
+mod deliveries;
+mod dispatch;
+mod engine;
+mod erasure;
+mod event;
+mod journal;
+mod live;
+mod logging;
+mod metrics;
+mod midcall;
+mod nesting;
 pub mod platform;
-pub mod plugin;
+mod plugin;
 #[cfg(test)]
 mod reference;
-pub mod registry;
-pub mod reload;
+mod registry;
+mod reload;
 pub mod router;
-pub mod server;
-pub mod store;
-pub mod sts_url;
+mod server;
+mod store;
+mod sts_url;
 mod tls;
 mod toml_text;
-pub mod traces;
+mod traces;
 mod units;

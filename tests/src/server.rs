@@ -234,7 +234,7 @@ impl Server {
         response.text().await.unwrap()
     }
 
-    /// Where the next usual call is sent, and whether the answer was cached.
+    /// Where the next usual call is sent.
     pub async fn route(&self) -> Option<String> {
         self.post(crate::initiated()).await.sts_url().map(str::to_owned)
     }

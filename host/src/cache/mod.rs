@@ -4,7 +4,7 @@
 //! of a number tells nothing about whether another one, ahead of it, would have
 //! passed for this caller. A verdict is found by the plugin's version, the
 //! platform, and the values of the fields that the plugin said it depended on
-//! ([`key`]), so that a new version never meets an old verdict, however late the
+//! (`key`), so that a new version never meets an old verdict, however late the
 //! old one lands.
 
 mod flight;

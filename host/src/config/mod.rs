@@ -1,6 +1,6 @@
 //! The server's configuration: what `plugboard.toml`, the environment and the
 //! flags say, as one checked value. Where each word came from is
-//! [`source`]'s business.
+//! `source`'s business.
 
 mod network;
 mod platforms;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Reload;
-use super::note::{Decision, Happening, Note, Use, Used, What};
+use super::note::{Decision, Happening, Note, UNKNOWN, Use, Used, What};
 use crate::event::Call;
 use crate::platform::PLATFORMS;
 use crate::store::erase::CallName;
@@ -168,10 +168,11 @@ impl What {
         let us = |took: std::time::Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match self {
             Self::Decision(Decision { plugin, outcome, source, failures, took, .. }) => {
+                let [from, to] = parties(call, numbers);
                 Shown::Decision {
                     agent: call.agent.as_deref(),
-                    from: numbers.show(call.from.as_deref()),
-                    to: numbers.show(call.to.as_deref()),
+                    from,
+                    to,
                     plugin: plugin.as_deref(),
                     outcome,
                     source,
@@ -181,7 +182,8 @@ impl What {
             }
             Self::Use(Use { what, name, plugin, outcome, took }) => Shown::Use {
                 what: *what,
-                name: name.as_deref(),
+                // What an agent made up may be anything, a number as well.
+                name: name.as_deref().filter(|_| numbers == Numbers::Shown || *outcome != UNKNOWN),
                 plugin: plugin.as_deref(),
                 outcome,
                 took_us: us(*took),

@@ -7,7 +7,7 @@
 //! one piece of work. What finds the channel full is counted and not told.
 //!
 //! At the most there are, in memory: 4,096 notes on their way with 4 KiB of call each;
-//! [`past`] and [`calls`] with some MiB of texts that are cut; and a queue for each of 16
+//! `past` and `calls` with some MiB of texts that are cut; and a queue for each of 16
 //! readers, whose messages are shared.
 
 mod calls;
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::calls::CallsNow;
 pub use self::message::{Message, Numbers};
-pub use self::note::{Decision, Happening, Note, Use, Used, What};
+pub use self::note::{Decision, Happening, Note, REPEATED, UNKNOWN, Use, What};
 pub use self::readers::Reader;
 use self::task::{Request, Task};
 use crate::event::{Call, Event};
@@ -81,6 +81,30 @@ pub enum Unreadable {
     Stopping,
 }
 
+/// Notes of one delivery. They are told when this is dropped, also where its sender hung
+/// up: what it sent is taken all the same.
+pub struct Notes<'a> {
+    live: &'a Live,
+    notes: Vec<Note>,
+}
+
+impl Notes<'_> {
+    /// What they tell of was not taken.
+    pub fn withdraw(&mut self) {
+        self.notes.clear();
+    }
+}
+
+impl Drop for Notes<'_> {
+    fn drop(&mut self) {
+        for note in self.notes.drain(..) {
+            if self.live.notes.try_send(note).is_err() {
+                self.live.dropped.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
 impl Live {
     /// Starts the task. What is known of calls is known for so long at the most. Within a
     /// runtime only.
@@ -108,23 +132,16 @@ impl Live {
         }
     }
 
-    /// The last of these events as notes, to be told once they are taken.
-    pub fn notes(&self, events: &[Event]) -> Vec<Note> {
+    /// The last of these events as notes, to be told when they are taken.
+    pub fn notes(&self, events: &[Event]) -> Notes<'_> {
         let skipped = events.len().saturating_sub(DELIVERY);
         if skipped > 0 {
             self.dropped.fetch_add(skipped as u64, Relaxed);
         }
         let events = events.iter().skip(skipped);
-        events.map(|event| Note::new(&event.call, Happening::of(event).into())).collect()
-    }
-
-    /// Something happened in calls.
-    pub fn tell_all(&self, notes: Vec<Note>) {
-        for note in notes {
-            if self.notes.try_send(note).is_err() {
-                self.dropped.fetch_add(1, Relaxed);
-            }
-        }
+        let notes =
+            events.map(|event| Note::new(&event.call, Happening::of(event).into())).collect();
+        Notes { live: self, notes }
     }
 
     /// The plugin folder was looked at.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::capability::log::cut;
 use crate::event::{Call, CallOutcome, Event, EventBody, Role};
-use crate::router::{Answer, Outcome, Source};
+use crate::router::{Answer, Outcome};
 
 /// Bytes of a call that are kept as they are; of a heavier one, a copy is made
 /// without what is not shown.
@@ -57,6 +57,12 @@ pub struct Decision {
     pub took: Duration,
 }
 
+/// The word for a delivery that comes again, and is answered as before.
+pub const REPEATED: &str = "repeated";
+
+/// The word for a tool that no plugin has.
+pub const UNKNOWN: &str = "unknown";
+
 /// A tool or a transfer.
 pub struct Use {
     /// Which of them.
@@ -102,12 +108,7 @@ impl Decision {
     /// Of what became of a call, and whether that was asked before.
     pub fn new(call: &Call, outcome: &Outcome, again: bool, took: Duration) -> Self {
         let Outcome { answer, ruling } = outcome;
-        let source = match (again, ruling.source) {
-            (true, _) => "repeated",
-            (false, Source::Ran) => "ran",
-            (false, Source::Cached) => "cached",
-            (false, Source::SetAside) => "set_aside",
-        };
+        let source = if again { REPEATED } else { ruling.source.name() };
         Self {
             plugin: ruling.by.clone(),
             outcome: answer.name(),
@@ -121,7 +122,7 @@ impl Decision {
 
     /// Whether the platform asked for the same once more.
     pub(super) fn is_repeated(&self) -> bool {
-        self.source == "repeated"
+        self.source == REPEATED
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Reload;
-use super::message::Item;
+use super::message::{Erased, Item};
 use super::note::{Note, What};
 use crate::store::erase::CallName;
 
@@ -16,6 +16,9 @@ const DECISIONS: usize = 200;
 const USES: usize = 200;
 const EVENTS: usize = 500;
 const RELOADS: usize = 50;
+/// Of calls that were erased, that they were: for who was away meanwhile, and still
+/// shows them.
+const ERASED: usize = 200;
 
 /// The last ones of a kind, oldest first.
 struct Last<T> {
@@ -52,6 +55,7 @@ pub(super) struct Past {
     events: Last<Note>,
     /// They tell of no call, and do not age.
     reloads: Last<Reload>,
+    erased: Last<Erased>,
 }
 
 impl Past {
@@ -63,6 +67,7 @@ impl Past {
             uses: Last::new(USES),
             events: Last::new(EVENTS),
             reloads: Last::new(RELOADS),
+            erased: Last::new(ERASED),
         }
     }
 
@@ -97,7 +102,9 @@ impl Past {
         let notes = notes.map(|kept| (kept.place, Item::Note(Arc::clone(&kept.what))));
         let reloads = self.reloads.kept.iter();
         let reloads = reloads.map(|kept| (kept.place, Item::Reload(Arc::clone(&kept.what))));
-        let mut all: Vec<_> = notes.chain(reloads).collect();
+        let erased = self.erased.kept.iter();
+        let erased = erased.map(|kept| (kept.place, Item::Erased(Arc::clone(&kept.what))));
+        let mut all: Vec<_> = notes.chain(reloads).chain(erased).collect();
         all.sort_unstable_by_key(|(place, _)| *place);
         all.into_iter().map(|(_, item)| item).collect()
     }
@@ -107,10 +114,12 @@ impl Past {
         self.reloads.kept.iter().rev().map(|kept| Arc::clone(&kept.what)).collect()
     }
 
-    pub(super) fn erase(&mut self, call: &CallName) {
+    pub(super) fn erase(&mut self, call: &CallName, erased: Arc<Erased>, now: Instant) {
         for notes in self.notes() {
             notes.retain(|kept| !call.means(&kept.what.call));
         }
+        let place = self.place();
+        self.erased.push(place, now, erased);
     }
 
     /// Drops what is too old.
@@ -121,11 +130,17 @@ impl Past {
                 notes.pop_front();
             }
         }
+        let erased = &mut self.erased.kept;
+        while erased.front().is_some_and(|kept| now >= kept.since + max_age) {
+            erased.pop_front();
+        }
     }
 
     /// When something will be too old.
     pub(super) fn next_end(&self) -> Option<Instant> {
         let lasts = [&self.decisions, &self.uses, &self.events].into_iter();
-        lasts.filter_map(|last| Some(last.kept.front()?.since + self.max_age)).min()
+        let notes = lasts.filter_map(|last| Some(last.kept.front()?.since));
+        let erased = self.erased.kept.front().map(|kept| kept.since);
+        notes.chain(erased).min().map(|since| since + self.max_age)
     }
 }

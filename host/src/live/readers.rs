@@ -36,8 +36,10 @@ impl Queue {
     fn push(&self, item: Item) {
         let mut waiting = self.waiting();
         // What comes after something that is lost is lost as well, until the reader has
-        // caught up: it is told of one gap, where it is.
-        if waiting.missed > 0 || waiting.items.len() >= waiting.most {
+        // caught up: it is told of one gap, where it is. But that a call was erased, every
+        // reader has to know, and an operator does that one call at a time.
+        let is_full = waiting.missed > 0 || waiting.items.len() >= waiting.most;
+        if is_full && !matches!(item, Item::Erased(_)) {
             waiting.missed += 1;
             return;
         }

@@ -111,10 +111,11 @@ impl Task {
                 self.readers.tell(&Item::Reload(reload));
             }
             Request::Erase(call, done) => {
-                self.past.erase(&call);
+                let erased = Arc::new(Erased::new(&call));
+                self.past.erase(&call, Arc::clone(&erased), Instant::now());
                 self.calls.erase(&call);
                 self.readers.erase(&call);
-                self.readers.tell(&Item::Erased(Arc::new(Erased::new(&call))));
+                self.readers.tell(&Item::Erased(erased));
                 _ = done.send(());
             }
             Request::Close => self.readers.close(),

@@ -18,7 +18,6 @@ use super::{Http, guests};
 use crate::cache;
 use crate::engine;
 use crate::journal::Counts;
-use crate::plugin::breaker::{Breaker, Condition};
 use crate::plugin::histogram::{BUCKETS_US, Times};
 use crate::plugin::stats::{Decisions, EventStats, Snapshot, UseStats};
 use crate::plugin::{Hook, Plugin};
@@ -213,12 +212,10 @@ struct Row<'a> {
 
 impl<'a> From<&'a Plugin> for Row<'a> {
     fn from(plugin: &'a Plugin) -> Self {
-        let now = Instant::now();
-        let open = |breaker: &Breaker| breaker.condition(now) != Condition::Closed;
         Self {
             name: escaped(plugin.name()),
             seen: plugin.stats.snapshot(),
-            is_set_aside: Hook::ALL.into_iter().any(|hook| open(plugin.breaker(hook))),
+            is_set_aside: plugin.is_set_aside(Instant::now()),
             events: plugin.has(Hook::Observer).then_some(&plugin.stats.events),
             uses: [(Hook::Tools, &plugin.stats.tools), (Hook::Transfers, &plugin.stats.transfers)]
                 .into_iter()

@@ -189,7 +189,8 @@ fn on_tick(context: StoreContextMut<'_, State>, engine: &Engine, until: Instant)
 
 /// What an error of the engine means.
 fn explain(error: &wasmtime::Error, state: &mut State, time: Duration) -> PluginError {
-    state.log_output();
+    let complained = state.log_output();
+    state.log.remember(&complained);
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     if let (Some(recorder), Some(backtrace)) = (&state.plugin.recorder, backtrace) {
         recorder.trapped(backtrace::frames(backtrace));

@@ -1,5 +1,5 @@
 //! A plugin: a component that was found good, its settings, and what it did.
-//! [`load`] makes one of files, [`call`] asks it; [`examine`] and [`record`] are for
+//! `load` makes one of files, `call` asks it; [`examine`] and [`record`] are for
 //! authors who want to know more.
 
 pub mod backtrace;
@@ -33,7 +33,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use self::breaker::Breaker;
+use self::breaker::{Breaker, Condition};
 pub use self::compiled::CompileCache;
 use self::component::Checked;
 use self::error::PluginError;
@@ -44,7 +44,7 @@ pub use self::load::{Loaded, Loader};
 use self::pace::Pace;
 use self::record::Recorder;
 use self::settings::Settings;
-pub use self::sources::{Digest, Files, Sources, Stamps, Version};
+pub use self::sources::{Digest, Sources, Stamps, Version};
 use self::stats::{LastError, Stats};
 use crate::capability::http::HttpClient;
 use crate::capability::kv::Kv;
@@ -156,6 +156,11 @@ impl Plugin {
         self.component.hooks.contains(&hook)
     }
 
+    /// Whether it is done without, by any of its hooks.
+    pub fn is_set_aside(&self, now: Instant) -> bool {
+        self.breakers.iter().any(|breaker| breaker.condition(now) != Condition::Closed)
+    }
+
     /// Whether it is done without at what this hook is for.
     pub fn breaker(&self, hook: Hook) -> &Breaker {
         let [router, observer, tools, transfers] = &self.breakers;
@@ -236,7 +241,7 @@ impl Plugin {
 
     /// Whether a failure of a call is the plugin's own: not the want of room,
     /// nor of time that others have used up.
-    pub fn is_to_blame(&self, hook: Hook, error: &PluginError) -> bool {
+    fn is_to_blame(&self, hook: Hook, error: &PluginError) -> bool {
         match error {
             PluginError::Busy => false,
             // Who had this long to answer has only himself to blame; a plugin may be

@@ -74,9 +74,9 @@ impl State {
         }
     }
 
-    /// Moves what the guest printed to its log.
-    pub(super) fn log_output(&mut self) {
-        let Some(wasi) = &self.wasi else { return };
+    /// Moves what the guest printed to its log. What it wrote to standard error.
+    pub(super) fn log_output(&mut self) -> String {
+        let Some(wasi) = &self.wasi else { return String::new() };
         let (printed, complained) = (wasi.stdout.take(), wasi.stderr.take());
         let written =
             [(Level::Info, Channel::Stdout, &printed), (Level::Warn, Channel::Stderr, &complained)];
@@ -85,7 +85,7 @@ impl State {
                 self.say(level, from, line);
             }
         }
-        self.log.remember(&complained);
+        complained
     }
 
     fn say(&mut self, level: Level, from: Channel, line: &str) {

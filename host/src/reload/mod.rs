@@ -16,9 +16,9 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::change::{Change, Changed};
+pub use self::change::Change;
 pub use self::folder::{Listing, list};
-pub use self::reconcile::{Failed, Look, Reconciler, Report, Witness};
+pub use self::reconcile::{Look, Reconciler, Report, Witness};
 use self::watch::Watch;
 use crate::config::ReloadConfig;
 use crate::live::Live;

@@ -21,6 +21,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -39,6 +40,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// the system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
+/// How long what was sent may wait for the other side's acknowledgement. What is sent
+/// now and then, as to those who read along, would otherwise keep a connection for a
+/// quarter of an hour of which the other end is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// A connection as it is served.
 type Bounded = Pin<Box<TimeoutStream<TcpStream>>>;
 
@@ -50,6 +56,9 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     };
     // Or a restart would have to wait for the connections of the last run.
     socket.set_reuseaddr(true)?;
+    // Its connections inherit it.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

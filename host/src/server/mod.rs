@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 pub(crate) use self::error::error_answers;
 use self::listener::{Bounds, Listener};
 use self::senders::Gate;
-pub use self::tls::{Tls, TlsError};
+pub use self::tls::Tls;
 use crate::config::Config;
 use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
@@ -43,36 +43,37 @@ const ADMIN_CONNECTIONS: usize = 256;
 const DELIVERIES: usize = 28_000;
 
 /// What every request may need.
-pub struct App {
+struct App {
     /// The configuration.
-    pub config: Config,
+    config: Config,
     /// The plugins.
-    pub registry: Arc<Registry>,
+    registry: Arc<Registry>,
     /// The chain.
-    pub router: Router,
+    router: Router,
     /// What was answered already.
-    pub deliveries: Option<Arc<Deliveries<Ruling>>>,
+    deliveries: Option<Arc<Deliveries<Ruling>>>,
     /// Who speaks to us.
-    pub dialects: Vec<Arc<dyn Dialect>>,
+    dialects: Vec<Arc<dyn Dialect>>,
     /// What is asked in the middle of calls.
-    pub midcall: Arc<MidCall>,
+    midcall: Arc<MidCall>,
     bodies: webhook::Bodies,
     /// The way in for events.
-    pub journal: Arc<Journal>,
+    journal: Arc<Journal>,
     /// What is kept.
-    pub store: Arc<dyn Store>,
+    store: Arc<dyn Store>,
     /// Those who tell observers.
-    pub dispatcher: Arc<Dispatcher>,
+    dispatcher: Arc<Dispatcher>,
     /// Where plugins run.
-    pub engine: Engine,
+    engine: Engine,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// What operators see of what happens.
-    pub live: Live,
+    live: Live,
+    unlocks: admin::Unlocks,
     /// The way to have plugins loaded again.
-    pub reload: ReloadHandle,
+    reload: ReloadHandle,
     /// The certificate of the webhook listener, if it has one.
-    pub tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Tls>>,
     broken_at_start: Vec<String>,
     stopping: AtomicBool,
 }
@@ -129,6 +130,7 @@ impl Server {
             dialects: platform::dialects(&config),
             midcall: Arc::new(MidCall::new(&engine, &config.cache)),
             bodies: webhook::Bodies::default(),
+            unlocks: admin::Unlocks::default(),
             broken_at_start: registry.current().broken().map(|it| it.name.clone()).collect(),
             stopping: AtomicBool::new(false),
             config,
@@ -230,7 +232,7 @@ impl Server {
 
 impl App {
     /// Whether the service is on its way out.
-    pub fn is_stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 }

@@ -177,7 +177,8 @@ async fn numbers_are_hidden_until_they_are_asked_for() {
         assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
     }
     let log = server.stop();
-    assert_eq!(log.matches(unlocking).count(), 2);
+    // Once a minute, however often one asks.
+    assert_eq!(log.matches(unlocking).count(), 1);
     assert!(!log.contains(&FROM[1..]));
 }
 
@@ -258,7 +259,7 @@ async fn what_is_asked_in_the_middle_of_a_call_is_shown() {
     assert_eq!(moment(2, "outcome"), "answered");
     assert_eq!((moment(3, "detail"), moment(4, "detail")), ("agent".into(), "user".into()));
     assert_eq!(moment(5, "detail"), "completed");
-    assert_eq!((moment(6, "name"), moment(6, "outcome")), ("nonesuch".into(), "unknown".into()));
+    assert_eq!((moment(6, "name"), moment(6, "outcome")), (Value::Null, "unknown".into()));
     assert!(call["ended"].is_string());
     // Nor is anything said about a call that was never taken.
     let folder = PluginFolder::new().guest("10-rejects", "rejects");

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use self::client::{ClientError, HttpClient};
-pub use self::grants::{GrantError, HttpGrants};
+pub use self::client::HttpClient;
+pub use self::grants::HttpGrants;
 pub use self::script::{Answer, Script};
 
 /// Redirects that one request follows at most. To another host or port they carry

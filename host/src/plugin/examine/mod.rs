@@ -11,8 +11,8 @@ use std::time::Instant;
 use serde::Serialize;
 use wasmtime::component::Component;
 
-pub use self::anatomy::{Anatomy, Import, Means, Needs};
-pub use self::terms::{Grants, Limits, Terms};
+pub use self::anatomy::{Anatomy, Import, Means};
+pub use self::terms::{Grants, Terms};
 use super::component::Checked;
 use super::error::{PluginError, Stage};
 use super::limits;

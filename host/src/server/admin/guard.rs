@@ -38,10 +38,13 @@ pub(super) async fn host(
 }
 
 fn is_own_site(headers: &HeaderMap) -> bool {
-    let from_elsewhere = headers
-        .get_all("sec-fetch-site")
-        .iter()
-        .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
+    let mut sites = headers.get_all("sec-fetch-site").iter().map(|site| site.as_bytes());
+    // No page can say so of itself. A proxy in front of us may have another name than
+    // the `Host` that it sends.
+    if let (Some(b"same-origin"), None) = (sites.next(), sites.next()) {
+        return true;
+    }
+    let from_elsewhere = headers.get_all("sec-fetch-site").iter().any(|site| site != "none");
     let host = headers.get(header::HOST).map(|host| host.as_bytes());
     let mut origins = headers.get_all(header::ORIGIN).iter();
     !from_elsewhere

@@ -3,7 +3,8 @@
 //! numbers are hidden, unless it is asked with `?numbers=shown`.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
@@ -12,6 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::super::App;
 use super::super::error::{HttpError, json};
@@ -30,7 +32,7 @@ pub(super) async fn live(
 ) -> Result<Response, HttpError> {
     let numbers = numbers(query.as_deref())?;
     let reader = app.live.read().await?;
-    unlocked(numbers, peer);
+    app.unlocks.tell(numbers, peer);
     let events = stream::unfold(reader, move |mut reader| async move {
         let Message { kind, data } = reader.next().await?.message(numbers);
         Some((Ok::<_, Infallible>(Event::default().event(kind).data(data)), reader))
@@ -44,7 +46,7 @@ pub(super) async fn calls(
     RawQuery(query): RawQuery,
 ) -> Result<Response, HttpError> {
     let numbers = numbers(query.as_deref())?;
-    unlocked(numbers, peer);
+    app.unlocks.tell(numbers, peer);
     let calls = app.live.calls().await;
     Ok(json(&calls.document(numbers)))
 }
@@ -68,9 +70,24 @@ fn numbers(query: Option<&str>) -> Result<Numbers, BadRequest> {
     Ok(numbers)
 }
 
-/// Leaves behind that somebody saw whose calls they are.
-fn unlocked(numbers: Numbers, Peer(peer): Peer) {
-    if numbers == Numbers::Shown {
-        tracing::info!(%peer, "caller numbers are shown to an operator");
+/// How often it is told that the same operator sees numbers.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Leaves behind who saw whose calls they are: once a minute, as a page that is open asks
+/// every other second.
+#[derive(Default)]
+pub struct Unlocks(Mutex<Option<(IpAddr, Instant)>>);
+
+impl Unlocks {
+    fn tell(&self, numbers: Numbers, Peer(peer): Peer) {
+        if numbers == Numbers::Masked {
+            return;
+        }
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|(of, at)| of != peer || now >= at + AGAIN) {
+            *last = Some((peer, now));
+            tracing::info!(%peer, "caller numbers are shown to an operator");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What operators and probes ask.
 
-mod calls;
 mod dead;
+mod erase;
 mod explain;
 mod guard;
 mod live;
@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Serialize;
 
+pub(super) use self::live::Unlocks;
 use super::App;
 use super::error::{HttpError, json};
 use crate::metrics::Counted;
@@ -35,7 +36,7 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/explain", post(explain::explain))
         .route("/events/dead", get(dead::dead).delete(dead::discard))
         .route("/events/dead/retry", post(dead::retry))
-        .route("/calls/{id}", delete(calls::erase))
+        .route("/calls/{id}", delete(erase::erase))
         .route("/calls", get(live::calls))
         .route("/live", get(live::live))
         .route("/reloads", get(live::reloads))

@@ -120,8 +120,10 @@ struct Told {
 impl<'a> Row<'a> {
     fn of(entry: &'a Entry, backlogs: &[(Arc<str>, u64)]) -> Self {
         let serving = entry.plugin.as_deref().map(Serving::from);
+        let now = Instant::now();
+        let is_set_aside = entry.plugin.as_ref().is_some_and(|plugin| plugin.is_set_aside(now));
         let state = match &serving {
-            Some(serving) if serving.is_set_aside() => Status::SetAside,
+            Some(_) if is_set_aside => Status::SetAside,
             Some(_) => Status::Active,
             None if entry.is_broken() => Status::Broken,
             None => Status::Disabled,
@@ -153,17 +155,6 @@ impl<'a> From<&'a Plugin> for Serving<'a> {
                 .map(|used| Tools { names: plugin.tools(), used }),
             transfers: Used::of(plugin, Hook::Transfers, &plugin.stats.transfers),
         }
-    }
-}
-
-impl Serving<'_> {
-    /// Whether it is done without, by any of its hooks.
-    fn is_set_aside(&self) -> bool {
-        let events = self.events.as_ref().map(|told| told.breaker);
-        let tools = self.tools.as_ref().map(|tools| tools.used.breaker);
-        let transfers = self.transfers.as_ref().map(|used| used.breaker);
-        let breakers = [Some(self.breaker), events, tools, transfers];
-        breakers.into_iter().flatten().any(|condition| condition != Condition::Closed)
     }
 }
 

@@ -13,13 +13,10 @@ use tracing::{Instrument, Span};
 use super::super::App;
 use super::respond;
 use crate::event::{Event, EventBody};
-use crate::live::{Use, What};
+use crate::live::{REPEATED, UNKNOWN, Use, What};
 use crate::midcall::ToolRuling;
 use crate::platform::{Dialect, ToolAnswer, ToolFailure, ToolUse, Transfer};
 use crate::traces;
-
-/// The word for a delivery that comes again, and is answered as before.
-const REPEATED: &str = "repeated";
 
 /// A voice agent uses a tool.
 pub(super) async fn tool(
@@ -108,7 +105,7 @@ fn word(ruling: &ToolRuling) -> &'static str {
         ToolAnswer::Failed(ToolFailure::Late) => "late",
         ToolAnswer::Failed(ToolFailure::Busy) => "busy",
         ToolAnswer::Failed(ToolFailure::Broken) => "failed",
-        ToolAnswer::Unknown => "unknown",
+        ToolAnswer::Unknown => UNKNOWN,
     }
 }
 

@@ -125,9 +125,11 @@ async fn understand(
 
 /// Takes events.
 async fn accept(app: &App, events: Vec<Event>) -> Result<Response, HttpError> {
-    let notes = app.live.notes(&events);
-    app.journal.accept(events).await.map_err(|error| HttpError::not_kept(&error))?;
-    app.live.tell_all(notes);
+    let mut notes = app.live.notes(&events);
+    app.journal.accept(events).await.map_err(|error| {
+        notes.withdraw();
+        HttpError::not_kept(&error)
+    })?;
     Ok(json(&OK))
 }
 

@@ -23,7 +23,8 @@ async fn serves_and_ends(server: &mut Server) -> String {
     for _ in 0..CALLS {
         let answer = server.post_with(&client, &[], initiated()).await;
         assert_eq!((answer.status, answer.sts_url()), (200, Some(GOOD_URL)));
-        assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+        // The budget of a call: whatever waited for the collector would be later.
+        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
     }
     server.wait_for_metric("plugboard_spans_lost_total", 1).await;
     // So that something waits at the end.

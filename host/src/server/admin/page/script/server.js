@@ -133,6 +133,7 @@ async function readLive(over, arrived) {
     connected('live');
     arrived();
     const messages = new Messages();
+    isPast = true;
     for (;;) {
       const { done, value } = await reader.read();
       if (done) throw new Error('the server ended the connection');
@@ -175,6 +176,9 @@ function lost(error, wait) {
   connected('lost', `${error.message}; ${again}`);
 }
 
+/** Whether what is heard happened before we listened. */
+let isPast = true;
+
 const seen = { decisions: new Set(), happened: new Set() };
 
 /** Puts it where its time belongs, newest first. What is told again after a reconnection is known already. */
@@ -192,9 +196,11 @@ function heard(type, data) {
   const message = JSON.parse(data);
   if (type === 'decision') insert('decisions', message, data);
   if (type === 'use' || type === 'event' || type === 'reload') insert('happened', { ...message, type }, data);
+  if (type === 'caught_up') isPast = false;
   if (type === 'missed') state.missed += message.count;
   if (type === 'erased') erase(message);
-  if (type === 'reload') {
+  // What is told of the past is known from what is asked for now.
+  if (type === 'reload' && !isPast) {
     loadPlugins();
     loadReloads();
   }

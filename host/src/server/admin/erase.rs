@@ -10,7 +10,7 @@ use axum::response::Response;
 
 use super::super::App;
 use super::super::error::{HttpError, json};
-use crate::erasure::{self, Traces};
+use crate::erasure::{self, Knowers};
 use crate::platform::BadRequest;
 use crate::store::erase::CallName;
 
@@ -30,7 +30,7 @@ pub(super) async fn erase(
     }
     let call = CallName::new(&id, platform.as_deref());
     let call = call.map_err(|error| bad_request(error.to_string()))?;
-    let traces = Traces {
+    let knowers = Knowers {
         journal: Arc::clone(&app.journal),
         dispatcher: Arc::clone(&app.dispatcher),
         store: Arc::clone(&app.store),
@@ -38,6 +38,6 @@ pub(super) async fn erase(
         midcall: Arc::clone(&app.midcall),
         live: app.live.clone(),
     };
-    let erased = erasure::erase(traces, call).await;
+    let erased = erasure::erase(knowers, call).await;
     Ok(json(&erased.map_err(|error| HttpError::not_erased(&error))?))
 }
