@@ -54,7 +54,7 @@ pub enum Item {
 }
 
 /// A call that was erased.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Erased {
     call: Arc<str>,
     platforms: Vec<&'static str>,

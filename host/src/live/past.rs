@@ -118,6 +118,7 @@ impl Past {
         for notes in self.notes() {
             notes.retain(|kept| !call.means(&kept.what.call));
         }
+        self.erased.kept.retain(|kept| *kept.what != *erased);
         let place = self.place();
         self.erased.push(place, now, erased);
     }

@@ -3,7 +3,7 @@
 //! it in their words. Nothing here knows of WebAssembly or of sockets, and nothing
 //! elsewhere knows one platform from another.
 //!
-//! A new platform is a file with its [`Traits`](crate::event::Traits) and its
+//! A new platform is a file with its `Traits` and its
 //! [`Dialect`], and a line in each of the two lists below.
 
 mod avr;
