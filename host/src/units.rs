@@ -164,7 +164,8 @@ fn span(text: &str) -> Option<jiff::SignedDuration> {
         .ok()
 }
 
-fn duration_text(span: Duration) -> String {
+/// A span in one unit, the largest that leaves nothing over, as settings have it.
+pub(crate) fn duration_text(span: Duration) -> String {
     const SECOND: u128 = 1_000_000_000;
     let units = [
         (24 * 60 * 60 * SECOND, "d"),

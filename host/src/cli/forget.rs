@@ -15,8 +15,8 @@ use reqwest::{Client, StatusCode, redirect, retry};
 use serde_json::Value;
 use tokio::runtime;
 
-use super::{BAD_CONFIG, configuration};
-use crate::config::{Config, Flags, Loaded};
+use super::{BAD_CONFIG, offline_configuration};
+use crate::config::{Config, Flags};
 use crate::erasure::{self, Counts};
 use crate::store::Store;
 use crate::store::erase::CallName;
@@ -43,12 +43,9 @@ pub(super) struct Forget {
 impl Forget {
     pub(super) fn run(self) -> ExitCode {
         let Self { call, platform, flags } = self;
-        let Some(Loaded { config, warnings }) = configuration(flags) else {
+        let Some(config) = offline_configuration(flags) else {
             return ExitCode::from(BAD_CONFIG);
         };
-        for warning in warnings {
-            eprintln!("plugboard: {warning}");
-        }
         let forgotten = forget(&config, &call, platform.as_deref());
         match forgotten.and_then(|counts| Ok(writeln!(io::stdout(), "{counts}")?)) {
             Ok(()) => ExitCode::SUCCESS,

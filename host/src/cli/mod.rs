@@ -8,6 +8,7 @@ mod rows;
 mod run;
 mod serve;
 mod simulate;
+mod staged;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -68,6 +69,16 @@ impl Cli {
 /// What is configured. None: it cannot be used, and it was said why.
 fn configuration(flags: Flags) -> Option<Loaded> {
     usable(config::load(flags, environment()))
+}
+
+/// What is configured, for a verb that does not serve: what is odd about it was said. None:
+/// it cannot be used, and it was said why.
+fn offline_configuration(flags: Flags) -> Option<Config> {
+    let Loaded { config, warnings } = configuration(flags)?;
+    for warning in warnings {
+        eprintln!("plugboard: {warning}");
+    }
+    Some(config)
 }
 
 /// The certificate that the configuration names, if it names one. None: it cannot be

@@ -26,14 +26,6 @@ pub(super) fn took(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1e3)
 }
 
-/// A time that somebody set, in milliseconds, as in settings.
-pub(super) fn span(millis: u64) -> String {
-    match millis {
-        whole if whole % 1_000 == 0 => format!("{}s", whole / 1_000),
-        _ => format!("{millis}ms"),
-    }
-}
-
 /// A size that is mostly a round one.
 pub(super) fn size(bytes: u64) -> String {
     const KIB: u64 = 1 << 10;
@@ -41,6 +33,7 @@ pub(super) fn size(bytes: u64) -> String {
     const GIB: u64 = 1 << 30;
     match bytes {
         0 => "0 bytes".to_owned(),
+        1 => "1 byte".to_owned(),
         gib if gib % GIB == 0 => format!("{} GiB", gib / GIB),
         mib if mib % MIB == 0 => format!("{} MiB", mib / MIB),
         kib if kib % KIB == 0 => format!("{} KiB", kib / KIB),
@@ -62,10 +55,9 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_people_would() {
-        assert_eq!([span(250), span(5_000)], ["250ms", "5s"]);
         assert_eq!(
-            [size(0), size(1 << 25), size(1_114_112), size(7)],
-            ["0 bytes", "32 MiB", "1088 KiB", "7 bytes"]
+            [size(0), size(1), size(1 << 25), size(1_114_112), size(7)],
+            ["0 bytes", "1 byte", "32 MiB", "1088 KiB", "7 bytes"]
         );
         assert_eq!(took(Duration::from_micros(1_500)), "1.500 ms");
         assert_eq!(columns([("a", "one"), ("bcd", "two")]), "a    one\nbcd  two");

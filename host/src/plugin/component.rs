@@ -16,8 +16,15 @@ use crate::engine::Engine;
 /// The package name of every version of our contract.
 const PACKAGE: &str = "plugboard:plugin/";
 
-/// What a component may import of the contract.
-const IMPORTS: [&str; 6] = ["types", "log", "config", "kv", "http", "metrics"];
+/// What a component may import of the contract, and what each is for.
+pub(super) const IMPORTS: [(&str, &str); 6] = [
+    ("types", "the types that hooks speak of"),
+    ("log", "lines in the host's log"),
+    ("config", "its settings"),
+    ("kv", "values that outlive a call, by grant"),
+    ("http", "requests to other services, by grant"),
+    ("metrics", "figures of its own, by grant"),
+];
 
 /// The packages of WASI that are linked.
 const WASI: [&str; 6] =
@@ -84,7 +91,7 @@ fn hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, 
 /// Whether we have everything that a component wants, by name. Whether
 /// functions and types fit is for the linker to say.
 fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(), PluginError> {
-    let known = IMPORTS.map(interface);
+    let known = IMPORTS.map(|(name, _)| interface(name));
     for (name, import) in component.component_type().imports(engine) {
         speaks_our_version(name)?;
         let wasi = match &import.ty {

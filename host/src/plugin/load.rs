@@ -133,19 +133,53 @@ impl Loader {
     pub async fn load(
         &self,
         sources: &Sources,
-        files: Files,
+        mut files: Files,
         stats: Arc<Stats>,
     ) -> Result<Loaded, PluginError> {
-        let name = sources.name()?;
-        let settings = settings(sources, files.settings).await?;
-        self.check_memory(&settings)?;
+        let settings = self.possible_settings(sources, files.settings.take()).await?;
         if !settings.enabled {
             return Ok(Loaded::Disabled);
         }
-        let version = files.version;
-        let component = self.component(version.file, files.bytes).await?;
-        let plugin = self.assemble(name, settings, version, component, stats).await?;
-        Ok(Loaded::Plugin(plugin))
+        Ok(Loaded::Plugin(self.make(sources, files, settings, stats).await?))
+    }
+
+    /// Loads a plugin as [`Self::load`] does, also when its settings switch it off.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be called if it were switched on.
+    pub async fn load_disabled_or_not(
+        &self,
+        sources: &Sources,
+        mut files: Files,
+    ) -> Result<Arc<Plugin>, PluginError> {
+        let settings = self.possible_settings(sources, files.settings.take()).await?;
+        self.make(sources, files, settings, Arc::default()).await
+    }
+
+    /// A plugin's settings, if they ask for nothing that it cannot have.
+    async fn possible_settings(
+        &self,
+        sources: &Sources,
+        text: Option<Vec<u8>>,
+    ) -> Result<Settings, PluginError> {
+        sources.name()?;
+        let settings = settings(sources, text).await?;
+        self.check_memory(&settings)?;
+        Ok(settings)
+    }
+
+    /// A plugin of its files, whether it is switched on or not.
+    async fn make(
+        &self,
+        sources: &Sources,
+        files: Files,
+        settings: Settings,
+        stats: Arc<Stats>,
+    ) -> Result<Arc<Plugin>, PluginError> {
+        let Files { bytes, version, .. } = files;
+        let component = self.component(version.file, bytes).await?;
+        self.assemble(sources.name()?, settings, version, component, stats).await
     }
 
     /// A plugin of its parts, once an instance could be made of it.

@@ -42,6 +42,18 @@ impl Sources {
         Self { file, settings }
     }
 
+    /// A component and these settings, or else those beside it. Settings that were asked
+    /// for have to be there.
+    ///
+    /// # Errors
+    ///
+    /// When they were asked for and cannot be read.
+    pub fn with(file: PathBuf, settings: Option<PathBuf>) -> Result<Self, PluginError> {
+        let Some(settings) = settings else { return Ok(Self::beside(file)) };
+        read(&settings, MAX_SETTINGS)?;
+        Ok(Self { file, settings })
+    }
+
     /// The plugin's name.
     ///
     /// # Errors
@@ -257,6 +269,17 @@ mod tests {
         // A link that leads nowhere is not the same as no settings.
         std::os::unix::fs::symlink("nowhere", &sources.settings).unwrap();
         assert_eq!(label(), Some("unreadable"));
+    }
+
+    #[test]
+    fn settings_that_are_asked_for_have_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("a.wasm"), folder.path().join("b.toml"));
+        assert_eq!(Sources::with(file.clone(), None).unwrap(), Sources::beside(file.clone()));
+        let with = || Sources::with(file.clone(), Some(other.clone()));
+        assert_eq!(with().map_err(|error| error.label()), Err("unreadable"));
+        std::fs::write(&other, "").unwrap();
+        assert_eq!(with().unwrap().settings, other);
     }
 
     #[test]

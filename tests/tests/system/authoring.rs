@@ -225,6 +225,18 @@ fn the_plugins_of_a_workspace_are_built_and_a_bad_one_harms_no_other() {
     assert!(built.stderr.contains("plugboard:plugin/router@"), "{}", built.stderr);
     assert_eq!(names(folder.path()), ["10-good.toml", "10-good.wasm"]);
 
+    // What is switched off is judged with its settings, too.
+    desk.replace("good/good.toml", "[config]", "enabled = false\n[tools]\nnames = ['x']\n[config]");
+    let built = desk.plugboard(&["build", "good", "--settings", "--deploy", text(folder.path())]);
+    assert_eq!(built.status, Some(1), "{}", built.stdout);
+    assert!(built.stderr.contains("it exports no tools"), "{}", built.stderr);
+    desk.replace("good/good.toml", "[tools]\nnames = ['x']\n", "");
+    let built = desk.plugboard(&["build", "good", "--settings", "--deploy", text(folder.path())]);
+    assert_eq!(built.status, Some(0), "{}", built.stderr);
+    assert!(built.stdout.contains("built     good: router, "), "{}", built.stdout);
+    let deployed = fs::read(folder.file("10-good", "toml")).unwrap();
+    assert_eq!(deployed, fs::read(desk.path("good/good.toml")).unwrap());
+
     let named = ["build", "--deploy", text(folder.path()), "--name", "20-x"];
     let refused = desk.plugboard(&named);
     assert_eq!(refused.status, Some(2));
@@ -265,6 +277,13 @@ fn a_target_that_is_missing_is_named_or_installed() {
     let failed = desk.plugboard_with(&["build", "vip"], &[("RUSTC", text(&broken))]);
     assert_eq!(failed.status, Some(1));
     assert!(failed.stderr.contains("no toolchain here"), "{}", failed.stderr);
+    // It is the failure of that crate, and the next one is tried.
+    desk.make("next", "router");
+    let failed = desk.plugboard_with(&["build", "vip", "next"], &[("RUSTC", text(&broken))]);
+    assert_eq!(failed.status, Some(1));
+    assert!(failed.stderr.contains("failed    vip: "), "{}", failed.stderr);
+    assert!(failed.stderr.contains("failed    next: "), "{}", failed.stderr);
+    assert!(failed.stdout.contains("0 built, 2 failed"), "{}", failed.stdout);
 }
 
 #[test]
@@ -320,6 +339,20 @@ fn there_is_nothing_to_build_where_no_plugin_is() {
     let refused = desk.plugboard(&["build", "--deploy", "nowhere"]);
     assert_eq!(refused.status, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("nowhere (--deploy) is no folder"), "{}", refused.stderr);
+    fs::create_dir_all(desk.path("twin/src")).unwrap();
+    for file in ["Cargo.toml", "src/lib.rs"] {
+        fs::copy(desk.path("vip").join(file), desk.path("twin").join(file)).unwrap();
+    }
+    desk.replace("twin/Cargo.toml", "name = \"vip\"", "name = \"vip\"\nautotests = false");
+    let refused = desk.plugboard(&["build", "vip", "twin", "--deploy", "."]);
+    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("twin have one name"), "{}", refused.stderr);
+    // A folder without room is told before anything is built.
+    fs::create_dir(desk.path("full")).unwrap();
+    fs::write(desk.path("full/99-last.wasm"), "").unwrap();
+    let refused = desk.plugboard(&["build", "vip", "--deploy", "full"]);
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.starts_with("failed    vip: no number is left"), "{}", refused.stderr);
     fs::write(desk.path("vip/Cargo.toml"), "[package\n").unwrap();
     let refused = desk.plugboard(&["build"]);
     assert_eq!(refused.status, Some(1));

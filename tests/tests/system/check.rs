@@ -142,5 +142,9 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     ] {
         assert_eq!(check(&folder, bad).status, 2, "{bad:?}");
     }
-    assert_eq!(check(&folder, &["a.wasm", "--config", "nowhere.toml"]).status, 78);
+    for flag in ["--config", "--settings"] {
+        let ended = check(&folder, &["a.wasm", flag, "nowhere.toml"]);
+        assert_eq!(ended.status, 78, "{flag}: {}", ended.out);
+        assert!(ended.err.contains("cannot read nowhere.toml"), "{flag}: {}", ended.err);
+    }
 }

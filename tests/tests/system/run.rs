@@ -159,6 +159,21 @@ fn values_come_from_a_file_and_can_go_back_to_it() {
     let saved: Value = serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
     assert_eq!(saved, json!({"greeting": "hello", "n": 42, "kept": [1]}));
 
+    // The first run of several has nothing to start from.
+    let ended = run(&folder, "reaches", &start(), &["--kv", "new.json", "--save"]);
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    let saved = fs::read(folder.path().join("new.json")).unwrap();
+    let saved: Value = serde_json::from_slice(&saved).unwrap();
+    assert_eq!(saved, json!({"greeting": "hello", "n": 2}));
+    let ended = run(&folder, "reaches", &start(), &["--kv", "nowhere.json"]);
+    assert_eq!(ended.status, 78, "without --save it is a mistake");
+    // What cannot be saved was shown all the same.
+    let lost = ["--kv", "nowhere/state.json", "--save"];
+    let ended = run(&folder, "reaches", &start(), &lost);
+    assert_eq!(ended.status, 1, "{}", ended.out);
+    assert!(ended.out.contains("greeting      none → hello"), "{}", ended.out);
+    assert!(ended.err.contains("cannot write nowhere/state.json"), "{}", ended.err);
+
     // Without the grant nothing is read or written, as in service.
     folder.configure("reaches", script);
     let ended = run(&folder, "reaches", &start(), &["--kv", "state.json"]);
@@ -242,6 +257,11 @@ fn an_event_for_another_kind_of_plugin_is_an_error_that_says_so() {
     assert!(ended.out.contains(expected), "{}", ended.out);
     let ended = run(&folder, "routes", &tool("echo"), &[]);
     assert!(ended.out.contains("exports tools; this one exports router"), "{}", ended.out);
+    assert!(!ended.out.contains("it has no tool"), "{}", ended.out);
+    // Its settings have nothing to do with it.
+    let ended = run(&folder, "routes", &fixture("transcription.json"), &[]);
+    assert!(ended.out.contains("exports observer; this one exports router"), "{}", ended.out);
+    assert!(!ended.out.contains("in service"), "{}", ended.out);
     let ended = run(&folder, "tools", &tool("other"), &[]);
     assert!(ended.out.contains("it has no tool `other`; it has: echo"), "{}", ended.out);
 }

@@ -2,9 +2,8 @@
 //! the old one or the new one.
 
 use std::collections::BTreeSet;
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,6 +12,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::judge::Judged;
+use crate::cli::staged::stage;
 
 /// Between the numbers of plugins, so that others fit in.
 const STEP: u32 = 10;
@@ -21,11 +21,15 @@ const STEP: u32 = 10;
 const HIGHEST: u32 = 99;
 
 /// A folder of plugins.
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    /// The plugins in it, settings that wait for theirs, and what was given a place.
+    names: BTreeSet<String>,
+}
 
 /// Where a plugin stands in its folder.
-pub(super) struct Place<'a> {
-    folder: &'a Path,
+pub(super) struct Place {
+    folder: PathBuf,
     name: String,
     /// The same plugin under other names.
     others: Vec<String>,
@@ -70,21 +74,32 @@ impl FromStr for Name {
 }
 
 impl Folder {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self(path)
+    /// The folder as it is now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let entries = fs::read_dir(&path);
+        let entries = entries.with_context(|| format!("cannot read {}", path.display()))?;
+        let names = entries.flatten().filter_map(|entry| {
+            let file =
+                entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+            let (name, ending) = file.rsplit_once('.')?;
+            matches!(ending, "wasm" | "toml").then(|| name.to_owned())
+        });
+        Ok(Self { names: names.collect(), path })
     }
 
     /// Where a plugin goes: to the name that is asked for, else where it stands already,
-    /// else after all others.
+    /// else after all others, which are also those that were given a place before.
     ///
     /// # Errors
     ///
     /// When it stands there twice, or no number is left.
-    pub(super) fn place(&self, plugin: &str, asked: Option<&Name>) -> anyhow::Result<Place<'_>> {
-        let names = self.names()?;
-        // The file as cargo names it has underscores.
-        let bare = |name: &str| name.replace('_', "-");
-        let is_it = |name: &&String| bare(without_number(name).1) == bare(plugin);
+    pub(super) fn place(&mut self, plugin: &str, asked: Option<&Name>) -> anyhow::Result<Place> {
+        let names = &self.names;
+        let is_it = |name: &&String| is_same(without_number(name).1, plugin);
         let mut there: Vec<String> = names.iter().filter(is_it).cloned().collect();
         let name = match (asked, there.as_slice()) {
             (Some(Name(name)), _) => name.clone(),
@@ -92,33 +107,30 @@ impl Folder {
             (None, []) => {
                 let last = names.iter().filter_map(|name| without_number(name).0).max();
                 let next = last.map_or(STEP, |last| (last / STEP + 1).saturating_mul(STEP));
-                if next > HIGHEST {
+                // Without room for others before it, if there is none.
+                let last = last.map_or(0, |last| last.saturating_add(1));
+                let next = [next, last].into_iter().find(|number| *number <= HIGHEST);
+                let Some(next) = next else {
                     bail!("no number is left after all others: say where it goes by --name");
-                }
+                };
                 format!("{next:02}-{plugin}")
             }
             (None, several) => bail!(
                 "{} has it more than once ({}): say which one by --name",
-                self.0.display(),
+                self.path.display(),
                 several.join(", ")
             ),
         };
         there.retain(|other| *other != name);
-        Ok(Place { folder: &self.0, name, others: there })
+        self.names.insert(name.clone());
+        Ok(Place { folder: self.path.clone(), name, others: there })
     }
+}
 
-    /// The plugins in it, and settings that wait for theirs.
-    fn names(&self) -> anyhow::Result<BTreeSet<String>> {
-        let path = self.0.display();
-        let entries = std::fs::read_dir(&self.0).with_context(|| format!("cannot read {path}"))?;
-        let names = entries.flatten().filter_map(|entry| {
-            let file =
-                entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
-            let (name, ending) = file.rsplit_once('.')?;
-            matches!(ending, "wasm" | "toml").then(|| name.to_owned())
-        });
-        Ok(names.collect())
-    }
+/// Whether a plugin folder takes these for one plugin: the file as cargo names it has
+/// underscores.
+pub(super) fn is_same(plugin: &str, other: &str) -> bool {
+    plugin.replace('_', "-") == other.replace('_', "-")
 }
 
 /// The number that a name starts with, and the rest.
@@ -131,7 +143,7 @@ fn without_number(name: &str) -> (Option<u32>, &str) {
     }
 }
 
-impl Place<'_> {
+impl Place {
     /// The component's file.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.wasm", self.name))
@@ -162,44 +174,68 @@ impl Place<'_> {
             _ => Settled::None,
         };
         let text = judged.settings.as_deref().filter(|_| settled == Settled::Written);
+        let path = self.folder.display();
         // Both are on the disk before either gets its name, and then they are one change
         // to the server. The settings come first, as a plugin could be loaded without.
         let staged = || {
-            let text = text.map(|text| self.stage(text)).transpose()?;
-            io::Result::Ok((text, self.stage(&judged.bytes)?))
+            let sources = &judged.sources;
+            let text = text.map(|text| stage(&settings, text, Some(&sources.settings)));
+            io::Result::Ok((text.transpose()?, stage(&file, &judged.bytes, Some(&sources.file))?))
         };
-        let path = self.folder.display();
         let (text, component) = staged().with_context(|| format!("cannot write into {path}"))?;
         let named = |file: NamedTempFile, name: &Path| {
             file.persist(name).with_context(|| format!("cannot write {}", name.display()))
         };
         if let Some(text) = text {
+            let before = Before::of(&settings)?;
             named(text, &settings)?;
+            if let Err(error) = named(component, &file) {
+                let back = before.put_back(&settings);
+                return Err(match back {
+                    Ok(()) => error,
+                    Err(back) => error.context(format!(
+                        "the new {} is left without its plugin ({back})",
+                        settings.display()
+                    )),
+                });
+            }
+        } else {
+            named(component, &file)?;
         }
-        named(component, &file)?;
-        let synced = File::open(self.folder).and_then(|folder| folder.sync_all());
+        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
         synced.with_context(|| format!("cannot write {path} to the disk"))?;
         Ok(settled)
     }
+}
 
-    /// A file under a name that no server looks at, gone again unless it gets another
-    /// one; with the usual permissions, as the server may be another user.
-    fn stage(&self, bytes: &[u8]) -> io::Result<NamedTempFile> {
-        let usual = Permissions::from_mode(0o666);
-        let mut builder = tempfile::Builder::new();
-        let mut file =
-            builder.prefix(".plugboard-build-").permissions(usual).tempfile_in(self.folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        Ok(file)
+/// Settings as they were. None: there were none.
+struct Before(Option<NamedTempFile>);
+
+impl Before {
+    fn of(settings: &Path) -> anyhow::Result<Self> {
+        let copy = || match fs::read(settings) {
+            Ok(bytes) => stage(settings, &bytes, None).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Self(copy().with_context(|| format!("cannot keep {} meanwhile", settings.display()))?))
+    }
+
+    fn put_back(self, settings: &Path) -> io::Result<()> {
+        match self.0 {
+            Some(copy) => Ok(copy.persist(settings).map(drop)?),
+            None => fs::remove_file(settings),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::plugin::Sources;
 
     /// A folder with these empty files.
     fn folder(files: &[&str]) -> (tempfile::TempDir, Folder) {
@@ -207,12 +243,12 @@ mod tests {
         for file in files {
             fs::write(folder.path().join(file), "").unwrap();
         }
-        let path = folder.path().to_owned();
-        (folder, Folder::new(path))
+        let opened = Folder::open(folder.path().to_owned()).unwrap();
+        (folder, opened)
     }
 
     fn name(files: &[&str], plugin: &str) -> Result<String, String> {
-        let (_files, folder) = folder(files);
+        let (_files, mut folder) = folder(files);
         folder.place(plugin, None).map(|place| place.name).map_err(|error| error.to_string())
     }
 
@@ -230,17 +266,32 @@ mod tests {
         // What only looks like it.
         assert_eq!(name(&["20-not-vip.wasm", "30-vip2.wasm"], "vip"), ok("40-vip"));
         assert_eq!(name(&[".60-vip.wasm", "70-vip.txt", "vip"], "vip"), ok("10-vip"));
-        assert!(name(&["95-a.wasm"], "vip").unwrap_err().contains("--name"));
+        // Where there is no round number left.
+        assert_eq!(name(&["95-a.wasm"], "vip"), ok("96-vip"));
+        assert_eq!(name(&["98-a.wasm"], "vip"), ok("99-vip"));
+        assert!(name(&["99-a.wasm"], "vip").unwrap_err().contains("--name"));
+        assert!(name(&["4294967295-a.wasm"], "vip").unwrap_err().contains("--name"));
         let twice = name(&["10-vip.wasm", "20-vip.wasm"], "vip").unwrap_err();
         assert!(twice.contains("10-vip, 20-vip"), "{twice}");
     }
 
     #[test]
+    fn no_two_plugins_are_given_one_place() {
+        let (_files, mut folder) = folder(&["85-a.wasm"]);
+        let mut name = |plugin| folder.place(plugin, None).map(|place| place.name).ok();
+        let given = ["b", "c", "b"].map(&mut name);
+        assert_eq!(
+            given.each_ref().map(Option::as_deref),
+            [Some("90-b"), Some("91-c"), Some("90-b")]
+        );
+    }
+
+    #[test]
     fn a_name_can_be_asked_for_and_others_are_told() {
-        let (_files, folder) = folder(&["10-vip.wasm", "10-vip.toml"]);
+        let (_files, mut folder) = folder(&["10-vip.wasm", "10-vip.toml"]);
         let place = folder.place("vip", Some(&"20-vip".parse().unwrap())).unwrap();
         assert_eq!(place.name, "20-vip");
-        assert!(place.others().eq([folder.0.join("10-vip.wasm")]));
+        assert!(place.others().eq([folder.path.join("10-vip.wasm")]));
         for (text, expected) in
             [("10-vip.wasm", "10-vip"), ("a/b", "file"), (".a", "file"), ("", "file")]
         {
@@ -251,12 +302,13 @@ mod tests {
 
     fn judged(settings: Option<&str>) -> Judged {
         let settings = settings.map(|text| text.as_bytes().to_vec());
-        Judged { bytes: b"component".to_vec(), settings, hooks: String::new() }
+        let sources = Sources::beside(PathBuf::from("nowhere"));
+        Judged { sources, bytes: b"component".to_vec(), settings, hooks: String::new() }
     }
 
     #[test]
     fn settings_are_written_once_unless_they_are_to_be_replaced() {
-        let (files, folder) = folder(&[]);
+        let (files, mut folder) = folder(&[]);
         let place = folder.place("vip", None).unwrap();
         let text = || fs::read_to_string(files.path().join("10-vip.toml")).ok();
         assert_eq!(place.put(&judged(None), false).unwrap(), Settled::None);
@@ -271,17 +323,42 @@ mod tests {
         assert_eq!(place.put(&judged(None), true).unwrap(), Settled::Kept);
         assert_eq!(fs::read_dir(files.path()).unwrap().count(), 2);
         assert_eq!(fs::read(place.file()).unwrap(), b"component");
-        let mode = fs::metadata(place.file()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o600, 0o600);
+    }
+
+    #[test]
+    fn secrets_in_settings_stay_as_unreadable_as_they_are() {
+        let (files, mut folder) = folder(&[]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let chmod = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let place = folder.place("vip", None).unwrap();
+        let sources = Sources::beside(files.path().join("own"));
+        fs::write(&sources.settings, "").unwrap();
+        chmod(&sources.settings, 0o600);
+        let judged = Judged { sources, ..judged(Some("a")) };
+        place.put(&judged, false).unwrap();
+        assert_eq!(mode(&place.settings()), 0o600);
+        // What the operator made of it counts.
+        chmod(&place.settings(), 0o640);
+        chmod(&place.file(), 0o604);
+        place.put(&judged, true).unwrap();
+        assert_eq!([mode(&place.settings()), mode(&place.file())], [0o640, 0o604]);
     }
 
     #[test]
     fn what_cannot_be_written_leaves_nothing_behind() {
-        let (files, folder) = folder(&[]);
+        let (files, mut folder) = folder(&[]);
         let place = folder.place("vip", None).unwrap();
         fs::create_dir(place.file()).unwrap();
-        let error = format!("{:#}", place.put(&judged(None), false).unwrap_err());
-        assert!(error.contains("10-vip.wasm"), "{error}");
-        assert_eq!(fs::read_dir(files.path()).unwrap().count(), 1);
+        for settings in [None, Some("a")] {
+            let error = format!("{:#}", place.put(&judged(settings), false).unwrap_err());
+            assert!(error.contains("10-vip.wasm"), "{error}");
+            assert_eq!(fs::read_dir(files.path()).unwrap().count(), 1);
+        }
+        fs::write(place.settings(), "old").unwrap();
+        place.put(&judged(Some("new")), true).unwrap_err();
+        assert_eq!(fs::read_to_string(place.settings()).unwrap(), "old");
+        assert_eq!(fs::read_dir(files.path()).unwrap().count(), 2);
     }
 }

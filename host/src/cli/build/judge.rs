@@ -1,12 +1,10 @@
 //! Whether a server could load what was built.
 
-use std::sync::Arc;
-
 use tokio::runtime::{self, Runtime};
 
 use crate::config::Config;
 use crate::engine::{Engine, Purpose};
-use crate::plugin::{Loaded, Loader, Sources};
+use crate::plugin::{Loader, Sources};
 
 /// Loads plugins as a server does, to see whether they can be.
 pub(super) struct Judge {
@@ -16,6 +14,8 @@ pub(super) struct Judge {
 
 /// A plugin that can be loaded, byte by byte: its files may change meanwhile.
 pub(super) struct Judged {
+    /// Where it was read.
+    pub(super) sources: Sources,
     /// The component.
     pub(super) bytes: Vec<u8>,
     /// The settings that it was loaded with, if there are any.
@@ -42,23 +42,11 @@ impl Judge {
     ///
     /// When a server would not serve it; in the words that the server has for it.
     pub(super) fn judge(&self, sources: &Sources) -> anyhow::Result<Judged> {
-        let mut files = sources.read()?;
+        let files = sources.read()?;
         let (bytes, settings) = (files.bytes.clone(), files.settings.clone());
-        let load = |files| self.runtime.block_on(self.loader.load(sources, files, Arc::default()));
-        let plugin = match load(files)? {
-            Loaded::Plugin(plugin) => Some(plugin),
-            // The component was not looked at.
-            Loaded::Disabled => {
-                files = sources.read()?;
-                files.settings = None;
-                match load(files)? {
-                    Loaded::Plugin(plugin) => Some(plugin),
-                    Loaded::Disabled => None,
-                }
-            }
-        };
-        let hooks = plugin.iter().flat_map(|plugin| plugin.hooks());
-        let hooks: Vec<&str> = hooks.map(|hook| hook.interface()).collect();
-        Ok(Judged { bytes, settings, hooks: hooks.join(", ") })
+        // Switched on later, it is to work.
+        let plugin = self.runtime.block_on(self.loader.load_disabled_or_not(sources, files))?;
+        let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
+        Ok(Judged { sources: sources.clone(), bytes, settings, hooks: hooks.join(", ") })
     }
 }

@@ -7,18 +7,21 @@ mod judge;
 mod target;
 mod toolchain;
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use indicatif::HumanBytes;
+use anyhow::anyhow;
+use cargo_metadata::PackageId;
 
 use self::crates::{Crate, FindError};
-use self::deploy::{Folder, Name, Settled};
+use self::deploy::{Folder, Name, Place, Settled, is_same};
 use self::judge::Judge;
 use self::toolchain::{Built, Toolchain};
-use super::{BAD_CONFIG, BAD_USAGE, configuration};
-use crate::config::{Config, Flags, Loaded};
+use super::rows::size;
+use super::{BAD_CONFIG, BAD_USAGE, offline_configuration};
+use crate::config::{Config, Flags};
 use crate::plugin::Sources;
 
 /// Build plugins, see whether a server can load them, and deploy them
@@ -63,12 +66,9 @@ pub(super) struct Build {
 impl Build {
     pub(super) fn run(self) -> ExitCode {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Some(Loaded { config, warnings }) = configuration(flags) else {
+        let Some(config) = offline_configuration(flags) else {
             return ExitCode::from(BAD_CONFIG);
         };
-        for warning in warnings {
-            eprintln!("plugboard: {warning}");
-        }
         let prepared = self.crates().and_then(|crates| Ok((crates, self.folder()?)));
         let (crates, folder) = match prepared {
             Ok(prepared) => prepared,
@@ -81,7 +81,7 @@ impl Build {
                 return ExitCode::FAILURE;
             }
         };
-        match self.build(crates, folder.as_ref(), &config) {
+        match self.build(crates, folder, &config) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -100,13 +100,16 @@ impl Build {
                 "--name is for one plugin, and there are several: {names}"
             )));
         }
+        if self.deploy.is_some() {
+            refuse_twins(&crates)?;
+        }
         Ok(crates)
     }
 
     fn folder(&self) -> Result<Option<Folder>, FindError> {
         let Some(path) = &self.deploy else { return Ok(None) };
         if path.is_dir() {
-            return Ok(Some(Folder::new(path.clone())));
+            return Ok(Some(Folder::open(path.clone())?));
         }
         let path = path.display();
         Err(FindError::Usage(format!("{path} (--deploy) is no folder; make it if it is to be one")))
@@ -116,33 +119,45 @@ impl Build {
     fn build(
         &self,
         crates: Vec<Crate>,
-        folder: Option<&Folder>,
+        mut folder: Option<Folder>,
         config: &Config,
     ) -> anyhow::Result<bool> {
+        let mut tally = Tally::default();
+        // Before anything is built, as it may not be for nothing.
+        let mut places = HashMap::<PackageId, Place>::new();
         // In the order that was given, which makes that of new plugins in the chain.
         let mut workspaces = Vec::<(PathBuf, Vec<Crate>)>::new();
         for it in crates {
+            match folder.as_mut().map(|folder| folder.place(&it.name, self.name.as_ref())) {
+                Some(Ok(place)) => _ = places.insert(it.id.clone(), place),
+                Some(Err(error)) => {
+                    tally.count(&it, Err(error))?;
+                    continue;
+                }
+                None => {}
+            }
             match workspaces.iter_mut().find(|(workspace, _)| *workspace == it.workspace) {
                 Some((_, crates)) => crates.push(it),
                 None => workspaces.push((it.workspace.clone(), vec![it])),
             }
         }
         let judge = Judge::new(config)?;
-        let mut tally = Tally::default();
         for (workspace, crates) in &workspaces {
             let toolchain = Toolchain::of(workspace);
-            target::ensure(&toolchain, self.yes)?;
-            let built = toolchain.build(crates, self.debug_names)?;
+            let built = target::ensure(&toolchain, self.yes)
+                .and_then(|()| toolchain.build(crates, self.debug_names))
+                .map_err(|error| format!("{error:#}"));
             for it in crates {
-                let done = match built.get(&it.id) {
-                    Some(built) => self.finish(it, built, folder, &judge),
+                let done = match built.as_ref().map(|built| built.get(&it.id)) {
+                    Ok(Some(built)) => self.finish(it, built, places.get(&it.id), &judge),
                     // Cargo has said why.
-                    None => Err(anyhow::anyhow!("it was not built")),
+                    Ok(None) => Err(anyhow!("it was not built")),
+                    Err(why) => Err(anyhow!("{why}")),
                 };
                 tally.count(it, done)?;
             }
         }
-        tally.tell(folder, config)
+        tally.tell(folder.is_some(), config)
     }
 
     /// Judges what was built, and deploys it.
@@ -150,19 +165,18 @@ impl Build {
         &self,
         it: &Crate,
         built: &Built,
-        folder: Option<&Folder>,
+        place: Option<&Place>,
         judge: &Judge,
     ) -> anyhow::Result<()> {
         let own = it.settings();
-        let place = folder.map(|folder| folder.place(&it.name, self.name.as_ref())).transpose()?;
-        let settings = match &place {
+        let settings = match place {
             Some(place) if place.settings().exists() && !(self.settings && own.exists()) => {
                 place.settings()
             }
             _ => own.clone(),
         };
         let judged = judge.judge(&Sources { file: built.file.clone(), settings })?;
-        let (size, seconds) = (HumanBytes(judged.bytes.len() as u64), built.took.as_secs_f64());
+        let (size, seconds) = (size(judged.bytes.len() as u64), built.took.as_secs_f64());
         let mut out = io::stdout().lock();
         writeln!(out, "built     {}: {}, {size}, {seconds:.1} s", it.name, judged.hooks)?;
         let Some(place) = place else {
@@ -189,6 +203,21 @@ impl Build {
     }
 }
 
+/// In a folder, one of the name would take the other's place.
+fn refuse_twins(crates: &[Crate]) -> Result<(), FindError> {
+    for (nth, it) in crates.iter().enumerate() {
+        if let Some(twin) = crates.iter().take(nth).find(|twin| is_same(&twin.name, &it.name)) {
+            return Err(FindError::Usage(format!(
+                "{} and {} have one name, and a plugin folder has one place for it: deploy them \
+                 one at a time, each by --name",
+                twin.folder.display(),
+                it.folder.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What came of the crates.
 #[derive(Default)]
 struct Tally {
@@ -211,13 +240,13 @@ impl Tally {
     }
 
     /// Says what came of all; whether all went well.
-    fn tell(&self, folder: Option<&Folder>, config: &Config) -> anyhow::Result<bool> {
+    fn tell(&self, is_deployed: bool, config: &Config) -> anyhow::Result<bool> {
         let Self { good, bad } = *self;
         let mut out = io::stdout().lock();
         if good + bad > 1 {
             writeln!(out, "{good} built, {bad} failed")?;
         }
-        if folder.is_some() && good > 0 {
+        if is_deployed && good > 0 {
             writeln!(out, "\nWhat the server makes of it: curl http://{}/plugins", config.admin)?;
         }
         Ok(bad == 0)

@@ -88,7 +88,8 @@ impl Toolchain {
             cargo.args(["--package", &it.id.repr]);
         }
         let start = Instant::now();
-        let mut running = cargo.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+        let running = cargo.stdout(Stdio::piped()).stdin(Stdio::null()).spawn();
+        let mut running = running.context("cannot start cargo; plugins are built with it")?;
         let mut built = HashMap::new();
         let messages = running.stdout.take().context("cargo has no output")?;
         for message in Message::parse_stream(BufReader::new(messages)) {

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::runtime;
 
 pub(super) use self::report::Detailed;
-use super::{BAD_CONFIG, BAD_USAGE, certificate, configuration};
-use crate::config::{Config, Flags, Loaded};
+use super::{BAD_CONFIG, BAD_USAGE, certificate, offline_configuration, usable};
+use crate::config::{Config, Flags};
 use crate::engine::{Engine, Purpose};
 use crate::plugin::examine::{Examination, State};
 use crate::plugin::record::Recorder;
@@ -54,18 +54,21 @@ impl Check {
             return ExitCode::from(BAD_USAGE);
         }
         let flags = Flags { config: self.config, plugins: self.plugins, ..Flags::default() };
-        let Some(Loaded { config, warnings }) = configuration(flags) else {
+        let Some(config) = offline_configuration(flags) else {
             return ExitCode::from(BAD_CONFIG);
         };
         let whole_folder = self.files.is_empty();
         // Plugins alone do not need it.
         let tls = if whole_folder { certificate(&config) } else { Some(None) };
         let Some(tls) = tls else { return ExitCode::from(BAD_CONFIG) };
-        let end = tls.and_then(|tls| tls.warning(Timestamp::now()));
-        for warning in warnings.into_iter().chain(end) {
+        if let Some(warning) = tls.and_then(|tls| tls.warning(Timestamp::now())) {
             eprintln!("plugboard: {warning}");
         }
-        let judged = judge(&config, self.files, self.settings).and_then(|verdict| {
+        let settings = self.settings;
+        let with = |file| Sources::with(file, settings.clone());
+        let files = self.files.into_iter().map(with).collect::<Result<Vec<_>, _>>();
+        let Some(files) = usable(files) else { return ExitCode::from(BAD_CONFIG) };
+        let judged = judge(&config, files).and_then(|verdict| {
             match (self.json, whole_folder) {
                 (true, _) => verdict.write_json()?,
                 (false, true) => verdict.write_lines()?,
@@ -93,16 +96,12 @@ struct Verdict {
 }
 
 /// Judges these files, or else those of the plugin folder.
-fn judge(
-    config: &Config,
-    files: Vec<PathBuf>,
-    settings: Option<PathBuf>,
-) -> anyhow::Result<Verdict> {
+fn judge(config: &Config, files: Vec<Sources>) -> anyhow::Result<Verdict> {
     let (sources, orphans) = if files.is_empty() {
         let reload::Listing { plugins, orphans } = reload::list(&config.plugins)?;
         (plugins, orphans)
     } else {
-        (files.into_iter().map(|file| beside(file, settings.clone())).collect(), Vec::new())
+        (files, Vec::new())
     };
     let engine = Engine::start(&config.engine, Purpose::Serve { threads: 1 })?;
     let recorder = Arc::new(Recorder::default());
@@ -116,14 +115,6 @@ fn judge(
         plugins
     });
     Ok(Verdict { plugins, orphans })
-}
-
-/// A plugin with these settings, or with those beside it.
-pub(super) fn beside(file: PathBuf, settings: Option<PathBuf>) -> Sources {
-    match settings {
-        Some(settings) => Sources { file, settings },
-        None => Sources::beside(file),
-    }
 }
 
 impl Verdict {

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cli::rows::{columns, row, size, span, took};
+use crate::cli::rows::{columns, row, size, took};
 use crate::event::EventKind;
 use crate::plugin::Hook;
 use crate::plugin::examine::{Anatomy, Examination, Import, Means, State, Terms};
+use crate::units::duration_text;
 
 /// Everything about one plugin.
 pub(in crate::cli) struct Detailed<'a>(pub(in crate::cli) &'a Examination);
@@ -127,6 +128,7 @@ fn terms(f: &mut fmt::Formatter<'_>, terms: &Terms, hooks: &[Hook]) -> fmt::Resu
         row(f, "is told of", if all { "every event".to_owned() } else { kinds.join(", ") })?;
     }
     let limits = &terms.limits;
+    let span = |millis| duration_text(Duration::from_millis(millis));
     let mut bounds = Vec::new();
     if has(&Hook::Router) || has(&Hook::Transfers) {
         bounds.push(("timeout", span(limits.timeout_ms)));

@@ -22,17 +22,16 @@ use tokio::runtime;
 use self::occasion::{Occasion, Received};
 use self::report::{Report, Turn};
 use self::values::Values;
-use super::check::beside;
-use super::{BAD_CONFIG, environment};
+use super::{BAD_CONFIG, offline_configuration};
 use crate::capability::http::{Answer, Script};
-use crate::config::{self, Config, Flags, Loaded};
+use crate::config::{Config, Flags};
 use crate::engine::{Engine, Purpose};
 use crate::event::Platform;
 use crate::plugin::backtrace::Frame;
-use crate::plugin::error::{PluginError, Stage};
+use crate::plugin::error::PluginError;
 use crate::plugin::examine::Fault;
 use crate::plugin::record::Recorder;
-use crate::plugin::{Loader, Plugin};
+use crate::plugin::{Loader, Plugin, Sources};
 
 /// Largest document that is read, in bytes: what the largest body of a platform may be.
 const MAX_EVENT: u64 = 64 << 20;
@@ -45,8 +44,8 @@ const NOT_SENT: &str = "a run sends nothing by itself: write down answers for --
                         --allow-http to send what the settings grant";
 
 /// What is said when nobody can tell where a plugin trapped.
-const NAMELESS: &str = "the file has no names of functions; built with `strip = false` and `debug \
-                        = 1` in its profile, it has them, with files and lines";
+const NAMELESS: &str = "the file has no names of functions; `plugboard build --debug-names` keeps \
+                        them, with files and lines";
 
 /// Try a plugin on one event, and see what it does.
 #[derive(clap::Args)]
@@ -79,7 +78,7 @@ pub(super) struct Run {
     /// The plugin's values before the event [default: none]
     #[arg(long, value_name = "STATE.json")]
     kv: Option<PathBuf>,
-    /// Write the values after it back to the file of --kv
+    /// Write the values after it back to the file of --kv, which need not be there
     #[arg(long, requires = "kv")]
     save: bool,
     /// Answers to the plugin's requests
@@ -103,19 +102,26 @@ fn platform(name: &str) -> Result<Platform, value::Error> {
 
 impl Run {
     pub(super) fn run(self) -> ExitCode {
-        let inputs = match self.inputs() {
+        let flags = Flags { config: self.config.clone(), ..Flags::default() };
+        let Some(config) = offline_configuration(flags) else {
+            return ExitCode::from(BAD_CONFIG);
+        };
+        let inputs = match self.inputs(config) {
             Ok(inputs) => inputs,
             Err(error) => {
                 eprintln!("plugboard: {error:#}");
                 return ExitCode::from(BAD_CONFIG);
             }
         };
-        let json = self.json;
-        let shown = self.play(inputs).and_then(|report| {
-            if json {
+        let shown = play(inputs).and_then(|(report, values)| {
+            if self.json {
                 writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
             } else {
                 write!(io::stdout(), "{report}")?;
+            }
+            // Only what was seen is kept.
+            if let (Some(file), true) = (&self.kv, self.save) {
+                values::write(file, &values)?;
             }
             Ok(report)
         });
@@ -131,76 +137,74 @@ impl Run {
     }
 
     /// Everything that is read before anything is run.
-    fn inputs(&self) -> anyhow::Result<Inputs> {
-        let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Loaded { mut config, .. } = config::load(flags, environment())?;
+    fn inputs(&self, mut config: Config) -> anyhow::Result<Inputs> {
         // Whether a platform is served says nothing about what it posts.
         config.avr.enabled = true;
         config.blackbox.enabled = true;
-        if let Some(settings) = &self.settings {
-            // A file that is not there is as good as an empty one beside a plugin only.
-            File::open(settings).with_context(|| format!("cannot read {}", settings.display()))?;
-        }
+        let sources = Sources::with(self.file.clone(), self.settings.clone())?;
         let body = read_event(&self.event)?;
         let received = Received::read(&config, &body, self.platform)
             .with_context(|| format!("{} is no event", shown(&self.event)))?;
-        let values = self.kv.as_deref().map(values::read).transpose()?.unwrap_or_default();
+        let values = match &self.kv {
+            // It is there from the first run on.
+            Some(file) if self.save && is_absent(file) => BTreeMap::new(),
+            Some(file) => values::read(file)?,
+            None => BTreeMap::new(),
+        };
         let script = match &self.http {
             _ if self.allow_http => None,
             Some(file) => Some(Script::new(read_answers(file)?, NOT_SCRIPTED)),
             None => Some(Script::new(Vec::new(), NOT_SENT)),
         };
-        Ok(Inputs { config, received, values, script })
-    }
-
-    fn play(self, inputs: Inputs) -> anyhow::Result<Report> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.tell(inputs))
-    }
-
-    async fn tell(self, inputs: Inputs) -> anyhow::Result<Report> {
-        let Inputs { config, received, values, script } = inputs;
-        let sources = beside(self.file, self.settings);
-        let engine = Engine::start(&config.engine, Purpose::Inspect)?;
-        let recorder = Arc::new(Recorder::default());
-        // Of one that cannot be told, examining it says so.
-        let name = sources.name().unwrap_or_default();
-        let mut kept = Values::start(&config, name, values).await?;
-        let loader = Loader::new(engine, None, Some(kept.store()), &config)?;
-        let loader = loader.with_recorder(Arc::clone(&recorder));
-        let loader = match script {
-            Some(script) => loader.with_script(Arc::new(script)),
-            None => loader,
-        };
-        let mut examined = loader.examine(&sources).await;
-        let mut turns = Vec::new();
-        if let Some(plugin) = examined.plugin.take() {
-            for occasion in received.occasions(&plugin) {
-                let turn = turn(&plugin, &occasion, &recorder, &mut kept).await;
-                let failed = turn.error.is_some();
-                turns.push(turn);
-                // As in service, where the later events of the call wait.
-                if failed {
-                    break;
-                }
-            }
-        }
-        let (changes, now) = kept.changes().await?;
-        kept.close().await;
-        if let (Some(file), true) = (&self.kv, self.save) {
-            values::write(file, &now)?;
-        }
-        Ok(Report::new(examined, turns, changes))
+        Ok(Inputs { sources, config, received, values, script })
     }
 }
 
 /// What there is to work with.
 struct Inputs {
+    sources: Sources,
     config: Config,
     received: Received,
     values: BTreeMap<String, Vec<u8>>,
     /// None: requests are sent.
     script: Option<Script>,
+}
+
+/// Runs the plugin. What came of it, and every value that is there then.
+fn play(inputs: Inputs) -> anyhow::Result<(Report, BTreeMap<String, Vec<u8>>)> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(tell(inputs))
+}
+
+async fn tell(inputs: Inputs) -> anyhow::Result<(Report, BTreeMap<String, Vec<u8>>)> {
+    let Inputs { sources, config, received, values, script } = inputs;
+    let engine = Engine::start(&config.engine, Purpose::Inspect)?;
+    let recorder = Arc::new(Recorder::default());
+    // Of one that cannot be told, examining it says so.
+    let name = sources.name().unwrap_or_default();
+    let mut kept = Values::start(&config, name, values).await?;
+    let loader = Loader::new(engine, None, Some(kept.store()), &config)?;
+    let loader = loader.with_recorder(Arc::clone(&recorder));
+    let loader = match script {
+        Some(script) => loader.with_script(Arc::new(script)),
+        None => loader,
+    };
+    let mut examined = loader.examine(&sources).await;
+    let mut turns = Vec::new();
+    if let Some(plugin) = examined.plugin.take() {
+        for occasion in received.occasions(&plugin) {
+            let turn = turn(&plugin, &occasion, &recorder, &mut kept).await;
+            let failed = turn.error.is_some();
+            turns.push(turn);
+            // As in service, where the later events of the call wait.
+            if failed {
+                break;
+            }
+        }
+    }
+    let (changes, now) = kept.changes().await?;
+    kept.close().await;
+    Ok((Report::new(examined, turns, changes), now))
 }
 
 async fn turn(
@@ -268,6 +272,10 @@ fn read_event(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
+fn is_absent(file: &Path) -> bool {
+    file.try_exists().is_ok_and(|is_there| !is_there)
+}
+
 fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
@@ -280,9 +288,4 @@ fn read_answers(file: &Path) -> anyhow::Result<Vec<Answer>> {
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is no list of answers, as in --help", file.display()))
-}
-
-/// Whether loading failed for what the settings say.
-fn is_settings(fault: &Fault) -> bool {
-    fault.stage == Stage::Settings
 }

@@ -122,9 +122,13 @@ impl Occasion {
         }
     }
 
-    /// What would be otherwise in service.
+    /// What would be otherwise in service. Of a hook that the plugin has not, its error
+    /// says all.
     pub(super) fn notes(&self, plugin: &Plugin) -> Vec<String> {
         let mut notes = Vec::new();
+        if !plugin.has(self.hook) {
+            return notes;
+        }
         if !plugin.settings().accept(self.call()) {
             let asked = if self.hook == Hook::Observer { "told of" } else { "asked about" };
             notes.push(format!(

@@ -6,16 +6,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::backtrace::Shown;
-use super::is_settings;
 use super::occasion::Occasion;
 use super::outcome::{Leave, Outcome};
 use super::values::Change;
 use crate::cli::check::Detailed;
-use crate::cli::rows::{row, size, span, took};
+use crate::cli::rows::{row, size, took};
 use crate::plugin::Hook;
 use crate::plugin::backtrace::Frame;
+use crate::plugin::error::Stage;
 use crate::plugin::examine::{Examination, Fault, State};
 use crate::plugin::record::{Channel, HostCall, Line, Record, Step, What, micros};
+use crate::units::duration_text;
 
 /// What came of a run.
 #[derive(Serialize)]
@@ -93,7 +94,7 @@ impl Report {
 
     /// Whether it is the settings that cannot be used.
     pub(super) fn has_bad_settings(&self) -> bool {
-        self.plugin.error.as_ref().is_some_and(is_settings)
+        self.plugin.error.as_ref().is_some_and(|fault| fault.stage == Stage::Settings)
     }
 }
 
@@ -205,7 +206,7 @@ fn leave(f: &mut fmt::Formatter<'_>, leave: Option<&Leave>) -> fmt::Result {
         [] => "every call".to_owned(),
         fields => format!("calls with the same {}", fields.join(", ")),
     };
-    row(f, "cached", format!("for {}, for {calls}", span(*ttl_ms)))
+    row(f, "cached", format!("for {}, for {calls}", duration_text(Duration::from_millis(*ttl_ms))))
 }
 
 fn steps(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {

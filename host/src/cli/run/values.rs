@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cli::staged::stage;
 use crate::config::{Config, Durability, JournalConfig};
 use crate::plugin::record::{HostCall, Record, What};
 use crate::store::sqlite::Sqlite;
@@ -120,7 +122,7 @@ impl Values {
     }
 }
 
-/// Writes values to a file that [`read`] reads.
+/// Writes values to a file that [`read`] reads; whole, as they may be of many runs.
 pub(super) fn write(file: &Path, values: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
     let mut document = BTreeMap::new();
     for (key, bytes) in values {
@@ -135,7 +137,11 @@ pub(super) fn write(file: &Path, values: &BTreeMap<String, Vec<u8>>) -> anyhow::
         document.insert(key, json.unwrap_or_else(|| Value::String(text.to_owned())));
     }
     let text = serde_json::to_string_pretty(&document)? + "\n";
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    // A link stays one.
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let write = || io::Result::Ok(stage(&file, text.as_bytes(), None)?.persist(&file)?);
+    write().with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(())
 }
 
 #[cfg(test)]

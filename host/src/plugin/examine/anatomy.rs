@@ -5,10 +5,13 @@ use wasmtime::component::Component;
 
 use crate::capability::log::{MAX_MESSAGE, quote};
 use crate::plugin::Hook;
-use crate::plugin::component::{interface, is_wasi, of_contract};
+use crate::plugin::component::{IMPORTS, interface, is_wasi, of_contract};
 
 /// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
+
+/// What is said of an import that nobody has.
+const UNKNOWN: &str = "this host does not have it";
 
 /// What a component is made of.
 #[derive(Debug, Serialize)]
@@ -105,7 +108,7 @@ impl Import {
         let (from, purpose) = match of_contract(name) {
             Some((interface, _)) => (Means::Contract, capability(interface)),
             None if is_wasi(name) => (Means::Wasi, wasi(name)),
-            None => (Means::Unknown, "this host does not have it"),
+            None => (Means::Unknown, UNKNOWN),
         };
         Self { name: quote(name, MAX_MESSAGE), from, purpose }
     }
@@ -117,15 +120,8 @@ impl Import {
 }
 
 fn capability(interface: &str) -> &'static str {
-    match interface {
-        "types" => "the types that hooks speak of",
-        "log" => "lines in the host's log",
-        "config" => "its settings",
-        "kv" => "values that outlive a call, by grant",
-        "http" => "requests to other services, by grant",
-        "metrics" => "figures of its own, by grant",
-        _ => "this host does not have it",
-    }
+    let found = IMPORTS.iter().find(|(name, _)| *name == interface);
+    found.map_or(UNKNOWN, |(_, purpose)| purpose)
 }
 
 /// What an interface of WASI is for, and what of it a plugin gets.
