@@ -18,13 +18,13 @@ const SAMPLES: [(&str, &str, &str); 3] = [
     ("Rust", "10-number-plan.wasm", "[config]\n5001 = 'ws://avr-sts-openai:6030/?uuid={id}'\n"),
     (
         "JavaScript",
-        "95-javascript-skills.wasm",
+        "85-javascript-skills.wasm",
         "[config.numbers]\n5001 = ['sales']\n[[config.services]]\nskills = ['sales']\ncost = 1\n\
          sts_url = 'ws://avr-sts-openai:6030/?uuid={id}'\n",
     ),
     (
         "Python",
-        "90-python-languages.wasm",
+        "80-python-languages.wasm",
         // The load calls from 2000, which is in no country.
         "[config]\notherwise = 'en'\n[config.prefixes]\n1 = 'en'\n[config.languages.en]\n\
          sts_url = 'ws://avr-sts-openai:6030/?uuid={id}'\n",

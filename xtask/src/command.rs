@@ -98,19 +98,25 @@ pub fn find_or_install(name: &str, what: &str) -> Result<PathBuf> {
     if let Some(found) = find(name) {
         return Ok(found);
     }
-    let missing = format!("{name} ({what}) is missing; install it: apt-get install {name}");
+    install(name, what)?;
+    find(name).ok_or_else(|| format!("{name} ({what}) is in no folder of the PATH"))
+}
+
+/// Installs one of the system's packages where there is apt-get. `what` says what it is for.
+pub fn install(package: &str, what: &str) -> Result {
+    let missing =
+        || format!("{package} ({what}) is missing; install it: apt-get install {package}");
     if find("apt-get").is_none() {
-        return Err(missing);
+        return Err(missing());
     }
     let apt = |arguments: &[&str]| {
         let mut command = program("apt-get");
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         run(command)
     };
-    let installed =
-        apt(&["update", "--quiet"]).and_then(|()| apt(&["install", "--yes", "--quiet", name]));
-    installed.map_err(|_| missing.clone())?;
-    find(name).ok_or(missing)
+    apt(&["update", "--quiet"])
+        .and_then(|()| apt(&["install", "--yes", "--quiet", package]))
+        .map_err(|_| missing())
 }
 
 fn describe(command: &Command) -> String {

@@ -4,57 +4,45 @@
 //! the tests skip it; but not on a machine of continuous integration (`CI`), where
 //! everything has to be tested.
 
-use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::build::{deploy, plugin_folder, target};
-use crate::command::{self, Result, output, program, say};
+use crate::command::{self, Result, program};
 use crate::root;
+use crate::tools::{self, Stamp, files, remove, skipping};
 
 /// What a router may import and export, in `wit/`.
 const WORLD: &str = "router-plugin";
 
-/// The oldest Node.js that the tools work with.
-const NODE: u32 = 20;
-
 /// The samples and their places in the chain: after those that are in Rust.
-const PYTHON: (&str, &str) = ("90", "python-languages");
+const PYTHON: (&str, &str) = ("80", "python-languages");
 /// As [`PYTHON`].
-const JAVASCRIPT: (&str, &str) = ("95", "javascript-skills");
+const JAVASCRIPT: (&str, &str) = ("85", "javascript-skills");
+
+/// What cannot be tested without Python.
+const PYTHON_PLUGINS: &str = "plugins in Python";
+/// As [`PYTHON_PLUGINS`].
+const JAVASCRIPT_PLUGINS: &str = "plugins in JavaScript";
 
 /// Builds what can be built.
 pub fn build() -> Result {
-    skipping("Python", Python::install())?.map_or(Ok(()), |python| python.build())?;
-    skipping("JavaScript", JavaScript::install())?.map_or(Ok(()), |javascript| javascript.build())
+    skipping(PYTHON_PLUGINS, Python::install())?.map_or(Ok(()), |python| python.build())?;
+    skipping(JAVASCRIPT_PLUGINS, JavaScript::install())?
+        .map_or(Ok(()), |javascript| javascript.build())
 }
 
 /// The same, and runs the samples' own tests.
 pub fn test() -> Result {
-    if let Some(python) = skipping("Python", Python::install())? {
+    if let Some(python) = skipping(PYTHON_PLUGINS, Python::install())? {
         python.test()?;
         python.build()?;
     }
-    if let Some(javascript) = skipping("JavaScript", JavaScript::install())? {
+    if let Some(javascript) = skipping(JAVASCRIPT_PLUGINS, JavaScript::install())? {
         javascript.test()?;
         javascript.build()?;
     }
     Ok(())
-}
-
-/// Whether a language's tools are there. That they are not is told, and an error
-/// only in continuous integration.
-fn skipping<T>(language: &str, installed: Result<T>) -> Result<Option<T>> {
-    match installed {
-        Ok(tools) => Ok(Some(tools)),
-        Err(why) if std::env::var_os("CI").is_some() => {
-            Err(format!("plugins in {language} cannot be tested: {why}"))
-        }
-        Err(why) => {
-            say(&format!("SKIPPED: plugins in {language}: {why}"));
-            Ok(None)
-        }
-    }
 }
 
 /// componentize-py in a virtual environment.
@@ -72,15 +60,18 @@ impl Python {
     }
 
     fn make_environment(&self) -> Result {
-        const VENV: &str = "is python3-venv missing? apt-get install python3-venv";
-        let Some(python) = command::find("python3") else {
-            return Err("python3 is missing; apt-get install python3 python3-venv".to_owned());
-        };
+        let python = command::find_or_install("python3", "Python, for plugins in it")?;
+        // Debian has it in a package of its own.
+        let mut probe = program(&python);
+        probe.args(["-c", "import ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null());
+        if !probe.status().is_ok_and(|status| status.success()) {
+            command::install("python3-venv", "Python's environments")?;
+        }
         // From another version of Python, or half of one.
         remove(&self.environment)?;
         let mut venv = program(python);
         venv.args(["-m", "venv"]).arg(&self.environment);
-        command::run(venv).map_err(|error| format!("{error}; {VENV}"))?;
+        command::run(venv)?;
         let mut pip = program(self.environment.join("bin/pip"));
         pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
         pip.arg(Self::requirements());
@@ -143,31 +134,8 @@ struct JavaScript {
 
 impl JavaScript {
     fn install() -> Result<Self> {
-        let missing =
-            format!("install Node.js {NODE} or later, with npm: apt-get install nodejs npm");
-        for name in ["node", "npm"] {
-            command::find(name).ok_or_else(|| format!("{name} is missing; {missing}"))?;
-        }
-        let mut node = program("node");
-        node.arg("--version");
-        let version = output(node)?;
-        let major = version.trim_start_matches('v').split('.').next().unwrap_or_default();
-        if major.parse::<u32>().is_ok_and(|major| major < NODE) {
-            return Err(format!("this is Node.js {}; {missing}", version.trim()));
-        }
         let copy = target().join("javascript");
-        let locks = ["package.json", "package-lock.json"];
-        for file in locks {
-            deploy(&sources(JAVASCRIPT).join(file), &copy.join(file))?;
-        }
-        let inputs = locks.map(|file| copy.join(file));
-        let modules = copy.join("node_modules");
-        Stamp::new("javascript-tools", &inputs, &modules)?.unless_made(|| {
-            let mut npm = program("npm");
-            npm.args(["ci", "--no-audit", "--no-fund", "--loglevel", "error"]);
-            npm.current_dir(&copy);
-            command::run(npm)
-        })?;
+        tools::node_packages("javascript-tools", &sources(JAVASCRIPT), &copy)?;
         let javascript = Self { copy };
         javascript.refresh()?;
         Ok(javascript)
@@ -216,41 +184,6 @@ impl JavaScript {
     }
 }
 
-/// What something was made of, so that it is only made anew when that has changed.
-struct Stamp<'a> {
-    file: PathBuf,
-    digest: String,
-    made: &'a Path,
-}
-
-impl<'a> Stamp<'a> {
-    /// Of these files and folders, for a file or folder that is made of them.
-    fn new(name: &str, inputs: &[PathBuf], made: &'a Path) -> Result<Self> {
-        let mut hasher = DefaultHasher::new();
-        for input in inputs {
-            for file in files(input)? {
-                file.hash(&mut hasher);
-                read(&file)?.hash(&mut hasher);
-            }
-        }
-        let file = target().join("stamps").join(name);
-        Ok(Self { file, digest: format!("{:016x}", hasher.finish()), made })
-    }
-
-    /// Makes it, unless it was made of the same.
-    fn unless_made(&self, make: impl FnOnce() -> Result) -> Result {
-        let same = fs::read_to_string(&self.file).is_ok_and(|digest| digest == self.digest);
-        if same && self.made.exists() {
-            return Ok(());
-        }
-        make()?;
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)
-            .and_then(|()| fs::write(&self.file, &self.digest))
-            .map_err(|error| format!("cannot write {}: {error}", self.file.display()))
-    }
-}
-
 /// Where a sample's sources are.
 fn sources((_, name): (&str, &str)) -> PathBuf {
     root().join("plugins").join(name)
@@ -269,34 +202,4 @@ fn deploy_sample((order, name): (&str, &str), component: &Path) -> Result {
         &deployed.with_extension("toml"),
     )?;
     deploy(component, &deployed.with_extension("wasm"))
-}
-
-/// The file itself, or all files in a folder and those within it, in their order.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let entries =
-        fs::read_dir(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    let mut all = Vec::new();
-    for path in paths {
-        all.extend(files(&path)?);
-    }
-    Ok(all)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-/// Removes a folder, if it is there.
-fn remove(folder: &Path) -> Result {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {error}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

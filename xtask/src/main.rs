@@ -5,6 +5,7 @@ mod browser;
 mod build;
 mod command;
 mod languages;
+mod tools;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,8 @@ fn test() -> Result {
     build::guests()?;
     languages::test()?;
     build::host()?;
-    browser::prepare();
+    browser::prepare()?;
+    tools::prepare_documents()?;
     command::run(cargo(
         "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
     ))?;

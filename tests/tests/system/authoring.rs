@@ -53,7 +53,9 @@ impl Desk {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let tested = run(cargo.arg("test"), &self.path(name), &[]);
         assert_eq!(tested.status, Some(0), "{name}: {}\n{}", tested.stdout, tested.stderr);
-        assert!(!tested.stderr.contains("warning"), "{name}: {}", tested.stderr);
+        // Not cargo's own, of a network that is slow.
+        let is_of_source = |line: &str| line.trim_start().starts_with("--> src/");
+        assert!(!tested.stderr.lines().any(is_of_source), "{name}: {}", tested.stderr);
         assert!(tested.stdout.contains("\ntest tests::"), "{name}: {}", tested.stdout);
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Server, Setup, initiated_as, program, said};
+use tests::{Collector, PluginFolder, Server, Setup, initiated_as, program, said, skipped};
 
 /// What simulate may take to write something.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -161,7 +161,7 @@ impl Disk {
         if mount.output().is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
-        println!("SKIPPED: this needs leave to mount a file system (mount -t tmpfs)");
+        skipped("this needs leave to mount a file system (mount -t tmpfs)");
         None
     }
 

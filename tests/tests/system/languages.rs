@@ -23,8 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at what is awaited for long.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// `limits.budget`.
-const BUDGET: Duration = Duration::from_secs(2);
+/// `limits.budget`: for a machine that does other things as well.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// A plugin's time: an answer that comes too late would be that of the next plugin.
+const TIME: &str = "\n[limits]\ntimeout = '2s'\n";
 
 /// Of the usual call.
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
@@ -47,7 +50,7 @@ struct Language {
 
 static PYTHON: Language = Language {
     guest: "python",
-    sample: "90-python-languages",
+    sample: "80-python-languages",
     reached: "environment=0&arguments=0&files=0&network=0&processes=0&values=0",
     exception: "KeyError: 'the plan is missing'",
     place: "/python.py\", line 23, in decide",
@@ -56,7 +59,7 @@ static PYTHON: Language = Language {
 
 static JAVASCRIPT: Language = Language {
     guest: "javascript",
-    sample: "95-javascript-skills",
+    sample: "85-javascript-skills",
     reached: "globals=0&network=0&values=0",
     exception: "cannot read property 'plan' of null",
     place: "at decide (/javascript.js:",
@@ -66,7 +69,8 @@ static JAVASCRIPT: Language = Language {
 impl Language {
     /// A folder with the fixture guest, before one that routes everything.
     fn fixture(&self) -> PluginFolder {
-        PluginFolder::new().guest("10-guest", self.guest).guest("99-good", GOOD)
+        let folder = PluginFolder::new().guest("10-guest", self.guest).settings("10-guest", TIME);
+        folder.guest("99-good", GOOD)
     }
 
     /// A folder with the sample, with its settings changed, before one that routes
@@ -83,13 +87,19 @@ impl Language {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins");
         let text = fs::read_to_string(format!("{root}/{name}/{name}.toml")).unwrap();
         assert!(text.contains("\nenabled = false"), "{text}");
-        text.replace("\nenabled = false", "\nenabled = true")
+        text.replace("\nenabled = false", "\nenabled = true") + TIME
+    }
+
+    /// A server on a folder and its data, with time.
+    fn start(folder: &PluginFolder, data: &Path) -> Server {
+        let budget = format!("{}s", BUDGET.as_secs());
+        Setup::new(folder.path()).data(data).env("PLUGBOARD_LIMITS_BUDGET", &budget).start()
     }
 
     /// A data folder with everything compiled, and a server on it.
     async fn serve(&self, folder: &PluginFolder) -> (TempDir, Server) {
         let data = self.data().await;
-        let server = Setup::new(folder.path()).data(data.path()).start();
+        let server = Self::start(folder, data.path());
         (data, server)
     }
 
@@ -110,10 +120,11 @@ impl Language {
     /// each of them in time, until both answer as well.
     async fn compile(&self) -> TempDir {
         let (folder, data) = (PluginFolder::new().guest("99-good", GOOD), TempDir::new().unwrap());
-        let mut server = Setup::new(folder.path()).data(data.path()).start();
+        let mut server = Self::start(&folder, data.path());
         let begin = Instant::now();
-        let folder = folder.guest("10-guest", self.guest).sample(self.sample, self.sample);
+        folder.configure("10-guest", TIME);
         folder.configure(self.sample, &self.settings());
+        let _folder = folder.guest("10-guest", self.guest).sample(self.sample, self.sample);
         let mut slowest = Duration::ZERO;
         loop {
             let answer = server.post(initiated()).await;
@@ -201,7 +212,7 @@ async fn starts_again_without_compiling(language: &Language) {
     let before = compiled(data.path());
     assert_eq!(before.len(), 3, "{before:?}");
     let begin = Instant::now();
-    let server = Setup::new(folder.path()).data(data.path()).start();
+    let server = Language::start(&folder, data.path());
     println!("{}: started again after {:.1?}", language.guest, begin.elapsed());
     assert_eq!(dial(&server, "count").await.as_deref(), Some("ws://sts/?calls=1"));
     // What is compiled is kept, by a rename.

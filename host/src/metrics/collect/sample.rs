@@ -37,7 +37,7 @@ impl Collector for Sample {
 
 /// Every family, each with a row of each of its labels.
 pub(crate) fn text() -> String {
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(Some(&crate::traces::Counts::default()));
     metrics.reconciled(true);
     metrics.reconciled(false);
     metrics.unreadable();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use tests::{PluginFolder, Setup, program};
+use tests::{PluginFolder, Setup, lacking, program};
 
 use super::page::{Block, Page, pages, root};
 use crate::authoring::set_apart;
@@ -20,7 +20,7 @@ fn what_the_documents_say_to_type_works() {
     let needed = "command -v curl && command -v openssl";
     let found = Command::new("bash").args(["-c", needed]).output();
     if !found.is_ok_and(|found| found.status.success()) {
-        eprintln!("SKIPPED: bash, curl and openssl are needed to run the documents' commands");
+        lacking("bash, curl and openssl are needed to run the documents' commands");
         return;
     }
     let pages: Vec<Page> = pages()

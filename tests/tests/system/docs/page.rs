@@ -30,7 +30,7 @@ pub struct Block {
     pub line: usize,
 }
 
-/// README and everything under `docs/`.
+/// README, everything under `docs/`, and what plugins say of themselves.
 pub fn pages() -> Vec<Page> {
     let root = root();
     let mut pages = vec![page(&root, root.join("README.md"))];
@@ -43,6 +43,13 @@ pub fn pages() -> Vec<Page> {
             } else if path.extension().is_some_and(|ending| ending == "md") {
                 pages.push(page(&root, path));
             }
+        }
+    }
+    // Not what an author installed beside them.
+    for entry in fs::read_dir(root.join("plugins")).unwrap() {
+        let path = entry.unwrap().path().join("README.md");
+        if path.exists() {
+            pages.push(page(&root, path));
         }
     }
     pages.sort_by(|a, b| a.name.cmp(&b.name));
