@@ -164,6 +164,11 @@ fn span(text: &str) -> Option<jiff::SignedDuration> {
         .ok()
 }
 
+/// A span in microseconds, as documents and the log have it.
+pub(crate) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A span in one unit, the largest that leaves nothing over, as settings have it.
 pub(crate) fn duration_text(span: Duration) -> String {
     const SECOND: u128 = 1_000_000_000;

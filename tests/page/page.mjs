@@ -1,5 +1,5 @@
 // A real browser at the end of a line: takes orders as lines of JSON from its standard input, `{"do": …}`, and answers
-// each with a line, `{"ok": …}` or `{"failed": "why"}`. What is to be seen, and when, is said by `tests/tests/system/page.rs`.
+// each with a line, `{"ok": …}` or `{"failed": "why"}`. What is to be seen, and when, is said by `tests/tests/workshop/page.rs`.
 //
 // usage: node page.mjs CHROMIUM FOLDER, where FOLDER has node_modules, and takes the screenshots.
 

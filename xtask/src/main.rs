@@ -104,6 +104,9 @@ fn test() -> Result {
     command::run(cargo(
         "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
     ))?;
+    let mut documents = cargo("doc --release --workspace --no-deps".split(' '));
+    documents.env("RUSTDOCFLAGS", "--deny warnings");
+    command::run(documents)?;
     command::run(cargo(["test", "--release", "--workspace"]))
 }
 

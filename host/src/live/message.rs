@@ -12,6 +12,7 @@ use super::note::{Decision, Happening, Note, UNKNOWN, Use, Used, What};
 use crate::event::Call;
 use crate::platform::PLATFORMS;
 use crate::store::erase::CallName;
+use crate::units::micros;
 
 /// Characters of a number that are shown when it is hidden; of one that has hardly more,
 /// none.
@@ -165,7 +166,6 @@ impl What {
     }
 
     pub(super) fn shown<'a>(&'a self, call: &'a Call, numbers: Numbers) -> Shown<'a> {
-        let us = |took: std::time::Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match self {
             Self::Decision(Decision { plugin, outcome, source, failures, took, .. }) => {
                 let [from, to] = parties(call, numbers);
@@ -177,7 +177,7 @@ impl What {
                     outcome,
                     source,
                     failures: *failures,
-                    took_us: us(*took),
+                    took_us: micros(*took),
                 }
             }
             Self::Use(Use { what, name, plugin, outcome, took }) => Shown::Use {
@@ -186,7 +186,7 @@ impl What {
                 name: name.as_deref().filter(|_| numbers == Numbers::Shown || *outcome != UNKNOWN),
                 plugin: plugin.as_deref(),
                 outcome,
-                took_us: us(*took),
+                took_us: micros(*took),
             },
             Self::Event(Happening { kind, detail, .. }) => {
                 Shown::Event { kind, detail: detail.as_deref() }

@@ -14,6 +14,7 @@ use crate::platform::{ToolAnswer, ToolFailure, ToolUse};
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin, ToolResult};
 use crate::registry::Generation;
+use crate::units;
 
 /// Of a name that no plugin knows, what is logged, in bytes.
 const MAX_NAME: usize = 128;
@@ -138,7 +139,7 @@ impl MidCall {
             plugin = ruling.by.as_deref().unwrap_or("-"),
             outcome = ruling.outcome(),
             cached = ruling.cached,
-            took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            took_us = units::micros(start.elapsed()),
             "a tool was answered"
         );
         ruling

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::units;
+
 /// Upper bounds in microseconds: from a decision without I/O (tens) to the
 /// longest time that makes sense for an event's retries.
 pub const BUCKETS_US: [u64; 19] = [
@@ -69,7 +71,7 @@ pub struct Latency {
 impl Histogram {
     /// Counts a time.
     pub fn add(&self, time: Duration) {
-        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let us = units::micros(time);
         self.total_us.fetch_add(us, Relaxed);
         self.max_us.fetch_max(us, Relaxed);
         let bucket = BUCKETS_US.partition_point(|bound| *bound < us);

@@ -52,6 +52,7 @@ use crate::capability::metrics::Metrics;
 use crate::engine::{Engine, Queue};
 use crate::event::Kinds;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
+use crate::units;
 
 /// The package and version that we speak, as it stands in `wit/`.
 pub const CONTRACT: &str = "plugboard:plugin@0.1.0";
@@ -229,7 +230,7 @@ impl Plugin {
             plugin = &**self.name(),
             call,
             error = error.label(),
-            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            took_us = units::micros(took),
             message = ?error.to_string(),
         );
     }

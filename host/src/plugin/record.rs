@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::backtrace::Frame;
 use crate::capability::log::{Level, MAX_LINES, MAX_MESSAGE, cut};
+use crate::units::micros;
 
 /// Host calls that are kept of one call of a plugin; of the rest, the number.
 const MOST_HOST_CALLS: usize = 1_000;
@@ -219,11 +220,6 @@ impl Current {
     fn push(&mut self, what: What) {
         self.record.steps.push(Step { at: self.begun.elapsed(), what });
     }
-}
-
-/// Microseconds, as documents have them.
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn as_micros<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -10,6 +10,7 @@ use crate::event::Call;
 use crate::plugin::Plugin;
 use crate::plugin::error::PluginError;
 use crate::registry::Generation;
+use crate::units;
 
 /// What became of a call, and what each plugin had to do with it.
 pub struct Explanation {
@@ -74,7 +75,7 @@ impl Step {
             source: Some(source),
             decision: verdict.map(Said::from),
             error: error.map(|e| Wrong { label: e.label(), message: e.to_string() }),
-            took_us: u64::try_from(took.as_micros()).ok(),
+            took_us: Some(units::micros(took)),
             ..Self::not_asked(plugin, true)
         }
     }

@@ -15,8 +15,9 @@ use crate::plugin::Hook;
 use crate::plugin::backtrace::Frame;
 use crate::plugin::error::Stage;
 use crate::plugin::examine::{Examination, Fault, State};
-use crate::plugin::record::{Channel, HostCall, Line, Record, Step, What, micros};
+use crate::plugin::record::{Channel, HostCall, Line, Record, Step, What};
 use crate::units::duration_text;
+use crate::units::micros;
 
 /// What came of a run.
 #[derive(Serialize)]

@@ -17,11 +17,13 @@ use super::component::Checked;
 use super::error::{PluginError, Stage};
 use super::limits;
 use super::load::{Loader, settings};
-use super::record::{Record, micros};
+use super::record::Record;
 use super::settings::Settings;
 use super::sources::{Files, Sources, Version};
 use super::stats::Stats;
 use super::{Hook, Plugin};
+
+use crate::units::micros;
 
 /// What was found out about one plugin.
 #[derive(Serialize)]

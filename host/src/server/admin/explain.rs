@@ -18,6 +18,7 @@ use super::super::webhook;
 use crate::event::Event;
 use crate::platform::{Message, recognize};
 use crate::router::{Explanation, Outcome, Ruling, Source, Step};
+use crate::units::micros;
 
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
@@ -46,7 +47,7 @@ pub(super) async fn explain(
         source: by.as_ref().map(|_| *source),
         failures: *failures,
         answer: told,
-        took_us: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        took_us: micros(start.elapsed()),
     }))
 }
 

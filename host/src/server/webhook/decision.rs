@@ -17,6 +17,7 @@ use crate::live::{self, What};
 use crate::platform::Dialect;
 use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
 use crate::traces;
+use crate::units::micros;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -127,7 +128,7 @@ fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
         decision = outcome.answer.name(),
         cached = outcome.ruling.source == Source::Cached,
         failures = outcome.ruling.failures,
-        took_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        took_us = micros(start.elapsed()),
         "decided"
     );
 }
