@@ -9,6 +9,7 @@ use crate::capability::http::{HttpError, Response};
 use crate::capability::kv::KvError;
 use crate::capability::metrics::MetricsError;
 use crate::store::{KvAnswer, KvCommand};
+use crate::units::duration_text;
 
 /// A function that is called, with what it is called for.
 fn call(function: &'static str, subject: String, detail: Option<String>) -> HostCall {
@@ -48,7 +49,7 @@ pub(super) fn kv(key: &str, command: &KvCommand) -> HostCall {
 }
 
 fn span(ttl: Option<Duration>) -> String {
-    ttl.map(|ttl| format!(", for {ttl:?}")).unwrap_or_default()
+    ttl.map(|ttl| format!(", for {}", duration_text(ttl))).unwrap_or_default()
 }
 
 pub(super) fn kv_answer(answer: &Result<KvAnswer, KvError>) -> Result<String, Refusal> {
