@@ -76,7 +76,8 @@ fn run(arguments: &[String]) -> Result {
             say(&error);
         }
         say("\nTry in another terminal:\n\n  \
-             curl -d @tests/fixtures/avr/call_initiated.json http://127.0.0.1:9000/events\n");
+             curl -d @tests/fixtures/avr/call_initiated.json http://127.0.0.1:9000/events\n\n\
+             and see it in a browser: http://127.0.0.1:9901/\n");
     }
     command::wait(serving)
 }
