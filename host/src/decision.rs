@@ -39,6 +39,17 @@ pub enum Kind {
     Reject,
 }
 
+impl Kind {
+    /// The word for people and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Route => "route",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 impl Verdict {
     /// The verdict without its details.
     pub fn kind(&self) -> Kind {

@@ -7,7 +7,7 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument, Level, Span, span};
 
 use super::{ROOT, TARGET, drawn};
-use crate::decision::Verdict;
+use crate::decision::{Kind, Verdict};
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
 use crate::router::Source;
@@ -39,12 +39,8 @@ pub fn decided(
     if span.is_disabled() {
         return;
     }
-    let outcome = match verdict {
-        Ok(Verdict::Route { .. }) => "route",
-        Ok(Verdict::Reject { .. }) => "reject",
-        Ok(Verdict::Pass) | Err(_) => "pass",
-    };
-    said(span, source, error.map_or(Ok(outcome), Err));
+    let outcome = verdict.map_or(Kind::Pass, Verdict::kind);
+    said(span, source, error.map_or(Ok(outcome.name()), Err));
 }
 
 /// What a plugin said in the middle of a call: an answer, or that it has none.

@@ -73,7 +73,7 @@ impl HttpClient {
         limits: HttpLimits,
         builder: impl Fn() -> ClientBuilder,
     ) -> Result<Self, ClientError> {
-        let slots = limits.concurrency.min(Semaphore::MAX_PERMITS);
+        let slots = limits.slots();
         let (client, no_roots) = tls::client(|| {
             let judge = grants.clone();
             builder()
@@ -98,7 +98,7 @@ impl HttpClient {
     }
 
     fn over(wire: Wire, grants: HttpGrants, limits: HttpLimits) -> Self {
-        let slots = Semaphore::new(limits.concurrency.min(Semaphore::MAX_PERMITS));
+        let slots = Semaphore::new(limits.slots());
         Self { wire, grants, limits, slots }
     }
 

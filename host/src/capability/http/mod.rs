@@ -17,6 +17,7 @@ mod tests;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 pub use self::client::HttpClient;
 pub use self::grants::HttpGrants;
@@ -37,6 +38,13 @@ pub struct HttpLimits {
     pub response: usize,
     /// Requests on the way at once, over all calls.
     pub concurrency: usize,
+}
+
+impl HttpLimits {
+    /// The same as a semaphore can count it.
+    fn slots(&self) -> usize {
+        self.concurrency.min(Semaphore::MAX_PERMITS)
+    }
 }
 
 /// What a guest asks for.

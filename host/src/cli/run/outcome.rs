@@ -88,9 +88,7 @@ impl Outcome {
     /// The word for people.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Self::Decision { verdict: Kind::Pass, .. } => "pass",
-            Self::Decision { verdict: Kind::Route, .. } => "route",
-            Self::Decision { verdict: Kind::Reject, .. } => "reject",
+            Self::Decision { verdict, .. } => verdict.name(),
             Self::Result { .. } => "result",
             Self::ToolError { .. } => "the tool's own error",
             Self::Answer { answer: Some(_) } => "answer",

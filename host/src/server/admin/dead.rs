@@ -128,7 +128,7 @@ impl<'a> From<&'a DeadLetter> for Letter<'a> {
 /// Which ones the query means.
 fn selection(query: Option<&str>, limit: u32, most: u32) -> Result<Selection, HttpError> {
     let mut selection = Selection { most: limit, ..Selection::default() };
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    for (name, value) in super::pairs(query) {
         let number = |value: &Cow<'_, str>| {
             value
                 .parse::<u32>()

@@ -22,7 +22,7 @@ pub(super) async fn erase(
     let bad_request = |message: String| HttpError::from(BadRequest { message });
     let Path(id) = id.map_err(|_| bad_request("path: the call's id is no UTF-8".to_owned()))?;
     let mut platform = None;
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    for (name, value) in super::pairs(query.as_deref()) {
         match &*name {
             "platform" => platform = Some(value.into_owned()),
             _ => return Err(bad_request("query: expected `platform`".to_owned())),

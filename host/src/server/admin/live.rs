@@ -61,7 +61,7 @@ pub(super) async fn reloads(State(app): State<Arc<App>>) -> Response {
 
 fn numbers(query: Option<&str>) -> Result<Numbers, BadRequest> {
     let mut numbers = Numbers::Masked;
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    for (name, value) in super::pairs(query) {
         match (&*name, &*value) {
             ("numbers", "shown") => numbers = Numbers::Shown,
             _ => return Err(BadRequest { message: "query: expected `numbers=shown`".to_owned() }),

@@ -68,6 +68,11 @@ async fn authenticate(
     }
 }
 
+/// The names and values of a query, decoded.
+fn pairs(query: Option<&str>) -> url::form_urlencoded::Parse<'_> {
+    url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+}
+
 /// The process answers.
 async fn livez() -> Response {
     json(&Ready { status: "ok", broken: Vec::new() })

@@ -120,10 +120,8 @@ struct Told {
 impl<'a> Row<'a> {
     fn of(entry: &'a Entry, backlogs: &[(Arc<str>, u64)]) -> Self {
         let serving = entry.plugin.as_deref().map(Serving::from);
-        let now = Instant::now();
-        let is_set_aside = entry.plugin.as_ref().is_some_and(|plugin| plugin.is_set_aside(now));
-        let state = match &serving {
-            Some(_) if is_set_aside => Status::SetAside,
+        let state = match &entry.plugin {
+            Some(plugin) if plugin.is_set_aside(Instant::now()) => Status::SetAside,
             Some(_) => Status::Active,
             None if entry.is_broken() => Status::Broken,
             None => Status::Disabled,
