@@ -230,13 +230,17 @@ async fn dead_letters_appear_and_are_told_once_more_or_thrown_away() {
     folder.configure("50-observer", &settings("nothing"));
     server.reload().await;
     let letters = server.admin("/events/dead").await.body["dead"].clone();
-    let id = |nth: usize| letters[nth]["id"].to_string();
-    browser.click(&format!("Retry event {}", id(0)));
+    // Numbered as they were given up: those of different calls in whatever order that came about.
+    let id = |call: &str| {
+        let of_call = |letter: &&Value| letter["call"] == call;
+        letters.as_array().unwrap().iter().find(of_call).unwrap()["id"].to_string()
+    };
+    browser.click(&format!("Retry event {}", id("call-0")));
     browser.see("#toast", "1 event told once more");
     browser.gone("#dead-list tr", "call-0");
 
     // What cannot be undone is asked about first, and Escape says no.
-    let discard = format!("Discard event {}", id(1));
+    let discard = format!("Discard event {}", id("call-1"));
     browser.click(&discard);
     browser.see("#confirm-dialog", "cannot be told once more");
     browser.press("Escape");
