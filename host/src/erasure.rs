@@ -15,6 +15,7 @@ use crate::dispatch::Dispatcher;
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::midcall::MidCall;
+use crate::registry::Registry;
 use crate::router::Ruling;
 use crate::store::erase::{CallName, Erased};
 use crate::store::{Store, StoreError};
@@ -88,6 +89,8 @@ pub struct Knowers {
     pub midcall: Arc<MidCall>,
     /// What operators see of calls.
     pub live: Live,
+    /// The plugins, which remember what went wrong last.
+    pub registry: Arc<Registry>,
 }
 
 /// Erases a call while the service runs. Goes on if nobody waits for it any more.
@@ -97,7 +100,7 @@ pub struct Knowers {
 /// When it cannot be done, or not all of it: it is to be asked for once more.
 pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureError> {
     let work = tokio::spawn(async move {
-        let Knowers { journal, dispatcher, store, deliveries, midcall, live } = knowers;
+        let Knowers { journal, dispatcher, store, deliveries, midcall, live, registry } = knowers;
         // At once, as it takes no store; and once more when nobody can tell of it any more.
         live.erase(&call).await;
         let mut held = dispatcher.hold(call.clone());
@@ -114,6 +117,7 @@ pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureEr
         ended &= held.ended(PATIENCE).await;
         deliveries.iter().for_each(|answers| answers.forget(call.id()));
         midcall.forget(call.id());
+        registry.current().plugins().for_each(|plugin| plugin.forget(&call));
         live.erase(&call).await;
         let values = store.erase_values(Arc::clone(call.id())).await?;
         store.scrub().await?;

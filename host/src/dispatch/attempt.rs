@@ -72,7 +72,7 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
     stats.times.add(now - start);
     stats.failed.fetch_add(1, Relaxed);
     plugin.stats.failed(&error);
-    plugin.failed(&error);
+    plugin.failed(&event.event.call, &error);
     let attempts = delivery.attempts + 1;
     let (name, call) = (&**plugin.name(), event.event.call.id.as_str());
     tracing::warn!(

@@ -201,7 +201,7 @@ impl MidCall {
                 stats.times.add(took);
                 plugin.stats.failed(&error);
             }
-            plugin.tell_failure(&call.id, took, &error);
+            plugin.tell_failure(call, took, &error);
             failed = match error {
                 PluginError::Timeout(_) => Unanswered::Late,
                 PluginError::Busy => Unanswered::Busy,

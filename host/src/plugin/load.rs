@@ -226,7 +226,7 @@ impl Loader {
             shared,
             engine: self.engine.clone(),
             budget: self.budget,
-            last_error: Mutex::default(),
+            last_failure: Mutex::default(),
         }))
     }
 

@@ -26,7 +26,7 @@ mod turn;
 mod words;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -50,7 +50,8 @@ use crate::capability::http::HttpClient;
 use crate::capability::kv::Kv;
 use crate::capability::metrics::Metrics;
 use crate::engine::{Engine, Queue};
-use crate::event::Kinds;
+use crate::event::{Call, Kinds, Platform};
+use crate::store::erase::CallName;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::units;
 
@@ -118,7 +119,14 @@ pub struct Plugin {
     /// Of a call that is decided.
     budget: Duration,
     // Behind a lock because it is written on failures only.
-    last_error: Mutex<Option<LastError>>,
+    last_failure: Mutex<Option<Failure>>,
+}
+
+/// What went wrong in a call, and in which one.
+struct Failure {
+    call: Box<str>,
+    platform: Platform,
+    error: LastError,
 }
 
 impl Plugin {
@@ -184,9 +192,17 @@ impl Plugin {
     }
 
     /// Remembers what went wrong in a call.
-    pub fn failed(&self, error: &PluginError) {
+    pub fn failed(&self, call: &Call, error: &PluginError) {
         let error = LastError::now(error, Some(self.digest().to_string()));
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let failure = Failure { call: call.id.as_str().into(), platform: call.platform, error };
+        *self.last_failure() = Some(failure);
+    }
+
+    /// Knows no more what went wrong, if it did in this call: the plugin's words may be
+    /// those of the caller.
+    pub fn forget(&self, call: &CallName) {
+        let mut last = self.last_failure();
+        last.take_if(|failure| call.is(&failure.call, failure.platform));
     }
 
     /// Runs the plugin by one of its hooks, unless it is set aside there, and judges
@@ -221,14 +237,14 @@ impl Plugin {
 
     /// Remembers what went wrong in a call, and tells the operator. That it is set aside
     /// was told when it was.
-    pub fn tell_failure(&self, call: &str, took: Duration, error: &PluginError) {
+    pub fn tell_failure(&self, call: &Call, took: Duration, error: &PluginError) {
         if matches!(error, PluginError::SetAside) {
             return;
         }
-        self.failed(error);
+        self.failed(call, error);
         tracing::warn!(
             plugin = &**self.name(),
-            call,
+            call = call.id.as_str(),
             error = error.label(),
             took_us = units::micros(took),
             message = ?error.to_string(),
@@ -237,7 +253,11 @@ impl Plugin {
 
     /// What went wrong last in a call.
     pub fn last_error(&self) -> Option<LastError> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_failure().as_ref().map(|failure| failure.error.clone())
+    }
+
+    fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a failure of a call is the plugin's own: not the want of room,

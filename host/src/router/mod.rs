@@ -215,7 +215,7 @@ impl Router {
                             // What it decided cannot be used.
                             plugin.stats.failed(error);
                         }
-                        plugin.tell_failure(&call.id, start.elapsed(), error);
+                        plugin.tell_failure(call, start.elapsed(), error);
                     }
                 }
             }

@@ -60,7 +60,12 @@ impl CallName {
 
     /// Whether this call is meant.
     pub fn means(&self, call: &Call) -> bool {
-        *self.id == call.id && self.family.is_none_or(|family| family == call.platform.family)
+        self.is(&call.id, call.platform)
+    }
+
+    /// Whether the call that this platform calls so is meant.
+    pub fn is(&self, id: &str, platform: Platform) -> bool {
+        *self.id == *id && self.family.is_none_or(|family| family == platform.family)
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) async fn erase(
         deliveries: app.deliveries.clone(),
         midcall: Arc::clone(&app.midcall),
         live: app.live.clone(),
+        registry: Arc::clone(&app.registry),
     };
     let erased = erasure::erase(knowers, call).await;
     Ok(json(&erased.map_err(|error| HttpError::not_erased(&error))?))
