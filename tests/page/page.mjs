@@ -12,7 +12,7 @@ const [executablePath, folder] = process.argv.slice(2);
 const { chromium } = createRequire(join(resolve(folder), 'package.json'))('playwright-core');
 
 /** For anything that should come at once but may be slow on a busy machine, in milliseconds. */
-const PATIENCE = 20_000;
+const PATIENCE = 90_000;
 
 /** What a browser would do beside showing the page: no sandbox for root, and no word to anybody. */
 const ARGUMENTS = [

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{Server, lacking, target};
 
 /// For one order: more than the browser's own patience.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Between two looks at whether it has ended.
 const LOOK: Duration = Duration::from_millis(5);

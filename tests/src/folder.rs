@@ -37,14 +37,14 @@ impl PluginFolder {
     /// Puts a fixture guest into the folder as `NAME.wasm`.
     #[must_use]
     pub fn guest(self, name: &str, guest: &str) -> Self {
-        fs::copy(guest_file(guest), self.file(name, "wasm")).unwrap();
+        self.replace(name, guest);
         self
     }
 
     /// Puts a sample plugin into the folder as `NAME.wasm`.
     #[must_use]
     pub fn sample(self, name: &str, sample: &str) -> Self {
-        fs::copy(built(&format!("plugins/{sample}.wasm")), self.file(name, "wasm")).unwrap();
+        self.put(name, &built(&format!("plugins/{sample}.wasm")));
         self
     }
 
@@ -72,8 +72,12 @@ impl PluginFolder {
     /// Puts another guest in the place of `NAME.wasm`, as it should be done: by a
     /// rename.
     pub fn replace(&self, name: &str, guest: &str) {
+        self.put(name, &guest_file(guest));
+    }
+
+    fn put(&self, name: &str, file: &Path) {
         let new = self.file(name, "new");
-        fs::copy(guest_file(guest), &new).unwrap();
+        fs::copy(file, &new).unwrap();
         fs::rename(new, self.file(name, "wasm")).unwrap();
     }
 

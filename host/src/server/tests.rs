@@ -52,6 +52,8 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     };
     let (events, journal) = (config.events.clone(), config.journal.clone());
     let dispatcher = Dispatcher::start(parts, events, journal, 1, Duration::from_secs(1));
+    // Its observers are known, which the store was asked for.
+    assert!(dispatcher.adopted(registry.current().number, Duration::from_secs(60)).await);
     let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
     let parts = Parts {
         engine,

@@ -75,12 +75,12 @@ async fn explain_keeps_nothing_for_later_calls() {
 
 #[tokio::test]
 async fn a_plugin_that_keeps_failing_is_set_aside() {
-    let pause = Duration::from_secs(3);
+    let pause = Duration::from_secs(10);
     let folder =
         PluginFolder::new().guest("10-a", "rules").settings("10-a", FAILS).guest("20-good", GOOD);
     let server = Setup::new(folder.path())
         .env("PLUGBOARD_BREAKER_FAILURES", "3")
-        .env("PLUGBOARD_BREAKER_PAUSE", "3s")
+        .env("PLUGBOARD_BREAKER_PAUSE", "10s")
         .start();
     let calls = async || server.plugin("10-a").await["calls"].as_u64().unwrap();
     // Of the call that sets it aside; a moment before that happens.

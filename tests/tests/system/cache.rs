@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tests::{Answer, PluginFolder, Server, Setup, initiated};
 use tokio::task::JoinSet;
 
-const BUDGET: Duration = Duration::from_secs(2);
-const SLACK: Duration = Duration::from_millis(750);
+/// What an answer may take longer on a machine that is busy.
+const SLACK: Duration = Duration::from_secs(3);
 
 /// Settings of the guest `rules`.
 fn rules(ttl: Duration, sleep: Duration, rules: &str) -> String {
@@ -22,6 +22,18 @@ fn rules(ttl: Duration, sleep: Duration, rules: &str) -> String {
 
 const MINUTE: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::ZERO;
+
+/// A server, and settings for it, with time for a busy machine: who comes late would not
+/// have what the test is about.
+fn patient(folder: PluginFolder, settings: &str) -> (PluginFolder, Arc<Server>) {
+    let folder = folder.settings("10-a", &settings.replace("1500ms", "15s"));
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
+    let server = Arc::new(setup.start());
+    (folder, server)
+}
+
+/// What a patient server has for a call.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A call of its own id, from and to these numbers.
 fn call(id: &str, from: &str, to: &str) -> String {
@@ -124,10 +136,10 @@ async fn every_field_that_a_verdict_names_counts() {
 
 #[tokio::test]
 async fn nothing_is_used_longer_than_it_may() {
-    let ttl = Duration::from_millis(400);
+    let ttl = Duration::from_secs(2);
     let settings = |ttl| rules(ttl, AT_ONCE, "* * route ws://a/?u={id}");
     // Once by the plugin's word, once by the operator's.
-    for (asked, most) in [(ttl, "5m"), (MINUTE, "400ms")] {
+    for (asked, most) in [(ttl, "5m"), (MINUTE, "2s")] {
         let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings(asked));
         let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_MAX_TTL", most).start();
         server.post(initiated()).await;
@@ -175,8 +187,8 @@ async fn many_equal_calls_are_one_computation() {
     let slow = rules(MINUTE, Duration::from_millis(300), plan);
     // Also the very first one, of which nobody knows yet what it depends on.
     for known in [true, false] {
-        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &slow);
-        let server = Arc::new(Setup::new(folder.path()).start());
+        let folder = PluginFolder::new().guest("10-a", "rules");
+        let (_folder, server) = patient(folder, &slow);
         if known {
             server.post(call("first", "1", "9999")).await;
         }
@@ -187,7 +199,7 @@ async fn many_equal_calls_are_one_computation() {
                 let id = format!("call-{nth}");
                 let answer = server.post(call(&id, &nth.to_string(), "5001")).await;
                 assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
-                assert!(answer.took < BUDGET, "{:?}", answer.took);
+                assert!(answer.took < PATIENCE, "{:?}", answer.took);
             });
         }
         waiting.join_all().await;
@@ -200,11 +212,11 @@ async fn many_equal_calls_are_one_computation() {
 async fn who_waits_is_not_failed_by_who_asks() {
     // Nobody knows yet what the plugin looks at, so all wait for the first one.
     let plan = "from 1 error boom\nto 5001 route ws://a/?u={id}";
-    let slow = rules(MINUTE, Duration::from_millis(800), plan);
+    let slow = rules(MINUTE, Duration::from_millis(1_500), plan);
     for hangs_up in [false, true] {
-        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &slow);
-        let server = Arc::new(Setup::new(folder.path()).start());
-        let patience = if hangs_up { Duration::from_millis(600) } else { BUDGET };
+        let folder = PluginFolder::new().guest("10-a", "rules");
+        let (_folder, server) = patient(folder, &slow);
+        let patience = if hangs_up { Duration::from_secs(1) } else { PATIENCE };
         let leader = tests::client_for(patience);
         let url = format!("http://{}/events", server.webhook_address());
         let leader = tokio::spawn(leader.post(url).body(call("leader", "1", "5001")).send());
@@ -217,7 +229,7 @@ async fn who_waits_is_not_failed_by_who_asks() {
                 let id = format!("call-{nth}");
                 let answer = server.post(call(&id, "2", "5001")).await;
                 assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
-                assert!(answer.took < BUDGET, "{:?}", answer.took);
+                assert!(answer.took < PATIENCE, "{:?}", answer.took);
             });
         }
         waiting.join_all().await;
@@ -263,11 +275,12 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
     // It hangs for the leader and for nobody else, or it takes most of the budget
     // for everybody.
     let hangs = rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}");
-    let slow = rules(MINUTE, Duration::from_millis(1500), "* * route ws://a/?u={id}");
-    for (settings, within) in [(hangs, 1600), (slow, 1990)] {
-        let settings = settings.replace("1500ms", "10s");
+    let slow = rules(MINUTE, Duration::from_millis(4500), "* * route ws://a/?u={id}");
+    for (settings, within) in [(hangs, 5_000), (slow, 5_900)] {
+        let settings = settings.replace("1500ms", "30s");
         let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings);
-        let server = Arc::new(Setup::new(folder.path()).start());
+        let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "6s");
+        let server = Arc::new(setup.start());
         let leader = tokio::spawn({
             let server = server.clone();
             async move { server.post(call("leader", "1", "5001")).await }
@@ -296,6 +309,7 @@ async fn who_waits_keeps_his_own_budget() {
         .guest("10-a", "rules")
         .settings("10-a", &rules(MINUTE, MINUTE, "* * pass"));
     let server = Setup::new(folder.path())
+        .env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", "60s")
         .env("PLUGBOARD_LIMITS_BUDGET", "1s")
         .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/");
     let server = Arc::new(server.start());
@@ -314,10 +328,12 @@ async fn who_waits_keeps_his_own_budget() {
 /// While one call tries a plugin that was set aside, the others do without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_plugin_that_keeps_failing() {
-    let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}"));
+    let folder = PluginFolder::new().guest("10-a", "rules").settings(
+        "10-a",
+        &rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}").replace("1500ms", "4s"),
+    );
     let server = Setup::new(folder.path())
+        .env("PLUGBOARD_LIMITS_BUDGET", "4s")
         .env("PLUGBOARD_BREAKER_FAILURES", "1")
         .env("PLUGBOARD_BREAKER_PAUSE", "100ms");
     let server = Arc::new(server.start());
@@ -332,7 +348,7 @@ async fn nobody_waits_for_a_plugin_that_keeps_failing() {
     server.wait_for_guests(1).await;
     let answer = server.post(call("other", "1", "5001")).await;
     assert_eq!(answer.body, json!({}));
-    assert!(answer.took < Duration::from_millis(500), "{:?}", answer.took);
+    assert!(!trial.is_finished(), "{:?}", answer.took);
     trial.await.unwrap();
 }
 
@@ -353,10 +369,8 @@ async fn failures_are_asked_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_never_meets_the_verdict_of_another() {
     let settings = |sleep, host: &str| rules(MINUTE, sleep, &format!("to 5001 route ws://{host}/"));
-    let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &settings(Duration::from_secs(1), "old"));
-    let server = Arc::new(Setup::new(folder.path()).start());
+    let folder = PluginFolder::new().guest("10-a", "rules");
+    let (folder, server) = patient(folder, &settings(Duration::from_secs(2), "old"));
     // So that it is known what the old version looks at.
     server.post(call("first", "1", "9999")).await;
     let old = tokio::spawn({

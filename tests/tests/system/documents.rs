@@ -13,8 +13,8 @@ use tests::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The platform waits for 5 s.
-const QUICK: Duration = Duration::from_secs(2);
+/// For a machine that does other things as well; the platform waits for 5 s.
+const QUICK: Duration = Duration::from_secs(10);
 
 /// Of the observer: it measures reports.
 const MEASURED: &str = "report = 'measured'\n";
@@ -121,10 +121,8 @@ async fn what_is_larger_than_it_may_be_is_refused() {
 #[tokio::test]
 async fn a_body_may_come_in_any_pieces_but_it_must_come() {
     let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path())
-        .blackbox()
-        .env("PLUGBOARD_BLACKBOX_BODY_TIMEOUT", "300ms")
-        .start();
+    let server =
+        Setup::new(folder.path()).blackbox().env("PLUGBOARD_BLACKBOX_BODY_TIMEOUT", "3s").start();
     let start = blackbox_fixture("start.json");
     let answer = in_chunks(&server, start.as_bytes()).await;
     assert!(

@@ -106,7 +106,7 @@ async fn a_server_that_runs_erases_everything_about_a_call() {
         }
         wait_for_told(&collector, call, 5).await;
     }
-    let keeps = |row: &Value| row["events"]["delivered"].as_u64() >= Some(6);
+    let keeps = |row: &Value| row["events"]["delivered"].as_u64() >= Some(10);
     server.wait_for_plugin("60-transcript-log", keeps).await;
     assert!(is_readable(data.path(), SECRET) && is_readable(data.path(), OTHER));
     let prompt = async |server: &Server, call| {
@@ -191,7 +191,7 @@ async fn what_waits_for_an_observer_that_fails_is_never_told() {
 async fn what_is_being_told_is_waited_for_and_leaves_nothing_behind() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     // Its time is over, and it would be given up.
-    let settings = doing("sleep") + "[limits]\nevent_timeout = '1500ms'\n";
+    let settings = doing("sleep") + "[limits]\nevent_timeout = '5s'\n";
     let folder = observed(&collector, "").settings("50-observer", &settings);
     let server = Setup::new(folder.path())
         .data(data.path())

@@ -14,13 +14,20 @@ const FALLBACK: &str = "ws://sts-fallback:6030/?uuid={id}";
 const FALLBACK_URL: &str = "ws://sts-fallback:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
 
 fn serve(folder: &PluginFolder) -> Server {
-    Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", FALLBACK).start()
+    serve_within(folder, "1s")
+}
+
+/// With plugins that have this time to answer.
+fn serve_within(folder: &PluginFolder, timeout: &str) -> Server {
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", FALLBACK);
+    setup.env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", timeout).start()
 }
 
 /// A guest that fails when it is asked.
 async fn fails(guest: &str, label: &str, message: &str) {
+    let timeout = if label == "timeout" { "250ms" } else { "1s" };
     let folder = PluginFolder::new().guest("10-bad", guest);
-    let server = serve(&folder);
+    let server = serve_within(&folder, timeout);
     for round in 1..=3 {
         let answer = server.post(initiated()).await;
         assert_eq!(answer.status, 200);
@@ -35,7 +42,7 @@ async fn fails(guest: &str, label: &str, message: &str) {
 
     // The same guest ahead of a good one harms nobody.
     let folder = PluginFolder::new().guest("10-bad", guest).guest("20-good", GOOD);
-    let server = serve(&folder);
+    let server = serve_within(&folder, timeout);
     for _ in 0..2 {
         let answer = server.post(initiated()).await;
         assert_eq!(answer.sts_url(), Some(GOOD_URL));

@@ -34,10 +34,7 @@ async fn calls_in_flight_are_finished_on_sigterm() {
     let request =
         format!("POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await.unwrap();
-    // In flight once the guest has begun to spin, which the process's CPU time
-    // would show; that another request on the same machine is answered shows
-    // that ours was read before.
-    assert_eq!(server.get("/health").await.status, 200);
+    server.wait_for_guests(1).await;
     server.terminate();
     server.wait_for_log(|line| line["signal"] == "SIGTERM");
     let (answer, _) = rest(&mut stream).await;
@@ -64,8 +61,8 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
 async fn slow_senders_are_let_go() {
     let folder = PluginFolder::new().guest("10-good", GOOD);
     let server = Setup::new(folder.path())
-        .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "400ms")
-        .env("PLUGBOARD_LIMITS_BODY_TIMEOUT", "400ms")
+        .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "2s")
+        .env("PLUGBOARD_LIMITS_BODY_TIMEOUT", "2s")
         .start();
     let mut half_a_head = connect(&server).await;
     half_a_head.write_all(b"POST /events HTTP/1.1\r\nHost:").await.unwrap();
@@ -77,7 +74,7 @@ async fn slow_senders_are_let_go() {
         tokio::join!(rest(&mut half_a_head), rest(&mut half_a_body), rest(&mut idle));
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     for took in [head, body, idle] {
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
     }
     // A kept-alive connection serves one request after the other.
     let client = tests::client();

@@ -282,7 +282,7 @@ async fn a_file_and_its_settings_change_together() {
     let folder =
         PluginFolder::new().guest("10-a", "alpha").settings("10-a", "[config]\ntag = 'alpha'\n");
     let setup = Setup::new(folder.path()).env("PLUGBOARD_RELOAD_POLL", NEVER);
-    let server = Arc::new(setup.env("PLUGBOARD_RELOAD_DEBOUNCE", "1s").start());
+    let server = Arc::new(setup.env("PLUGBOARD_RELOAD_DEBOUNCE", "4s").start());
     let (seen, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let calls = tokio::spawn({
         let (server, seen, done) = (Arc::clone(&server), Arc::clone(&seen), Arc::clone(&done));
@@ -367,8 +367,8 @@ async fn a_broken_file_is_a_non_event() {
     assert_eq!(server.metric(failures).await, Some(1));
 
     // Wrong settings with a good file: neither is taken.
-    folder.replace("10-a", "beta");
     fs::write(folder.file("10-a", "toml"), "enabeld = true\n").unwrap();
+    folder.replace("10-a", "beta");
     let plugin =
         server.wait_for_plugin("10-a", |row| row["last_error"]["stage"] == "settings").await;
     assert!(plugin["last_error"]["message"].as_str().unwrap().contains("`enabled`"), "{plugin}");

@@ -225,6 +225,7 @@ fn with_avr_app(app: &Collector, more: &[(&str, &str)]) -> PluginFolder {
 /// With attempts that follow one another at once, and do not end.
 fn impatient(folder: &PluginFolder) -> Setup {
     Setup::new(folder.path())
+        .env("PLUGBOARD_BREAKER_FAILURES", "0")
         .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
         .env("PLUGBOARD_EVENTS_MAX_BACKOFF", "20ms")
         .env("PLUGBOARD_EVENTS_ATTEMPTS", "100000")

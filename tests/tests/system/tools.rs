@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tests::{Answer, Collector, PluginFolder, Server, Setup, blackbox_document};
 
 /// What an answer may take longer than its plugin may.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_secs(2);
 
 /// A tool's use in a call, with arguments.
 fn used(tool: &str, call: &str, arguments: &Value) -> String {
@@ -62,7 +62,7 @@ const FAILURES: &[(&str, u16, &str, &str)] = &[
 /// Its own limit is nearer than the platform's; then the other way round.
 #[tokio::test]
 async fn whatever_goes_wrong_the_agent_is_told_so_in_time() {
-    for (own, of_all) in [("400ms", "20s"), ("20s", "400ms")] {
+    for (own, of_all) in [("1s", "20s"), ("20s", "1s")] {
         for (settings, status, code, label) in FAILURES {
             let settings =
                 format!("[limits]\ntool_timeout = '{own}'\n[config]\nnames = 'bad'\n{settings}\n");
@@ -76,10 +76,10 @@ async fn whatever_goes_wrong_the_agent_is_told_so_in_time() {
             assert_eq!((found, found_code), (*status, *code), "{settings}: {answer:?}");
             assert!(message.starts_with("The tool"), "{message}");
             assert_eq!(answer.body.as_object().unwrap().len(), 2, "{answer:?}");
-            let limit = Duration::from_millis(400) + SLACK;
+            let limit = Duration::from_secs(1) + SLACK;
             assert!(answer.took < limit, "{settings}: {:?}", answer.took);
             if *code == "TOOL_TIMEOUT" {
-                assert!(answer.took > Duration::from_millis(390), "{:?}", answer.took);
+                assert!(answer.took > Duration::from_millis(990), "{:?}", answer.took);
             }
             let log = server.wait_for_log(|line| line["error"] == *label);
             assert_eq!((&log["plugin"], &log["level"]), (&json!("10-bad"), &json!("WARN")));

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,16 +18,19 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 /// For components to be compiled on a machine that does other things as well.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Between two looks at what is awaited for long.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// `limits.budget`: for a machine that does other things as well.
-const BUDGET: Duration = Duration::from_secs(10);
+const BUDGET: Duration = Duration::from_secs(18);
 
 /// A plugin's time: an answer that comes too late would be that of the next plugin.
-const TIME: &str = "\n[limits]\ntimeout = '2s'\n";
+const TIME: &str = "\n[limits]\ntimeout = '8s'\n";
+
+/// Where everything is on one file system, and what is left is found.
+const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// Of the usual call.
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
@@ -45,7 +48,7 @@ struct Language {
     /// Where in the source the log says that it was.
     place: &'static str,
     /// A data folder that has them compiled.
-    compiled: OnceCell<TempDir>,
+    compiled: OnceCell<PathBuf>,
 }
 
 static PYTHON: Language = Language {
@@ -106,10 +109,10 @@ impl Language {
     /// A data folder of one's own, with everything compiled.
     async fn data(&self) -> TempDir {
         let compiled = self.compiled.get_or_init(|| self.compile()).await;
-        let data = TempDir::new().unwrap();
+        let data = TempDir::new_in(TMP).unwrap();
         let folder = data.path().join("compiled");
         fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
-        for file in fs::read_dir(compiled.path().join("compiled")).unwrap() {
+        for file in fs::read_dir(compiled.join("compiled")).unwrap() {
             let file = file.unwrap();
             fs::hard_link(file.path(), folder.join(file.file_name())).unwrap();
         }
@@ -118,9 +121,13 @@ impl Language {
 
     /// Has fixture and sample deployed while calls are answered by another plugin,
     /// each of them in time, until both answer as well.
-    async fn compile(&self) -> TempDir {
-        let (folder, data) = (PluginFolder::new().guest("99-good", GOOD), TempDir::new().unwrap());
-        let mut server = Self::start(&folder, data.path());
+    async fn compile(&self) -> PathBuf {
+        // Of the last run, nothing counts.
+        let data = Path::new(TMP).join(format!("compiled-{}", self.guest));
+        _ = fs::remove_dir_all(&data);
+        fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
+        let folder = PluginFolder::new().guest("99-good", GOOD);
+        let mut server = Self::start(&folder, &data);
         let begin = Instant::now();
         folder.configure("10-guest", TIME);
         folder.configure(self.sample, &self.settings());

@@ -329,10 +329,10 @@ async fn a_lost_connection_is_told_and_comes_back_with_the_server() {
     browser.see(ROWS, "before");
     let address = server.admin_address().to_owned();
     server.kill();
+    browser.see("#toast", "Connection lost");
     browser.see("#health", "connection lost");
     // What is shown may be old, so nobody is told that all is well.
     browser.gone("#health", "all is well");
-    browser.see("#toast", "Connection lost");
 
     let server = Setup::new(folder.path()).admin(&address).start();
     browser.see("#health", "live");

@@ -1,6 +1,7 @@
 //! Deliveries that come again: the platform did not hear our answer, and gets the
 //! same one; what happened is told once.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -175,13 +176,13 @@ async fn a_report_that_comes_again_after_a_restart_is_known() {
     // A failure of the same call is another report.
     let failed = blackbox_document("failed.json", "a");
     assert_eq!(server.blackbox(failed.to_string()).await.status, 200);
-    collector.wait_for(|told| told.iter().filter(|it| it["kind"] == "ended").count() >= 2).await;
-    server.stop();
-    let mut ids: Vec<_> = collector.events().iter().map(|it| it["id"].to_string()).collect();
     // What was being told when the program ended may be told again, as the same.
-    ids.sort();
-    ids.dedup();
-    assert_eq!(ids.len(), 4);
+    let ids = |told: &[Value]| -> usize {
+        told.iter().map(|it| it["id"].to_string()).collect::<HashSet<_>>().len()
+    };
+    collector.wait_for(|told| ids(told) >= 4).await;
+    server.stop();
+    assert_eq!(ids(&collector.events()), 4);
 }
 
 /// What is said to have been taken is written down; if it cannot be, it should come
@@ -206,18 +207,18 @@ async fn reports_come_again_when_they_cannot_be_written_and_callers_wait_for_not
     }
     let start = server.blackbox(blackbox_document("start.json", "b").to_string()).await;
     assert_eq!((start.status, start.body), (200, json!({"accept": true})));
-    assert!(start.took < Duration::from_secs(1), "{:?}", start.took);
+    assert!(start.took < Duration::from_secs(5), "{:?}", start.took);
     // The plugin cannot count now, which is no failure of its.
     let tool = server.blackbox(use_of("echo", "b").to_string()).await;
     assert_eq!((tool.status, &tool.body["call"]), (200, &json!("b")), "{tool:?}");
     let transfer = server.blackbox(blackbox_document("transfer.json", "b").to_string()).await;
     assert_eq!((transfer.status, &transfer.body["accept"]), (200, &json!(true)));
-    assert!(transfer.took < Duration::from_secs(1), "{:?}", transfer.took);
+    assert!(transfer.took < Duration::from_secs(5), "{:?}", transfer.took);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
     // The same deliveries once more, until they are taken.
     for file in ["completed.json", "failed.json", "deadline.json"] {
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + Duration::from_secs(120);
         let report = blackbox_document(file, "a").to_string();
         while server.blackbox(report.clone()).await.status != 200 {
             assert!(std::time::Instant::now() < deadline, "{}", server.log_text());

@@ -133,6 +133,8 @@ async fn what_the_start_told_is_known_for_the_whole_call() {
             json!({"type": "TransferWebHookPayload", "callId": "remembered", "n": round});
         assert_eq!(server.blackbox(transfer.to_string()).await.body["seen"], transfer);
         if round == "before" {
+            // Nobody in a call waits long for the disk: what was told was written down.
+            collector.wait_for(|told| told.iter().any(|it| it["kind"] == "other")).await;
             server.kill();
             server = start();
         }

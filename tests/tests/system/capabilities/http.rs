@@ -143,7 +143,10 @@ async fn no_way_of_writing_an_address_leads_past_the_grants() {
     holds(&server, "a", &table).await;
     // Not every machine knows the name with a dot at its end.
     let dotted = reach(&server, "a", &format!("http.GET http://localhost.:{port}/")).await;
-    assert!(["error address-refused", "error failed"].contains(&&*dotted[0]), "{dotted:?}");
+    assert!(
+        ["error address-refused", "error failed", "error timeout"].contains(&&*dotted[0]),
+        "{dotted:?}"
+    );
     assert_eq!((collector.requests().len(), other.requests().len()), (0, 0));
     // Those that are the same address are so when it is granted, too.
     folder.configure("50-a", &format!("match.to = 'a'\ngrants.http = ['127.0.0.1:{port}']\n"));
@@ -248,9 +251,9 @@ async fn who_waits_for_an_answer_has_time_to_say_so() {
     // ends the request.
     for (request, plugin, budget, shortest) in [
         ("500ms", "10s", "20s", 500),
-        ("60s", "1s", "20s", 1_000),
-        ("60s", "10s", "1500ms", 1_500),
-        ("5s", "1s", "2s", 1_000),
+        ("60s", "3s", "20s", 3_000),
+        ("60s", "10s", "4s", 4_000),
+        ("5s", "3s", "6s", 3_000),
     ] {
         let settings = format!(
             "match.to = 'a'\nlimits.timeout = '{plugin}'\ngrants.http = ['{}']\n",
@@ -264,7 +267,7 @@ async fn who_waits_for_an_answer_has_time_to_say_so() {
         let start = Instant::now();
         holds(&server, "a", &[(&held.get(), "error timeout")]).await;
         let took = start.elapsed();
-        let bounds = Duration::from_millis(shortest * 8 / 10)..Duration::from_secs(8);
+        let bounds = Duration::from_millis(shortest * 8 / 10)..Duration::from_secs(20);
         assert!(bounds.contains(&took), "{took:?} for {request}, {plugin}, {budget}");
     }
 }

@@ -117,7 +117,7 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
     let (erased, took) = (erasing.await.unwrap(), started.elapsed());
     assert_eq!(erased.body["events"], EVENTS, "{erased:?}");
     println!("{EVENTS} events erased in {took:?}; {nth} events and calls meanwhile, {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     // The observer finds the rest behind it.
     folder.configure("50-observer", &collector.settings(""));
     server.reload().await;
@@ -132,8 +132,9 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
 #[tokio::test]
 async fn a_tool_that_is_at_work_brings_nothing_back() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let slow = "[config]\ndo = 'slow'\ndelay_ms = 1000\nnames = 'slow'\n";
-    let folder = observed(&collector, "").guest("20-tools", "tools").settings("20-tools", slow);
+    let slow = "[config]\ndo = 'slow'\ndelay_ms = 3000\nnames = 'slow'\n";
+    let slow = format!("[limits]\ntool_timeout = '9s'\n{slow}");
+    let folder = observed(&collector, "").guest("20-tools", "tools").settings("20-tools", &slow);
     let server = Arc::new(Setup::new(folder.path()).data(data.path()).blackbox().start());
     let start = json!({
         "type": "StartWebHookPayload", "callId": "gone", "endpoint": "+39",
@@ -141,6 +142,8 @@ async fn a_tool_that_is_at_work_brings_nothing_back() {
     });
     assert_eq!(server.blackbox(start.to_string()).await.status, 200);
     wait_for_told(&collector, "gone", 2).await;
+    // So that the guest that is waited for is the tool.
+    server.wait_for_plugin("50-observer", |row| row["backlog"] == 0).await;
     let tool = json!({"toolName": "slow", "callId": "gone"}).to_string();
     let used = tokio::spawn({
         let server = Arc::clone(&server);

@@ -74,8 +74,8 @@ async fn an_observer_that_is_broken_or_gone_for_a_while_misses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_finishes_what_runs_and_leaves_the_rest() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    // Half a second for each event of the one call.
-    let folder = observed(&collector, "delay_ms = '300'\n");
+    // A second for each event of the one call.
+    let folder = observed(&collector, "delay_ms = '1000'\n");
     let start = || Setup::new(folder.path()).data(data.path()).start();
     let mut server = start();
     for nth in 0..5 {
@@ -107,8 +107,14 @@ async fn a_plugin_that_observes_no_more_is_forgotten() {
     assert_eq!(server.metric("plugboard_observer_backlog{plugin=\"50-observer\"}").await, None);
     let line = server.wait_for_log(|line| line["message"] == "an observer is forgotten");
     assert_eq!(line["events"], 1, "{line}");
-    post(&server, said("a", 2, "hello")).await;
-    assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(1));
+    // It is said before its interest ends, with the same round of upkeep.
+    for nth in 2.. {
+        post(&server, said("a", nth, "hello")).await;
+        if server.metric("plugboard_events_total{result=\"unwanted\"}").await == Some(1) {
+            break;
+        }
+        assert!(nth < 1_000, "it is wanted for ever");
+    }
 }
 
 /// What was tried before a restart counts.
@@ -147,6 +153,12 @@ async fn an_observer_that_is_gone_for_long_is_forgotten() {
     server.reload().await;
     let line = server.wait_for_log(|line| line["message"] == "an observer is forgotten");
     assert_eq!((&line["observer"], &line["events"]), (&json!("50-observer"), &json!(1)));
-    post(&server, said("a", 2, "hello")).await;
-    assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(1));
+    // It is said before its interest ends, with the same round of upkeep.
+    for nth in 2.. {
+        post(&server, said("a", nth, "hello")).await;
+        if server.metric("plugboard_events_total{result=\"unwanted\"}").await == Some(1) {
+            break;
+        }
+        assert!(nth < 1_000, "it is wanted for ever");
+    }
 }

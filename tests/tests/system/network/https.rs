@@ -196,15 +196,15 @@ fn ended(streams: Vec<TcpStream>) -> Duration {
 async fn an_unfinished_handshake_is_let_go_and_keeps_nobody_waiting() {
     let folder = PluginFolder::new().guest("10-good", GOOD);
     let files = Files::new(FIRST);
-    let setup = files.setup(folder.path(), "1h").env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "3s");
+    let setup = files.setup(folder.path(), "1h").env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "10s");
     let server = setup.start();
     let streams = unfinished(&server);
     let begun = Instant::now();
     let client = client(FIRST_ROOT).build().unwrap();
     assert_eq!(route(&client, &server).await.unwrap(), GOOD_URL);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     ended(streams);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ fn run(page: &Page) {
     let folder = if of_author { PluginFolder::new() } else { samples() };
     let server = Setup::new(folder.path())
         .blackbox()
+        // Cargo writes much to the same disk meanwhile.
+        .env("PLUGBOARD_JOURNAL_SYNC", "normal")
         .env("PLUGBOARD_BLACKBOX_HEADERS", "X-API-Key: first-secret")
         .env("PLUGBOARD_BLACKBOX_SIGNING_SECRETS", "second-secret")
         .start();
@@ -63,9 +65,9 @@ fn run(page: &Page) {
             .replace("127.0.0.1:9901", server.admin_address());
         script += &format!("{{\n{text}}} > $out/{nth} 2> $out/{nth}.err\n");
     }
-    // The simulator's own default is the usual port.
-    let script = script
-        .replace("plugboard simulate", &format!("plugboard simulate {}", server.events_url()));
+    // The simulator's own default is the usual port, and a usual machine.
+    let simulate = format!("plugboard simulate {} --timeout 60s", server.events_url());
+    let script = script.replace("plugboard simulate", &simulate);
     let mut shell = Command::new("bash");
     shell.args(["-c", &script]).current_dir(place.path()).stdin(Stdio::null());
     let mut path = program().parent().unwrap().as_os_str().to_owned();
