@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -336,9 +336,20 @@ impl Server {
         self.signal(Signal::HUP);
     }
 
+    /// Leaves it room for so many more open files.
+    pub fn spare_files(&self, more: usize) {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count();
+        let most = Some((open + more) as u64);
+        let limit = Rlimit { current: most, maximum: most };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
     }
 
     /// Waits until it has ended; whether it did so well.

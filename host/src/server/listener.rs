@@ -24,7 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
 
 use self::handshake::Shaken;
@@ -34,6 +34,9 @@ use super::tls::Tls;
 /// How long to wait when the system has no connection to give (out of file
 /// descriptors), before asking again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is told that the system has none.
+const COMPLAINT: Duration = Duration::from_secs(60);
 
 /// Connections that the system keeps until they are taken. More than the usual
 /// 128, beyond which a burst of calls would have to knock again a second later;
@@ -108,10 +111,11 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
         // Gone when no handshake is waited for any more.
         let (open, closing) = watch::channel(());
         let mut stop = pin!(stop);
+        let mut complained = None;
         loop {
             let (stream, peer, place) = tokio::select! {
                 () = &mut stop => break,
-                accepted = accept(&socket, &connections) => accepted,
+                accepted = accept(&socket, &connections, &mut complained) => accepted,
             };
             let service = service(routes.clone(), gate.clone(), count.clone(), peer, tells_peer);
             let Some(tls) = &tls else {
@@ -205,9 +209,11 @@ fn told(ended: hyper::Result<()>) {
 }
 
 /// The next connection and the address that it comes from, once there is room for one.
+/// That the system has none to give was `complained` about then.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
+    complained: &mut Option<Instant>,
 ) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
     // The semaphore is never closed, so there always is a permit.
     let place = Arc::clone(connections).acquire_owned().await.ok();
@@ -223,7 +229,15 @@ async fn accept(
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot take connections; trying again");
+                let now = Instant::now();
+                if complained.is_none_or(|last| now >= last + COMPLAINT) {
+                    *complained = Some(now);
+                    tracing::error!(
+                        %error,
+                        "cannot take connections and keeps trying; if these are too many open \
+                         files, allow more (LimitNOFILE=, ulimit -n) or lower limits.connections"
+                    );
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -252,7 +266,9 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(Semaphore::new(1));
         let sender = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
-        let (sender, (_, peer, _)) = tokio::join!(sender, accept(&listener, &connections));
+        let mut complained = None;
+        let (sender, (_, peer, _)) =
+            tokio::join!(sender, accept(&listener, &connections, &mut complained));
         sender.unwrap();
         assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
     }

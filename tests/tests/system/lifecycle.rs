@@ -57,6 +57,27 @@ async fn an_idle_connection_does_not_hold_up_the_end() {
     assert!(server.wait());
 }
 
+/// A machine that allows few open files: it is said, not shouted, and goes on when there
+/// are some again.
+#[tokio::test]
+async fn without_files_to_open_it_keeps_trying() {
+    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let server = Setup::new(folder.path()).start();
+    assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+    server.spare_files(10);
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(connect(&server).await);
+    }
+    let said = |text: &str| text.matches("cannot take connections").count();
+    server.wait_for_log(|line| said(line["message"].as_str().unwrap_or_default()) > 0);
+    // It tries twenty times in that time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(said(&server.log_text()), 1);
+    drop(streams);
+    assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+}
+
 #[tokio::test]
 async fn slow_senders_are_let_go() {
     let folder = PluginFolder::new().guest("10-good", GOOD);
