@@ -103,24 +103,22 @@ impl Journal {
     }
 
     /// Takes the events of one delivery, all of the same call. Durable when it resolves,
-    /// all or none, but for those that nobody wants. Whether it is news: not if all of it
-    /// was taken before.
+    /// all or none, but for those that nobody wants.
     ///
     /// # Errors
     ///
     /// When they cannot be written now: the delivery should come again.
-    pub async fn accept(self: &Arc<Self>, mut events: Vec<Event>) -> Result<bool, StoreError> {
+    pub async fn accept(self: &Arc<Self>, mut events: Vec<Event>) -> Result<(), StoreError> {
         let kinds = self.interest.kinds();
         let ends = events.iter().any(|event| matches!(event.body, EventBody::Ended(_)));
         let Some(call) = events.first().map(|event| Arc::clone(&event.call)) else {
-            return Ok(false);
+            return Ok(());
         };
         let all = events.len();
         events.retain(|event| kinds.contains(event.body.kind()));
-        let unwanted = all - events.len();
-        self.counts.unwanted.fetch_add(unwanted as u64, Relaxed);
+        self.counts.unwanted.fetch_add((all - events.len()) as u64, Relaxed);
         if events.is_empty() && !ends {
-            return Ok(true);
+            return Ok(());
         }
         // A sender that hangs up has sent it all the same: it is on its way to the
         // store before we wait, or goes on in a task of its own. The end of a call does,
@@ -129,27 +127,26 @@ impl Journal {
         let span = spans::append();
         if known.is_some() && !ends {
             let taken = self.take(&call, events, known, ends);
-            return Ok(spans::within(span, StoreError::label, taken).await? > 0 || unwanted > 0);
+            return spans::within(span, StoreError::label, taken).await;
         }
         let journal = Arc::clone(self);
         let taken = async move { journal.take(&call, events, known, ends).await };
         let taken = tokio::spawn(spans::within(span, StoreError::label, taken));
-        let new = taken.await.unwrap_or_else(|_| {
+        taken.await.unwrap_or_else(|_| {
             tracing::error!("the host panicked over an event; please report it");
             Err(StoreError::Closed)
-        })?;
-        Ok(new > 0 || unwanted > 0)
+        })
     }
 
     /// Takes events that are wanted, and forgets their call if that `ends`, with what is
-    /// at hand of it; how many of them were not taken before.
+    /// at hand of it.
     async fn take(
         &self,
         call: &Arc<Call>,
         events: Vec<Event>,
         known: Option<AtHand>,
         ends: bool,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<(), StoreError> {
         let (all, is_known) = (events.len(), known.is_some());
         let written = match all {
             0 => Ok(0),
@@ -172,7 +169,7 @@ impl Journal {
                 counts.refused.fetch_add(all, Relaxed);
             }
         }
-        written
+        written.map(drop)
     }
 
     async fn keep(

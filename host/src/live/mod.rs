@@ -89,7 +89,7 @@ pub struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    /// What they tell of was not taken, or was before.
+    /// What they tell of was not taken.
     pub fn withdraw(&mut self) {
         self.notes.clear();
     }

@@ -227,25 +227,6 @@ async fn a_call_is_shown_from_its_first_moment_to_its_last() {
     assert_eq!(timeline(&now[1]), ["route", "ended"]);
 }
 
-/// A platform that missed our answer says it once more: it happened once.
-#[tokio::test]
-async fn what_is_delivered_again_is_shown_once() {
-    let folder = PluginFolder::new().guest("50-observer", "observer");
-    let folder = folder.settings("50-observer", "[config]\ndo = 'nothing'\n");
-    let server = Setup::new(folder.path()).blackbox().start();
-    for _ in 0..2 {
-        post(&server, said("one", 1, "hello")).await;
-        post(&server, event("one", "call_ended", 2, &json!({}))).await;
-        let report = blackbox_document("completed.json", "two").to_string();
-        assert_eq!(server.blackbox(report).await.status, 200);
-    }
-    post(&server, said("one", 3, "hello")).await;
-    let now = calls(&server).await;
-    let of = |name: &str| timeline(now.iter().find(|call| call["call"] == name).unwrap());
-    assert_eq!(of("one"), ["transcription", "ended", "transcription"]);
-    assert_eq!(of("two"), ["transcription", "transcription", "ended"]);
-}
-
 #[tokio::test]
 async fn what_is_asked_in_the_middle_of_a_call_is_shown() {
     let folder = PluginFolder::new()

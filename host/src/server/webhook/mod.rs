@@ -126,12 +126,10 @@ async fn understand(
 /// Takes events.
 async fn accept(app: &App, events: Vec<Event>) -> Result<Response, HttpError> {
     let mut notes = app.live.notes(&events);
-    let accepted = app.journal.accept(events).await;
-    // What was refused comes again, and what came again was shown before.
-    if !matches!(accepted, Ok(true)) {
+    app.journal.accept(events).await.map_err(|error| {
         notes.withdraw();
-    }
-    accepted.map_err(|error| HttpError::not_kept(&error))?;
+        HttpError::not_kept(&error)
+    })?;
     Ok(json(&OK))
 }
 
