@@ -1,6 +1,6 @@
 //! Erasing everything that is stored about a call, as somebody may ask whom it
-//! concerns: events, told or not, dead letters, what is remembered of the call, and
-//! plugins' values about it. When it is done, it is so in memory, in the store, and
+//! concerns: events, told or not, dead letters, what is remembered of the call, what went
+//! wrong last in a plugin over it, and plugins' values about it. When it is done, it is so in memory, in the store, and
 //! in the bytes of its files; what comes of the call later is new.
 
 use std::fmt;
@@ -102,6 +102,8 @@ pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureEr
     let work = tokio::spawn(async move {
         let Knowers { journal, dispatcher, store, deliveries, midcall, live, registry } = knowers;
         // At once, as it takes no store; and once more when nobody can tell of it any more.
+        let forget = || registry.current().plugins().for_each(|plugin| plugin.forget(&call));
+        forget();
         live.erase(&call).await;
         let mut held = dispatcher.hold(call.clone());
         let at_work = midcall.is_at_work(&call);
@@ -117,7 +119,7 @@ pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureEr
         ended &= held.ended(PATIENCE).await;
         deliveries.iter().for_each(|answers| answers.forget(call.id()));
         midcall.forget(call.id());
-        registry.current().plugins().for_each(|plugin| plugin.forget(&call));
+        forget();
         live.erase(&call).await;
         let values = store.erase_values(Arc::clone(call.id())).await?;
         store.scrub().await?;

@@ -227,7 +227,6 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while self.metric("plugboard_pool_instances_used").await < Some(at_least) {
             assert!(Instant::now() < deadline, "too few guests:\n{}", self.log_text());
-            tokio::task::yield_now().await;
         }
     }
 

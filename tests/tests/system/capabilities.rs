@@ -51,6 +51,11 @@ async fn wait_until(server: &Server, to: &str, operation: &str, result: &str) {
     }
 }
 
+/// With time for a busy machine.
+fn patient(folder: &PluginFolder) -> Setup {
+    Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "20s")
+}
+
 /// A folder with a `reaches` that is asked about calls to this number. It gets
 /// time for a busy machine.
 fn reaching(folder: PluginFolder, name: &str, to: &str, settings: &str) -> PluginFolder {
@@ -62,7 +67,7 @@ fn reaching(folder: PluginFolder, name: &str, to: &str, settings: &str) -> Plugi
 async fn without_a_grant_nothing_can_be_reached() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = reaching(PluginFolder::new(), "50-none", "a", "");
-    let mut server = Setup::new(folder.path()).data(data.path()).start();
+    let mut server = patient(&folder).data(data.path()).start();
     let get = format!("http.GET {}", collector.url("/4930123?number=4930123"));
     let table = [
         "kv.get k",
@@ -114,7 +119,7 @@ async fn without_a_grant_nothing_can_be_reached() {
 async fn values_are_kept_changed_and_forgotten() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
     let folder = reaching(folder, "60-b", "b", ALL);
-    let server = Setup::new(folder.path()).start();
+    let server = patient(&folder).start();
     holds(
         &server,
         "a",
@@ -192,7 +197,7 @@ async fn values_are_kept_changed_and_forgotten() {
 async fn values_outlive_the_process_and_the_version() {
     let data = TempDir::new().unwrap();
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let start = || patient(&folder).data(data.path()).start();
     let mut server = start();
     holds(&server, "a", &[("kv.set k v", "ok"), ("kv.increment n 41", "ok 41")]).await;
     server.kill();
@@ -218,7 +223,7 @@ async fn values_outlive_the_process_and_the_version() {
 async fn a_plugin_cannot_keep_more_than_its_share() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
     let folder = reaching(folder, "60-b", "b", ALL);
-    let server = Setup::new(folder.path()).env("PLUGBOARD_KV_MAX_TOTAL", "4000B").start();
+    let server = patient(&folder).env("PLUGBOARD_KV_MAX_TOTAL", "4000B").start();
     holds(
         &server,
         "a",
@@ -251,7 +256,7 @@ async fn a_plugin_cannot_keep_more_than_its_share() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_increment_is_lost() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let server = std::sync::Arc::new(Setup::new(folder.path()).start());
+    let server = std::sync::Arc::new(patient(&folder).start());
     let mut calls = tokio::task::JoinSet::new();
     for nth in 0..100 {
         let (server, script) = (server.clone(), "kv.increment n 1");
@@ -296,7 +301,7 @@ async fn a_grant_that_is_none_is_named_with_its_line() {
     }
     // What serves goes on with the grants that it had.
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let server = Setup::new(folder.path()).start();
+    let server = patient(&folder).start();
     folder.configure("50-a", "match.to = 'a'\n[grants]\nhttp = ['*']\n");
     server.reload().await;
     let row = server.plugin("50-a").await;

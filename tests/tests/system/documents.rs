@@ -13,8 +13,8 @@ use tests::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// For a machine that does other things as well; the platform waits for 5 s.
-const QUICK: Duration = Duration::from_secs(10);
+/// As long as the platform waits.
+const QUICK: Duration = Duration::from_secs(5);
 
 /// Of the observer: it measures reports.
 const MEASURED: &str = "report = 'measured'\n";

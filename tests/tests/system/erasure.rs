@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tests::{Collector, PluginFolder, Server, Setup, initiated_as, program, said};
 
 /// For what is on its way.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Said in the call that is erased, and in another one.
 const SECRET: &str = "Marker-of-what-the-caller-said";
@@ -245,9 +245,11 @@ async fn dead_letters_are_erased_with_their_events() {
 async fn what_went_wrong_last_in_a_plugin_is_not_known_any_more() {
     let folder = PluginFolder::new()
         .guest("10-errs", "errs")
+        .settings("10-errs", "[limits]\ntimeout = '15s'\n")
         .guest("50-observer", "observer")
         .settings("50-observer", &doing("error"));
-    let server = Setup::new(folder.path()).env("PLUGBOARD_EVENTS_BACKOFF", "60s").start();
+    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
+    let server = setup.env("PLUGBOARD_EVENTS_BACKOFF", "60s").start();
     server.post(initiated_as("a", "5001")).await;
     let failed = |row: &Value| row["last_error"]["label"] == "guest_error";
     for plugin in ["10-errs", "50-observer"] {

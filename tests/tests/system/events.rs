@@ -126,7 +126,7 @@ async fn what_is_remembered_is_forgotten_after_the_end() {
         let db = rusqlite::Connection::open(&file).unwrap();
         db.query_row("SELECT count(*) FROM calls", [], |row| row.get::<_, u32>(0)).unwrap()
     };
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
     while left() > 0 {
         assert!(std::time::Instant::now() < deadline, "it is remembered for ever");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -311,10 +311,10 @@ async fn who_traps_or_sleeps_delays_nobody_else() {
         collector.wait_for(|events| events.len() == 200 * 7).await;
         decisions.sort();
         let delay = server.plugin("50-observer").await["events"]["delay_us"].clone();
-        let (p50, p99) = (decisions[100], decisions[198]);
+        let (p50, p90, p99) = (decisions[100], decisions[180], decisions[198]);
         let beside: Vec<&str> = bad.iter().map(|(_, what)| *what).collect();
         println!("beside {beside:?}: decisions p50 {p50:?}, p99 {p99:?}; delays (us): {delay}");
-        figures.push((p50, delay["p50"].as_u64().unwrap()));
+        figures.push((p90, delay["p99"].as_u64().unwrap()));
         for (name, _) in bad {
             let events = &server.plugin(name).await["events"];
             assert_eq!(events["delivered"], 0, "{name}: {events}");

@@ -70,6 +70,7 @@ async fn whatever_goes_wrong_the_agent_is_told_so_in_time() {
             let server = Setup::new(folder.path())
                 .blackbox()
                 .env("PLUGBOARD_BLACKBOX_TOOL_TIMEOUT", of_all)
+                .env("PLUGBOARD_PLUGIN_LIMITS_TOOL_TIMEOUT", "20s")
                 .start();
             let answer = invoke(&server, "bad").await;
             let (found, message, found_code) = error(&answer);
@@ -192,7 +193,7 @@ async fn a_large_result_is_passed_on() {
         let server = Setup::new(folder.path()).blackbox().start();
         let answer = invoke(&server, "huge").await;
         assert_eq!((answer.status, answer.text.len()), (200, bytes + 2));
-        assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+        assert!(answer.took < SLACK, "{:?}", answer.took);
     }
     // Nested as deep as a result may be.
     let folder = tools(PluginFolder::new(), "10-deep", "[config]\ndo = 'deep'\ndepth = 64\n");

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 /// For components to be compiled on a machine that does other things as well.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const PATIENCE: Duration = Duration::from_secs(1_200);
 
 /// Between two looks at what is awaited for long.
 const LOOK: Duration = Duration::from_millis(200);

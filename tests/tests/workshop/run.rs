@@ -13,8 +13,11 @@ fn run(folder: &PluginFolder, plugin: &str, event: &str, arguments: &[&str]) -> 
     let (patient, own) =
         (folder.path().join("plugboard.toml"), "[plugin_limits]\ntimeout = '30s'\n");
     if !["spins", "sleeps"].contains(&plugin) && !patient.exists() {
-        fs::write(patient, format!("{own}event_timeout = '30s'\n[limits]\nbudget = '30s'\n"))
-            .unwrap();
+        fs::write(
+            patient,
+            format!("{own}event_timeout = '30s'\ntool_timeout = '30s'\n[limits]\nbudget = '30s'\n"),
+        )
+        .unwrap();
     }
     let file = format!("{plugin}.wasm");
     plugboard(folder.path(), &[&["run", &file], arguments].concat(), event)
@@ -218,7 +221,7 @@ fn requests_are_answered_by_a_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_sent_only_when_it_is_allowed() {
     let collector = Collector::start().await;
-    let settings = collector.settings("[limits]\nevent_timeout = '30s'\n");
+    let settings = collector.settings("[limits]\nevent_timeout = '30s'\ntool_timeout = '30s'\n");
     let folder = PluginFolder::new().guest("observer", "observer").settings("observer", &settings);
     let started = event("call-1", "call_started", 1, &json!({}));
     let unsent = run(&folder, "observer", &started, &[]);

@@ -229,7 +229,8 @@ async fn the_shortest_of_the_three_times_counts_and_for_the_body_too() {
             let start = Instant::now();
             let request = Request { timeout: own, ..get(server.url(path)) };
             assert_eq!(client.send(request, left).await, Err(HttpError::Timeout));
-            assert!(start.elapsed() < PLENTY / 2, "{:?}", start.elapsed());
+            // Its last word comes after ten seconds.
+            assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
     }
     // Nothing was sent without time.

@@ -240,7 +240,7 @@ impl Held {
 
     async fn wait_for(&mut self, requests: usize) {
         let came = self.heard.wait_for(|heard| *heard >= requests);
-        tokio::time::timeout(Duration::from_secs(20), came).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(120), came).await.unwrap().unwrap();
     }
 }
 

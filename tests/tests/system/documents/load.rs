@@ -72,8 +72,12 @@ async fn sixteen_large_reports_at_once_hold_nobody_up() {
         before >> 20,
         peak >> 20
     );
-    assert!(usual < Duration::from_secs(1), "{calls:?}");
-    assert!(starts[starts.len() / 2] < Duration::from_secs(1), "{starts:?}");
+    for times in [&calls, &starts] {
+        // All but a few at once, and all of them while the platform waits.
+        let most = times[(times.len() - 1) * 9 / 10];
+        assert!(most < Duration::from_secs(1), "{times:?}");
+        assert!(*times.last().unwrap() < Duration::from_secs(5), "{times:?}");
+    }
     assert!(peak - before < MEMORY, "{} MiB", peak >> 20);
     let ended = |call: &str| collector.kinds(call).iter().any(|kind| kind == "ended");
     let deadline = Instant::now() + Duration::from_secs(120);

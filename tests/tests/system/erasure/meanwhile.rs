@@ -104,7 +104,7 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
     let server = Arc::new(start());
     let (started, asked) = (Instant::now(), Arc::clone(&server));
     let erasing = tokio::spawn(async move { asked.admin_delete("/calls/a", &[]).await });
-    let (client, mut slowest, mut nth) = (tests::client(), Duration::ZERO, 0);
+    let (client, mut times, mut nth) = (tests::client(), Vec::new(), 0);
     while !erasing.is_finished() {
         nth += 1;
         let event = server.post_with(&client, &[], said("b", nth, "hello")).await;
@@ -112,12 +112,17 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
         let call = initiated_as(&format!("call-{nth}"), "5001");
         let decided = server.post_with(&client, &[], call).await;
         assert!(decided.sts_url().is_some());
-        slowest = slowest.max(event.took).max(decided.took);
+        times.extend([event.took, decided.took]);
     }
     let (erased, took) = (erasing.await.unwrap(), started.elapsed());
     assert_eq!(erased.body["events"], EVENTS, "{erased:?}");
-    println!("{EVENTS} events erased in {took:?}; {nth} events and calls meanwhile, {slowest:?}");
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    times.sort();
+    let (usual, most) = (times[times.len() / 2], times[(times.len() - 1) * 9 / 10]);
+    println!(
+        "{EVENTS} events erased in {took:?}; {nth} events and calls meanwhile: half of them \
+         within {usual:?}, nine of ten within {most:?}"
+    );
+    assert!(usual < Duration::from_millis(200) && most < Duration::from_secs(1), "{times:?}");
     // The observer finds the rest behind it.
     folder.configure("50-observer", &collector.settings(""));
     server.reload().await;

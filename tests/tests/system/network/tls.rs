@@ -28,7 +28,7 @@ pub(super) const SECOND: [&str; 2] = [pem!("second.pem"), pem!("second.key.pem")
 pub(super) const EXPIRED: [&str; 2] = [pem!("expired.pem"), pem!("expired.key.pem")];
 
 /// For what should come soon.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A certificate and its key, on the disk.
 pub(super) struct Files(TempDir);

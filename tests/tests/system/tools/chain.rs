@@ -16,7 +16,11 @@ async fn the_first_plugin_that_can_answers() {
             );
             let folder = tools(PluginFolder::new(), "10-first", &first);
             let folder = tools(folder, "20-second", "");
-            let server = Setup::new(folder.path()).blackbox().start();
+            let server = Setup::new(folder.path())
+                .blackbox()
+                .env("PLUGBOARD_BLACKBOX_TOOL_TIMEOUT", "20s")
+                .env("PLUGBOARD_PLUGIN_LIMITS_TOOL_TIMEOUT", "20s")
+                .start();
             let answer = invoke(&server, "echo").await;
             if on_failure == "pass" {
                 assert_eq!(answer.body["tool"], "echo", "{failure}: {answer:?}");

@@ -13,9 +13,11 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
-    let spins = "[config]\ndo = 'spin'\nnames = 'spin'\n";
+    // Their own time is longer than the platform's.
+    let spins = "[limits]\ntool_timeout = '20s'\n[config]\ndo = 'spin'\nnames = 'spin'\n";
+    let sleeps = "[limits]\ntool_timeout = '20s'\n[config]\ndo = 'sleep'\nnames = 'sleep'\n";
     let folder = tools(PluginFolder::new(), "10-spins", spins);
-    let folder = tools(folder, "20-sleeps", "[config]\ndo = 'sleep'\nnames = 'sleep'\n");
+    let folder = tools(folder, "20-sleeps", sleeps);
     let folder = tools(folder, "30-echo", "").guest("90-good", GOOD);
     let server = Setup::new(folder.path())
         .blackbox()
@@ -52,15 +54,15 @@ async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
         }
     }
     quick.sort();
-    let (usual, worst) = (quick[quick.len() / 2], *quick.last().unwrap());
+    let (usual, worst) = (quick[(quick.len() - 1) * 9 / 10], *quick.last().unwrap());
     println!(
-        "{} decisions within {usual:?} (half of them) and {worst:?}; 100 tools within {slowest:?}: {codes:?}",
+        "{} decisions within {usual:?} (nine of ten) and {worst:?}; 100 tools within {slowest:?}: {codes:?}",
         quick.len()
     );
     assert!(quick.len() > 20, "{quick:?}");
     assert!(usual < Duration::from_millis(200), "{quick:?}");
-    // A hundred connections are made at once, on the same machine; one after the other,
-    // those that sleep would take minutes.
+    // A hundred connections are made at once, on the same machine.
+    assert!(codes["TOOL_TIMEOUT"] > 25, "{codes:?}");
     assert!(slowest < 3 * TIMEOUT + SLACK, "{slowest:?}");
     // When they are through, there is room again.
     let answer = server.blackbox(used("echo", "after", &json!({}))).await;
