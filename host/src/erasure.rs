@@ -1,7 +1,8 @@
 //! Erasing everything that is stored about a call, as somebody may ask whom it
-//! concerns: events, told or not, dead letters, what is remembered of the call, what went
-//! wrong last in a plugin over it, and plugins' values about it. When it is done, it is so in memory, in the store, and
-//! in the bytes of its files; what comes of the call later is new.
+//! concerns: events, told or not, dead letters, what is remembered of the call, what
+//! went wrong last in a plugin over it, and plugins' values about it. When it is done,
+//! it is so in memory, in the store, and in the bytes of its files; what comes of the
+//! call later is new.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! A service that plugins tell of events, and that keeps what it was told.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -147,4 +148,10 @@ async fn keep(
         response.headers_mut().insert(name, value.parse().unwrap());
     }
     response
+}
+
+/// How many events these are: what is told again has the id that it had.
+pub fn distinct<'a>(events: impl IntoIterator<Item = &'a Value>) -> usize {
+    let ids = events.into_iter().map(|event| event["id"].as_str().unwrap());
+    ids.collect::<HashSet<_>>().len()
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use self::browser::Browser;
-pub use self::collector::Collector;
+pub use self::collector::{Collector, distinct};
 pub use self::command::{Ended, plugboard};
 pub use self::folder::{PluginFolder, guest_bytes, guests};
 pub use self::golden::assert_golden;

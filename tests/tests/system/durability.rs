@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Server, Setup, initiated_as, program, said, skipped};
+use tests::{
+    Collector, PluginFolder, Server, Setup, distinct, initiated_as, program, said, skipped,
+};
 
 /// What simulate may take to write something.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -334,8 +336,7 @@ async fn the_journal_has_a_size_and_forgets_what_is_done() {
     wait_until_taken(&server).await;
     // However full it was, what nobody had is not what was removed.
     let came = move |events: &[Value]| {
-        let ids = events.iter().filter(|event| event["call"] == "b").map(|event| &event["id"]);
-        ids.map(Value::to_string).collect::<HashSet<_>>().len() >= taken
+        distinct(events.iter().filter(|event| event["call"] == "b")) >= taken
     };
     collector.wait_for(came).await;
 }

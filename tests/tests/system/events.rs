@@ -3,12 +3,11 @@
 
 mod observers;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Server, Setup, event, fixture, initiated, said};
+use tests::{Collector, PluginFolder, Server, Setup, distinct, event, fixture, initiated, said};
 
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
 
@@ -65,8 +64,7 @@ async fn a_call_is_told_from_its_first_moment_to_its_last() {
         assert_eq!(event["metadata"]["channel"], sent["payload"]["channel"], "{event}");
         assert_eq!((&event["call"], &event["platform"]), (&json!(CALL), &json!("avr")));
     }
-    let ids: HashSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
-    assert_eq!(ids.len(), events.len());
+    assert_eq!(distinct(&events), events.len());
     let routed = &events[1]["detail"];
     assert_eq!((&routed["by"], &routed["sts_url"]), (&json!("10-good"), &json!(url)));
     let transcription: Value = serde_json::from_str(&fixture("transcription.json")).unwrap();
@@ -153,13 +151,9 @@ async fn the_same_delivery_is_told_once() {
     post(&server, event("a", "call_ended", 2, &json!({}))).await;
     // What was told just before the end may be told again; the id says that it is
     // the same.
-    let ids = |events: &[Value]| -> usize {
-        events.iter().map(|event| event["id"].to_string()).collect::<HashSet<_>>().len()
-    };
-    let all =
-        |events: &[Value]| ids(events) >= 5 && events.iter().any(|event| event["kind"] == "ended");
-    let events = collector.wait_for(all).await;
-    assert_eq!(ids(&events), 5, "{events:?}");
+    let ended = |events: &[Value]| events.iter().any(|event| event["kind"] == "ended");
+    let events = collector.wait_for(|events| distinct(events) >= 5 && ended(events)).await;
+    assert_eq!(distinct(&events), 5, "{events:?}");
     assert_eq!(server.metric("plugboard_events_total{result=\"repeated\"}").await, Some(1));
 }
 
@@ -269,8 +263,7 @@ async fn the_order_within_a_call_holds_under_load() {
         sender.await.unwrap();
     }
     let all = CALLS * EVENTS as usize;
-    collector.wait_for_count(all).await;
-    let events = collector.events();
+    let events = collector.wait_for_count(all).await;
     assert_eq!(events.len(), all);
     let mut last = std::collections::HashMap::new();
     for event in &events {

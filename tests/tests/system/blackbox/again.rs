@@ -1,12 +1,11 @@
 //! Deliveries that come again: the platform did not hear our answer, and gets the
 //! same one; what happened is told once.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Answer, Collector, GOOD, PluginFolder, Server, Setup, blackbox_document};
+use tests::{Answer, Collector, GOOD, PluginFolder, Server, Setup, blackbox_document, distinct};
 use tokio::task::JoinSet;
 
 const DELIVERY: &str = "X-BlackBox-Delivery-ID";
@@ -178,12 +177,9 @@ async fn a_report_that_comes_again_after_a_restart_is_known() {
     let failed = blackbox_document("failed.json", "a");
     assert_eq!(server.blackbox(failed.to_string()).await.status, 200);
     // What was being told when the program ended may be told again, as the same.
-    let ids = |told: &[Value]| -> usize {
-        told.iter().map(|it| it["id"].to_string()).collect::<HashSet<_>>().len()
-    };
-    collector.wait_for(|told| ids(told) >= 4).await;
+    collector.wait_for(|told| distinct(told) >= 4).await;
     server.stop();
-    assert_eq!(ids(&collector.events()), 4);
+    assert_eq!(distinct(&collector.events()), 4);
 }
 
 /// What is said to have been taken is written down; if it cannot be, it should come

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Setup, blackbox_document};
+use tests::{Collector, PluginFolder, Setup, blackbox_document, distinct};
 
 /// What is not in the document: who calls whom; the fields of the call.
 const CASES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
@@ -213,6 +213,5 @@ async fn a_transcript_is_told_in_its_order_before_the_end() {
         ]
     );
     assert_eq!(told[6]["detail"]["report"], report);
-    let ids: HashSet<_> = told.iter().map(|it| it["id"].to_string()).collect();
-    assert_eq!(ids.len(), told.len());
+    assert_eq!(distinct(&told), told.len());
 }

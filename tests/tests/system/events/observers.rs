@@ -1,10 +1,8 @@
 //! What becomes of what waits when observers come, go, change and stop.
 
-use std::collections::HashSet;
-
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, Setup, said};
+use tests::{Collector, Setup, distinct, said};
 
 use super::{observed, post};
 
@@ -88,8 +86,7 @@ async fn stopping_finishes_what_runs_and_leaves_the_rest() {
     let _server = start();
     let events = collector.wait_for(|events| events.len() >= 5).await;
     // Each once: it came to its end before the process did.
-    let ids: HashSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
-    assert_eq!((events.len(), ids.len()), (5, 5));
+    assert_eq!((events.len(), distinct(&events)), (5, 5));
     let times: Vec<u64> = events.iter().map(|event| event["unix_ms"].as_u64().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
 }
