@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::config::Secret;
 
 /// What stands before the digits of a signature, or does not.
-const SCHEME: &[u8] = b"sha256=";
+const SIGNATURE_PREFIX: &[u8] = b"sha256=";
 
 /// The word for the signature in `require`.
 const SIGNATURE: &str = "signature";
@@ -19,10 +19,10 @@ const SIGNATURE: &str = "signature";
 /// Who is let in.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    headers: Vec<Header>,
-    signature: Option<Signature>,
+    headers: Vec<HeaderRule>,
+    signature: Option<SignatureRule>,
     /// One of these sets must be shown, all of it. None: nobody is asked.
-    accepted: Vec<Vec<Proof>>,
+    accepted_sets: Vec<Vec<Proof>>,
 }
 
 /// The sender did not show what it has to.
@@ -32,13 +32,13 @@ pub struct Unauthorized(pub &'static str);
 
 /// A header that was configured, with every value that is good.
 #[derive(Clone, Debug)]
-struct Header {
+struct HeaderRule {
     name: HeaderName,
     values: Vec<Secret>,
 }
 
 #[derive(Clone, Debug)]
-struct Signature {
+struct SignatureRule {
     header: HeaderName,
     secrets: Vec<Secret>,
 }
@@ -73,16 +73,16 @@ impl HeaderSecret {
 impl<'de> Deserialize<'de> for HeaderSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The message must not repeat what it was given.
-        let wrong = || {
+        let invalid = || {
             de::Error::custom(
                 "a header is text such as \"Authorization: Bearer SECRET\": a name, a colon, and a \
                  value of printable ASCII",
             )
         };
-        let text = String::deserialize(deserializer).map_err(|_| wrong())?;
-        let (name, value) = text.split_once(':').ok_or_else(wrong)?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-        let value = Secret::with_spaces(value.trim()).ok_or_else(wrong)?;
+        let text = String::deserialize(deserializer).map_err(|_| invalid())?;
+        let (name, value) = text.split_once(':').ok_or_else(invalid)?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| invalid())?;
+        let value = Secret::from_header_value(value.trim()).ok_or_else(invalid)?;
         Ok(Self { name, value })
     }
 }
@@ -100,38 +100,40 @@ impl Credentials {
         signature: Option<(HeaderName, Vec<Secret>)>,
         require: &[String],
     ) -> Result<Self, String> {
-        let mut known: Vec<Header> = Vec::new();
+        let mut grouped: Vec<HeaderRule> = Vec::new();
         for HeaderSecret { name, value } in headers {
-            match known.iter_mut().find(|header| header.name == name) {
+            match grouped.iter_mut().find(|header| header.name == name) {
                 Some(header) => header.values.push(value),
-                None => known.push(Header { name, values: vec![value] }),
+                None => grouped.push(HeaderRule { name, values: vec![value] }),
             }
         }
-        let signature = signature.map(|(header, secrets)| Signature { header, secrets });
-        let mut it = Self { headers: known, signature, accepted: Vec::new() };
-        let all: Vec<Proof> = (0..it.headers.len())
+        let signature = signature.map(|(header, secrets)| SignatureRule { header, secrets });
+        let mut credentials = Self { headers: grouped, signature, accepted_sets: Vec::new() };
+        let all: Vec<Proof> = (0..credentials.headers.len())
             .map(Proof::Header)
-            .chain(it.signature.as_ref().map(|_| Proof::Signature))
+            .chain(credentials.signature.as_ref().map(|_| Proof::Signature))
             .collect();
-        it.accepted = match (require.is_empty(), all.is_empty()) {
+        credentials.accepted_sets = match (require.is_empty(), all.is_empty()) {
             (true, true) => Vec::new(),
             (true, false) => vec![all],
-            (false, _) => require.iter().map(|set| it.set(set)).collect::<Result<_, _>>()?,
+            (false, _) => {
+                require.iter().map(|set| credentials.parse_set(set)).collect::<Result<_, _>>()?
+            }
         };
-        Ok(it)
+        Ok(credentials)
     }
 
-    fn set(&self, text: &str) -> Result<Vec<Proof>, String> {
-        text.split('+').map(|word| self.proof(word.trim())).collect()
+    fn parse_set(&self, text: &str) -> Result<Vec<Proof>, String> {
+        text.split('+').map(|word| self.parse_proof(word.trim())).collect()
     }
 
-    fn proof(&self, word: &str) -> Result<Proof, String> {
+    fn parse_proof(&self, word: &str) -> Result<Proof, String> {
         let names = || self.headers.iter().map(|header| header.name.as_str());
         if word.eq_ignore_ascii_case(SIGNATURE) && self.signature.is_some() {
             return Ok(Proof::Signature);
         }
-        let place = names().position(|name| name.eq_ignore_ascii_case(word));
-        place.map(Proof::Header).ok_or_else(|| {
+        let index = names().position(|name| name.eq_ignore_ascii_case(word));
+        index.map(Proof::Header).ok_or_else(|| {
             let signature = self.signature.as_ref().map(|_| SIGNATURE);
             let known: Vec<&str> = names().chain(signature).collect();
             let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
@@ -140,8 +142,8 @@ impl Credentials {
     }
 
     /// Whether nobody is asked for anything.
-    pub fn is_open(&self) -> bool {
-        self.accepted.is_empty()
+    pub fn is_unauthenticated(&self) -> bool {
+        self.accepted_sets.is_empty()
     }
 
     /// Judges by the head of a request alone: whether a body could be such that the
@@ -150,9 +152,9 @@ impl Credentials {
     /// # Errors
     ///
     /// When none could.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+    pub fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         // The signature is as good as it can be until there is a body.
-        self.judge(headers, |_| true)
+        self.verify(headers, |_| true)
     }
 
     /// Judges a whole request.
@@ -161,45 +163,46 @@ impl Credentials {
     ///
     /// When the sender is not let in.
     pub fn authenticate(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unauthorized> {
-        self.judge(headers, |signature| {
-            self.signature.as_ref().is_some_and(|it| it.is_right(signature, body))
+        self.verify(headers, |signature| {
+            self.signature.as_ref().is_some_and(|check| check.verify(signature, body))
         })
     }
 
     /// Whatever is shown must be right, also where something else would have done.
-    fn judge(
+    fn verify(
         &self,
         headers: &HeaderMap,
-        is_signature: impl Fn(&[u8]) -> bool,
+        is_valid_signature: impl Fn(&[u8]) -> bool,
     ) -> Result<(), Unauthorized> {
-        if self.is_open() {
+        if self.is_unauthenticated() {
             return Ok(());
         }
-        let mut shown = Vec::with_capacity(self.headers.len() + 1);
-        for (place, header) in self.headers.iter().enumerate() {
-            let is_right = |value: &[u8]| {
+        let mut presented = Vec::with_capacity(self.headers.len() + 1);
+        for (index, header) in self.headers.iter().enumerate() {
+            let is_valid = |value: &[u8]| {
                 // All of them, so that the time does not tell which one it is.
-                header.values.iter().fold(false, |found, good| found | good.is(value))
+                header.values.iter().fold(false, |matched, secret| matched | secret.matches(value))
             };
-            if shows(headers, &header.name, is_right)
-                .map_err(|Wrong| Unauthorized("a secret header is wrong"))?
+            if check_header(headers, &header.name, is_valid)
+                .map_err(|InvalidCredential| Unauthorized("a secret header is wrong"))?
             {
-                shown.push(Proof::Header(place));
+                presented.push(Proof::Header(index));
             }
         }
         if let Some(signature) = &self.signature
-            && shows(headers, &signature.header, is_signature)
-                .map_err(|Wrong| Unauthorized("the signature is wrong"))?
+            && check_header(headers, &signature.header, is_valid_signature)
+                .map_err(|InvalidCredential| Unauthorized("the signature is wrong"))?
         {
-            shown.push(Proof::Signature);
+            presented.push(Proof::Signature);
         }
-        if self.accepted.iter().any(|set| set.iter().all(|proof| shown.contains(proof))) {
+        if self.accepted_sets.iter().any(|set| set.iter().all(|proof| presented.contains(proof))) {
             return Ok(());
         }
-        let missing = |proof| {
-            !shown.contains(&proof) && self.accepted.iter().flatten().any(|it| *it == proof)
+        let is_missing = |proof| {
+            !presented.contains(&proof)
+                && self.accepted_sets.iter().flatten().any(|accepted| *accepted == proof)
         };
-        Err(Unauthorized(if missing(Proof::Signature) && self.accepted.len() == 1 {
+        Err(Unauthorized(if is_missing(Proof::Signature) && self.accepted_sets.len() == 1 {
             "the signature is missing"
         } else {
             "a secret header or signature is missing"
@@ -208,38 +211,42 @@ impl Credentials {
 }
 
 /// What was shown is not what it should be.
-struct Wrong;
+struct InvalidCredential;
 
 /// Whether a header is there. An empty one is as good as none.
-fn shows(
+fn check_header(
     headers: &HeaderMap,
     name: &HeaderName,
-    is_right: impl Fn(&[u8]) -> bool,
-) -> Result<bool, Wrong> {
+    is_valid: impl Fn(&[u8]) -> bool,
+) -> Result<bool, InvalidCredential> {
     let mut values = headers.get_all(name).iter().filter(|value| !value.is_empty()).peekable();
-    let is_there = values.peek().is_some();
-    if values.all(|value| is_right(value.as_bytes())) { Ok(is_there) } else { Err(Wrong) }
+    let is_present = values.peek().is_some();
+    if values.all(|value| is_valid(value.as_bytes())) {
+        Ok(is_present)
+    } else {
+        Err(InvalidCredential)
+    }
 }
 
-impl Signature {
+impl SignatureRule {
     /// HMAC-SHA256 over the body in hexadecimal digits of either case, with or without
     /// `sha256=` before it. Compared in constant time.
-    fn is_right(&self, shown: &[u8], body: &[u8]) -> bool {
-        let digits = match shown.split_at_checked(SCHEME.len()) {
-            Some((scheme, digits)) if scheme.eq_ignore_ascii_case(SCHEME) => digits,
-            _ => shown,
+    fn verify(&self, presented: &[u8], body: &[u8]) -> bool {
+        let digits = match presented.split_at_checked(SIGNATURE_PREFIX.len()) {
+            Some((scheme, digits)) if scheme.eq_ignore_ascii_case(SIGNATURE_PREFIX) => digits,
+            _ => presented,
         };
         let mut tag = [0; 32];
         if hex::decode_to_slice(digits, &mut tag).is_err() {
             return false;
         }
-        self.secrets.iter().fold(false, |found, secret| found | is_tag(&tag, secret, body))
+        self.secrets.iter().fold(false, |matched, secret| matched | verify_tag(&tag, secret, body))
     }
 }
 
-fn is_tag(tag: &[u8; 32], secret: &Secret, body: &[u8]) -> bool {
+fn verify_tag(tag: &[u8; 32], secret: &Secret, body: &[u8]) -> bool {
     // A key may have any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { return false };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
     mac.update(body);
     mac.verify_slice(tag).is_ok()
 }
@@ -257,95 +264,105 @@ mod tests {
 
     fn credentials(headers: &[&str], signed: bool, require: &[&str]) -> Credentials {
         let headers = headers.iter().map(|text| serde_json::from_value((*text).into()).unwrap());
-        let secret = |text: &str| Secret::with_spaces(text).unwrap();
+        let secret = |text: &str| Secret::from_header_value(text).unwrap();
         let header = HeaderName::from_static("x-blackbox-signature");
         let signature = signed.then(|| (header, vec![secret("new-s3cret"), secret("old-s3cret")]));
         let require: Vec<String> = require.iter().map(ToString::to_string).collect();
         Credentials::new(headers.collect(), signature, &require).unwrap()
     }
 
-    fn shown(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    fn header_map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         };
         pairs.iter().map(pair).collect()
     }
 
-    fn lets_in(it: &Credentials, pairs: &[(&'static str, &str)], body: &[u8]) -> bool {
-        let headers = shown(pairs);
-        let whole = it.authenticate(&headers, body).is_ok();
+    fn accepts(credentials: &Credentials, pairs: &[(&'static str, &str)], body: &[u8]) -> bool {
+        let headers = header_map(pairs);
+        let is_authenticated = credentials.authenticate(&headers, body).is_ok();
         // Whoever is let in is admitted.
-        assert!(!whole || it.admit(&headers).is_ok());
-        whole
+        assert!(!is_authenticated || credentials.check_headers(&headers).is_ok());
+        is_authenticated
     }
 
     #[test]
-    fn signatures_are_those_that_openssl_makes() {
-        let it = credentials(&[], true, &[]);
-        let sign = |text: &str| lets_in(&it, &[("x-blackbox-signature", text)], BODY);
+    fn signatures_match_openssl() {
+        let credentials = credentials(&[], true, &[]);
+        let accepts_signature =
+            |text: &str| accepts(&credentials, &[("x-blackbox-signature", text)], BODY);
         for tag in [NEW, OLD] {
-            assert!(sign(tag));
-            assert!(sign(&format!("sha256={tag}")));
-            assert!(sign(&format!("SHA256={}", tag.to_uppercase())));
-            assert!(sign(&tag.to_uppercase()));
-            assert!(!sign(&tag[..62]));
-            assert!(!sign(&tag[..63]));
-            assert!(!sign(&format!("{tag}00")));
-            assert!(!sign(&format!("sha1={tag}")));
-            assert!(!sign(&format!(" {}", tag.replace('a', "b"))));
+            assert!(accepts_signature(tag));
+            assert!(accepts_signature(&format!("sha256={tag}")));
+            assert!(accepts_signature(&format!("SHA256={}", tag.to_uppercase())));
+            assert!(accepts_signature(&tag.to_uppercase()));
+            assert!(!accepts_signature(&tag[..62]));
+            assert!(!accepts_signature(&tag[..63]));
+            assert!(!accepts_signature(&format!("{tag}00")));
+            assert!(!accepts_signature(&format!("sha1={tag}")));
+            assert!(!accepts_signature(&format!(" {}", tag.replace('a', "b"))));
         }
-        assert!(!sign("sha256="));
-        assert!(!lets_in(&it, &[], BODY));
-        assert!(!lets_in(&it, &[("x-blackbox-signature", "")], BODY));
+        assert!(!accepts_signature("sha256="));
+        assert!(!accepts(&credentials, &[], BODY));
+        assert!(!accepts(&credentials, &[("x-blackbox-signature", "")], BODY));
         let mut changed = BODY.to_vec();
         changed.push(b' ');
-        assert!(!lets_in(&it, &[("x-blackbox-signature", NEW)], &changed));
+        assert!(!accepts(&credentials, &[("x-blackbox-signature", NEW)], &changed));
         // Twice, and one of them wrong.
-        let mut twice = shown(&[("x-blackbox-signature", NEW)]);
+        let mut twice = header_map(&[("x-blackbox-signature", NEW)]);
         twice.append("x-blackbox-signature", HeaderValue::from_static("00"));
-        assert!(it.authenticate(&twice, BODY).is_err());
+        assert!(credentials.authenticate(&twice, BODY).is_err());
     }
 
     #[test]
-    fn a_header_may_have_several_good_values() {
-        let it = credentials(&["Authorization: Bearer a b", "authorization: Bearer c"], false, &[]);
-        let auth = |value: &str| lets_in(&it, &[("authorization", value)], BODY);
+    fn header_accepts_several_values() {
+        let credentials =
+            credentials(&["Authorization: Bearer a b", "authorization: Bearer c"], false, &[]);
+        let auth = |value: &str| accepts(&credentials, &[("authorization", value)], BODY);
         assert!(auth("Bearer a b") && auth("Bearer c"));
         assert!(!auth("Bearer a") && !auth("bearer c") && !auth(""));
-        assert!(!lets_in(&it, &[], BODY));
+        assert!(!accepts(&credentials, &[], BODY));
     }
 
     #[test]
-    fn any_combination_can_be_asked_for() {
+    fn required_combinations_are_enforced() {
         let headers = ["Authorization: Bearer a", "X-API-Key: k"];
         let (a, k, s) =
             (("authorization", "Bearer a"), ("x-api-key", "k"), ("x-blackbox-signature", NEW));
         let all = credentials(&headers, true, &[]);
-        assert!(lets_in(&all, &[a, k, s], BODY));
+        assert!(accepts(&all, &[a, k, s], BODY));
         for two in [[a, k], [a, s], [k, s]] {
-            assert!(!lets_in(&all, &two, BODY));
+            assert!(!accepts(&all, &two, BODY));
         }
         let either = credentials(&headers, true, &["signature", "authorization+X-API-Key"]);
-        assert!(lets_in(&either, &[s], BODY) && lets_in(&either, &[a, k], BODY));
-        assert!(!lets_in(&either, &[a], BODY) && !lets_in(&either, &[], BODY));
+        assert!(accepts(&either, &[s], BODY) && accepts(&either, &[a, k], BODY));
+        assert!(!accepts(&either, &[a], BODY) && !accepts(&either, &[], BODY));
         // What is shown must be right, whether it is needed or not.
-        assert!(!lets_in(&either, &[s, ("x-api-key", "wrong")], BODY));
-        assert!(!lets_in(&either, &[a, k, ("x-blackbox-signature", "00")], BODY));
-        assert!(lets_in(&credentials(&[], false, &[]), &[], BODY));
+        assert!(!accepts(&either, &[s, ("x-api-key", "wrong")], BODY));
+        assert!(!accepts(&either, &[a, k, ("x-blackbox-signature", "00")], BODY));
+        assert!(accepts(&credentials(&[], false, &[]), &[], BODY));
     }
 
     #[test]
-    fn the_head_alone_keeps_out_who_cannot_come_in() {
-        let it = credentials(&["X-API-Key: k"], true, &[]);
-        assert!(it.admit(&shown(&[("x-api-key", "k")])).is_err());
-        assert!(it.admit(&shown(&[("x-api-key", "l"), ("x-blackbox-signature", NEW)])).is_err());
-        assert!(it.admit(&shown(&[("x-api-key", "k"), ("x-blackbox-signature", "?")])).is_ok());
+    fn headers_alone_reject_hopeless_requests() {
+        let credentials = credentials(&["X-API-Key: k"], true, &[]);
+        assert!(credentials.check_headers(&header_map(&[("x-api-key", "k")])).is_err());
+        assert!(
+            credentials
+                .check_headers(&header_map(&[("x-api-key", "l"), ("x-blackbox-signature", NEW)]))
+                .is_err()
+        );
+        assert!(
+            credentials
+                .check_headers(&header_map(&[("x-api-key", "k"), ("x-blackbox-signature", "?")]))
+                .is_ok()
+        );
     }
 
     #[test]
-    fn mistakes_are_named_and_secrets_are_not() {
-        let it = Credentials::new(Vec::new(), None, &["signature".to_owned()]);
-        assert_eq!(it.unwrap_err(), "\"signature\" is not configured; there is nothing");
+    fn errors_name_mistake_without_secret() {
+        let result = Credentials::new(Vec::new(), None, &["signature".to_owned()]);
+        assert_eq!(result.unwrap_err(), "\"signature\" is not configured; there is nothing");
         for text in ["no colon s3cret", "a b: s3cret", "name:", "name: s3crét"] {
             let error =
                 serde_json::from_value::<HeaderSecret>(text.into()).unwrap_err().to_string();

@@ -30,7 +30,7 @@ pub enum Verdict {
 /// A verdict without its details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum VerdictKind {
     /// No opinion.
     Pass,
     /// The call goes on.
@@ -39,7 +39,7 @@ pub enum Kind {
     Reject,
 }
 
-impl Kind {
+impl VerdictKind {
     /// The word for people and traces.
     pub fn name(self) -> &'static str {
         match self {
@@ -52,11 +52,11 @@ impl Kind {
 
 impl Verdict {
     /// The verdict without its details.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> VerdictKind {
         match self {
-            Self::Pass => Kind::Pass,
-            Self::Route { .. } => Kind::Route,
-            Self::Reject { .. } => Kind::Reject,
+            Self::Pass => VerdictKind::Pass,
+            Self::Route { .. } => VerdictKind::Route,
+            Self::Reject { .. } => VerdictKind::Reject,
         }
     }
 
@@ -79,12 +79,12 @@ pub struct Decision {
     /// What shall become of the call.
     pub verdict: Verdict,
     /// None: ask again for the next call.
-    pub cache: Option<Reuse>,
+    pub cache_policy: Option<CachePolicy>,
 }
 
 /// Leave to reuse a verdict for other calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reuse {
+pub struct CachePolicy {
     /// For how long.
     pub ttl: Duration,
     /// The call fields that the verdict depended on.

@@ -2,12 +2,12 @@
 //! ticker that interrupts guests, and the two queues in front of it all.
 //!
 //! One engine serves the whole process. Every call takes a fresh instance from
-//! a pool whose slots are reserved at start; [`Engine::slot`] makes calls wait
+//! a pool whose slots are reserved at start; [`Engine::acquire_instance`] makes calls wait
 //! for a free one, because an exhausted pool is an error and not a queue.
 //!
 //! Guests run on the runtime's own threads, as a decision takes microseconds
 //! and a hop to another thread would cost more. What keeps a guest that
-//! computes for long from starving the listeners is [`Engine::turn`]: after its
+//! computes for long from starving the listeners is [`Engine::acquire_cpu`]: after its
 //! first [`TICK`] a guest gives the thread back and goes on only with a turn,
 //! and there are fewer turns than threads.
 
@@ -30,7 +30,7 @@ pub const TICK: Duration = Duration::from_millis(5);
 /// How long a guest keeps its turn while others wait for one. Short enough that
 /// a guest that never ends holds up few others, long enough that those that do
 /// end are not all late together.
-pub const TURN: Duration = Duration::from_millis(50);
+pub const TIME_SLICE: Duration = Duration::from_millis(50);
 
 /// What one instance of a component may have. A Rust one has three core instances
 /// (module, shim, fixup), componentize-py's and -js's ones have more. The pool
@@ -51,11 +51,11 @@ const MAX_INSTANCE_SIZE: usize = 10 << 20;
 /// `pagemap_scan` only the pages that a call wrote are reset, so that a large
 /// share costs nothing; without it, resetting is a memset of all of it.
 const KEEP_RESIDENT_SCANNED: usize = 1 << 20;
-const KEEP_RESIDENT_BLIND: usize = 64 << 10;
+const KEEP_RESIDENT_UNSCANNED: usize = 64 << 10;
 
 /// Frames of a trap that an author is told; the rest of a deep recursion looks like
 /// these.
-const INSPECTED_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(64);
+const MAX_INSPECTED_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(64);
 
 /// Address space per memory when the process may not have wasmtime's default
 /// of 4 GiB each, by which bounds checks cost nothing.
@@ -87,50 +87,50 @@ pub enum Allocation {
 
 /// The process's engine and the queues in front of it. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(Arc<EngineInner>);
 
 /// Whom a guest works for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
+pub enum Priority {
     /// Somebody who hears ringing.
-    Calls,
+    Decision,
     /// Somebody who is told to wait a moment: by a voice agent, in the middle of a call.
-    Agents,
+    MidCall,
     /// Nobody who waits.
-    Events,
+    Event,
 }
 
-impl Queue {
+impl Priority {
     /// Every queue.
-    pub const ALL: [Self; 3] = [Self::Calls, Self::Agents, Self::Events];
+    pub const ALL: [Self; 3] = [Self::Decision, Self::MidCall, Self::Event];
 }
 
 /// A turn on the processor; given back when it is dropped.
-pub struct Permit {
-    _turn: OwnedSemaphorePermit,
+pub struct CpuPermit {
+    _permit: OwnedSemaphorePermit,
     /// Of those who wait for a turn behind calls.
-    _behind: Option<OwnedSemaphorePermit>,
+    _class_permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The pool's figures.
 #[derive(Clone, Copy, Debug)]
-pub struct Figures {
+pub struct EngineStats {
     /// Instances that there is room for.
     pub instances: u64,
     /// Instances in use.
     pub used: u64,
 }
 
-struct Inner {
+struct EngineInner {
     wasm: wasmtime::Engine,
     purpose: Purpose,
     allocation: Allocation,
     max_memory: usize,
     instances: u32,
-    slots: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
-    agent_turns: Arc<Semaphore>,
-    event_turns: Arc<Semaphore>,
+    instance_permits: Arc<Semaphore>,
+    cpu_permits: Arc<Semaphore>,
+    mid_call_cpu_permits: Arc<Semaphore>,
+    event_cpu_permits: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -140,7 +140,7 @@ impl Engine {
     ///
     /// When the machine cannot run WebAssembly code, or start a thread.
     pub fn start(config: &EngineConfig, purpose: Purpose) -> anyhow::Result<Self> {
-        let mut refusals = Vec::new();
+        let mut errors = Vec::new();
         let (threads, candidates) = match purpose {
             Purpose::Serve { threads } => {
                 (threads, &[Allocation::Pool, Allocation::SmallPool, Allocation::OnDemand][..])
@@ -148,41 +148,41 @@ impl Engine {
             // A pool is for those who come again.
             Purpose::Inspect => (1, &[Allocation::OnDemand][..]),
         };
-        let found = candidates.iter().find_map(|&allocation| {
+        let selected = candidates.iter().find_map(|&allocation| {
             match wasmtime::Engine::new(&wasm_config(config, purpose, allocation)) {
                 Ok(wasm) => Some((wasm, allocation)),
                 Err(error) => {
-                    refusals.push(format!("{allocation:?}: {error:#}"));
+                    errors.push(format!("{allocation:?}: {error:#}"));
                     None
                 }
             }
         });
-        let Some((wasm, allocation)) = found else {
-            anyhow::bail!("cannot start the WebAssembly engine: {}", refusals.join("; "));
+        let Some((wasm, allocation)) = selected else {
+            anyhow::bail!("cannot start the WebAssembly engine: {}", errors.join("; "));
         };
-        if !refusals.is_empty() {
+        if !errors.is_empty() {
             tracing::warn!(
                 ?allocation,
-                refused = refusals.join("; "),
+                refused = errors.join("; "),
                 "no room for the pool of instances; calls will be slower (see `ulimit -v`)"
             );
         }
         start_ticker(&wasm)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(EngineInner {
             wasm,
             purpose,
             allocation,
             max_memory: config.max_memory,
             instances: config.instances,
-            slots: Arc::new(Semaphore::new(config.instances as usize)),
+            instance_permits: Arc::new(Semaphore::new(config.instances as usize)),
             // One thread is always left for guests that are quick, and for the
             // listeners; on a single thread they take turns with the tick.
-            turns: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
+            cpu_permits: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
             // Guests that are told of events queue among themselves first, so that
             // however many there are, half of the turns at the most are theirs; and so
             // do those that work for voice agents.
-            agent_turns: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
-            event_turns: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
+            mid_call_cpu_permits: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
+            event_cpu_permits: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
         })))
     }
 
@@ -207,50 +207,50 @@ impl Engine {
     }
 
     /// How much of the pool is in use.
-    pub fn figures(&self) -> Figures {
-        let free = self.0.slots.available_permits() as u64;
+    pub fn stats(&self) -> EngineStats {
+        let free = self.0.instance_permits.available_permits() as u64;
         let instances = u64::from(self.0.instances);
-        Figures { instances, used: instances.saturating_sub(free) }
+        EngineStats { instances, used: instances.saturating_sub(free) }
     }
 
     /// How many guests may have a place in the pool at the same time that work for
     /// these: half of it is the most for events, a quarter for voice agents, so that
     /// there is always room for calls that are being set up.
-    pub fn places(&self, queue: Queue) -> usize {
-        let all = self.0.instances as usize;
-        let places = match queue {
-            Queue::Calls => all,
-            Queue::Agents => all / 4,
-            Queue::Events => all / 2,
+    pub fn concurrency_limit(&self, priority: Priority) -> usize {
+        let instances = self.0.instances as usize;
+        let limit = match priority {
+            Priority::Decision => instances,
+            Priority::MidCall => instances / 4,
+            Priority::Event => instances / 2,
         };
-        places.max(1)
+        limit.max(1)
     }
 
     /// A place in the pool, if there is one now; hold it for as long as the
     /// instance.
-    pub fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.slots).try_acquire_owned().ok()
+    pub fn try_acquire_instance(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.instance_permits).try_acquire_owned().ok()
     }
 
     /// Waits for a place in the pool. None when there was none until the deadline.
-    pub async fn slot(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-        let slot = Arc::clone(&self.0.slots).acquire_owned();
-        tokio::time::timeout_at(deadline, slot).await.ok()?.ok()
+    pub async fn acquire_instance(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.0.instance_permits).acquire_owned();
+        tokio::time::timeout_at(deadline, permit).await.ok()?.ok()
     }
 
     /// Waits for a turn among the guests that compute for longer than a tick.
-    pub async fn turn(&self, queue: Queue) -> Option<Permit> {
-        let behind = match queue {
-            Queue::Calls => None,
-            Queue::Agents => Some(&self.0.agent_turns),
-            Queue::Events => Some(&self.0.event_turns),
+    pub async fn acquire_cpu(&self, priority: Priority) -> Option<CpuPermit> {
+        let class_semaphore = match priority {
+            Priority::Decision => None,
+            Priority::MidCall => Some(&self.0.mid_call_cpu_permits),
+            Priority::Event => Some(&self.0.event_cpu_permits),
         };
-        let behind = match behind {
-            Some(turns) => Arc::clone(turns).acquire_owned().await.ok(),
+        let class_permit = match class_semaphore {
+            Some(semaphore) => Arc::clone(semaphore).acquire_owned().await.ok(),
             None => None,
         };
-        let turn = Arc::clone(&self.0.turns).acquire_owned().await.ok()?;
-        Some(Permit { _turn: turn, _behind: behind })
+        let permit = Arc::clone(&self.0.cpu_permits).acquire_owned().await.ok()?;
+        Some(CpuPermit { _permit: permit, _class_permit: class_permit })
     }
 }
 
@@ -266,7 +266,7 @@ fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) 
         Purpose::Inspect => wasm
             .consume_fuel(true)
             .wasm_backtrace_details(WasmBacktraceDetails::Enable)
-            .wasm_backtrace_max_frames(INSPECTED_FRAMES),
+            .wasm_backtrace_max_frames(MAX_INSPECTED_FRAMES),
     };
     if allocation == Allocation::OnDemand {
         return wasm;
@@ -275,7 +275,7 @@ fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) 
         wasm.memory_reservation(config.max_memory as u64).memory_guard_size(SMALL_GUARD);
     }
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
-    let keep = if scan { KEEP_RESIDENT_SCANNED } else { KEEP_RESIDENT_BLIND };
+    let keep = if scan { KEEP_RESIDENT_SCANNED } else { KEEP_RESIDENT_UNSCANNED };
     let instances = config.instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -316,15 +316,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn of_those_that_are_told_of_events_one_at_a_time_is_ahead_of_calls() {
+    async fn event_guests_acquire_cpu_one_at_a_time() {
         let engine =
             Engine::start(&EngineConfig::default(), Purpose::Serve { threads: 4 }).unwrap();
-        let first = engine.turn(Queue::Events).await.unwrap();
+        let first = engine.acquire_cpu(Priority::Event).await.unwrap();
         let soon = Duration::from_millis(50);
-        assert!(tokio::time::timeout(soon, engine.turn(Queue::Events)).await.is_err());
-        let _calls =
-            [engine.turn(Queue::Calls).await.unwrap(), engine.turn(Queue::Calls).await.unwrap()];
+        assert!(tokio::time::timeout(soon, engine.acquire_cpu(Priority::Event)).await.is_err());
+        let _calls = [
+            engine.acquire_cpu(Priority::Decision).await.unwrap(),
+            engine.acquire_cpu(Priority::Decision).await.unwrap(),
+        ];
         drop(first);
-        assert!(tokio::time::timeout(soon, engine.turn(Queue::Events)).await.is_ok());
+        assert!(tokio::time::timeout(soon, engine.acquire_cpu(Priority::Event)).await.is_ok());
     }
 }

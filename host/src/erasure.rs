@@ -11,27 +11,27 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
+use crate::idempotency::IdempotencyCache;
 use crate::journal::Journal;
 use crate::live::Live;
-use crate::midcall::MidCall;
+use crate::mid_call::MidCall;
 use crate::registry::Registry;
-use crate::router::Ruling;
-use crate::store::erase::{CallName, Erased};
+use crate::router::ChainResult;
+use crate::store::erase::{CallSelector, ErasureResult};
 use crate::store::{Store, StoreError};
 
 /// How long to wait for plugins that are at work on the call: they may leave values
 /// behind. Their time (`event_timeout`) is 5 s unless settings say otherwise.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PLUGIN_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What was erased, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct ErasedCounts {
     /// Events of the journal.
     pub events: u64,
     /// Dead letters, with their events.
-    pub dead: u64,
+    pub dead_letters: u64,
     /// Calls of this name that were remembered: one, or one for each platform.
     pub calls: u64,
     /// Plugins' values.
@@ -49,35 +49,40 @@ pub enum ErasureError {
         "all is erased that was there, but a plugin is still at work on the call, and may keep \
          something of it; ask once more when it is done"
     )]
-    StillTold,
+    ErasureIncomplete,
 }
 
-impl Counts {
-    fn new(erased: &Erased, values: u64) -> Self {
-        Self { events: erased.events, dead: erased.dead, calls: erased.calls, values }
+impl ErasedCounts {
+    fn new(erased: &ErasureResult, values: u64) -> Self {
+        Self {
+            events: erased.events,
+            dead_letters: erased.dead_letters,
+            calls: erased.calls,
+            values,
+        }
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for ErasedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, dead, calls, values } = *self;
+        let Self { events, dead_letters: dead, calls, values } = *self;
         if *self == Self::default() {
             return f.write_str("nothing was kept about this call");
         }
-        let many = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        write!(f, "erased {}, {}", many(events, "event"), many(dead, "dead letter"))?;
+        let counted = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        write!(f, "erased {}, {}", counted(events, "event"), counted(dead, "dead letter"))?;
         match calls {
             0 => {}
             1 => f.write_str(", the memory of the call")?,
             _ => write!(f, ", the memory of {calls} calls of this name")?,
         }
-        write!(f, ", {}", many(values, "plugin value"))
+        write!(f, ", {}", counted(values, "plugin value"))
     }
 }
 
 /// All who may know of calls while the service runs.
 #[derive(Clone)]
-pub struct Knowers {
+pub struct ErasureTargets {
     /// The way in for events.
     pub journal: Arc<Journal>,
     /// Those who tell observers.
@@ -85,7 +90,7 @@ pub struct Knowers {
     /// What is kept.
     pub store: Arc<dyn Store>,
     /// What was decided, and may be asked for again.
-    pub deliveries: Option<Arc<Deliveries<Ruling>>>,
+    pub deliveries: Option<Arc<IdempotencyCache<ChainResult>>>,
     /// What is answered in the middle of calls.
     pub midcall: Arc<MidCall>,
     /// What operators see of calls.
@@ -99,37 +104,42 @@ pub struct Knowers {
 /// # Errors
 ///
 /// When it cannot be done, or not all of it: it is to be asked for once more.
-pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureError> {
-    let work = tokio::spawn(async move {
-        let Knowers { journal, dispatcher, store, deliveries, midcall, live, registry } = knowers;
+pub async fn erase_call(
+    targets: ErasureTargets,
+    call: CallSelector,
+) -> Result<ErasedCounts, ErasureError> {
+    let task = tokio::spawn(async move {
+        let ErasureTargets { journal, dispatcher, store, deliveries, midcall, live, registry } =
+            targets;
         // At once, as it takes no store; and once more when nobody can tell of it any more.
-        let forget = || registry.current().plugins().for_each(|plugin| plugin.forget(&call));
-        forget();
+        let erase_last_errors =
+            || registry.current().plugins().for_each(|plugin| plugin.erase_last_error(&call));
+        erase_last_errors();
         live.erase(&call).await;
-        let mut held = dispatcher.hold(call.clone());
-        let at_work = midcall.is_at_work(&call);
+        let mut delivery_hold = dispatcher.hold_deliveries(call.clone());
+        let is_in_flight = midcall.is_in_flight(&call);
         let mut erased = journal.erase(&call).await?;
-        let mut ended = true;
-        if at_work || midcall.is_at_work(&call) {
+        let mut all_ended = true;
+        if is_in_flight || midcall.is_in_flight(&call) {
             // It knows what was erased, and may tell of it.
-            ended = midcall.ended(&call, PATIENCE).await;
-            erased = erased.and(journal.erase(&call).await?);
+            all_ended = midcall.wait_for_call(&call, PLUGIN_WAIT_TIMEOUT).await;
+            erased = erased.merge(journal.erase(&call).await?);
         }
-        held.erased(erased.reach);
+        delivery_hold.set_erased_range(erased.range);
         // They may leave values behind until then.
-        ended &= held.ended(PATIENCE).await;
-        deliveries.iter().for_each(|answers| answers.forget(call.id()));
-        midcall.forget(call.id());
-        forget();
+        all_ended &= delivery_hold.wait_for_deliveries(PLUGIN_WAIT_TIMEOUT).await;
+        deliveries.iter().for_each(|answers| answers.erase(call.id()));
+        midcall.erase(call.id());
+        erase_last_errors();
         live.erase(&call).await;
         let values = store.erase_values(Arc::clone(call.id())).await?;
-        store.scrub().await?;
-        let counts = Counts::new(&erased, values);
-        let Counts { events, dead, calls, values } = counts;
+        store.truncate_wal().await?;
+        let counts = ErasedCounts::new(&erased, values);
+        let ErasedCounts { events, dead_letters: dead, calls, values } = counts;
         tracing::info!(call = &**call.id(), events, dead, calls, values, "a call is erased");
-        if ended { Ok(counts) } else { Err(ErasureError::StillTold) }
+        if all_ended { Ok(counts) } else { Err(ErasureError::ErasureIncomplete) }
     });
-    work.await.unwrap_or(Err(ErasureError::Store(StoreError::Closed)))
+    task.await.unwrap_or(Err(ErasureError::Store(StoreError::Closed)))
 }
 
 /// Erases a call from a store that nobody else uses.
@@ -137,11 +147,14 @@ pub async fn erase(knowers: Knowers, call: CallName) -> Result<Counts, ErasureEr
 /// # Errors
 ///
 /// When it cannot be done, or not all of it.
-pub async fn erase_at_rest(store: &dyn Store, call: &CallName) -> Result<Counts, StoreError> {
+pub async fn erase_offline(
+    store: &dyn Store,
+    call: &CallSelector,
+) -> Result<ErasedCounts, StoreError> {
     let erased = store.erase(call.clone()).await?;
     let values = store.erase_values(Arc::clone(call.id())).await?;
-    store.scrub().await?;
-    Ok(Counts::new(&erased, values))
+    store.truncate_wal().await?;
+    Ok(ErasedCounts::new(&erased, values))
 }
 
 #[cfg(test)]
@@ -149,17 +162,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_erased_is_said_in_words() {
-        let said = |events, dead, calls, values| Counts { events, dead, calls, values }.to_string();
-        assert_eq!(said(0, 0, 0, 0), "nothing was kept about this call");
+    fn erased_counts_display_lists_every_kind() {
+        let text = |events, dead, calls, values| {
+            ErasedCounts { events, dead_letters: dead, calls, values }.to_string()
+        };
+        assert_eq!(text(0, 0, 0, 0), "nothing was kept about this call");
         assert_eq!(
-            said(12, 1, 1, 2),
+            text(12, 1, 1, 2),
             "erased 12 events, 1 dead letter, the memory of the call, 2 plugin values"
         );
         assert_eq!(
-            said(1, 0, 2, 0),
+            text(1, 0, 2, 0),
             "erased 1 event, 0 dead letters, the memory of 2 calls of this name, 0 plugin values"
         );
-        assert_eq!(said(0, 0, 0, 1), "erased 0 events, 0 dead letters, 1 plugin value");
+        assert_eq!(text(0, 0, 0, 1), "erased 0 events, 0 dead letters, 1 plugin value");
     }
 }

@@ -11,16 +11,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-use crate::decision::Kind;
+use crate::decision::VerdictKind;
 use crate::platform::PLATFORMS;
 
 /// Who calls us: one of [`PLATFORMS`].
 #[derive(Clone, Copy)]
-pub struct Platform(&'static Traits);
+pub struct Platform(&'static PlatformInfo);
 
 /// What everybody but its dialect has to know of a platform.
 #[derive(Debug)]
-pub struct Traits {
+pub struct PlatformInfo {
     /// The name in settings, in the contract and in logs.
     pub name: &'static str,
     /// The name that platforms share which are brands of one another: their
@@ -28,29 +28,29 @@ pub struct Traits {
     pub family: &'static str,
     /// Whether it asks for a speech-to-speech service's URL. If not, it has an agent
     /// of its own, and a route's URL means nothing to it.
-    pub takes_url: bool,
+    pub accepts_sts_url: bool,
     /// Whether it can be told not to take a call.
     pub can_reject: bool,
     /// Whether its voice agents ask for the prompt of a call, after it was decided.
-    pub asks_for_prompt: bool,
+    pub fetches_prompt: bool,
     /// Whether it comes back in the middle of a call, to have a tool answered or a
     /// transfer decided: what is known of the call is then needed once more.
-    pub comes_back: bool,
+    pub supports_mid_call: bool,
     /// For how long it goes on trying to deliver what was not taken.
-    pub retries: Duration,
+    pub redelivery_window: Duration,
 }
 
 impl Platform {
     /// The platform of these traits.
-    pub const fn new(traits: &'static Traits) -> Self {
-        Self(traits)
+    pub const fn new(info: &'static PlatformInfo) -> Self {
+        Self(info)
     }
 }
 
 impl std::ops::Deref for Platform {
-    type Target = Traits;
+    type Target = PlatformInfo;
 
-    fn deref(&self) -> &Traits {
+    fn deref(&self) -> &PlatformInfo {
         self.0
     }
 }
@@ -101,8 +101,8 @@ impl<'de> Deserialize<'de> for Platform {
         static NAMES: LazyLock<Vec<&str>> =
             LazyLock::new(|| PLATFORMS.iter().map(|platform| platform.name).collect());
         let name = Cow::<str>::deserialize(deserializer)?;
-        let known = PLATFORMS.iter().find(|platform| platform.name == name).copied();
-        known.ok_or_else(|| de::Error::unknown_variant(&name, &NAMES))
+        let platform = PLATFORMS.iter().find(|platform| platform.name == name).copied();
+        platform.ok_or_else(|| de::Error::unknown_variant(&name, &NAMES))
     }
 }
 
@@ -150,7 +150,7 @@ impl Call {
     }
 
     /// Whether nothing is known but that there is such a call.
-    pub fn says_nothing(&self) -> bool {
+    pub fn has_no_details(&self) -> bool {
         self.from.is_none() && self.to.is_none() && self.metadata.is_empty()
     }
 
@@ -187,13 +187,13 @@ pub struct Event {
     pub body: EventBody,
     /// What the platform's delivery is known by, if not by its time and content:
     /// events of a call that have the same are one.
-    pub delivery: Option<Arc<str>>,
+    pub delivery_id: Option<Arc<str>>,
 }
 
 impl Event {
     /// What tells the delivery from others of its call, but for the content.
-    pub fn named(&self) -> (Option<&str>, Option<jiff::Timestamp>) {
-        match &self.delivery {
+    pub fn dedup_key(&self) -> (Option<&str>, Option<jiff::Timestamp>) {
+        match &self.delivery_id {
             Some(name) => (Some(name), None),
             None => (None, Some(self.timestamp)),
         }
@@ -240,7 +240,7 @@ pub enum EventBody {
         outcome: Result<Box<RawValue>, String>,
     },
     /// The call is over.
-    Ended(Ending),
+    Ended(CallEnding),
     /// Something went wrong on the platform's side.
     Error(String),
     /// A kind of event that we have no name for.
@@ -256,7 +256,7 @@ pub enum EventBody {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Routing {
     /// The verdict's kind; `pass` when no plugin decided.
-    pub verdict: Kind,
+    pub verdict: VerdictKind,
     /// The plugin that decided.
     pub by: Option<Arc<str>>,
     /// What the platform was told.
@@ -269,7 +269,7 @@ pub struct Routing {
 
 /// How a call ended.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Ending {
+pub struct CallEnding {
     /// How, as far as the platform says.
     pub outcome: CallOutcome,
     /// In the platform's words.
@@ -380,7 +380,7 @@ impl EventKind {
     }
 
     /// The kind of this name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -391,9 +391,9 @@ impl EventKind {
 
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(u32);
+pub struct EventKinds(u32);
 
-impl Kinds {
+impl EventKinds {
     /// No kind.
     pub const NONE: Self = Self(0);
 
@@ -429,7 +429,7 @@ impl Kinds {
     }
 }
 
-impl FromIterator<EventKind> for Kinds {
+impl FromIterator<EventKind> for EventKinds {
     fn from_iter<I: IntoIterator<Item = EventKind>>(kinds: I) -> Self {
         Self(kinds.into_iter().fold(0, |bits, kind| bits | kind.bit()))
     }
@@ -454,7 +454,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn fields_are_found_by_name_and_read_as_text() {
+    fn fields_are_found_by_name() {
         let call =
             call("2000", "5001", r#"{"channel":"PJSIP/2\u0030","recording":false,"n":null}"#);
         let field = |name| call.field(name).map(Cow::into_owned);

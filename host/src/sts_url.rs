@@ -35,12 +35,12 @@ pub enum StsUrlError {
     TooLong,
     /// A character that has no place in a URL or template.
     #[error("{0:?} must be percent-encoded in a URL")]
-    Character(char),
+    InvalidCharacter(char),
     /// A brace without its partner, or an empty or unusable name.
     #[error(
         "`{{{0}` is not an expression; expected a call field such as {{id}} (RFC 6570, level 1)"
     )]
-    Expression(String),
+    InvalidExpression(String),
     /// An expression in scheme, user, host or port.
     #[error("{{{0}}} stands before the path; only path and query may depend on the call")]
     BeforePath(String),
@@ -52,16 +52,16 @@ pub enum StsUrlError {
     NoHost,
     /// A URL, but not for a speech-to-speech service.
     #[error("its scheme is {0:?}; expected ws, wss, http or https, followed by ://")]
-    Scheme(String),
+    UnsupportedScheme(String),
     /// A fragment never reaches a server.
     #[error("it has a fragment (#), which no server would see")]
     Fragment,
     /// Not among the operator's `allowed_sts_hosts`.
     #[error("its host {0:?} is not among allowed_sts_hosts")]
-    Host(String),
+    HostNotAllowed(String),
     /// The call lacks a field that the template names.
     #[error("it names {{{0}}}, which this call does not have")]
-    UnknownName(String),
+    MissingField(String),
     /// A filled path that a URL parser would shorten.
     #[error("filled for this call, its path has a `.` or `..` segment")]
     DotSegment,
@@ -88,12 +88,12 @@ impl AllowedHosts {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
             None => host == *allowed,
         });
-        if allowed { Ok(()) } else { Err(StsUrlError::Host(host)) }
+        if allowed { Ok(()) } else { Err(StsUrlError::HostNotAllowed(host)) }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Literal(Range<usize>),
     Field(Range<usize>),
 }
@@ -103,7 +103,7 @@ enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StsUrl {
     template: String,
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 impl StsUrl {
@@ -121,23 +121,23 @@ impl StsUrl {
         // It may be kept for long.
         parts.shrink_to_fit();
         let url = Self { template, parts };
-        url.judge(allowed)?;
+        url.validate(allowed)?;
         Ok(url)
     }
 
-    fn judge(&self, allowed: &AllowedHosts) -> Result<(), StsUrlError> {
+    fn validate(&self, allowed: &AllowedHosts) -> Result<(), StsUrlError> {
         let head = match self.parts.first() {
-            Some(Part::Literal(range)) => self.text(range),
+            Some(TemplatePart::Literal(range)) => self.text(range),
             _ => "",
         };
         // The scheme is checked on the text, for a URL parser forgives too much.
         let (scheme, rest) = head.split_once("://").unwrap_or((head, ""));
-        if !["ws", "wss", "http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return Err(StsUrlError::Scheme(scheme.chars().take(16).collect()));
+        if !["ws", "wss", "http", "https"].iter().any(|valid| scheme.eq_ignore_ascii_case(valid)) {
+            return Err(StsUrlError::UnsupportedScheme(scheme.chars().take(16).collect()));
         }
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         if authority.len() == rest.len()
-            && let Some(Part::Field(name)) = self.parts.get(1)
+            && let Some(TemplatePart::Field(name)) = self.parts.get(1)
         {
             return Err(StsUrlError::BeforePath(self.text(name).to_owned()));
         }
@@ -153,8 +153,8 @@ impl StsUrl {
             .parts
             .iter()
             .map(|part| match part {
-                Part::Literal(range) => self.text(range),
-                Part::Field(_) => "x",
+                TemplatePart::Literal(range) => self.text(range),
+                TemplatePart::Field(_) => "x",
             })
             .collect();
         let url = Url::parse(&shape).map_err(StsUrlError::Unparsable)?;
@@ -168,7 +168,7 @@ impl StsUrl {
 
     /// Its memory in bytes.
     pub fn size(&self) -> usize {
-        self.template.capacity() + self.parts.capacity() * size_of::<Part>()
+        self.template.capacity() + self.parts.capacity() * size_of::<TemplatePart>()
     }
 
     /// The URL for one call.
@@ -182,13 +182,13 @@ impl StsUrl {
         let mut url = String::with_capacity(self.template.len() + 64);
         for part in &self.parts {
             match part {
-                Part::Literal(range) => url.push_str(self.text(range)),
-                Part::Field(range) => {
+                TemplatePart::Literal(range) => url.push_str(self.text(range)),
+                TemplatePart::Field(range) => {
                     let name = self.text(range);
                     let value = match call.field(name) {
                         Some(value) => value,
                         None if Call::FIXED_FIELDS.contains(&name) => Cow::Borrowed(""),
-                        None => return Err(StsUrlError::UnknownName(name.to_owned())),
+                        None => return Err(StsUrlError::MissingField(name.to_owned())),
                     };
                     // Measured before the copy: a value can be as long as a body.
                     if url.len() + value.len() > MAX_LENGTH {
@@ -210,10 +210,10 @@ impl StsUrl {
 
     /// Whether filling can only fail by what a caller sends, never by a field
     /// that the call lacks.
-    pub fn fits_every_call(&self) -> bool {
+    pub fn uses_only_fixed_fields(&self) -> bool {
         self.parts.iter().all(|part| match part {
-            Part::Literal(_) => true,
-            Part::Field(range) => Call::FIXED_FIELDS.contains(&self.text(range)),
+            TemplatePart::Literal(_) => true,
+            TemplatePart::Field(range) => Call::FIXED_FIELDS.contains(&self.text(range)),
         })
     }
 
@@ -223,17 +223,17 @@ impl StsUrl {
     }
 }
 
-fn compile(template: &str) -> Result<Vec<Part>, StsUrlError> {
+fn compile(template: &str) -> Result<Vec<TemplatePart>, StsUrlError> {
     let mut parts = Vec::new();
     let mut start = 0;
     while let Some(rest) = template.get(start..).filter(|rest| !rest.is_empty()) {
         let end = start + rest.find('{').unwrap_or(rest.len());
         check_literal(template.get(start..end).unwrap_or_default())?;
         if end > start {
-            parts.push(Part::Literal(start..end));
+            parts.push(TemplatePart::Literal(start..end));
         }
         let Some(tail) = template.get(end + 1..) else { break };
-        let expression = || StsUrlError::Expression(tail.chars().take(32).collect());
+        let expression = || StsUrlError::InvalidExpression(tail.chars().take(32).collect());
         let length = tail.find('}').ok_or_else(expression)?;
         let name = end + 1..end + 1 + length;
         let text = template.get(name.clone()).unwrap_or_default();
@@ -241,22 +241,22 @@ fn compile(template: &str) -> Result<Vec<Part>, StsUrlError> {
             return Err(expression());
         }
         start = name.end + 1;
-        parts.push(Part::Field(name));
+        parts.push(TemplatePart::Field(name));
     }
     Ok(parts)
 }
 
 fn check_literal(literal: &str) -> Result<(), StsUrlError> {
-    let usable = |byte: u8| {
+    let is_allowed_byte = |byte: u8| {
         byte.is_ascii_graphic()
             && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'|' | b'}' | b'#')
     };
-    if literal.bytes().all(usable) {
+    if literal.bytes().all(is_allowed_byte) {
         return Ok(());
     }
-    Err(match literal.chars().find(|c| !u8::try_from(*c).is_ok_and(usable)) {
+    Err(match literal.chars().find(|c| !u8::try_from(*c).is_ok_and(is_allowed_byte)) {
         Some('#') | None => StsUrlError::Fragment,
-        Some(c) => StsUrlError::Character(c),
+        Some(c) => StsUrlError::InvalidCharacter(c),
     })
 }
 
@@ -265,18 +265,19 @@ fn check_literal(literal: &str) -> Result<(), StsUrlError> {
 /// general parser's time for the usual case; a test compares the two.
 fn plain_host(authority: &str) -> Option<&str> {
     let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_plain_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     // Labels of another script, and what may be an IPv4 address in disguise.
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let usual = last.starts_with(|c: char| c.is_ascii_alphabetic())
-        && host.bytes().all(plain)
+    let is_plain = last.starts_with(|c: char| c.is_ascii_alphabetic())
+        && host.bytes().all(is_plain_byte)
         && !host
             .split('.')
             .any(|label| label.get(..4).is_some_and(|l| l.eq_ignore_ascii_case("xn--")));
-    let port_fits = !port.is_empty()
+    let is_port_valid = !port.is_empty()
         && port.bytes().all(|byte| byte.is_ascii_digit())
         && port.parse::<u16>().is_ok();
-    (usual && port_fits).then_some(host)
+    (is_plain && is_port_valid).then_some(host)
 }
 
 /// RFC 6570's varname, and the hyphen that metadata names are fond of.
@@ -312,34 +313,37 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_url_is_answered_to_the_letter() {
+    fn url_without_fields_is_unchanged() {
         for plain in ["ws://avr-sts-openai:6030", "WSS://h:1/a?b=c", "http://[::1]:80/x"] {
             assert_eq!(parse(plain).unwrap().fill(&call("", "", "{}")).unwrap(), plain);
         }
     }
 
     #[test]
-    fn what_is_not_a_url_of_a_service_is_refused() {
+    fn invalid_urls_are_rejected() {
         let error = |template: &str| parse(template).unwrap_err();
-        assert_eq!(error("ftp://h/"), StsUrlError::Scheme("ftp".into()));
-        assert_eq!(error("ws:h"), StsUrlError::Scheme("ws:h".into()));
-        assert_eq!(error("javascript:alert(1)"), StsUrlError::Scheme("javascript:alert".into()));
-        assert_eq!(error("not a url"), StsUrlError::Character(' '));
-        assert_eq!(error("ws://h/\n"), StsUrlError::Character('\n'));
-        assert_eq!(error("ws://h\\@evil/"), StsUrlError::Character('\\'));
+        assert_eq!(error("ftp://h/"), StsUrlError::UnsupportedScheme("ftp".into()));
+        assert_eq!(error("ws:h"), StsUrlError::UnsupportedScheme("ws:h".into()));
+        assert_eq!(
+            error("javascript:alert(1)"),
+            StsUrlError::UnsupportedScheme("javascript:alert".into())
+        );
+        assert_eq!(error("not a url"), StsUrlError::InvalidCharacter(' '));
+        assert_eq!(error("ws://h/\n"), StsUrlError::InvalidCharacter('\n'));
+        assert_eq!(error("ws://h\\@evil/"), StsUrlError::InvalidCharacter('\\'));
         assert_eq!(error("ws://h/#x"), StsUrlError::Fragment);
         assert_eq!(error("ws://"), StsUrlError::NoHost);
         assert_eq!(error("ws:///h"), StsUrlError::NoHost);
         assert!(matches!(error("ws://h:99999/"), StsUrlError::Unparsable(_)));
-        assert!(matches!(error("ws://h/{id"), StsUrlError::Expression(_)));
-        assert!(matches!(error("ws://h/{}"), StsUrlError::Expression(_)));
-        assert!(matches!(error("ws://h/{+id}"), StsUrlError::Expression(_)));
-        assert_eq!(error("ws://h/}"), StsUrlError::Character('}'));
+        assert!(matches!(error("ws://h/{id"), StsUrlError::InvalidExpression(_)));
+        assert!(matches!(error("ws://h/{}"), StsUrlError::InvalidExpression(_)));
+        assert!(matches!(error("ws://h/{+id}"), StsUrlError::InvalidExpression(_)));
+        assert_eq!(error("ws://h/}"), StsUrlError::InvalidCharacter('}'));
         assert_eq!(error(&format!("ws://h/{}", "x".repeat(9000))), StsUrlError::TooLong);
     }
 
     #[test]
-    fn the_short_way_to_a_host_agrees_with_the_parser() {
+    fn plain_host_agrees_with_url_parser() {
         for authority in
             ["sts", "avr-sts-openai:6030", "a.b.c:1", "A_b", "a..b", "a.", "h:65535", "h:00080"]
         {
@@ -364,14 +368,17 @@ mod tests {
             ["{from}", "ws://{from}/", "ws://{from}", "ws://sts.{to}:1/", "ws://h:{to}?a"]
         {
             assert!(
-                matches!(parse(template), Err(StsUrlError::BeforePath(_) | StsUrlError::Scheme(_))),
+                matches!(
+                    parse(template),
+                    Err(StsUrlError::BeforePath(_) | StsUrlError::UnsupportedScheme(_))
+                ),
                 "{template}"
             );
         }
     }
 
     #[test]
-    fn a_caller_cannot_climb_in_the_path() {
+    fn caller_cannot_insert_dot_segments() {
         let url = parse("ws://h/a/{from}/b").unwrap();
         for climb in [".", ".."] {
             assert_eq!(url.fill(&call(climb, "", "{}")), Err(StsUrlError::DotSegment));
@@ -386,14 +393,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_the_call_lacks_is_told() {
+    fn missing_field_is_named_in_error() {
         let url = parse("ws://h/?x={nope}").unwrap();
-        assert_eq!(url.fill(&call("", "", "{}")), Err(StsUrlError::UnknownName("nope".into())));
-        assert!(!url.fits_every_call());
+        assert_eq!(url.fill(&call("", "", "{}")), Err(StsUrlError::MissingField("nope".into())));
+        assert!(!url.uses_only_fixed_fields());
     }
 
     #[test]
-    fn hosts_can_be_bounded() {
+    fn hosts_can_be_restricted() {
         let allowed = AllowedHosts::new(["STS-a".into(), "*.example.com".into()]);
         for good in ["ws://sts-A:1/", "wss://eu.example.com"] {
             assert!(StsUrl::parse(good, &allowed).is_ok(), "{good}");
@@ -405,7 +412,10 @@ mod tests {
             "ws://sts-a@evil/",
             "ws://.example.com@h",
         ] {
-            assert!(matches!(StsUrl::parse(bad, &allowed), Err(StsUrlError::Host(_))), "{bad}");
+            assert!(
+                matches!(StsUrl::parse(bad, &allowed), Err(StsUrlError::HostNotAllowed(_))),
+                "{bad}"
+            );
         }
     }
 }

@@ -7,9 +7,9 @@ use reqwest::{Client, ClientBuilder};
 
 /// Why no certificate is trusted on this machine, for the one who can mend it.
 #[derive(Clone, Debug)]
-pub struct NoRoots(String);
+pub struct MissingRootCertificates(String);
 
-impl NoRoots {
+impl MissingRootCertificates {
     /// What was found instead of root certificates, and what to do.
     pub fn advice(&self) -> String {
         format!(
@@ -27,21 +27,24 @@ impl NoRoots {
 /// # Errors
 ///
 /// What `builder` asks for cannot be had.
-pub fn client(
+pub fn build_client(
     builder: impl Fn() -> ClientBuilder,
-) -> Result<(Client, Option<NoRoots>), reqwest::Error> {
+) -> Result<(Client, Option<MissingRootCertificates>), reqwest::Error> {
     // reqwest panics without one. An error says that there is one already, which
     // is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match builder().build() {
         Ok(client) => Ok((client, None)),
         // Does it fail with an empty set of roots too, then not for their want.
-        Err(error) => Ok((builder().tls_certs_only([]).build()?, Some(NoRoots(root_of(&error))))),
+        Err(error) => Ok((
+            builder().tls_certs_only([]).build()?,
+            Some(MissingRootCertificates(root_cause(&error))),
+        )),
     }
 }
 
 /// What is at the bottom of an error: the library's own words may have the URL in them.
-pub fn root_of(error: &dyn Error) -> String {
+pub fn root_cause(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
         root = source;
@@ -58,15 +61,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_without_roots_has_a_client_nevertheless() {
-        let nothing = Certificate::from_der(b"nothing").unwrap();
+    fn client_is_built_without_root_certificates() {
+        let invalid = Certificate::from_der(b"nothing").unwrap();
         // Fails at first, as it does where there are no roots.
         let fails = Cell::new(true);
         let builder =
-            || Client::builder().tls_certs_only(fails.replace(false).then(|| nothing.clone()));
-        let (_, no_roots) = client(builder).unwrap();
+            || Client::builder().tls_certs_only(fails.replace(false).then(|| invalid.clone()));
+        let (_, no_roots) = build_client(builder).unwrap();
         let advice = no_roots.unwrap().advice();
         assert!(advice.contains("SSL_CERT_FILE"), "{advice}");
-        assert!(client(|| Client::builder().tls_certs_only([nothing.clone()])).is_err());
+        assert!(build_client(|| Client::builder().tls_certs_only([invalid.clone()])).is_err());
     }
 }

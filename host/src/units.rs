@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// A year: longer than anything here takes or is kept, and short enough to be added
 /// to any time.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// A span of time above zero: `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`. For a field:
 /// `#[serde(with = "units::duration")]` and `#[schemars(with = "units::DurationText")]`.
@@ -23,7 +23,7 @@ pub mod duration {
     ///
     /// When it is not a span of time above zero, or longer than a year.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
+        let text = Deserialize::deserialize(deserializer).map_err(with_duration_hint)?;
         parse_duration(text).map_err(de::Error::custom)
     }
 
@@ -33,7 +33,7 @@ pub mod duration {
     ///
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&duration_text(*span))
+        serializer.serialize_str(&format_duration(*span))
     }
 }
 
@@ -50,8 +50,8 @@ pub mod duration_or_none {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
-        let text: String = Deserialize::deserialize(deserializer).map_err(expect_duration)?;
-        if span(&text).is_some_and(|span| span.is_zero()) {
+        let text: String = Deserialize::deserialize(deserializer).map_err(with_duration_hint)?;
+        if parse_span(&text).is_some_and(|span| span.is_zero()) {
             return Ok(None);
         }
         parse_duration(text).map(Some).map_err(de::Error::custom)
@@ -101,7 +101,7 @@ pub mod size {
     ///
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&size_text(*size))
+        serializer.serialize_str(&format_size(*size))
     }
 }
 
@@ -141,14 +141,14 @@ impl JsonSchema for SizeText {
     }
 }
 
-fn expect_duration<E: de::Error>(error: E) -> E {
+fn with_duration_hint<E: de::Error>(error: E) -> E {
     E::custom(format!("{error}; a duration is text with a unit, such as \"250ms\" or \"2s\""))
 }
 
 fn parse_duration(text: String) -> Result<Duration, String> {
-    span(&text)
+    parse_span(&text)
         .and_then(|span| Duration::try_from(span).ok())
-        .filter(|span| !span.is_zero() && *span <= LONGEST)
+        .filter(|span| !span.is_zero() && *span <= MAX_DURATION)
         .ok_or_else(|| {
             format!(
                 "{text:?} is not a duration: expected a number above zero and a unit, such as \
@@ -158,7 +158,7 @@ fn parse_duration(text: String) -> Result<Duration, String> {
 }
 
 /// A day counts as 24 hours.
-fn span(text: &str) -> Option<jiff::SignedDuration> {
+fn parse_span(text: &str) -> Option<jiff::SignedDuration> {
     text.parse::<jiff::Span>()
         .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
         .ok()
@@ -170,7 +170,7 @@ pub(crate) fn micros(span: Duration) -> u64 {
 }
 
 /// A span in one unit, the largest that leaves nothing over, as settings have it.
-pub(crate) fn duration_text(span: Duration) -> String {
+pub(crate) fn format_duration(span: Duration) -> String {
     const SECOND: u128 = 1_000_000_000;
     let units = [
         (24 * 60 * 60 * SECOND, "d"),
@@ -182,18 +182,18 @@ pub(crate) fn duration_text(span: Duration) -> String {
     ];
     match span.as_nanos() {
         0 => "0s".to_owned(),
-        nanoseconds => in_units(nanoseconds, &units),
+        nanoseconds => format_in_units(nanoseconds, &units),
     }
 }
 
-fn size_text(size: usize) -> String {
-    in_units(size as u128, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")])
+fn format_size(size: usize) -> String {
+    format_in_units(size as u128, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")])
 }
 
 /// A number in the first of these units that leaves nothing over.
-fn in_units(number: u128, units: &[(u128, &str)]) -> String {
-    let fits = |(unit, _): &&(u128, &str)| number.is_multiple_of(*unit);
-    let (unit, name) = units.iter().find(fits).copied().unwrap_or((1, ""));
+fn format_in_units(number: u128, units: &[(u128, &str)]) -> String {
+    let is_multiple = |(unit, _): &&(u128, &str)| number.is_multiple_of(*unit);
+    let (unit, name) = units.iter().find(is_multiple).copied().unwrap_or((1, ""));
     format!("{}{name}", number / unit)
 }
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_read_and_demanded() {
+    fn units_are_required() {
         let read = |text: &str| toml::from_str::<Sample>(text).map_err(|e| e.message().to_owned());
         assert_eq!(read("time = '250ms'").unwrap().time, Duration::from_millis(250));
         assert_eq!(read("time = '1m 30s'").unwrap().time, Duration::from_secs(90));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_short_and_reads_the_same() {
+    fn written_values_read_back_equal() {
         for (time, perhaps, size) in
             [("2h", "0s", "16MiB"), ("90s", "1d", "1025B"), ("250ms", "1500ns", "1GiB")]
         {

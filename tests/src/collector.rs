@@ -14,27 +14,27 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 /// For what is on its way.
-const PATIENCE: Duration = Duration::from_secs(180);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A listening service; ended with the test's runtime.
 #[derive(Clone)]
 pub struct Collector {
     address: SocketAddr,
-    kept: Arc<Mutex<Kept>>,
+    state: Arc<Mutex<CollectorState>>,
 }
 
 #[derive(Default)]
-struct Kept {
-    requests: Vec<Request>,
-    answer: Option<Scripted>,
+struct CollectorState {
+    requests: Vec<CollectedRequest>,
+    response: Option<ScriptedResponse>,
 }
 
 /// What is answered: status, headers, body.
-type Scripted = (u16, Vec<(String, String)>, String);
+type ScriptedResponse = (u16, Vec<(String, String)>, String);
 
 /// What came.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct CollectedRequest {
     /// The method.
     pub method: Method,
     /// Path and query.
@@ -50,10 +50,10 @@ impl Collector {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let kept = Arc::new(Mutex::new(Kept::default()));
-        let routes = Router::new().fallback(keep).with_state(Arc::clone(&kept));
+        let state = Arc::new(Mutex::new(CollectorState::default()));
+        let routes = Router::new().fallback(record_request).with_state(Arc::clone(&state));
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { address, kept }
+        Self { address, state }
     }
 
     /// The address, as a grant names it.
@@ -67,23 +67,23 @@ impl Collector {
     }
 
     /// Settings for the fixture guest `observer` that tells this of events.
-    pub fn settings(&self, more: &str) -> String {
+    pub fn settings(&self, extra_settings: &str) -> String {
         format!(
-            "[grants]\nhttp = ['{}']\n[config]\nurl = '{}'\n{more}",
+            "[grants]\nhttp = ['{}']\n[config]\nurl = '{}'\n{extra_settings}",
             self.address,
             self.url("/")
         )
     }
 
     /// Answers like this from now on.
-    pub fn answer(&self, status: u16, headers: &[(&str, &str)], body: &str) {
+    pub fn respond_with(&self, status: u16, headers: &[(&str, &str)], body: &str) {
         let headers =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.lock().answer = Some((status, headers, body.to_owned()));
+        self.lock().response = Some((status, headers, body.to_owned()));
     }
 
     /// Everything that came so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<CollectedRequest> {
         self.lock().requests.clone()
     }
 
@@ -93,17 +93,17 @@ impl Collector {
     }
 
     /// The kinds of the events of a call so far, in the order in which they came.
-    pub fn kinds(&self, call: &str) -> Vec<String> {
+    pub fn event_kinds(&self, call: &str) -> Vec<String> {
         let events = self.events().into_iter().filter(|event| event["call"] == call);
         events.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits until what came is as wanted.
-    pub async fn wait_for(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+    pub async fn wait_for(&self, is_expected: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let deadline = Instant::now() + EVENT_TIMEOUT;
         loop {
             let events = self.events();
-            if wanted(&events) {
+            if is_expected(&events) {
                 return events;
             }
             assert!(Instant::now() < deadline, "{} came: {:?}", events.len(), events.last());
@@ -113,33 +113,33 @@ impl Collector {
 
     /// Waits until so many events came; all of them.
     pub async fn wait_for_count(&self, count: usize) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + EVENT_TIMEOUT;
         loop {
-            let came = self.lock().requests.len();
-            if came >= count {
+            let received = self.lock().requests.len();
+            if received >= count {
                 return self.events();
             }
-            assert!(Instant::now() < deadline, "{came} of {count} came");
+            assert!(Instant::now() < deadline, "{received} of {count} came");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap()
+    fn lock(&self) -> MutexGuard<'_, CollectorState> {
+        self.state.lock().unwrap()
     }
 }
 
-async fn keep(
-    State(kept): State<Arc<Mutex<Kept>>>,
+async fn record_request(
+    State(state): State<Arc<Mutex<CollectorState>>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let mut kept = kept.lock().unwrap();
-    kept.requests.push(Request { method, uri, headers, body });
-    let Some((status, headers, body)) = kept.answer.clone() else {
+    let mut kept = state.lock().unwrap();
+    kept.requests.push(CollectedRequest { method, uri, headers, body });
+    let Some((status, headers, body)) = kept.response.clone() else {
         return StatusCode::CREATED.into_response();
     };
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
@@ -151,7 +151,7 @@ async fn keep(
 }
 
 /// How many events these are: what is told again has the id that it had.
-pub fn distinct<'a>(events: impl IntoIterator<Item = &'a Value>) -> usize {
+pub fn count_distinct<'a>(events: impl IntoIterator<Item = &'a Value>) -> usize {
     let ids = events.into_iter().map(|event| event["id"].as_str().unwrap());
     ids.collect::<HashSet<_>>().len()
 }

@@ -7,18 +7,18 @@ use std::process::{Command, Output, Stdio};
 use crate::program;
 
 /// What came of a verb.
-pub struct Ended {
+pub struct CommandOutput {
     /// The exit status.
     pub status: i32,
     /// Standard output.
-    pub out: String,
+    pub stdout: String,
     /// Standard error.
-    pub err: String,
+    pub stderr: String,
 }
 
 /// Runs the program in a folder, with this on its standard input, and without any
 /// environment.
-pub fn plugboard(folder: &Path, arguments: &[&str], stdin: &str) -> Ended {
+pub fn run_plugboard(folder: &Path, arguments: &[&str], stdin: &str) -> CommandOutput {
     let mut command = Command::new(program());
     command.args(arguments).current_dir(folder).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -26,17 +26,17 @@ pub fn plugboard(folder: &Path, arguments: &[&str], stdin: &str) -> Ended {
     // It may end without having read it.
     _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-    Ended {
+    CommandOutput {
         status: status.code().unwrap(),
-        out: String::from_utf8(stdout).unwrap(),
-        err: String::from_utf8(stderr).unwrap(),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
     }
 }
 
-impl Ended {
+impl CommandOutput {
     /// Its output as JSON.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out)
-            .unwrap_or_else(|error| panic!("{error}:\n{}{}", self.out, self.err))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}:\n{}{}", self.stdout, self.stderr))
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::{Collector, GOOD, built};
+use crate::{Collector, ROUTING_GUEST, built_file};
 
 /// A folder of plugins for one test, gone with it.
 pub struct PluginFolder(TempDir);
@@ -18,15 +18,15 @@ impl PluginFolder {
     }
 
     /// A router, every hook that is asked in the middle of a call, and an observer that
-    /// tells the collector; with `more` in the table of its settings.
-    pub fn with_every_hook(collector: &Collector, more: &str) -> Self {
+    /// tells the collector; with `extra_settings` in the table of its settings.
+    pub fn with_every_hook(collector: &Collector, extra_settings: &str) -> Self {
         Self::new()
-            .guest("10-good", GOOD)
-            .guest("20-tools", "tools")
-            .settings("20-tools", "[config]\nnames = 'check_availability'\n")
-            .guest("30-transfers", "transfers")
-            .guest("50-observer", "observer")
-            .settings("50-observer", &collector.settings(more))
+            .with_guest("10-good", ROUTING_GUEST)
+            .with_guest("20-tools", "tools")
+            .with_settings("20-tools", "[config]\nnames = 'check_availability'\n")
+            .with_guest("30-transfers", "transfers")
+            .with_guest("50-observer", "observer")
+            .with_settings("50-observer", &collector.settings(extra_settings))
     }
 
     /// The folder.
@@ -36,34 +36,34 @@ impl PluginFolder {
 
     /// Puts a fixture guest into the folder as `NAME.wasm`.
     #[must_use]
-    pub fn guest(self, name: &str, guest: &str) -> Self {
-        self.replace(name, guest);
+    pub fn with_guest(self, name: &str, guest: &str) -> Self {
+        self.replace_guest(name, guest);
         self
     }
 
     /// Puts a sample plugin into the folder as `NAME.wasm`.
     #[must_use]
-    pub fn sample(self, name: &str, sample: &str) -> Self {
-        self.put(name, &built(&format!("plugins/{sample}.wasm")));
+    pub fn with_sample(self, name: &str, sample: &str) -> Self {
+        self.copy_into_place(name, &built_file(&format!("plugins/{sample}.wasm")));
         self
     }
 
     /// Writes `NAME.wasm` with these bytes.
     #[must_use]
-    pub fn bytes(self, name: &str, bytes: &[u8]) -> Self {
+    pub fn with_bytes(self, name: &str, bytes: &[u8]) -> Self {
         fs::write(self.file(name, "wasm"), bytes).unwrap();
         self
     }
 
     /// Writes `NAME.toml`.
     #[must_use]
-    pub fn settings(self, name: &str, text: &str) -> Self {
-        self.configure(name, text);
+    pub fn with_settings(self, name: &str, text: &str) -> Self {
+        self.replace_settings(name, text);
         self
     }
 
     /// Puts other settings in the place of `NAME.toml`, by a rename.
-    pub fn configure(&self, name: &str, text: &str) {
+    pub fn replace_settings(&self, name: &str, text: &str) {
         let new = self.file(name, "new");
         fs::write(&new, text).unwrap();
         fs::rename(new, self.file(name, "toml")).unwrap();
@@ -71,30 +71,30 @@ impl PluginFolder {
 
     /// Puts another guest in the place of `NAME.wasm`, as it should be done: by a
     /// rename.
-    pub fn replace(&self, name: &str, guest: &str) {
-        self.put(name, &guest_file(guest));
+    pub fn replace_guest(&self, name: &str, guest: &str) {
+        self.copy_into_place(name, &guest_path(guest));
     }
 
-    fn put(&self, name: &str, file: &Path) {
+    fn copy_into_place(&self, name: &str, file: &Path) {
         let new = self.file(name, "new");
         fs::copy(file, &new).unwrap();
         fs::rename(new, self.file(name, "wasm")).unwrap();
     }
 
     /// The path of `NAME.ENDING`.
-    pub fn file(&self, name: &str, ending: &str) -> PathBuf {
-        self.path().join(format!("{name}.{ending}"))
+    pub fn file(&self, name: &str, extension: &str) -> PathBuf {
+        self.path().join(format!("{name}.{extension}"))
     }
 }
 
 /// The bytes of a fixture guest, to damage.
 pub fn guest_bytes(guest: &str) -> Vec<u8> {
-    fs::read(guest_file(guest)).unwrap()
+    fs::read(guest_path(guest)).unwrap()
 }
 
 /// The names of all fixture guests.
-pub fn guests() -> Vec<String> {
-    let folder = guest_file("routes").parent().unwrap().to_owned();
+pub fn guest_names() -> Vec<String> {
+    let folder = guest_path("routes").parent().unwrap().to_owned();
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let wasm = files.filter(|path| path.extension().is_some_and(|ending| ending == "wasm"));
     let mut names: Vec<String> =
@@ -103,6 +103,6 @@ pub fn guests() -> Vec<String> {
     names
 }
 
-fn guest_file(guest: &str) -> PathBuf {
-    built(&format!("guests/{guest}.wasm"))
+fn guest_path(guest: &str) -> PathBuf {
+    built_file(&format!("guests/{guest}.wasm"))
 }

@@ -6,23 +6,23 @@ use std::path::Path;
 use expect_test::expect_file;
 
 /// Rows of which the numbers are another compiler's choice.
-const ROWS: [&str; 6] = ["size", "needs", "instance", "instructions", "memory", "file"];
+const MASKED_ROWS: [&str; 6] = ["size", "needs", "instance", "instructions", "memory", "file"];
 
 /// Compares what a program said with `tests/golden/NAME.txt`.
 ///
 /// # Panics
 ///
 /// When it is something else.
-pub fn assert_golden(name: &str, said: &str) {
+pub fn assert_golden(name: &str, output: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-    expect_file![path.with_added_extension("txt")].assert_eq(&masked(said));
+    expect_file![path.with_added_extension("txt")].assert_eq(&mask_variable_parts(output));
 }
 
 /// What was said, with `#` for times, sizes and numbers of functions, and without the
 /// folder that the repository is in.
-fn masked(said: &str) -> String {
+fn mask_variable_parts(output: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let said = said.replace(&format!("{}/", root.display()), "");
+    let said = output.replace(&format!("{}/", root.display()), "");
     let mut row = String::new();
     let mut lines = Vec::new();
     for line in said.lines() {
@@ -38,31 +38,32 @@ fn masked(said: &str) -> String {
             None => (line, ""),
         };
         // Where a damaged file goes wrong is the compiler's as well.
-        let all = ROWS.contains(&&*row) || line.contains("is out of bounds");
-        let masked = match all {
-            true => numbers(line, |_| true),
-            false => {
-                numbers(line, |after| after.starts_with(" ms") || after.starts_with(" functions"))
-            }
+        let should_mask_all = MASKED_ROWS.contains(&&*row) || line.contains("is out of bounds");
+        let masked_line = match should_mask_all {
+            true => mask_numbers(line, |_| true),
+            false => mask_numbers(line, |after| {
+                after.starts_with(" ms") || after.starts_with(" functions")
+            }),
         };
-        let masked = if row == "backtrace" { without_index(&masked) } else { masked };
+        let masked =
+            if row == "backtrace" { mask_function_index(&masked_line) } else { masked_line };
         lines.push(masked + limit);
     }
     lines.join("\n") + "\n"
 }
 
 /// `function 12`, which is 13 after the next change of the SDK.
-fn without_index(line: &str) -> String {
+fn mask_function_index(line: &str) -> String {
     match line.split_once("function ") {
         Some((before, rest)) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
-            format!("{before}function {}", numbers(rest, |_| true))
+            format!("{before}function {}", mask_numbers(rest, |_| true))
         }
         _ => line.to_owned(),
     }
 }
 
 /// The line, with `#` for numbers that stand before what is wanted.
-fn numbers(line: &str, wanted: impl Fn(&str) -> bool) -> String {
+fn mask_numbers(line: &str, should_mask: impl Fn(&str) -> bool) -> String {
     let (mut masked, mut rest) = (String::new(), line);
     while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
         let (before, number) = rest.split_at(start);
@@ -72,7 +73,7 @@ fn numbers(line: &str, wanted: impl Fn(&str) -> bool) -> String {
         let time = before.trim_end();
         masked += if time.ends_with(" at") { time } else { before };
         masked += if time.ends_with(" at") { " " } else { "" };
-        masked += if wanted(after) { "#" } else { number };
+        masked += if should_mask(after) { "#" } else { number };
         rest = after;
     }
     masked + rest
@@ -83,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_varies_is_masked() {
-        let said = "10-a: good\n  size          48011 bytes\n  limits        timeout  250ms\n  \
+    fn only_variable_parts_are_masked() {
+        let output = "10-a: good\n  size          48011 bytes\n  limits        timeout  250ms\n  \
                     did           at   1.250 ms  kv.get k5 → 9 bytes, in 0.001 ms\n  needs         \
                     1 memory of 1152 KiB\n                2 tables of 47 elements\n  memory        \
                     1152 KiB of 32 MiB\n  backtrace     function 54 (64 times)\n";
@@ -92,6 +93,6 @@ mod tests {
                         at # ms  kv.get k5 → 9 bytes, in # ms\n  needs         # memory of # \
                         KiB\n                # tables of # elements\n  memory        # KiB of 32 \
                         MiB\n  backtrace     function # (# times)\n";
-        assert_eq!(masked(said), expected);
+        assert_eq!(mask_variable_parts(output), expected);
     }
 }

@@ -18,26 +18,26 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use self::browser::Browser;
-pub use self::collector::{Collector, distinct};
-pub use self::command::{Ended, plugboard};
-pub use self::folder::{PluginFolder, guest_bytes, guests};
+pub use self::collector::{Collector, count_distinct};
+pub use self::command::{CommandOutput, run_plugboard};
+pub use self::folder::{PluginFolder, guest_bytes, guest_names};
 pub use self::golden::assert_golden;
-pub use self::server::{Answer, Server, Setup};
+pub use self::server::{Server, ServerBuilder, ServerResponse};
 
 /// The fixture guest that routes every call as a plugin should.
-pub const GOOD: &str = "routes";
+pub const ROUTING_GUEST: &str = "routes";
 
-/// Where [`GOOD`] sends the call of [`initiated`].
-pub const GOOD_URL: &str = "ws://sts-good:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
+/// Where [`ROUTING_GUEST`] sends the call of [`call_initiated`].
+pub const ROUTING_GUEST_URL: &str = "ws://sts-good:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
 
 /// A file of `tests/fixtures/avr`, as text.
 pub fn fixture(name: &str) -> String {
-    fixture_of("avr", name)
+    read_fixture("avr", name)
 }
 
 /// A file of `tests/fixtures/blackbox`, as text.
 pub fn blackbox_fixture(name: &str) -> String {
-    fixture_of("blackbox", name)
+    read_fixture("blackbox", name)
 }
 
 /// The same as a document, of this call.
@@ -47,14 +47,14 @@ pub fn blackbox_document(name: &str, call: &str) -> Value {
     document
 }
 
-fn fixture_of(platform: &str, name: &str) -> String {
+fn read_fixture(platform: &str, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(platform).join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The usual `call_initiated`: 2000 calls 5001. Each at another time, or it
 /// would be taken for a delivery that comes again.
-pub fn initiated() -> String {
+pub fn call_initiated() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut body: Value = serde_json::from_str(&fixture("call_initiated.json")).unwrap();
@@ -63,8 +63,8 @@ pub fn initiated() -> String {
 }
 
 /// A `call_initiated` of another call.
-pub fn initiated_as(uuid: &str, to: &str) -> String {
-    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+pub fn call_initiated_for(uuid: &str, to: &str) -> String {
+    let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
     body["uuid"] = json!(uuid);
     body["payload"]["to"] = json!(to);
     body.to_string()
@@ -78,17 +78,17 @@ pub fn event(uuid: &str, kind: &str, nth: u32, payload: &Value) -> String {
 }
 
 /// What somebody said in a call.
-pub fn said(uuid: &str, nth: u32, text: &str) -> String {
+pub fn user_transcription(uuid: &str, nth: u32, text: &str) -> String {
     event(uuid, "transcription", nth, &json!({"role": "user", "text": text}))
 }
 
 /// A client of its own connections, for plain HTTP.
 pub fn client() -> reqwest::Client {
-    client_for(Duration::from_secs(60))
+    client_with_timeout(Duration::from_secs(60))
 }
 
 /// A client that does not wait for longer.
-pub fn client_for(timeout: Duration) -> reqwest::Client {
+pub fn client_with_timeout(timeout: Duration) -> reqwest::Client {
     // The program's reqwest has no provider of its own, and is the same crate. An
     // error says that there is one already.
     _ = rustls::crypto::ring::default_provider().install_default();
@@ -97,43 +97,43 @@ pub fn client_for(timeout: Duration) -> reqwest::Client {
 
 /// The program.
 pub fn program() -> PathBuf {
-    built("release/plugboard")
+    built_file("release/plugboard")
 }
 
 /// Whether `cargo xtask test` could build this fixture guest, of a language whose tools
 /// may be missing. It says SKIPPED if not.
 pub fn is_built(guest: &str) -> bool {
-    let path = target().join(format!("guests/{guest}.wasm"));
+    let path = target_folder().join(format!("guests/{guest}.wasm"));
     let built = path.exists();
     if !built {
         let missing = format!("{} is missing; `cargo xtask languages` says why", path.display());
-        lacking(&missing);
+        skip_or_fail_in_ci(&missing);
     }
     built
 }
 
 /// Says that something is not tested, past the harness, which shows what passing tests print
 /// to nobody.
-pub fn skipped(what: &str) {
-    _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+pub fn report_skipped(reason: &str) {
+    _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
 /// The same, if it is for want of something that can be installed: in continuous integration,
 /// that is an error.
-pub fn lacking(what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{what}");
-    skipped(what);
+pub fn skip_or_fail_in_ci(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{reason}");
+    report_skipped(reason);
 }
 
 /// A file that `cargo xtask test` built: `plugboard`, `guests/traps.wasm`.
-fn built(name: &str) -> PathBuf {
-    let path = target().join(name);
+fn built_file(name: &str) -> PathBuf {
+    let path = target_folder().join(name);
     assert!(path.exists(), "{} is missing; run `cargo xtask test`", path.display());
     path
 }
 
 /// Where cargo puts what it builds.
-fn target() -> PathBuf {
+fn target_folder() -> PathBuf {
     // target/release/deps/TEST → target
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(3).unwrap().to_owned()

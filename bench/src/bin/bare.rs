@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use plugboard::config::{self, Flags};
-use plugboard::platform::{self, Dialect, Message};
+use plugboard::platform::{self, PlatformAdapter, PlatformRequest};
 use plugboard::router::Answer;
 use tokio::net::TcpListener;
 
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 async fn main() -> anyhow::Result<()> {
     let config = config::load(Flags::default(), std::env::vars())?.config;
     // AVR is the first one, and the one that is on.
-    let Some(dialect) = platform::dialects(&config).into_iter().next() else {
+    let Some(dialect) = platform::adapters(&config).into_iter().next() else {
         anyhow::bail!("no platform is switched on");
     };
     let routes = Router::new().route(dialect.path(), post(events)).with_state(dialect);
@@ -29,21 +29,21 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn events(
-    State(dialect): State<Arc<dyn Dialect>>,
+    State(dialect): State<Arc<dyn PlatformAdapter>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if dialect.admit(&headers).is_err() {
+    if dialect.check_headers(&headers).is_err() {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(message) = dialect.parse(&headers, &body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let Message::Decide(event) = message else {
+    let PlatformRequest::Decision(event) = message else {
         return ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
             .into_response();
     };
     let sts_url = Some(format!("ws://avr-sts-openai:6030/?uuid={}", event.call.id));
-    let reply = dialect.decision(&Answer::Route { sts_url, prompt: None });
+    let reply = dialect.decision_reply(&Answer::Route { sts_url, prompt: None });
     ([(header::CONTENT_TYPE, reply.content_type)], reply.body).into_response()
 }

@@ -2,7 +2,7 @@
 
 use crate::event::Call;
 use crate::plugin::Plugin;
-use crate::plugin::habits::Vary;
+use crate::plugin::vary::Vary;
 
 /// Bytes of a key. A call whose fields are longer is not worth remembering.
 const MAX_KEY: usize = 4 * 1024;
@@ -13,7 +13,7 @@ const MAX_METADATA: usize = 256;
 
 /// What the values of a key are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Space {
+pub(super) enum KeyKind {
     /// A verdict, by the place of its set of fields in the plugin's habits.
     Verdict(usize),
     /// Calls that a computation is under way for, by the number of sets that the
@@ -23,54 +23,59 @@ pub(super) enum Space {
 
 /// A plugin's version, the platform, and the values of some fields of a call. Two
 /// keys are equal if and only if all of these are.
-pub(super) type Key = Box<[u8]>;
+pub(super) type CacheKey = Box<[u8]>;
 
 /// The key of a call. None: the values are too long or too many.
-pub(super) fn key(plugin: &Plugin, space: Space, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
+pub(super) fn cache_key(
+    plugin: &Plugin,
+    kind: KeyKind,
+    fields: &Vary,
+    call: &Call,
+) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(64);
     key.extend_from_slice(&plugin.id.to_ne_bytes());
-    let (space, number) = match space {
-        Space::Verdict(place) => (0, place),
-        Space::Flight(sets) => (1, sets),
+    let (tag, number) = match kind {
+        KeyKind::Verdict(set_index) => (0, set_index),
+        KeyKind::Flight(set_count) => (1, set_count),
     };
-    key.extend_from_slice(&[space, u8::try_from(number).ok()?]);
-    fields_key(key, fields, call)
+    key.extend_from_slice(&[tag, u8::try_from(number).ok()?]);
+    append_vary_key(key, fields, call)
 }
 
 /// The platform and the values of some fields of a call, behind what stands in a key
 /// already. None: the values are too long or too many.
-pub(crate) fn fields_key(mut key: Vec<u8>, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
+pub(crate) fn append_vary_key(mut key: Vec<u8>, fields: &Vary, call: &Call) -> Option<Vec<u8>> {
     if call.metadata.len() > MAX_METADATA {
         return None;
     }
-    part(&mut key, Some(call.platform.name))?;
+    push_value(&mut key, Some(call.platform.name))?;
     for name in fields.names() {
         match name {
-            "id" => part(&mut key, Some(&call.id))?,
-            "agent" => part(&mut key, call.agent.as_deref())?,
-            "from" => part(&mut key, call.from.as_deref())?,
-            "to" => part(&mut key, call.to.as_deref())?,
+            "id" => push_value(&mut key, Some(&call.id))?,
+            "agent" => push_value(&mut key, call.agent.as_deref())?,
+            "from" => push_value(&mut key, call.from.as_deref())?,
+            "to" => push_value(&mut key, call.to.as_deref())?,
             // Every key has the platform.
             _ => {}
         }
         // Also for the fixed names: a platform may send metadata of such a name,
         // and the plugin may have meant that. As it was sent, since plugins see
         // more of it than its text; all of them, since it may be there twice.
-        for (_, value) in call.metadata.iter().filter(|(known, _)| known == name) {
-            part(&mut key, Some(value.get()))?;
+        for (_, value) in call.metadata.iter().filter(|(metadata_name, _)| metadata_name == name) {
+            push_value(&mut key, Some(value.get()))?;
         }
-        key.push(END);
+        key.push(FIELD_END);
     }
     Some(key)
 }
 
 /// What a part of a key begins with: a field that is missing is not the same as
 /// one that is empty.
-const END: u8 = 0;
+const FIELD_END: u8 = 0;
 const MISSING: u8 = 1;
 const VALUE: u8 = 2;
 
-fn part(key: &mut Vec<u8>, value: Option<&str>) -> Option<()> {
+fn push_value(key: &mut Vec<u8>, value: Option<&str>) -> Option<()> {
     let Some(value) = value else {
         key.push(MISSING);
         return Some(());

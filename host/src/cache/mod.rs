@@ -7,8 +7,8 @@
 //! (`key`), so that a new version never meets an old verdict, however late the
 //! old one lands.
 
-mod flight;
 mod key;
+mod single_flight;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -20,58 +20,58 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use self::flight::{Flight, Flights, Landing, Lead, Part};
-pub(crate) use self::key::fields_key;
-use self::key::{Key, Space, key};
+pub(crate) use self::key::append_vary_key;
+use self::key::{CacheKey, KeyKind, cache_key};
+use self::single_flight::{FlightResult, Follower, Joined, Leader, SingleFlight};
 use crate::config::CacheConfig;
 use crate::decision::{Decision, Verdict};
 use crate::event::Call;
-use crate::plugin::habits::TooVaried;
+use crate::plugin::vary::VaryLimitExceeded;
 use crate::plugin::{Hook, Plugin};
 
 /// Bytes that an entry takes beside its texts, roughly.
-const OVERHEAD: usize = 256;
+const ENTRY_OVERHEAD: usize = 256;
 
 /// How long it is remembered that a plugin gave no leave to reuse its verdict on
 /// certain calls: these need not wait for each other.
-const NOT_REUSABLE: Duration = Duration::from_secs(2);
+const UNCACHEABLE_TTL: Duration = Duration::from_secs(2);
 
 /// What is kept under a key.
-struct Kept {
+struct CachedVerdict {
     /// None: it is known that there is nothing to be kept.
     verdict: Option<Arc<Verdict>>,
-    until: Instant,
+    expires_at: Instant,
 }
 
 /// The verdicts of all plugins.
 pub struct DecisionCache {
-    kept: Cache<Key, Arc<Kept>>,
-    flights: Flights,
+    entries: Cache<CacheKey, Arc<CachedVerdict>>,
+    single_flight: SingleFlight,
     max_ttl: Duration,
     evictions: Arc<AtomicU64>,
-    refused: AtomicU64,
+    uncacheable: AtomicU64,
 }
 
 /// How a plugin's word on a call is to be had.
-pub enum Word<'a> {
+pub enum Lookup<'a> {
     /// It is here.
-    Kept(Arc<Verdict>),
-    /// The plugin must be asked, and [`Ask::answered`] told.
-    Ask(Ask<'a>),
+    Hit(Arc<Verdict>),
+    /// The plugin must be asked, and [`FillPermit::fill`] told.
+    Miss(FillPermit<'a>),
     /// As `Ask`; but another call asks the same for long already, and whichever
     /// is first will do.
-    Race(Ask<'a>, Race),
+    MissRacing(FillPermit<'a>, CoalescedWait),
 }
 
 /// A computation of another call's, that this one has waited for as long as it
 /// could afford to.
-pub struct Race(Flight);
+pub struct CoalescedWait(Follower);
 
-impl Race {
+impl CoalescedWait {
     /// The other one's verdict, if it comes and fits this call; else never.
-    pub async fn won(mut self, plugin: &Plugin, call: &Call) -> Arc<Verdict> {
-        let landing = self.0.landed().await;
-        match landing.and_then(|landing| landing.verdict(plugin, call)) {
+    pub async fn wait(mut self, plugin: &Plugin, call: &Call) -> Arc<Verdict> {
+        let result = self.0.wait().await;
+        match result.and_then(|result| result.verdict(plugin, call)) {
             Some(verdict) => verdict,
             None => pending().await,
         }
@@ -79,15 +79,15 @@ impl Race {
 }
 
 /// Leave to ask a plugin about a call.
-pub struct Ask<'a> {
+pub struct FillPermit<'a> {
     cache: &'a DecisionCache,
-    lead: Option<Lead<'a>>,
-    flight: Option<Vec<u8>>,
+    leader: Option<Leader<'a>>,
+    flight_key: Option<Vec<u8>>,
 }
 
 /// The cache's figures.
 #[derive(Clone, Copy, Debug)]
-pub struct Figures {
+pub struct CacheStats {
     /// Verdicts in it, roughly.
     pub entries: u64,
     /// Their memory in bytes, roughly.
@@ -96,7 +96,7 @@ pub struct Figures {
     pub evictions: u64,
     /// Verdicts that were not kept although their plugin wished it: it named too
     /// many sets of fields, or the values were too long.
-    pub refused: u64,
+    pub uncacheable: u64,
 }
 
 impl DecisionCache {
@@ -106,32 +106,33 @@ impl DecisionCache {
             return None;
         }
         let evictions = Arc::new(AtomicU64::new(0));
-        let evicted = Arc::clone(&evictions);
-        let kept = Cache::builder()
+        let eviction_counter = Arc::clone(&evictions);
+        let entries = Cache::builder()
             .max_capacity(config.size as u64)
-            .weigher(|key: &Key, kept: &Arc<Kept>| {
-                let verdict = kept.verdict.as_ref().map_or(0, |verdict| verdict.size());
-                u32::try_from(OVERHEAD + key.len() + verdict).unwrap_or(u32::MAX)
+            .weigher(|key: &CacheKey, cached: &Arc<CachedVerdict>| {
+                let verdict = cached.verdict.as_ref().map_or(0, |verdict| verdict.size());
+                u32::try_from(ENTRY_OVERHEAD + key.len() + verdict).unwrap_or(u32::MAX)
             })
-            .expire_after(AtItsTime)
+            .expire_after(VerdictExpiry)
             .eviction_listener(move |_, _, cause| {
                 if cause == RemovalCause::Size {
-                    evicted.fetch_add(1, Relaxed);
+                    eviction_counter.fetch_add(1, Relaxed);
                 }
             })
             .build();
-        let (flights, max_ttl, refused) = (Flights::default(), config.max_ttl, AtomicU64::new(0));
-        Some(Self { kept, flights, max_ttl, evictions, refused })
+        let (single_flight, max_ttl, uncacheable) =
+            (SingleFlight::default(), config.max_ttl, AtomicU64::new(0));
+        Some(Self { entries, single_flight, max_ttl, evictions, uncacheable })
     }
 
     /// A verdict of this plugin that fits this call, if there is one.
     pub fn get(&self, plugin: &Plugin, call: &Call) -> Option<Arc<Verdict>> {
-        let known = plugin.habits.known();
+        let vary_sets = plugin.vary_sets.snapshot();
         // Whatever fits is right: each says that it holds for every call with
         // these values.
-        known.sets.iter().enumerate().find_map(|(place, fields)| {
-            let key = key(plugin, Space::Verdict(place), fields, call)?;
-            self.kept.get(&*key).and_then(|kept| kept.valid(Instant::now()))
+        vary_sets.sets.iter().enumerate().find_map(|(set_index, fields)| {
+            let key = cache_key(plugin, KeyKind::Verdict(set_index), fields, call)?;
+            self.entries.get(&*key).and_then(|cached| cached.verdict_if_fresh(Instant::now()))
         })
     }
 
@@ -139,160 +140,177 @@ impl DecisionCache {
     /// perhaps after waiting for another call that asks the same. Waits for no more
     /// than half of the time that the plugin may take, and not at all for one that
     /// keeps failing.
-    pub async fn get_or_ask(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Word<'_> {
+    pub async fn lookup(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Lookup<'_> {
         if let Some(verdict) = self.get(plugin, call) {
-            return Word::Kept(verdict);
+            return Lookup::Hit(verdict);
         }
-        let alone = |flight| Word::Ask(Ask { cache: self, lead: None, flight });
-        let flight = {
-            let known = plugin.habits.known();
-            let never = known.answered && known.sets.is_empty();
-            if never || !plugin.breaker(Hook::Router).is_closed() {
+        let miss = |flight_key| Lookup::Miss(FillPermit { cache: self, leader: None, flight_key });
+        let flight_key = {
+            let vary_sets = plugin.vary_sets.snapshot();
+            let is_never_cacheable = vary_sets.has_answered && vary_sets.sets.is_empty();
+            if is_never_cacheable || !plugin.breaker(Hook::Router).is_closed() {
                 // As far as is known, it never gives leave to reuse, or may be set
                 // aside.
-                return alone(None);
+                return miss(None);
             }
-            match key(plugin, Space::Flight(known.sets.len()), &known.union, call) {
-                Some(flight) => flight,
-                None => return alone(None),
+            match cache_key(plugin, KeyKind::Flight(vary_sets.sets.len()), &vary_sets.union, call) {
+                Some(flight_key) => flight_key,
+                None => return miss(None),
             }
         };
         let now = Instant::now();
-        if self.kept.get(&*flight).is_some_and(|kept| now < kept.until) {
-            return alone(None);
+        if self.entries.get(&*flight_key).is_some_and(|cached| now < cached.expires_at) {
+            return miss(None);
         }
-        let time = plugin.timeout(Hook::Router).min(deadline.saturating_duration_since(now));
-        match self.flights.join(&flight, now + time / 2).await {
+        let timeout = plugin.timeout(Hook::Router).min(deadline.saturating_duration_since(now));
+        match self.single_flight.join(&flight_key, now + timeout / 2).await {
             // What landed while we came here is seen now, if not before.
-            Part::Lead(lead) => match self.get(plugin, call) {
-                Some(verdict) => Word::Kept(verdict),
-                None => Word::Ask(Ask { cache: self, lead: Some(lead), flight: Some(flight) }),
+            Joined::Leader(leader) => match self.get(plugin, call) {
+                Some(verdict) => Lookup::Hit(verdict),
+                None => Lookup::Miss(FillPermit {
+                    cache: self,
+                    leader: Some(leader),
+                    flight_key: Some(flight_key),
+                }),
             },
-            Part::Landed(landing) => landing.verdict(plugin, call).map_or(alone(None), Word::Kept),
-            Part::Late(flight) => {
-                Word::Race(Ask { cache: self, lead: None, flight: None }, Race(flight))
+            Joined::Finished(result) => {
+                result.verdict(plugin, call).map_or(miss(None), Lookup::Hit)
             }
+            Joined::TimedOut(follower) => Lookup::MissRacing(
+                FillPermit { cache: self, leader: None, flight_key: None },
+                CoalescedWait(follower),
+            ),
         }
     }
 
     /// The figures now.
-    pub fn figures(&self) -> Figures {
-        self.kept.run_pending_tasks();
-        Figures {
-            entries: self.kept.entry_count(),
-            bytes: self.kept.weighted_size(),
+    pub fn stats(&self) -> CacheStats {
+        self.entries.run_pending_tasks();
+        CacheStats {
+            entries: self.entries.entry_count(),
+            bytes: self.entries.weighted_size(),
             evictions: self.evictions.load(Relaxed),
-            refused: self.refused.load(Relaxed),
+            uncacheable: self.uncacheable.load(Relaxed),
         }
     }
 
     /// Keeps a decision if its plugin gave leave to.
-    fn keep(&self, plugin: &Plugin, call: &Call, decision: &Decision) -> Option<(Fit, Arc<Kept>)> {
-        let place = match plugin.habits.learn(decision.cache.as_ref()) {
-            Ok(place) => place?,
-            Err(TooVaried) => return self.refuse(),
+    fn insert(
+        &self,
+        plugin: &Plugin,
+        call: &Call,
+        decision: &Decision,
+    ) -> Option<(VerdictKey, Arc<CachedVerdict>)> {
+        let set_index = match plugin.vary_sets.record(decision.cache_policy.as_ref()) {
+            Ok(set_index) => set_index?,
+            Err(VaryLimitExceeded) => return self.count_uncacheable(),
         };
-        let ttl = decision.cache.as_ref()?.ttl.min(self.max_ttl);
+        let ttl = decision.cache_policy.as_ref()?.ttl.min(self.max_ttl);
         if ttl.is_zero() {
             return None;
         }
-        let fields = plugin.habits.known().sets.get(place)?.clone();
-        let Some(key) = key(plugin, Space::Verdict(place), &fields, call) else {
-            return self.refuse();
+        let fields = plugin.vary_sets.snapshot().sets.get(set_index)?.clone();
+        let Some(key) = cache_key(plugin, KeyKind::Verdict(set_index), &fields, call) else {
+            return self.count_uncacheable();
         };
-        let key = Key::from(key);
+        let key = CacheKey::from(key);
         let verdict = Some(Arc::new(decision.verdict.clone()));
-        let kept = Arc::new(Kept { verdict, until: Instant::now() + ttl });
-        self.kept.insert(key.clone(), Arc::clone(&kept));
-        Some((Fit { place, key }, kept))
+        let cached = Arc::new(CachedVerdict { verdict, expires_at: Instant::now() + ttl });
+        self.entries.insert(key.clone(), Arc::clone(&cached));
+        Some((VerdictKey { set_index, key }, cached))
     }
 
-    fn refuse<T>(&self) -> Option<T> {
-        self.refused.fetch_add(1, Relaxed);
+    fn count_uncacheable<T>(&self) -> Option<T> {
+        self.uncacheable.fetch_add(1, Relaxed);
         None
     }
 }
 
-impl Ask<'_> {
+impl FillPermit<'_> {
     /// Whether the plugin gave leave to reuse what it said, it is kept, and told
     /// to those who wait for it.
-    pub fn answered(self, plugin: &Plugin, call: &Call, said: Option<&Decision>) {
-        let kept = match said {
-            Some(decision) => self.cache.keep(plugin, call, decision),
+    pub fn fill(self, plugin: &Plugin, call: &Call, decision: Option<&Decision>) {
+        let cached = match decision {
+            Some(decision) => self.cache.insert(plugin, call, decision),
             None => {
-                plugin.habits.answered();
+                plugin.vary_sets.record_answer();
                 None
             }
         };
-        let Some(lead) = self.lead else { return };
-        if kept.is_none()
-            && said.is_some()
-            && let Some(flight) = self.flight
+        let Some(leader) = self.leader else { return };
+        if cached.is_none()
+            && decision.is_some()
+            && let Some(flight_key) = self.flight_key
         {
-            let kept = Kept { verdict: None, until: Instant::now() + NOT_REUSABLE };
-            self.cache.kept.insert(flight.into(), Arc::new(kept));
+            let uncacheable =
+                CachedVerdict { verdict: None, expires_at: Instant::now() + UNCACHEABLE_TTL };
+            self.cache.entries.insert(flight_key.into(), Arc::new(uncacheable));
         }
-        lead.land(kept.map_or(Landing::Nothing, |(fit, kept)| Landing::Kept(fit, kept)));
+        leader.complete(cached.map_or(FlightResult::NotShareable, |(verdict_key, cached)| {
+            FlightResult::Cached(verdict_key, cached)
+        }));
     }
 }
 
-impl Kept {
+impl CachedVerdict {
     /// The verdict, if there is one and its time is not over.
-    fn valid(&self, now: Instant) -> Option<Arc<Verdict>> {
-        self.verdict.clone().filter(|_| now < self.until)
+    fn verdict_if_fresh(&self, now: Instant) -> Option<Arc<Verdict>> {
+        self.verdict.clone().filter(|_| now < self.expires_at)
     }
 }
 
 /// Which calls a verdict holds for.
 #[derive(Clone)]
-struct Fit {
+struct VerdictKey {
     /// Of its set of fields, in the plugin's habits.
-    place: usize,
-    key: Key,
+    set_index: usize,
+    key: CacheKey,
 }
 
-impl Landing {
+impl FlightResult {
     /// What landed, if it is a verdict for this call.
     fn verdict(&self, plugin: &Plugin, call: &Call) -> Option<Arc<Verdict>> {
         match self {
-            Self::Kept(fit, kept) if fit.is_for(plugin, call) => kept.valid(Instant::now()),
+            Self::Cached(verdict_key, cached) if verdict_key.matches(plugin, call) => {
+                cached.verdict_if_fresh(Instant::now())
+            }
             _ => None,
         }
     }
 }
 
-impl Fit {
-    fn is_for(&self, plugin: &Plugin, call: &Call) -> bool {
-        let known = plugin.habits.known();
-        let fields = known.sets.get(self.place);
+impl VerdictKey {
+    fn matches(&self, plugin: &Plugin, call: &Call) -> bool {
+        let vary_sets = plugin.vary_sets.snapshot();
+        let fields = vary_sets.sets.get(self.set_index);
         fields.is_some_and(|fields| {
-            key(plugin, Space::Verdict(self.place), fields, call)
+            cache_key(plugin, KeyKind::Verdict(self.set_index), fields, call)
                 .is_some_and(|own| *own == *self.key)
         })
     }
 }
 
 /// Entries go when their time is over. (That they are not used any more is
-/// [`Kept::valid`]'s business.)
-struct AtItsTime;
+/// [`CachedVerdict::verdict_if_fresh`]'s business.)
+struct VerdictExpiry;
 
-impl Expiry<Key, Arc<Kept>> for AtItsTime {
+impl Expiry<CacheKey, Arc<CachedVerdict>> for VerdictExpiry {
     fn expire_after_create(
         &self,
-        _: &Key,
-        kept: &Arc<Kept>,
+        _: &CacheKey,
+        cached: &Arc<CachedVerdict>,
         _: std::time::Instant,
     ) -> Option<Duration> {
-        Some(kept.until.saturating_duration_since(Instant::now()))
+        Some(cached.expires_at.saturating_duration_since(Instant::now()))
     }
 
     fn expire_after_update(
         &self,
-        key: &Key,
-        kept: &Arc<Kept>,
+        key: &CacheKey,
+        cached: &Arc<CachedVerdict>,
         now: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        self.expire_after_create(key, kept, now)
+        self.expire_after_create(key, cached, now)
     }
 }

@@ -23,7 +23,7 @@ pub struct Kv {
 /// Why a value is not read or written. The texts are for the plugin and its
 /// author.
 #[derive(Debug, Error)]
-pub enum KvError {
+pub enum GuestKvError {
     /// The settings say nothing of it.
     #[error("not granted; the operator can set `grants.kv = true` in the plugin's settings")]
     NotGranted,
@@ -41,7 +41,7 @@ pub enum KvError {
     Unavailable(String),
 }
 
-impl KvError {
+impl GuestKvError {
     /// The word for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl KvError {
     }
 }
 
-impl From<store::KvError> for KvError {
+impl From<store::KvError> for GuestKvError {
     fn from(error: store::KvError) -> Self {
         match error {
             store::KvError::Quota(_) => Self::Quota(error.to_string()),
@@ -64,7 +64,7 @@ impl From<store::KvError> for KvError {
     }
 }
 
-impl From<StoreError> for KvError {
+impl From<StoreError> for GuestKvError {
     fn from(error: StoreError) -> Self {
         // Not the details, which are the operator's: paths, and what the disk says.
         Self::Unavailable(match error {
@@ -90,27 +90,27 @@ impl Kv {
     /// # Errors
     ///
     /// When it is not granted, breaks a bound, or the store cannot.
-    pub async fn run(&self, key: String, command: KvCommand) -> Result<KvAnswer, KvError> {
-        let span = spans::kv(&key, &command);
-        spans::within(span, KvError::label, self.perform(key, command)).await
+    pub async fn run(&self, key: String, command: KvCommand) -> Result<KvAnswer, GuestKvError> {
+        let span = spans::kv_span(&key, &command);
+        spans::in_span(span, GuestKvError::label, self.execute(key, command)).await
     }
 
-    async fn perform(&self, key: String, command: KvCommand) -> Result<KvAnswer, KvError> {
+    async fn execute(&self, key: String, command: KvCommand) -> Result<KvAnswer, GuestKvError> {
         if !self.granted {
-            return Err(KvError::NotGranted);
+            return Err(GuestKvError::NotGranted);
         }
         let KvConfig { max_key, max_value, .. } = self.limits;
         if key.is_empty() || key.len() > max_key {
             let length = key.len();
             let message = format!("the key has {length} bytes; it may have 1 to {max_key}");
-            return Err(KvError::TooLarge(message));
+            return Err(GuestKvError::TooLarge(message));
         }
         if let KvCommand::Set { value, .. } | KvCommand::Swap { value, .. } = &command
             && value.len() > max_value
         {
             let length = value.len();
             let message = format!("the value has {length} bytes; it may have {max_value}");
-            return Err(KvError::TooLarge(message));
+            return Err(GuestKvError::TooLarge(message));
         }
         let store = self.store.as_ref().ok_or(StoreError::Closed)?;
         Ok(store.kv(Arc::clone(&self.plugin), key, command).await?)

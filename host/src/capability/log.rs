@@ -10,12 +10,12 @@ pub const MAX_MESSAGE: usize = 4 * 1024;
 pub const MAX_LINES: u32 = 100;
 
 /// Of the last error, what is kept to explain a trap.
-const MAX_REMEMBERED: usize = 512;
+const MAX_LAST_ERROR: usize = 512;
 
 /// The contract's levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum LogLevel {
     /// Every step.
     Trace,
     /// For the author.
@@ -29,54 +29,54 @@ pub enum Level {
 }
 
 /// One call's log.
-pub struct Log {
+pub struct GuestLog {
     plugin: Arc<str>,
     call: String,
     lines: u32,
     last_error: Option<String>,
 }
 
-impl Log {
+impl GuestLog {
     /// The log of one plugin for one call.
     pub fn new(plugin: Arc<str>, call: String) -> Self {
         Self { plugin, call, lines: 0, last_error: None }
     }
 
     /// Writes a line, unless the call has written its share.
-    pub fn write(&mut self, level: Level, message: &str) {
+    pub fn write(&mut self, level: LogLevel, message: &str) {
         self.lines = self.lines.saturating_add(1);
-        if level == Level::Error {
-            self.last_error = Some(quote(message, MAX_REMEMBERED));
+        if level == LogLevel::Error {
+            self.last_error = Some(sanitize(message, MAX_LAST_ERROR));
         }
         if self.lines > MAX_LINES {
             return;
         }
-        let message = cut(message, MAX_MESSAGE);
+        let message = truncate(message, MAX_MESSAGE);
         let (plugin, call) = (&*self.plugin, &*self.call);
         // As a field: a line feed or an escape sequence in what a guest says must
         // not look like a line of ours.
         match level {
-            Level::Trace => tracing::trace!(target: TARGET, plugin, call, said = &*message),
-            Level::Debug => tracing::debug!(target: TARGET, plugin, call, said = &*message),
-            Level::Info => tracing::info!(target: TARGET, plugin, call, said = &*message),
-            Level::Warn => tracing::warn!(target: TARGET, plugin, call, said = &*message),
-            Level::Error => tracing::error!(target: TARGET, plugin, call, said = &*message),
+            LogLevel::Trace => tracing::trace!(target: TARGET, plugin, call, said = &*message),
+            LogLevel::Debug => tracing::debug!(target: TARGET, plugin, call, said = &*message),
+            LogLevel::Info => tracing::info!(target: TARGET, plugin, call, said = &*message),
+            LogLevel::Warn => tracing::warn!(target: TARGET, plugin, call, said = &*message),
+            LogLevel::Error => tracing::error!(target: TARGET, plugin, call, said = &*message),
         }
     }
 
     /// Remembers what the guest wrote to its standard error as its last words, unless
     /// it logged an error: what the runtimes of most languages know to say of a crash
     /// stands at the end of it.
-    pub fn remember(&mut self, printed: &str) {
-        let printed = printed.trim();
-        if self.last_error.is_some() || printed.is_empty() {
+    pub fn record_stderr(&mut self, stderr: &str) {
+        let stderr = stderr.trim();
+        if self.last_error.is_some() || stderr.is_empty() {
             return;
         }
-        let start = printed.len().saturating_sub(MAX_REMEMBERED);
-        let start = (start..=printed.len()).find(|start| printed.is_char_boundary(*start));
-        let end = start.and_then(|start| printed.get(start..)).unwrap_or_default();
-        let mark = if end.len() < printed.len() { "…" } else { "" };
-        self.last_error = Some(format!("{mark}{}", quote(end, MAX_REMEMBERED)));
+        let start = stderr.len().saturating_sub(MAX_LAST_ERROR);
+        let start = (start..=stderr.len()).find(|start| stderr.is_char_boundary(*start));
+        let end = start.and_then(|start| stderr.get(start..)).unwrap_or_default();
+        let mark = if end.len() < stderr.len() { "…" } else { "" };
+        self.last_error = Some(format!("{mark}{}", sanitize(end, MAX_LAST_ERROR)));
     }
 
     /// The call that it is about.
@@ -93,7 +93,7 @@ impl Log {
 /// What a filter in `log.level` calls the guests' words.
 const TARGET: &str = "plugboard::guest";
 
-impl Drop for Log {
+impl Drop for GuestLog {
     fn drop(&mut self) {
         if let Some(dropped) = self.lines.checked_sub(MAX_LINES).filter(|lines| *lines > 0) {
             let (plugin, call) = (&*self.plugin, &*self.call);
@@ -104,16 +104,16 @@ impl Drop for Log {
 
 /// A guest's text for a message of ours: cut, and on one line, so that it cannot
 /// look like anything but a part of it.
-pub fn quote(text: &str, most: usize) -> String {
-    cut(text, most).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+pub fn sanitize(text: &str, max_len: usize) -> String {
+    truncate(text, max_len).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The text, or as much of it as fits with a mark that it was cut.
-pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
+pub fn truncate(text: &str, max_len: usize) -> Cow<'_, str> {
+    if text.len() <= max_len {
         return Cow::Borrowed(text);
     }
-    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=max_len).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
 }
 
@@ -122,38 +122,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cut_keeps_characters_whole() {
-        assert_eq!(cut("abc", 3), "abc");
-        assert_eq!(cut("abcd", 3), "abc…");
-        assert_eq!(cut("aé", 2), "a…");
+    fn truncate_keeps_characters_whole() {
+        assert_eq!(truncate("abc", 3), "abc");
+        assert_eq!(truncate("abcd", 3), "abc…");
+        assert_eq!(truncate("aé", 2), "a…");
     }
 
     #[test]
-    fn a_quote_stays_on_its_line() {
-        assert_eq!(quote("a\nINFO b\u{1b}[31m", 20), "a INFO b [31m");
+    fn sanitize_removes_control_characters() {
+        assert_eq!(sanitize("a\nINFO b\u{1b}[31m", 20), "a INFO b [31m");
     }
 
     #[test]
-    fn the_last_error_is_remembered_even_beyond_the_bound() {
-        let mut log = Log::new("p".into(), "c".to_owned());
+    fn last_error_is_kept_beyond_line_limit() {
+        let mut log = GuestLog::new("p".into(), "c".to_owned());
         for line in 0..=MAX_LINES {
-            log.write(Level::Error, &format!("error {line}"));
+            log.write(LogLevel::Error, &format!("error {line}"));
         }
         assert_eq!(log.last_error(), Some("error 100"));
     }
 
     #[test]
-    fn the_end_of_what_was_printed_explains_a_crash_unless_an_error_was_logged() {
-        let mut log = Log::new("p".into(), "c".to_owned());
-        log.remember(" \n");
+    fn stderr_tail_is_last_error_unless_error_was_logged() {
+        let mut log = GuestLog::new("p".into(), "c".to_owned());
+        log.record_stderr(" \n");
         assert_eq!(log.last_error(), None);
-        log.remember(&format!("{}é\nValueError: why\n", "x".repeat(MAX_REMEMBERED)));
+        log.record_stderr(&format!("{}é\nValueError: why\n", "x".repeat(MAX_LAST_ERROR)));
         let said = log.last_error().unwrap();
         assert!(said.starts_with("…xx") && said.ends_with("xé ValueError: why"), "{said}");
-        assert_eq!(said.len(), MAX_REMEMBERED + "…".len());
-        let mut log = Log::new("p".into(), "c".to_owned());
-        log.write(Level::Error, "the reason");
-        log.remember("a hint");
+        assert_eq!(said.len(), MAX_LAST_ERROR + "…".len());
+        let mut log = GuestLog::new("p".into(), "c".to_owned());
+        log.write(LogLevel::Error, "the reason");
+        log.record_stderr("a hint");
         assert_eq!(log.last_error(), Some("the reason"));
     }
 }

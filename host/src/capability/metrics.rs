@@ -24,7 +24,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// Labels with their values, in order.
-pub type Labels = Vec<(String, String)>;
+pub type MetricLabels = Vec<(String, String)>;
 
 /// Why a figure does not count.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl MetricsError {
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Figure {
+pub enum Metric {
     /// The sum so far.
     Counter(u64),
     /// The values so far.
@@ -68,20 +68,20 @@ pub enum Figure {
 
 /// The figures of the plugins of one name.
 #[derive(Debug, Default)]
-pub struct Figures {
+pub struct GuestMetrics {
     // By name, then by labels. A plugin's own calls are all that ever wait here.
-    series: Mutex<BTreeMap<String, BTreeMap<Labels, Figure>>>,
+    series: Mutex<BTreeMap<String, BTreeMap<MetricLabels, Metric>>>,
 }
 
-impl Figures {
+impl GuestMetrics {
     /// Adds to a counter.
     ///
     /// # Errors
     ///
     /// When the name or a label is no good, or there are too many.
-    pub fn count(&self, name: String, labels: Labels, by: u64) -> Result<(), MetricsError> {
-        self.with(name, labels, Figure::Counter(0), |figure| {
-            if let Figure::Counter(sum) = figure {
+    pub fn count(&self, name: String, labels: MetricLabels, by: u64) -> Result<(), MetricsError> {
+        self.update(name, labels, Metric::Counter(0), |metric| {
+            if let Metric::Counter(sum) = metric {
                 *sum = sum.saturating_add(by);
             }
         })
@@ -91,14 +91,19 @@ impl Figures {
     ///
     /// # Errors
     ///
-    /// As [`Figures::count`], and when the value is no number.
-    pub fn observe(&self, name: String, labels: Labels, value: f64) -> Result<(), MetricsError> {
+    /// As [`GuestMetrics::add`], and when the value is no number.
+    pub fn observe(
+        &self,
+        name: String,
+        labels: MetricLabels,
+        value: f64,
+    ) -> Result<(), MetricsError> {
         if !value.is_finite() {
             return Err(MetricsError::Invalid(format!("{value} is no number")));
         }
-        let new = Figure::Histogram { buckets: [0; BUCKETS.len() + 1], sum: 0.0 };
-        self.with(name, labels, new, |figure| {
-            if let Figure::Histogram { buckets, sum } = figure {
+        let new = Metric::Histogram { buckets: [0; BUCKETS.len() + 1], sum: 0.0 };
+        self.update(name, labels, new, |metric| {
+            if let Metric::Histogram { buckets, sum } = metric {
                 let bucket = BUCKETS.partition_point(|bound| *bound < value);
                 if let Some(count) = buckets.get_mut(bucket) {
                     *count += 1;
@@ -109,16 +114,16 @@ impl Figures {
     }
 
     /// All figures now, by name.
-    pub fn snapshot(&self) -> BTreeMap<String, BTreeMap<Labels, Figure>> {
+    pub fn snapshot(&self) -> BTreeMap<String, BTreeMap<MetricLabels, Metric>> {
         self.lock().clone()
     }
 
-    fn with(
+    fn update(
         &self,
         name: String,
-        mut labels: Labels,
-        new: Figure,
-        add: impl FnOnce(&mut Figure),
+        mut labels: MetricLabels,
+        new: Metric,
+        add: impl FnOnce(&mut Metric),
     ) -> Result<(), MetricsError> {
         check_name("name", &name)?;
         if labels.len() > MOST_LABELS {
@@ -141,48 +146,48 @@ impl Figures {
             return Err(MetricsError::Invalid("a label is there twice".to_owned()));
         }
         let mut series = self.lock();
-        let count: usize = series.values().map(BTreeMap::len).sum();
-        let is_new = series.get(&name).is_none_or(|figures| !figures.contains_key(&labels));
-        if is_new && count >= MOST_SERIES {
+        let series_count: usize = series.values().map(BTreeMap::len).sum();
+        let is_new = series.get(&name).is_none_or(|by_labels| !by_labels.contains_key(&labels));
+        if is_new && series_count >= MOST_SERIES {
             return Err(MetricsError::TooMany);
         }
         let kind = std::mem::discriminant(&new);
-        let figures = series.entry(name).or_default();
-        if figures.values().next().is_some_and(|other| std::mem::discriminant(other) != kind) {
+        let by_labels = series.entry(name).or_default();
+        if by_labels.values().next().is_some_and(|other| std::mem::discriminant(other) != kind) {
             let message = "the name is that of the other kind of figure".to_owned();
             return Err(MetricsError::Invalid(message));
         }
-        add(figures.entry(labels).or_insert(new));
+        add(by_labels.entry(labels).or_insert(new));
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<Labels, Figure>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<MetricLabels, Metric>>> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The figures of one plugin, if it may have any.
 #[derive(Clone)]
-pub struct Metrics(pub Option<Arc<Figures>>);
+pub struct MetricsCapability(pub Option<Arc<GuestMetrics>>);
 
-impl Metrics {
+impl MetricsCapability {
     /// The figures.
     ///
     /// # Errors
     ///
     /// When they are not granted.
-    pub fn granted(&self) -> Result<&Figures, MetricsError> {
+    pub fn get(&self) -> Result<&GuestMetrics, MetricsError> {
         self.0.as_deref().ok_or(MetricsError::NotGranted)
     }
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), MetricsError> {
-    let good = |(place, byte): (usize, u8)| match byte {
+    let is_valid = |(index, byte): (usize, u8)| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'_' => true,
-        b'0'..=b'9' => place > 0,
+        b'0'..=b'9' => index > 0,
         _ => false,
     };
-    if (1..=LONGEST).contains(&name.len()) && name.bytes().enumerate().all(good) {
+    if (1..=LONGEST).contains(&name.len()) && name.bytes().enumerate().all(is_valid) {
         return Ok(());
     }
     Err(MetricsError::Invalid(format!(
@@ -195,24 +200,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_counted_by_name_and_labels() {
-        let figures = Figures::default();
+    fn metrics_are_counted_by_name_and_labels() {
+        let metrics = GuestMetrics::default();
         let labels = |value: &str| vec![("platform".to_owned(), value.to_owned())];
-        figures.count("calls".into(), labels("avr"), 2).unwrap();
-        figures.count("calls".into(), labels("avr"), 1).unwrap();
-        figures.count("calls".into(), labels("dsai"), 1).unwrap();
-        figures.observe("seconds".into(), Labels::new(), 0.7).unwrap();
-        let seen = figures.snapshot();
-        assert_eq!(seen["calls"][&labels("avr")], Figure::Counter(3));
-        let Figure::Histogram { buckets, sum } = &seen["seconds"][&Labels::new()] else { panic!() };
+        metrics.count("calls".into(), labels("avr"), 2).unwrap();
+        metrics.count("calls".into(), labels("avr"), 1).unwrap();
+        metrics.count("calls".into(), labels("dsai"), 1).unwrap();
+        metrics.observe("seconds".into(), MetricLabels::new(), 0.7).unwrap();
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot["calls"][&labels("avr")], Metric::Counter(3));
+        let Metric::Histogram { buckets, sum } = &snapshot["seconds"][&MetricLabels::new()] else {
+            panic!()
+        };
         assert_eq!((buckets[6], *sum), (1, 0.7));
     }
 
     #[test]
-    fn what_is_no_name_or_too_much_is_refused() {
-        let figures = Figures::default();
+    fn invalid_names_and_excess_series_are_rejected() {
+        let metrics = GuestMetrics::default();
         for name in ["", "1a", "a-b", "a b", &"a".repeat(LONGEST + 1)] {
-            let error = figures.count(name.into(), Labels::new(), 1).unwrap_err();
+            let error = metrics.count(name.into(), MetricLabels::new(), 1).unwrap_err();
             assert_eq!(error.label(), "invalid", "{name}");
         }
         let label = |name: &str| vec![(name.to_owned(), "v".to_owned())];
@@ -223,18 +230,18 @@ mod tests {
             label("a b"),
             [label("a"), label("a")].concat(),
         ] {
-            assert_eq!(figures.count("n".into(), bad, 1).unwrap_err().label(), "invalid");
+            assert_eq!(metrics.count("n".into(), bad, 1).unwrap_err().label(), "invalid");
         }
-        figures.count("n".into(), Labels::new(), 1).unwrap();
-        assert_eq!(figures.observe("n".into(), label("x"), 1.0).unwrap_err().label(), "invalid");
+        metrics.count("n".into(), MetricLabels::new(), 1).unwrap();
+        assert_eq!(metrics.observe("n".into(), label("x"), 1.0).unwrap_err().label(), "invalid");
         assert_eq!(
-            figures.observe("m".into(), label("x"), f64::NAN).unwrap_err().label(),
+            metrics.observe("m".into(), label("x"), f64::NAN).unwrap_err().label(),
             "invalid"
         );
         for nth in 1..MOST_SERIES {
-            figures.count("n".into(), vec![("k".into(), nth.to_string())], 1).unwrap();
+            metrics.count("n".into(), vec![("k".into(), nth.to_string())], 1).unwrap();
         }
-        assert_eq!(figures.count("n".into(), label("x"), 1), Err(MetricsError::TooMany));
-        figures.count("n".into(), Labels::new(), 1).unwrap();
+        assert_eq!(metrics.count("n".into(), label("x"), 1), Err(MetricsError::TooMany));
+        metrics.count("n".into(), MetricLabels::new(), 1).unwrap();
     }
 }

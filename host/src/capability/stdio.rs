@@ -18,23 +18,23 @@ const CAPACITY: usize = 16 * 1024;
 
 /// One captured stream. Clones share what they capture.
 #[derive(Clone, Default)]
-pub struct Captured(Arc<Mutex<Vec<u8>>>);
+pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Captured {
+impl CapturedOutput {
     /// What was written so far, which is then forgotten.
     pub fn take(&self) -> String {
         let bytes = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn keep(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = CAPACITY.saturating_sub(kept.len());
-        kept.extend(bytes.iter().take(room));
+    fn append(&self, bytes: &[u8]) {
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = CAPACITY.saturating_sub(buffer.len());
+        buffer.extend(bytes.iter().take(room));
     }
 }
 
-impl StdoutStream for Captured {
+impl StdoutStream for CapturedOutput {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -44,21 +44,21 @@ impl StdoutStream for Captured {
     }
 }
 
-impl IsTerminal for Captured {
+impl IsTerminal for CapturedOutput {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Captured {
+impl Pollable for CapturedOutput {
     async fn ready(&mut self) {}
 }
 
 #[wasmtime_wasi::async_trait]
-impl OutputStream for Captured {
+impl OutputStream for CapturedOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.keep(&bytes);
+        self.append(&bytes);
         Ok(())
     }
 
@@ -71,13 +71,13 @@ impl OutputStream for Captured {
     }
 }
 
-impl AsyncWrite for Captured {
+impl AsyncWrite for CapturedOutput {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.keep(bytes);
+        self.append(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -95,10 +95,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_beyond_the_bound_is_thrown_away() {
-        let captured = Captured::default();
-        captured.keep(&vec![b'a'; CAPACITY - 1]);
-        captured.keep(b"bc");
+    fn output_beyond_capacity_is_discarded() {
+        let captured = CapturedOutput::default();
+        captured.append(&vec![b'a'; CAPACITY - 1]);
+        captured.append(b"bc");
         let text = captured.take();
         assert_eq!(text.len(), CAPACITY);
         assert!(text.ends_with("ab"));

@@ -1,4 +1,4 @@
-//! `plugboard forget`: asks the server that runs, or does it itself where none
+//! `plugboard erase_call`: asks the server that runs, or does it itself where none
 //! does.
 
 use std::error::Error;
@@ -15,21 +15,21 @@ use reqwest::{Client, StatusCode, redirect, retry};
 use serde_json::Value;
 use tokio::runtime;
 
-use super::{BAD_CONFIG, offline_configuration};
+use super::{EXIT_BAD_CONFIG, load_offline_configuration};
 use crate::config::{Config, Flags};
-use crate::erasure::{self, Counts};
+use crate::erasure::{self, ErasedCounts};
 use crate::store::Store;
-use crate::store::erase::CallName;
-use crate::store::sqlite::Sqlite;
+use crate::store::erase::CallSelector;
+use crate::store::sqlite::SqliteStore;
 use crate::tls;
 
 /// For a connection to a listener of this machine. The answer may take as long as it
 /// takes to read the whole journal.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Erase everything that is stored about a call.
 #[derive(clap::Args)]
-pub(super) struct Forget {
+pub(super) struct ForgetCommand {
     /// The call, by the platform's name for it
     call: String,
     /// Only this platform's call of that name (avr and dsai are one platform);
@@ -40,14 +40,14 @@ pub(super) struct Forget {
     flags: Flags,
 }
 
-impl Forget {
+impl ForgetCommand {
     pub(super) fn run(self) -> ExitCode {
         let Self { call, platform, flags } = self;
-        let Some(config) = offline_configuration(flags) else {
-            return ExitCode::from(BAD_CONFIG);
+        let Some(config) = load_offline_configuration(flags) else {
+            return ExitCode::from(EXIT_BAD_CONFIG);
         };
-        let forgotten = forget(&config, &call, platform.as_deref());
-        match forgotten.and_then(|counts| Ok(writeln!(io::stdout(), "{counts}")?)) {
+        let erased = erase_call(&config, &call, platform.as_deref());
+        match erased.and_then(|counts| Ok(writeln!(io::stdout(), "{counts}")?)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("plugboard: {error:#}");
@@ -57,24 +57,24 @@ impl Forget {
     }
 }
 
-fn forget(config: &Config, call: &str, platform: Option<&str>) -> anyhow::Result<Counts> {
-    let named = CallName::new(call, platform)?;
+fn erase_call(config: &Config, call: &str, platform: Option<&str>) -> anyhow::Result<ErasedCounts> {
+    let call_name = CallSelector::new(call, platform)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match ask(config, call, platform).await? {
+        match request_erasure(config, call, platform).await? {
             Some(counts) => Ok(counts),
-            None => at_rest(config, &named).await,
+            None => erase_offline(config, &call_name).await,
         }
     })
 }
 
 /// Has the server do it. None: there is none.
-async fn ask(
+async fn request_erasure(
     config: &Config,
     call: &str,
     platform: Option<&str>,
-) -> anyhow::Result<Option<Counts>> {
-    let address = reachable(config.admin);
+) -> anyhow::Result<Option<ErasedCounts>> {
+    let address = client_address(config.admin);
     if address.port() == 0 {
         // Whichever it took, nobody knows.
         return Ok(None);
@@ -82,47 +82,47 @@ async fn ask(
     let builder = || {
         Client::builder()
             .no_proxy()
-            .connect_timeout(CONNECT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
     };
-    let (client, _) = tls::client(builder).context("cannot prepare connections")?;
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    let mut url = format!("http://{address}/calls/{}", encoded(call));
+    let (client, _) = tls::build_client(builder).context("cannot prepare connections")?;
+    let percent_encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let mut url = format!("http://{address}/calls/{}", percent_encode(call));
     if let Some(platform) = platform {
-        url = format!("{url}?platform={}", encoded(platform));
+        url = format!("{url}?platform={}", percent_encode(platform));
     }
     let mut request = client.delete(url);
     if let Some(token) = &config.admin_token {
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.text()))?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))?;
         bearer.set_sensitive(true);
         request = request.header(AUTHORIZATION, bearer);
     }
     // The URL has the call's id.
-    let answer = match request.send().await.map_err(reqwest::Error::without_url) {
-        Err(error) if is_refused(&error) => return Ok(None),
+    let response = match request.send().await.map_err(reqwest::Error::without_url) {
+        Err(error) if is_connection_refused(&error) => return Ok(None),
         answer => answer.with_context(|| format!("the server at {address} does not answer"))?,
     };
-    let status = answer.status();
+    let status = response.status();
     if status == StatusCode::UNAUTHORIZED {
         bail!("the server at {address} does not take the admin_token of this configuration");
     }
-    let body = answer.bytes().await.map_err(reqwest::Error::without_url);
+    let body = response.bytes().await.map_err(reqwest::Error::without_url);
     let body = body.with_context(|| format!("the server at {address} broke off its answer"))?;
     if status == StatusCode::OK
         && let Ok(counts) = serde_json::from_slice(&body)
     {
         return Ok(Some(counts));
     }
-    let said: Option<Value> = serde_json::from_slice(&body).ok();
-    match said.as_ref().and_then(|said| said.pointer("/error/message")?.as_str()) {
+    let document: Option<Value> = serde_json::from_slice(&body).ok();
+    match document.as_ref().and_then(|document| document.pointer("/error/message")?.as_str()) {
         Some(message) => bail!("the server at {address} did not do it ({status}): {message:?}"),
         None => bail!("what answers at {address} ({status}) is not this Plugboard"),
     }
 }
 
 /// Where a listener on this address can be reached from here.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn client_address(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -132,7 +132,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// Whether nobody listens there.
-fn is_refused(error: &reqwest::Error) -> bool {
+fn is_connection_refused(error: &reqwest::Error) -> bool {
     let mut cause: Option<&dyn Error> = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<io::Error>();
@@ -145,9 +145,9 @@ fn is_refused(error: &reqwest::Error) -> bool {
 }
 
 /// Does it in the data folder, which nobody else may have.
-async fn at_rest(config: &Config, call: &CallName) -> anyhow::Result<Counts> {
+async fn erase_offline(config: &Config, call: &CallSelector) -> anyhow::Result<ErasedCounts> {
     let (data, admin) = (absolute(&config.data)?, config.admin);
-    let file = Sqlite::file(&data);
+    let file = SqliteStore::database_path(&data);
     let is_there = file.try_exists();
     if !is_there.with_context(|| format!("cannot look for {}", file.display()))? {
         bail!(
@@ -156,8 +156,8 @@ async fn at_rest(config: &Config, call: &CallName) -> anyhow::Result<Counts> {
             file.display()
         );
     }
-    let store = Sqlite::start(&data, config.journal.clone(), config.kv.max_total)?;
-    let erased = erasure::erase_at_rest(&store, call).await;
+    let store = SqliteStore::start(&data, config.journal.clone(), config.kv.max_total)?;
+    let erased = erasure::erase_offline(&store, call).await;
     store.close().await;
     erased.map_err(|error| {
         anyhow!("{error}; no server answers at {admin}, or it would have been asked to do it")
@@ -169,10 +169,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_on_all_addresses_is_reached_on_this_machine() {
-        let reached = |address: &str| reachable(address.parse().unwrap()).to_string();
-        assert_eq!(reached("0.0.0.0:9901"), "127.0.0.1:9901");
-        assert_eq!(reached("[::]:9901"), "[::1]:9901");
-        assert_eq!(reached("10.0.0.7:9901"), "10.0.0.7:9901");
+    fn wildcard_listener_address_becomes_loopback() {
+        let address_for = |address: &str| client_address(address.parse().unwrap()).to_string();
+        assert_eq!(address_for("0.0.0.0:9901"), "127.0.0.1:9901");
+        assert_eq!(address_for("[::]:9901"), "[::1]:9901");
+        assert_eq!(address_for("10.0.0.7:9901"), "10.0.0.7:9901");
     }
 }

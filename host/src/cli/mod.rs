@@ -1,14 +1,14 @@
 //! The command line: a file per verb.
 
+mod atomic_file;
 mod build;
 mod check;
 mod forget;
 mod new;
-mod rows;
 mod run;
 mod serve;
 mod simulate;
-mod staged;
+mod table;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -16,65 +16,65 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::config::{self, Config, Flags, Loaded};
+use crate::config::{self, Config, Flags, LoadedConfig};
 use crate::server::Tls;
 
 /// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
-const BAD_CONFIG: u8 = 78;
+const EXIT_BAD_CONFIG: u8 = 78;
 
 /// Exit status for a command line that makes no sense (clap's).
-const BAD_USAGE: u8 = 2;
+const EXIT_BAD_USAGE: u8 = 2;
 
 /// Decides where phone calls go, with WebAssembly plugins.
 #[derive(Parser)]
 #[command(name = "plugboard", version)]
 pub struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    command: Subcommands,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Subcommands {
     // What these two say of themselves is their help, the first line and the rest.
-    New(new::New),
-    Build(build::Build),
+    New(new::NewCommand),
+    Build(build::BuildCommand),
     /// Take webhooks and answer them
-    Serve(serve::Serve),
+    Serve(serve::ServeCommand),
     /// Judge configuration and plugins without serving
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Try a plugin on one event, and see what it does
-    Run(run::Run),
+    Run(run::RunCommand),
     /// Erase everything that is stored about a call
-    Forget(forget::Forget),
+    Forget(forget::ForgetCommand),
     /// Play AVR Core: send whole calls and report how they were answered
-    Simulate(simulate::Simulate),
+    Simulate(simulate::SimulateCommand),
 }
 
 impl Cli {
     /// Does what the command line says.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        match self.verb {
-            Verb::New(new) => new.run(),
-            Verb::Build(build) => build.run(),
-            Verb::Serve(serve) => serve.run(),
-            Verb::Check(check) => check.run(),
-            Verb::Run(run) => run.run(),
-            Verb::Forget(forget) => forget.run(),
-            Verb::Simulate(simulate) => simulate.run(),
+        match self.command {
+            Subcommands::New(new) => new.run(),
+            Subcommands::Build(build) => build.run(),
+            Subcommands::Serve(serve) => serve.run(),
+            Subcommands::Check(check) => check.run(),
+            Subcommands::Run(run) => run.run(),
+            Subcommands::Forget(forget) => forget.run(),
+            Subcommands::Simulate(simulate) => simulate.run(),
         }
     }
 }
 
 /// What is configured. None: it cannot be used, and it was said why.
-fn configuration(flags: Flags) -> Option<Loaded> {
-    usable(config::load(flags, environment()))
+fn load_configuration(flags: Flags) -> Option<LoadedConfig> {
+    ok_or_print_error(config::load(flags, environment_variables()))
 }
 
 /// What is configured, for a verb that does not serve: what is odd about it was said. None:
 /// it cannot be used, and it was said why.
-fn offline_configuration(flags: Flags) -> Option<Config> {
-    let Loaded { config, warnings } = configuration(flags)?;
+fn load_offline_configuration(flags: Flags) -> Option<Config> {
+    let LoadedConfig { config, warnings } = load_configuration(flags)?;
     for warning in warnings {
         eprintln!("plugboard: {warning}");
     }
@@ -83,12 +83,12 @@ fn offline_configuration(flags: Flags) -> Option<Config> {
 
 /// The certificate that the configuration names, if it names one. None: it cannot be
 /// used, and it was said why.
-fn certificate(config: &Config) -> Option<Option<Tls>> {
-    usable(config.tls.as_ref().map(Tls::load).transpose())
+fn load_certificate(config: &Config) -> Option<Option<Tls>> {
+    ok_or_print_error(config.tls.as_ref().map(Tls::load).transpose())
 }
 
-fn usable<T>(read: Result<T, impl Display>) -> Option<T> {
-    read.inspect_err(|error| eprintln!("plugboard: {error}")).ok()
+fn ok_or_print_error<T>(result: Result<T, impl Display>) -> Option<T> {
+    result.inspect_err(|error| eprintln!("plugboard: {error}")).ok()
 }
 
 /// Every connection is a file; the usual limit of 1,024 is a leftover.
@@ -103,7 +103,7 @@ fn raise_file_limit() -> std::io::Result<()> {
 }
 
 /// The process's environment, as far as it is text.
-fn environment() -> impl Iterator<Item = (String, String)> {
+fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

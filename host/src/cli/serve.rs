@@ -11,11 +11,11 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::{BAD_CONFIG, certificate, configuration, raise_file_limit};
-use crate::config::{Config, Flags, Loaded};
+use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
+use crate::config::{Config, Flags, LoadedConfig};
 use crate::dispatch::{self, Dispatcher};
-use crate::engine::{Engine, Purpose, Queue};
-use crate::journal::{Interest, Journal};
+use crate::engine::{Engine, Priority, Purpose};
+use crate::journal::{Journal, Subscriptions};
 use crate::live::Live;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -23,28 +23,28 @@ use crate::platform;
 use crate::plugin::{CompileCache, Loader};
 use crate::registry::Registry;
 use crate::reload::{Reconciler, Reloader};
-use crate::server::{Parts, Server, Tls};
+use crate::server::{Server, Services, Tls};
 use crate::store::Store;
-use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::SqliteStore;
 use crate::traces::{self, Traces};
 
 /// How long to wait at start until observers are told of what comes.
-const ADOPTION: Duration = Duration::from_secs(5);
+const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Take webhooks and answer them.
 #[derive(clap::Args)]
-pub(super) struct Serve {
+pub(super) struct ServeCommand {
     #[command(flatten)]
     flags: Flags,
 }
 
-impl Serve {
+impl ServeCommand {
     pub(super) fn run(self) -> ExitCode {
-        let Some(Loaded { config, warnings }) = configuration(self.flags) else {
-            return ExitCode::from(BAD_CONFIG);
+        let Some(LoadedConfig { config, warnings }) = load_configuration(self.flags) else {
+            return ExitCode::from(EXIT_BAD_CONFIG);
         };
-        let Some(tls) = certificate(&config) else {
-            return ExitCode::from(BAD_CONFIG);
+        let Some(tls) = load_certificate(&config) else {
+            return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let traces = match config.traces.as_ref().map(Traces::start).transpose() {
             Ok(traces) => traces,
@@ -63,11 +63,11 @@ impl Serve {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let served = serve(config, tls, traces.as_ref().map(Traces::counts));
+        let result = serve(config, tls, traces.as_ref().map(Traces::counts));
         if let Some(traces) = traces {
             traces.stop();
         }
-        match served {
+        match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("{error:#}");
@@ -77,22 +77,26 @@ impl Serve {
     }
 }
 
-fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> anyhow::Result<()> {
+fn serve(
+    config: Config,
+    tls: Option<Tls>,
+    spans: Option<&traces::SpanCounts>,
+) -> anyhow::Result<()> {
     if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    let (runtime, threads) = runtime()?;
+    let (runtime, threads) = start_runtime()?;
     let engine = Engine::start(&config.engine, Purpose::Serve { threads })?;
-    let compiled = compile_cache(&config.data, &engine);
-    let _within = runtime.enter();
-    let store = Sqlite::start(&config.data, config.journal.clone(), config.kv.max_total)?;
+    let compile_cache = open_compile_cache(&config.data, &engine);
+    let _runtime_guard = runtime.enter();
+    let store = SqliteStore::start(&config.data, config.journal.clone(), config.kv.max_total)?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let loader = Loader::new(engine.clone(), compiled, Some(Arc::clone(&store)), &config)?;
+    let loader = Loader::new(engine.clone(), compile_cache, Some(Arc::clone(&store)), &config)?;
     let registry = Arc::new(Registry::default());
     let metrics = Arc::new(Metrics::new(spans));
     let folder = config.plugins.clone();
-    let witness = Arc::clone(&metrics);
-    let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), witness);
+    let reload_metrics = Arc::clone(&metrics);
+    let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), reload_metrics);
     let live = Live::start(config.calls.max_age);
     let (mut reloader, reload) = Reloader::new(reconciler, config.reload.clone(), live.clone());
     runtime.block_on(async {
@@ -100,27 +104,29 @@ fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> an
         let mut stop = std::pin::pin!(stop_signal()?);
         let hangup = hangup_signal()?;
         tokio::select! {
-            first = reloader.start() => { first?; }
+            loaded = reloader.start() => { loaded?; }
             () = &mut stop => return Ok(()),
         }
         let generation = registry.current();
         let (plugins, broken) = (generation.plugins().count(), generation.broken().count());
-        for open in platform::dialects(&config).iter().filter(|dialect| dialect.is_open()) {
-            let (platform, path) = (open.name(), open.path());
+        for unprotected in
+            platform::adapters(&config).iter().filter(|dialect| dialect.is_unauthenticated())
+        {
+            let (platform, path) = (unprotected.name(), unprotected.path());
             tracing::warn!(platform, path, "no secret is set: whoever reaches the path can post");
         }
         if plugins == 0 {
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
         }
-        let interest = Arc::new(Interest::default());
-        let dispatcher = dispatcher(&config, &engine, &registry, &store, &interest);
-        if !dispatcher.adopted(generation.number, ADOPTION).await {
+        let subscriptions = Arc::new(Subscriptions::default());
+        let dispatcher = start_dispatcher(&config, &engine, &registry, &store, &subscriptions);
+        if !dispatcher.wait_until_adopted(generation.number, ADOPTION_TIMEOUT).await {
             tracing::error!("observers are not told of events until the store can be used");
         }
-        let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
+        let journal = Journal::new(Arc::clone(&store), subscriptions, config.calls.clone());
         let journal = Arc::new(journal);
         let dispatcher = Arc::new(dispatcher);
-        let parts = Parts {
+        let services = Services {
             engine: engine.clone(),
             registry,
             journal,
@@ -131,7 +137,7 @@ fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> an
             reload,
             tls,
         };
-        let server = Server::bind(config, parts)?;
+        let server = Server::bind(config, services)?;
         tracing::info!(
             webhooks = %server.webhook_address()?,
             admin = %server.admin_address()?,
@@ -142,14 +148,14 @@ fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> an
             "serving"
         );
         drop(generation);
-        let reloading = tokio::spawn(async move {
+        let reload_task = tokio::spawn(async move {
             if tokio::spawn(reloader.run(hangup)).await.is_err_and(|error| error.is_panic()) {
                 // Calls are answered all the same.
                 tracing::error!("plugins are not reloaded any more; please report it, and restart");
             }
         });
         server.run(stop).await;
-        reloading.abort();
+        reload_task.abort();
         // Nothing comes in any more: what is under way is finished, the rest stays
         // in the journal.
         dispatcher.stop().await;
@@ -160,38 +166,39 @@ fn serve(config: Config, tls: Option<Tls>, spans: Option<&traces::Counts>) -> an
 }
 
 /// Those who tell observers.
-fn dispatcher(
+fn start_dispatcher(
     config: &Config,
     engine: &Engine,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
-    interest: &Arc<Interest>,
+    subscriptions: &Arc<Subscriptions>,
 ) -> Dispatcher {
-    let parts = dispatch::Parts {
+    let services = dispatch::DispatcherServices {
         registry: Arc::clone(registry),
         store: Arc::clone(store),
-        interest: Arc::clone(interest),
+        subscriptions: Arc::clone(subscriptions),
     };
     let (events, journal) = (config.events.clone(), config.journal.clone());
-    let places = engine.places(Queue::Events);
-    Dispatcher::start(parts, events, journal, places, config.limits.shutdown)
+    let concurrency_limit = engine.concurrency_limit(Priority::Event);
+    Dispatcher::start(services, events, journal, concurrency_limit, config.limits.shutdown)
 }
 
 /// The data folder and, in it, the compile cache. What is kept there concerns
 /// calls, so nobody else may look. Without it, calls are decided all the same.
-fn compile_cache(data: &Path, engine: &Engine) -> Option<CompileCache> {
-    let made = std::fs::DirBuilder::new()
+fn open_compile_cache(data: &Path, engine: &Engine) -> Option<CompileCache> {
+    let created = std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)
         .with_context(|| format!("cannot make the data folder {}", data.display()));
-    made.and_then(|()| CompileCache::open(data, engine))
+    created
+        .and_then(|()| CompileCache::open(data, engine))
         .inspect_err(|error| tracing::error!("compiled plugins are not kept: {error:#}"))
         .ok()
 }
 
 /// A thread per core, and their number.
-fn runtime() -> anyhow::Result<(Runtime, usize)> {
+fn start_runtime() -> anyhow::Result<(Runtime, usize)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     Ok((runtime.context("cannot start threads")?, threads))
@@ -212,12 +219,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 
 /// Is told of every SIGHUP.
 fn hangup_signal() -> anyhow::Result<Arc<Notify>> {
-    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut signals = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let hangup = Arc::new(Notify::new());
-    let told = Arc::clone(&hangup);
+    let notify = Arc::clone(&hangup);
     tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            told.notify_one();
+        while signals.recv().await.is_some() {
+            notify.notify_one();
         }
     });
     Ok(hangup)

@@ -18,24 +18,24 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-pub use self::network::{Networks, Rate, SendersConfig, TlsConfig};
-use self::network::{SendersSection, TlsSection};
-use self::platforms::BlackBoxDocument;
+pub use self::network::{IngressConfig, Networks, RateLimit, TlsConfig};
+use self::network::{IngressSection, TlsSection};
+use self::platforms::BlackBoxSection;
 pub use self::platforms::{AvrConfig, BlackBoxConfig, BlackBoxFallback};
 pub use self::sections::{
     BreakerConfig, CacheConfig, CallsConfig, Durability, EngineConfig, EventsConfig, HttpConfig,
     JournalConfig, KvConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig, ServerLimits,
 };
-pub use self::source::{Flags, Loaded, load};
+pub use self::source::{Flags, LoadedConfig, load};
 #[cfg(test)]
-pub(crate) use self::source::{KEYS, variable};
+pub(crate) use self::source::{KEYS, variable_name};
 pub use self::traces::TracesConfig;
 use self::traces::TracesSection;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
-use crate::toml_text::TomlError;
+use crate::toml_error::TomlError;
 
 /// The most that a guest can be given or give at once, in bytes, with room for what
-/// comes with it (`HOST_CALL_DATA` of [`crate::plugin`]).
+/// comes with it (`MAX_HOST_CALL_DATA` of [`crate::plugin`]).
 const MOST_PASSED: usize = 768 << 10;
 
 /// Everything that can be configured, checked and ready to use.
@@ -54,7 +54,7 @@ pub struct Config {
     /// The folder of what is kept across restarts; made when it is missing.
     pub data: PathBuf,
     /// What decisions may say and what stands in for them.
-    pub answers: Answers,
+    pub routing: RoutingConfig,
     /// AVR and DSAI.
     pub avr: AvrConfig,
     /// Dasha BlackBox.
@@ -62,7 +62,7 @@ pub struct Config {
     /// The files that make https of the webhook listener.
     pub tls: Option<TlsConfig>,
     /// Who may send, and how much.
-    pub senders: SendersConfig,
+    pub senders: IngressConfig,
     /// Bounds of the service.
     pub limits: ServerLimits,
     /// What a plugin gets when its settings say nothing.
@@ -93,7 +93,7 @@ pub struct Config {
 
 /// The operator's own answers, and the bounds of the plugins'.
 #[derive(Clone, Debug, Default)]
-pub struct Answers {
+pub struct RoutingConfig {
     /// For calls that no plugin decides.
     pub fallback_sts_url: Option<StsUrl>,
     /// For rejected calls, on platforms that cannot reject.
@@ -109,24 +109,24 @@ pub struct Secret(String);
 impl Secret {
     /// A secret that may have spaces in it, as the value of a header. None: it is
     /// empty, or no printable ASCII.
-    pub fn with_spaces(text: &str) -> Option<Self> {
-        let good = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        good.then(|| Self(text.to_owned()))
+    pub fn from_header_value(text: &str) -> Option<Self> {
+        let is_valid = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        is_valid.then(|| Self(text.to_owned()))
     }
 
     /// The secret itself, to sign with.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
     /// Whether `given` is the secret. Takes the same time wherever the two
     /// differ; only the length can be told from it.
-    pub fn is(&self, given: &[u8]) -> bool {
+    pub fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
 
     /// The text, for whoever has to show it.
-    pub fn text(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -176,7 +176,7 @@ pub enum ConfigError {
     },
     /// Two places name a different secret.
     #[error("WEBHOOK_SECRET and PLUGBOARD_SECRET are both set, and differ; set one")]
-    TwoSecrets,
+    ConflictingSecrets,
     /// Anybody could post.
     #[error(
         "listen = \"{listen}\" can be reached from other machines, and no secret is set for one \
@@ -194,7 +194,7 @@ pub enum ConfigError {
         "admin = \"{0}\" can be reached from other machines, and no admin_token is set; set one, \
          or listen on 127.0.0.1"
     )]
-    OpenAdmin(SocketAddr),
+    UnauthenticatedAdmin(SocketAddr),
     /// One of the operator's own URLs is no good.
     #[error("{key}: {source}")]
     StsUrl {
@@ -208,10 +208,10 @@ pub enum ConfigError {
         "{0}: only {{id}}, {{platform}}, {{agent}}, {{from}} and {{to}} may stand in it, for it \
          must fit every call"
     )]
-    StsUrlNames(&'static str),
+    StsUrlNotUniversal(&'static str),
     /// A value that cannot work.
     #[error("{key}: {message}")]
-    Value {
+    InvalidValue {
         /// The key, with its table.
         key: &'static str,
         /// What is expected.
@@ -220,10 +220,10 @@ pub enum ConfigError {
 }
 
 /// The configuration of Plugboard. Every key may be left out.
-// As it is written; [`Config::check`] makes sense of it.
+// As it is written; [`Config::check_request`] makes sense of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Document {
+pub(crate) struct ConfigDocument {
     /// Address for webhooks: `POST /events` (AVR, DSAI) and `/blackbox`, `GET
     /// /instructions` and `/health`.
     listen: SocketAddr,
@@ -253,9 +253,9 @@ pub(crate) struct Document {
     /// The hosts that plugins may send calls to: `sts-vip`, `*.example.com`. Empty: all.
     allowed_sts_hosts: Vec<String>,
     avr: AvrConfig,
-    blackbox: BlackBoxDocument,
+    blackbox: BlackBoxSection,
     tls: TlsSection,
-    senders: SendersSection,
+    senders: IngressSection,
     limits: ServerLimits,
     plugin_limits: PluginLimits,
     engine: EngineConfig,
@@ -271,7 +271,7 @@ pub(crate) struct Document {
     traces: TracesSection,
 }
 
-impl Default for Document {
+impl Default for ConfigDocument {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9000)),
@@ -285,9 +285,9 @@ impl Default for Document {
             reject_sts_url: None,
             allowed_sts_hosts: Vec::new(),
             avr: AvrConfig::default(),
-            blackbox: BlackBoxDocument::default(),
+            blackbox: BlackBoxSection::default(),
             tls: TlsSection::default(),
-            senders: SendersSection::default(),
+            senders: IngressSection::default(),
             limits: ServerLimits::default(),
             plugin_limits: PluginLimits::default(),
             engine: EngineConfig::default(),
@@ -306,30 +306,41 @@ impl Default for Document {
 }
 
 impl Config {
-    fn check(document: Document) -> Result<Self, ConfigError> {
-        let Document { listen, admin, admin_token, secret, limits, plugin_limits, engine, .. } =
-            document;
+    fn check(document: ConfigDocument) -> Result<Self, ConfigError> {
+        let ConfigDocument {
+            listen,
+            admin,
+            admin_token,
+            secret,
+            limits,
+            plugin_limits,
+            engine,
+            ..
+        } = document;
         let (avr, blackbox) = (document.avr, document.blackbox.check()?);
         if !avr.enabled && !blackbox.enabled {
             let message = "no platform is switched on; switch on this one, or avr.enabled";
-            return Err(ConfigError::Value {
+            return Err(ConfigError::InvalidValue {
                 key: "blackbox.enabled",
                 message: message.to_owned(),
             });
         }
         if !listen.ip().is_loopback() && !document.allow_unauthenticated {
             if avr.enabled && secret.is_none() {
-                return Err(ConfigError::Unauthenticated { listen, what: AvrConfig::SECRET });
+                return Err(ConfigError::Unauthenticated { listen, what: AvrConfig::SECRET_KEYS });
             }
-            if blackbox.enabled && blackbox.credentials.is_open() {
-                return Err(ConfigError::Unauthenticated { listen, what: BlackBoxConfig::SECRET });
+            if blackbox.enabled && blackbox.credentials.is_unauthenticated() {
+                return Err(ConfigError::Unauthenticated {
+                    listen,
+                    what: BlackBoxConfig::SECRET_KEYS,
+                });
             }
         }
         if admin_token.is_none() && !admin.ip().is_loopback() {
-            return Err(ConfigError::OpenAdmin(admin));
+            return Err(ConfigError::UnauthenticatedAdmin(admin));
         }
         let at_least_one = |key, value: usize| match value {
-            0 => Err(ConfigError::Value { key, message: "expected at least 1".to_owned() }),
+            0 => Err(ConfigError::InvalidValue { key, message: "expected at least 1".to_owned() }),
             _ => Ok(()),
         };
         at_least_one("limits.connections", limits.connections)?;
@@ -342,7 +353,7 @@ impl Config {
             if value > MOST_PASSED {
                 let message =
                     format!("expected at most {MOST_PASSED}, what a guest can take at once");
-                return Err(ConfigError::Value { key, message });
+                return Err(ConfigError::InvalidValue { key, message });
             }
         }
         at_least_one("events.concurrency", document.events.concurrency)?;
@@ -350,23 +361,23 @@ impl Config {
         at_least_one("http.concurrency", document.http.concurrency)?;
         if document.breaker.failures > 10_000 {
             let message = "expected at most 10000, or 0 for never".to_owned();
-            return Err(ConfigError::Value { key: "breaker.failures", message });
+            return Err(ConfigError::InvalidValue { key: "breaker.failures", message });
         }
         if engine.instances > 10_000 {
             let message = "expected at most 10000: each takes address space".to_owned();
-            return Err(ConfigError::Value { key: "engine.instances", message });
+            return Err(ConfigError::InvalidValue { key: "engine.instances", message });
         }
         if engine.max_memory > 4 << 30 {
             let message = "expected at most 4GiB, the most a 32-bit guest can use".to_owned();
-            return Err(ConfigError::Value { key: "engine.max_memory", message });
+            return Err(ConfigError::InvalidValue { key: "engine.max_memory", message });
         }
         if plugin_limits.memory > engine.max_memory {
             let message = format!("expected at most engine.max_memory, {}", engine.max_memory);
-            return Err(ConfigError::Value { key: "plugin_limits.memory", message });
+            return Err(ConfigError::InvalidValue { key: "plugin_limits.memory", message });
         }
         if limits.connections > 1_000_000 {
             let message = "expected at most 1000000".to_owned();
-            return Err(ConfigError::Value { key: "limits.connections", message });
+            return Err(ConfigError::InvalidValue { key: "limits.connections", message });
         }
         // A lone word that is no level would be taken for a part of the program,
         // and silence all others.
@@ -377,18 +388,22 @@ impl Config {
         {
             let message =
                 format!("{level:?} is no level; expected error, warn, info, debug or trace");
-            return Err(ConfigError::Value { key: "log.level", message });
+            return Err(ConfigError::InvalidValue { key: "log.level", message });
         }
         let allowed_sts_hosts = AllowedHosts::new(document.allowed_sts_hosts);
-        let own_url = |key, url: Option<String>| {
+        let operator_url = |key, url: Option<String>| {
             let Some(url) = url else { return Ok(None) };
             let url = StsUrl::parse(url, &allowed_sts_hosts)
                 .map_err(|source| ConfigError::StsUrl { key, source })?;
-            if url.fits_every_call() { Ok(Some(url)) } else { Err(ConfigError::StsUrlNames(key)) }
+            if url.uses_only_fixed_fields() {
+                Ok(Some(url))
+            } else {
+                Err(ConfigError::StsUrlNotUniversal(key))
+            }
         };
-        let answers = Answers {
-            fallback_sts_url: own_url("fallback_sts_url", document.fallback_sts_url)?,
-            reject_sts_url: own_url("reject_sts_url", document.reject_sts_url)?,
+        let routing = RoutingConfig {
+            fallback_sts_url: operator_url("fallback_sts_url", document.fallback_sts_url)?,
+            reject_sts_url: operator_url("reject_sts_url", document.reject_sts_url)?,
             allowed_sts_hosts,
         };
         Ok(Self {
@@ -398,7 +413,7 @@ impl Config {
             secret,
             plugins: document.plugins,
             data: document.data,
-            answers,
+            routing,
             avr,
             blackbox,
             tls: document.tls.check()?,

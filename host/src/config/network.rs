@@ -26,18 +26,18 @@ pub struct TlsConfig {
 
 /// Who may send, and how much.
 #[derive(Clone, Debug, Default)]
-pub struct SendersConfig {
+pub struct IngressConfig {
     /// Who may send; none: everybody.
     pub allow: Networks,
     /// Who is believed when it says for whom it sends.
     pub trusted_proxies: Networks,
     /// How much each of them may send; none: as much as it likes.
-    pub rate: Option<Rate>,
+    pub rate: Option<RateLimit>,
 }
 
 /// How much one sender may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     /// Requests per second, for as long as it likes.
     pub per_second: NonZeroU32,
     /// Requests at once, after it has sent none for a while.
@@ -51,7 +51,7 @@ pub struct Networks(Vec<IpNet>);
 
 impl Networks {
     /// Whether an address, canonical ([`IpAddr::to_canonical`]), is in one of them.
-    pub fn contain(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
@@ -72,15 +72,15 @@ impl Networks {
     }
 
     fn add(&mut self, text: &str) -> Result<(), String> {
-        self.0.push(network(text)?);
+        self.0.push(parse_network(text)?);
         Ok(())
     }
 }
 
 /// A network in CIDR notation, or a single address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    let Ok(network) = parsed else {
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let result = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let Ok(network) = result else {
         return Err(format!(
             "{text:?} is no network: expected an address or CIDR notation, such as \
              \"203.0.113.0/24\" or \"2001:db8::/32\""
@@ -126,7 +126,7 @@ impl TlsSection {
     pub(super) fn check(self) -> Result<Option<TlsConfig>, ConfigError> {
         let missing = |key, other| {
             let message = format!("expected a file, as {other} names one: both, or neither");
-            Err(ConfigError::Value { key, message })
+            Err(ConfigError::InvalidValue { key, message })
         };
         match (self.certificate, self.key) {
             (Some(certificate), Some(key)) => Ok(Some(TlsConfig { certificate, key })),
@@ -140,7 +140,7 @@ impl TlsSection {
 /// `[senders]`: who may send to the webhook listener, and how much.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct SendersSection {
+pub(super) struct IngressSection {
     /// Networks (`203.0.113.0/24`) or addresses (`2001:db8::1`) that may send. Empty:
     /// everybody.
     #[serde(deserialize_with = "allow")]
@@ -157,43 +157,43 @@ pub(super) struct SendersSection {
     burst: Option<u32>,
 }
 
-impl SendersSection {
-    pub(super) fn check(self) -> Result<SendersConfig, ConfigError> {
+impl IngressSection {
+    pub(super) fn check(self) -> Result<IngressConfig, ConfigError> {
         let Self { allow, trusted_proxies, rate, burst } = self;
         for (key, value) in [("senders.rate", rate), ("senders.burst", burst.unwrap_or(1))] {
             if value > MOST_PER_SECOND {
                 let message = format!("expected at most {MOST_PER_SECOND}");
-                return Err(ConfigError::Value { key, message });
+                return Err(ConfigError::InvalidValue { key, message });
             }
         }
         let burst = match burst.map(NonZeroU32::new) {
             Some(None) => {
                 let message = "expected at least 1, or nothing for as many as senders.rate";
                 let message = message.to_owned();
-                return Err(ConfigError::Value { key: "senders.burst", message });
+                return Err(ConfigError::InvalidValue { key: "senders.burst", message });
             }
             Some(burst) => burst,
             None => None,
         };
         let rate = NonZeroU32::new(rate)
-            .map(|per_second| Rate { per_second, burst: burst.unwrap_or(per_second) });
-        Ok(SendersConfig { allow, trusted_proxies, rate })
+            .map(|per_second| RateLimit { per_second, burst: burst.unwrap_or(per_second) });
+        Ok(IngressConfig { allow, trusted_proxies, rate })
     }
 }
 
 fn allow<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
-    deserializer.deserialize_any(ListOf("senders.allow"))
+    deserializer.deserialize_any(NetworkListVisitor("senders.allow"))
 }
 
 fn trusted_proxies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
-    deserializer.deserialize_any(ListOf("senders.trusted_proxies"))
+    deserializer.deserialize_any(NetworkListVisitor("senders.trusted_proxies"))
 }
 
 /// A list of networks, or text with commas, as the environment has it. Holds the key,
 /// for the message.
-struct ListOf(&'static str);
+struct NetworkListVisitor(&'static str);
 
-impl<'de> Visitor<'de> for ListOf {
+impl<'de> Visitor<'de> for NetworkListVisitor {
     type Value = Networks;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,8 +219,8 @@ impl<'de> Visitor<'de> for ListOf {
 mod tests {
     use super::*;
 
-    fn senders(text: &str) -> Result<SendersConfig, String> {
-        let section: SendersSection =
+    fn senders(text: &str) -> Result<IngressConfig, String> {
+        let section: IngressSection =
             toml::from_str(text).map_err(|error| error.message().to_owned())?;
         section.check().map_err(|error| error.to_string())
     }
@@ -238,8 +238,8 @@ mod tests {
             ("::/0", "2001:db8::1", "198.51.100.1"),
         ] {
             let allow = senders(&format!("allow = ['{network}']")).unwrap().allow;
-            assert!(allow.contain(within.parse().unwrap()), "{network} {within}");
-            assert!(!allow.contain(without.parse().unwrap()), "{network} {without}");
+            assert!(allow.contains(within.parse().unwrap()), "{network} {within}");
+            assert!(!allow.contains(without.parse().unwrap()), "{network} {without}");
         }
         let text = senders("allow = '10.0.0.0/8, ::1'").unwrap().allow;
         assert_eq!(text, senders("allow = ['10.0.0.0/8', '::1']").unwrap().allow);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_named_with_its_key() {
+    fn invalid_network_error_names_key() {
         for (text, expected) in [
             ("allow = ['10.0.0.0/33']", "senders.allow: \"10.0.0.0/33\" is no network"),
             ("allow = ['10.0.0.0/8', 'host']", "senders.allow: \"host\" is no network"),
@@ -263,11 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_has_a_burst() {
+    fn burst_defaults_to_rate() {
         let rate = |text| senders(text).map(|senders| senders.rate);
         let of = |per_second, burst| {
             let of = |number| NonZeroU32::new(number).unwrap();
-            Some(Rate { per_second: of(per_second), burst: of(burst) })
+            Some(RateLimit { per_second: of(per_second), burst: of(burst) })
         };
         assert_eq!(rate(""), Ok(None));
         assert_eq!(rate("rate = 0\nburst = 5"), Ok(None));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_and_key_come_together() {
+    fn certificate_and_key_are_both_required() {
         let tls = |text| {
             let section: TlsSection = toml::from_str(text).unwrap();
             section.check().map_err(|error| error.to_string())

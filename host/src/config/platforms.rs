@@ -26,7 +26,7 @@ pub struct AvrConfig {
 
 impl AvrConfig {
     /// What keeps strangers out.
-    pub(super) const SECRET: &str = "WEBHOOK_SECRET (or `secret`) for AVR";
+    pub(super) const SECRET_KEYS: &str = "WEBHOOK_SECRET (or `secret`) for AVR";
 }
 
 impl Default for AvrConfig {
@@ -54,7 +54,8 @@ pub struct BlackBoxConfig {
 
 impl BlackBoxConfig {
     /// What keeps strangers out.
-    pub(super) const SECRET: &str = "blackbox.headers or blackbox.signing_secrets for BlackBox";
+    pub(super) const SECRET_KEYS: &str =
+        "blackbox.headers or blackbox.signing_secrets for BlackBox";
 }
 
 /// What becomes of a call that no plugin decides.
@@ -75,7 +76,7 @@ pub enum BlackBoxFallback {
 /// `[blackbox]`: Dasha BlackBox.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct BlackBoxDocument {
+pub(super) struct BlackBoxSection {
     /// Whether it is served, on `POST /blackbox`.
     enabled: bool,
     /// Headers that the platform was told to send, with their values: `"Authorization:
@@ -123,7 +124,7 @@ enum Fallback {
     Reject,
 }
 
-impl Default for BlackBoxDocument {
+impl Default for BlackBoxSection {
     fn default() -> Self {
         Self {
             enabled: false,
@@ -144,25 +145,25 @@ impl Default for BlackBoxDocument {
     }
 }
 
-impl BlackBoxDocument {
+impl BlackBoxSection {
     /// The table, found good.
     pub(super) fn check(self) -> Result<BlackBoxConfig, ConfigError> {
-        let wrong = |key, message: String| Err(ConfigError::Value { key, message });
+        let invalid = |key, message: String| Err(ConfigError::InvalidValue { key, message });
         let signature = (!self.signing_secrets.is_empty())
             .then_some((self.signature_header, self.signing_secrets));
         let credentials = match Credentials::new(self.headers, signature, &self.require) {
             Ok(credentials) => credentials,
-            Err(message) => return wrong("blackbox.require", message),
+            Err(message) => return invalid("blackbox.require", message),
         };
         if self.max_body > MOST_BODY {
-            return wrong("blackbox.max_body", format!("expected at most {MOST_BODY}"));
+            return invalid("blackbox.max_body", format!("expected at most {MOST_BODY}"));
         }
         for (key, text) in [
             ("blackbox.fallback_prompt", &self.fallback_prompt),
             ("blackbox.fallback_reason", &self.fallback_reason),
         ] {
             if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
-                return wrong(key, format!("expected at most {MAX_TEXT} bytes"));
+                return invalid(key, format!("expected at most {MAX_TEXT} bytes"));
             }
         }
         let fallback = match (self.fallback, self.fallback_prompt, self.fallback_reason) {
@@ -172,11 +173,11 @@ impl BlackBoxDocument {
             },
             (Fallback::Accept, _, Some(_)) => {
                 let message = "it is for blackbox.fallback = \"reject\"".to_owned();
-                return wrong("blackbox.fallback_reason", message);
+                return invalid("blackbox.fallback_reason", message);
             }
             (Fallback::Reject, Some(_), _) => {
                 let message = "it is for blackbox.fallback = \"accept\"".to_owned();
-                return wrong("blackbox.fallback_prompt", message);
+                return invalid("blackbox.fallback_prompt", message);
             }
         };
         Ok(BlackBoxConfig {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, Document};
-use crate::toml_text;
+use super::{Config, ConfigDocument, ConfigError};
+use crate::toml_error;
 
 /// Read when `--config` names no other file and it is there.
 const DEFAULT_FILE: &str = "plugboard.toml";
@@ -21,7 +21,7 @@ const PREFIX: &str = "PLUGBOARD_";
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
 
 /// Every key. The environment variable of `limits.body` is
-/// `PLUGBOARD_LIMITS_BODY`. A test compares the list with [`Document`].
+/// `PLUGBOARD_LIMITS_BODY`. A test compares the list with [`ConfigDocument`].
 pub(crate) const KEYS: &[&str] = &[
     "listen",
     "admin",
@@ -120,7 +120,7 @@ pub struct Flags {
 
 /// A configuration, and what deserves a word about it.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
     /// For the log, once there is one.
@@ -135,11 +135,11 @@ pub struct Loaded {
 pub fn load(
     flags: Flags,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<Loaded, ConfigError> {
+) -> Result<LoadedConfig, ConfigError> {
     let mut warnings = Vec::new();
-    let mut table = file(flags.config.as_deref())?;
-    for (key, value) in variables(environment, &mut warnings)? {
-        set(&mut table, key, value);
+    let mut table = read_file(flags.config.as_deref())?;
+    for (key, value) in read_environment(environment, &mut warnings)? {
+        set_key(&mut table, key, value);
     }
     let text = |path: &Path| Value::String(path.display().to_string());
     let address = |address: SocketAddr| Value::String(address.to_string());
@@ -150,95 +150,100 @@ pub fn load(
         ("admin", flags.admin.map(address)),
     ] {
         if let Some(value) = value {
-            set(&mut table, key, value);
+            set_key(&mut table, key, value);
         }
     }
     // Every part was read before; an error here would be one of the merge.
-    let document = Document::deserialize(table).map_err(|error| ConfigError::Value {
-        key: "configuration",
-        message: error.message().to_owned(),
+    let document = ConfigDocument::deserialize(table).map_err(|error| {
+        ConfigError::InvalidValue { key: "configuration", message: error.message().to_owned() }
     })?;
-    Ok(Loaded { config: Config::check(document)?, warnings })
+    Ok(LoadedConfig { config: Config::check(document)?, warnings })
 }
 
-fn file(path: Option<&Path>) -> Result<Table, ConfigError> {
-    let (path, must_be) = path.map_or((Path::new(DEFAULT_FILE), false), |path| (path, true));
+fn read_file(path: Option<&Path>) -> Result<Table, ConfigError> {
+    let (path, is_required) = path.map_or((Path::new(DEFAULT_FILE), false), |path| (path, true));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_be => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_required => {
             return Ok(Table::new());
         }
         Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
     };
-    toml_text::parse::<Document>(&text, path)?;
-    Ok(toml_text::parse(&text, path)?)
+    toml_error::parse::<ConfigDocument>(&text, path)?;
+    Ok(toml_error::parse(&text, path)?)
 }
 
-fn variables(
+fn read_environment(
     environment: impl IntoIterator<Item = (String, String)>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(&'static str, Value)>, ConfigError> {
-    let names: Vec<String> = KEYS.iter().map(|key| variable(key)).collect();
-    let mut found = Vec::new();
+    let names: Vec<String> = KEYS.iter().map(|key| variable_name(key)).collect();
+    let mut values = Vec::new();
     let mut secret: Option<String> = None;
     for (name, text) in environment {
         // Compose files pass `NAME=${NAME}` on: empty means not set.
         if text.is_empty() {
             continue;
         }
-        let key = match names.iter().zip(KEYS).find(|(known, _)| **known == name) {
-            Some((_, key)) => *key,
-            None if name == SECRET_VARIABLE => "secret",
-            None => {
-                // Not an error: Kubernetes sets PLUGBOARD_PORT and the like for
-                // a service of our name.
-                if name.starts_with(PREFIX) {
-                    let meant = toml_text::nearest(&name, names.iter().map(String::as_str))
-                        .map(|meant| format!("; did you mean {meant}?"));
-                    warnings.push(format!(
-                        "environment variable {name} is not known{}",
-                        meant.unwrap_or_default()
-                    ));
+        let key =
+            match names.iter().zip(KEYS).find(|(variable_of_key, _)| **variable_of_key == name) {
+                Some((_, key)) => *key,
+                None if name == SECRET_VARIABLE => "secret",
+                None => {
+                    // Not an error: Kubernetes sets PLUGBOARD_PORT and the like for
+                    // a service of our name.
+                    if name.starts_with(PREFIX) {
+                        let suggestion =
+                            toml_error::nearest(&name, names.iter().map(String::as_str))
+                                .map(|meant| format!("; did you mean {meant}?"));
+                        warnings.push(format!(
+                            "environment variable {name} is not known{}",
+                            suggestion.unwrap_or_default()
+                        ));
+                    }
+                    continue;
                 }
-                continue;
-            }
-        };
+            };
         if key == "secret" && secret.replace(text.clone()).is_some_and(|other| other != text) {
-            return Err(ConfigError::TwoSecrets);
+            return Err(ConfigError::ConflictingSecrets);
         }
-        let value = value(key, &text)
+        let value = parse_value(key, &text)
             .map_err(|message| ConfigError::Environment { name: name.clone(), message })?;
-        found.push((key, value));
+        values.push((key, value));
     }
-    Ok(found)
+    Ok(values)
 }
 
 /// The environment variable of a key.
-pub(crate) fn variable(key: &str) -> String {
+pub(crate) fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
 }
 
 /// A variable's text as the value that its key takes: text, else a number or
 /// boolean, else a list with commas.
-fn value(key: &str, text: &str) -> Result<Value, String> {
+fn parse_value(key: &str, text: &str) -> Result<Value, String> {
     let string = Value::String(text.to_owned());
     let scalar = text.parse::<bool>().map(Value::Boolean).ok();
     let scalar = scalar.or_else(|| text.parse::<i64>().map(Value::Integer).ok());
     let scalar = scalar.or_else(|| text.parse::<f64>().map(Value::Float).ok());
     let list = text.split(',').map(|item| Value::String(item.trim().to_owned())).collect();
-    let fits = |value: &Value| {
+    let parse_as = |value: &Value| {
         let mut table = Table::new();
-        set(&mut table, key, value.clone());
-        Document::deserialize(table).map_err(|error| error.message().to_owned())
+        set_key(&mut table, key, value.clone());
+        ConfigDocument::deserialize(table).map_err(|error| error.message().to_owned())
     };
-    let refusal = match fits(&string) {
+    let error = match parse_as(&string) {
         Ok(_) => return Ok(string),
         Err(refusal) => refusal,
     };
-    scalar.into_iter().chain([Value::Array(list)]).find(|value| fits(value).is_ok()).ok_or(refusal)
+    scalar
+        .into_iter()
+        .chain([Value::Array(list)])
+        .find(|value| parse_as(value).is_ok())
+        .ok_or(error)
 }
 
-fn set(table: &mut Table, key: &str, value: Value) {
+fn set_key(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
             table.insert(key.to_owned(), value);
@@ -246,7 +251,7 @@ fn set(table: &mut Table, key: &str, value: Value) {
         Some((name, rest)) => {
             let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(inner) = inner {
-                set(inner, rest, value);
+                set_key(inner, rest, value);
             }
         }
     }
@@ -256,7 +261,11 @@ fn set(table: &mut Table, key: &str, value: Value) {
 mod tests {
     use super::*;
 
-    fn with(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Loaded, String> {
+    fn load_with(
+        file: &str,
+        environment: &[(&str, &str)],
+        flags: Flags,
+    ) -> Result<LoadedConfig, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plugboard.toml");
         std::fs::write(&path, file).unwrap();
@@ -266,7 +275,7 @@ mod tests {
     }
 
     fn config(file: &str) -> Result<Config, String> {
-        with(file, &[], Flags::default()).map(|loaded| loaded.config)
+        load_with(file, &[], Flags::default()).map(|loaded| loaded.config)
     }
 
     #[test]
@@ -275,7 +284,7 @@ mod tests {
         let environment =
             [("PLUGBOARD_ADMIN", "127.0.0.1:2"), ("PLUGBOARD_PLUGINS", "environment")];
         let flags = Flags { plugins: Some("flag".into()), ..Flags::default() };
-        let config = with(file, &environment, flags).unwrap().config;
+        let config = load_with(file, &environment, flags).unwrap().config;
         assert_eq!(config.listen.port(), 1);
         assert_eq!(config.admin.port(), 2);
         assert_eq!(config.plugins, Path::new("flag"));
@@ -294,46 +303,48 @@ mod tests {
             ("PLUGBOARD_TRACES_HEADERS", "A: b, X-Key: s3cret"),
             ("PLUGBOARD_TRACES_SAMPLE", "0.25"),
         ];
-        let config = with("", &environment, Flags::default()).unwrap().config;
+        let config = load_with("", &environment, Flags::default()).unwrap().config;
         assert_eq!(config.limits.body, 2 << 20);
         assert_eq!(config.limits.connections, 7);
-        assert!(config.secret.unwrap().is(b"1234"));
-        assert!(config.answers.reject_sts_url.is_none());
+        assert!(config.secret.unwrap().matches(b"1234"));
+        assert!(config.routing.reject_sts_url.is_none());
         let traces = config.traces.unwrap();
         assert_eq!((traces.headers.len(), traces.sample), (2, 0.25));
     }
 
     #[test]
-    fn a_wrong_variable_is_named_and_an_unknown_one_is_a_warning() {
-        let error = with("", &[("PLUGBOARD_LIMITS_BUDGET", "soon")], Flags::default()).unwrap_err();
+    fn invalid_variable_fails_and_unknown_one_warns() {
+        let error =
+            load_with("", &[("PLUGBOARD_LIMITS_BUDGET", "soon")], Flags::default()).unwrap_err();
         assert!(error.contains("PLUGBOARD_LIMITS_BUDGET") && error.contains("250ms"), "{error}");
         let bad = [("PLUGBOARD_SENDERS_ALLOW", "::1, 10.0.0.0/33")];
-        let error = with("", &bad, Flags::default()).unwrap_err();
+        let error = load_with("", &bad, Flags::default()).unwrap_err();
         assert!(
             error.starts_with("environment variable PLUGBOARD_SENDERS_ALLOW: ")
                 && error.contains("\"10.0.0.0/33\" is no network"),
             "{error}"
         );
-        let loaded = with("", &[("PLUGBOARD_LISTNE", "x"), ("OTHER", "x")], Flags::default());
+        let loaded = load_with("", &[("PLUGBOARD_LISTNE", "x"), ("OTHER", "x")], Flags::default());
         let warnings = loaded.unwrap().warnings;
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].contains("did you mean PLUGBOARD_LISTEN?"), "{warnings:?}");
     }
 
     #[test]
-    fn the_secret_has_two_names_but_one_value() {
-        let pair =
-            |a, b| with("", &[("WEBHOOK_SECRET", a), ("PLUGBOARD_SECRET", b)], Flags::default());
-        assert!(pair("s", "s").unwrap().config.secret.unwrap().is(b"s"));
-        assert!(pair("s", "").unwrap().config.secret.unwrap().is(b"s"));
+    fn secret_variables_must_agree() {
+        let pair = |a, b| {
+            load_with("", &[("WEBHOOK_SECRET", a), ("PLUGBOARD_SECRET", b)], Flags::default())
+        };
+        assert!(pair("s", "s").unwrap().config.secret.unwrap().matches(b"s"));
+        assert!(pair("s", "").unwrap().config.secret.unwrap().matches(b"s"));
         assert!(pair("s", "t").unwrap_err().contains("differ"));
         let config = pair("s3cret", "").unwrap().config;
         assert!(!format!("{config:?}").contains("s3cret"));
-        assert!(!config.secret.unwrap().is(b"s3creT"));
+        assert!(!config.secret.unwrap().matches(b"s3creT"));
     }
 
     #[test]
-    fn an_error_in_the_file_names_line_and_meant_key() {
+    fn file_error_has_line_and_suggestion() {
         let error = config("listen = '127.0.0.1:1'\n[limits]\nbugdet = '1s'\n").unwrap_err();
         assert!(error.contains("plugboard.toml:3: unknown field `bugdet`"), "{error}");
         assert!(error.contains("did you mean `budget`?"), "{error}");
@@ -344,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_others_reach_needs_a_secret() {
+    fn public_listener_requires_secret() {
         let open = "listen = '0.0.0.0:9000'\n";
         assert!(config(open).unwrap_err().contains("WEBHOOK_SECRET"));
         assert!(config(&format!("{open}secret = 'x'")).is_ok());
@@ -360,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_work_are_refused() {
+    fn invalid_values_are_rejected() {
         for (text, expected) in [
             ("secret = ''", "not empty"),
             ("fallback_sts_url = 'ftp://x'", "fallback_sts_url"),
@@ -386,18 +397,18 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_keys_is_the_documents() {
-        let schema = crate::reference::schema::<Document>();
-        let mut known = Vec::new();
+    fn key_list_matches_schema() {
+        let schema = crate::reference::generate_schema::<ConfigDocument>();
+        let mut schema_keys = Vec::new();
         for (name, property) in schema["properties"].as_object().unwrap() {
             match property["properties"].as_object() {
-                Some(table) => known.extend(table.keys().map(|key| format!("{name}.{key}"))),
-                None => known.push(name.clone()),
+                Some(table) => schema_keys.extend(table.keys().map(|key| format!("{name}.{key}"))),
+                None => schema_keys.push(name.clone()),
             }
         }
-        let mut listed = KEYS.to_vec();
-        known.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(known, listed);
+        let mut listed_keys = KEYS.to_vec();
+        schema_keys.sort_unstable();
+        listed_keys.sort_unstable();
+        assert_eq!(schema_keys, listed_keys);
     }
 }

@@ -51,29 +51,30 @@ impl TracesSection {
     /// The table, found good. None: nothing is traced.
     pub(super) fn check(self) -> Result<Option<TracesConfig>, ConfigError> {
         let Self { endpoint, headers, sample, service } = self;
-        let wrong = |key, message: &str| Err(ConfigError::Value { key, message: message.into() });
+        let invalid =
+            |key, message: &str| Err(ConfigError::InvalidValue { key, message: message.into() });
         if !(0.0..=1.0).contains(&sample) {
-            return wrong("traces.sample", "expected a share from 0.0 (none) to 1.0 (all)");
+            return invalid("traces.sample", "expected a share from 0.0 (none) to 1.0 (all)");
         }
         if service.is_empty() || service.len() > MAX_SERVICE {
-            return wrong("traces.service", "expected a name of 1 to 255 bytes");
+            return invalid("traces.service", "expected a name of 1 to 255 bytes");
         }
         let Some(endpoint) = endpoint else {
             // Somebody who has set a secret for it thinks that it is on.
             if !headers.is_empty() {
-                return wrong("traces.headers", "they are for traces.endpoint, which is not set");
+                return invalid("traces.headers", "they are for traces.endpoint, which is not set");
             }
             return Ok(None);
         };
         let url = Url::parse(&endpoint).ok().filter(|url| {
             // A password in it would be shown in errors: that is what headers are for.
-            let bare = url.username().is_empty() && url.password().is_none();
+            let has_no_password = url.username().is_empty() && url.password().is_none();
             // Without a path, it is the URL of the collector and not that of its traces.
-            let whole = url.has_host() && url.path() != "/";
-            matches!(url.scheme(), "http" | "https") && bare && whole
+            let has_path = url.has_host() && url.path() != "/";
+            matches!(url.scheme(), "http" | "https") && has_no_password && has_path
         });
         let Some(endpoint) = url else {
-            return wrong(
+            return invalid(
                 "traces.endpoint",
                 "expected the whole URL that takes traces, such as \
                  \"http://127.0.0.1:4318/v1/traces\": http or https, with its path, and without a \
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_traced_without_an_endpoint() {
+    fn tracing_is_off_without_endpoint() {
         assert!(traces("").unwrap().is_none());
         assert!(traces("sample = 0.5").unwrap().is_none());
         let config = traces("endpoint = 'https://otel.example.com/v1/traces'\nsample = 1");
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name_and_headers_are_never_shown() {
+    fn invalid_values_are_rejected_without_showing_headers() {
         let on = "endpoint = 'http://a/v1/traces'\n";
         for (text, expected) in [
             ("endpoint = 'localhost:4318'", "traces.endpoint: expected the whole URL"),

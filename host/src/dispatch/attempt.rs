@@ -7,72 +7,82 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::erase::Leave;
-use super::observer::Shared;
-use super::window::Delivery;
-use crate::capability::log::quote;
+use super::consumer::ConsumerShared;
+use super::tombstones::DeliveryAdmission;
+use super::window::PendingDelivery;
+use crate::capability::log::sanitize;
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
 use crate::store::DeadLetter;
 use crate::traces::spans;
 
 /// Longest text of an error that is kept with a dead letter, in bytes.
-const MAX_ERROR: usize = 1024;
+const MAX_ERROR_BYTES: usize = 1024;
 
 /// What became of a delivery.
-pub(super) struct Told {
-    pub(super) delivery: Delivery,
-    pub(super) result: Result<(), Untold>,
+pub(super) struct DeliveryOutcome {
+    pub(super) delivery: PendingDelivery,
+    pub(super) result: Result<(), RetryReason>,
 }
 
 /// Why an event is still to be told.
-pub(super) enum Untold {
+pub(super) enum RetryReason {
     /// The plugin failed over it.
     Failed,
     /// No fault of the plugin's: there was no room, or no plugin.
-    NotNow,
+    Unavailable,
     /// The plugin keeps failing.
-    SetAside,
+    CircuitOpen,
 }
 
 /// Tells a plugin of an event; gives up after the last attempt.
-pub(super) async fn tell(shared: Arc<Shared>, plugin: Arc<Plugin>, delivery: Delivery) -> Told {
-    let result = attempt(&shared, &plugin, &delivery).await;
-    Told { delivery, result }
+pub(super) async fn deliver(
+    shared: Arc<ConsumerShared>,
+    plugin: Arc<Plugin>,
+    delivery: PendingDelivery,
+) -> DeliveryOutcome {
+    let result = attempt_delivery(&shared, &plugin, &delivery).await;
+    DeliveryOutcome { delivery, result }
 }
 
-async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Result<(), Untold> {
+async fn attempt_delivery(
+    shared: &ConsumerShared,
+    plugin: &Plugin,
+    delivery: &PendingDelivery,
+) -> Result<(), RetryReason> {
     // Never closed.
-    let Ok(_place) = shared.places.acquire().await else { return Err(Untold::NotNow) };
-    let _under_way = match shared.erasures.admit(&delivery.event) {
-        Ok(under_way) => under_way,
-        Err(leave) => return untold(leave),
+    let Ok(_concurrency_permit) = shared.permits.acquire().await else {
+        return Err(RetryReason::Unavailable);
     };
-    let Some(leave) = plugin.breaker(Hook::Observer).admit(Instant::now()) else {
-        return Err(Untold::SetAside);
+    let _delivery_guard = match shared.tombstones.begin_delivery(&delivery.event) {
+        Ok(delivery_guard) => delivery_guard,
+        Err(admission) => return result_for_blocked(admission),
+    };
+    let Some(breaker_permit) = plugin.breaker(Hook::Observer).try_acquire(Instant::now()) else {
+        return Err(RetryReason::CircuitOpen);
     };
     let (event, stats) = (&delivery.event, &plugin.stats.events);
     let start = Instant::now();
-    let span = spans::observe(plugin, event, delivery.attempts + 1);
-    let told = plugin.observe(&event.event, event.identity);
-    let result = spans::within(span, PluginError::label, told).await;
+    let span = spans::observer_span(plugin, event, delivery.attempts + 1);
+    let observe_call = plugin.observe(&event.event, event.event_id);
+    let result = spans::in_span(span, PluginError::label, observe_call).await;
     let now = Instant::now();
     let error = match result {
         Ok(()) => {
-            leave.succeeded();
-            stats.times.add(now - start);
+            breaker_permit.record_success();
+            stats.latency.record(now - start);
             stats.delivered.fetch_add(1, Relaxed);
-            let delay = crate::store::now().saturating_sub(event.accepted);
-            stats.delays.add(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
+            let delay = crate::store::unix_now().saturating_sub(event.accepted_at);
+            stats.delivery_latency.record(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
             return Ok(());
         }
-        Err(PluginError::Busy) => return Err(Untold::NotNow),
+        Err(PluginError::Busy) => return Err(RetryReason::Unavailable),
         Err(error) => error,
     };
-    stats.times.add(now - start);
+    stats.latency.record(now - start);
     stats.failed.fetch_add(1, Relaxed);
-    plugin.stats.failed(&error);
-    plugin.failed(&event.event.call, &error);
+    plugin.stats.record_failure(&error);
+    plugin.record_failure(&event.event.call, &error);
     let attempts = delivery.attempts + 1;
     let (name, call) = (&**plugin.name(), event.event.call.id.as_str());
     tracing::warn!(
@@ -84,7 +94,7 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
         message = ?error.to_string(),
         "an event was not taken"
     );
-    if leave.failed(now) {
+    if breaker_permit.record_failure(now) {
         tracing::error!(
             plugin = name,
             error = error.label(),
@@ -92,27 +102,29 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
         );
     }
     if attempts < shared.config.attempts {
-        return Err(Untold::Failed);
+        return Err(RetryReason::Failed);
     }
     let letter = DeadLetter {
         id: 0,
-        observer: Arc::clone(plugin.name()),
-        identity: event.identity,
+        consumer: Arc::clone(plugin.name()),
+        event_id: event.event_id,
         kind: event.kind(),
         call: event.event.call.id.clone(),
-        accepted: event.accepted,
-        at: crate::store::now(),
+        accepted_at: event.accepted_at,
+        dead_lettered_at: crate::store::unix_now(),
         attempts,
-        error: quote(&error.to_string(), MAX_ERROR),
+        error: sanitize(&error.to_string(), MAX_ERROR_BYTES),
     };
-    let buried = shared.erasures.unless(event, || shared.store.bury(letter, Arc::clone(event)));
-    let buried = match buried {
-        Ok(buried) => buried,
-        Err(leave) => return untold(leave),
+    let dead_letter_result = shared
+        .tombstones
+        .run_if_allowed(event, || shared.store.add_dead_letter(letter, Arc::clone(event)));
+    let dead_letter_write = match dead_letter_result {
+        Ok(pending_write) => pending_write,
+        Err(admission) => return result_for_blocked(admission),
     };
     // Not done before it is kept: otherwise it is tried once more.
-    buried.await.map_err(|_| Untold::Failed)?;
-    stats.dead.fetch_add(1, Relaxed);
+    dead_letter_write.await.map_err(|_| RetryReason::Failed)?;
+    stats.dead_lettered.fetch_add(1, Relaxed);
     tracing::error!(
         plugin = name,
         call,
@@ -124,9 +136,9 @@ async fn attempt(shared: &Shared, plugin: &Plugin, delivery: &Delivery) -> Resul
 }
 
 /// What becomes of an event for which there is no leave.
-fn untold(leave: Leave) -> Result<(), Untold> {
-    match leave {
-        Leave::Given | Leave::Later => Err(Untold::NotNow),
-        Leave::Never => Ok(()),
+fn result_for_blocked(admission: DeliveryAdmission) -> Result<(), RetryReason> {
+    match admission {
+        DeliveryAdmission::Allowed | DeliveryAdmission::Held => Err(RetryReason::Unavailable),
+        DeliveryAdmission::Erased => Ok(()),
     }
 }

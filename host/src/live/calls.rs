@@ -10,32 +10,32 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
-use super::message::{Numbers, Shown, parties};
-use super::note::{Note, What};
+use super::activity::{Activity, ActivityKind};
+use super::message::{ActivityFields, Masking, mask_parties};
 use crate::event::Call;
-use crate::store::erase::CallName;
+use crate::store::erase::CallSelector;
 
 /// Calls that are known at the same time.
-const CALLS: usize = 200;
+const MAX_CALLS: usize = 200;
 
 /// What is kept of one: its first note and its last ones.
-const NOTES: usize = 64;
+const MAX_ACTIVITIES_PER_CALL: usize = 64;
 
 /// How long one is shown that ended.
-const ENDED: Duration = Duration::from_secs(5 * 60);
+const ENDED_CALL_TTL: Duration = Duration::from_secs(5 * 60);
 
 /// A call by what it is known by. Brands of one platform share their calls.
-struct Key(Arc<Call>);
+struct LiveCallKey(Arc<Call>);
 
-impl PartialEq for Key {
+impl PartialEq for LiveCallKey {
     fn eq(&self, other: &Self) -> bool {
         (self.0.platform.family, &self.0.id) == (other.0.platform.family, &other.0.id)
     }
 }
 
-impl Eq for Key {}
+impl Eq for LiveCallKey {}
 
-impl Hash for Key {
+impl Hash for LiveCallKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.0.platform.family, &self.0.id).hash(state);
     }
@@ -43,157 +43,159 @@ impl Hash for Key {
 
 /// What is known of a call.
 #[derive(Clone)]
-struct Held {
+struct LiveCall {
     call: Arc<Call>,
     /// Its place among all: the greater, the newer.
-    place: u64,
-    since: Timestamp,
-    last: Timestamp,
+    seq: u64,
+    first_activity_at: Timestamp,
+    last_activity_at: Timestamp,
     /// When the last one came.
-    touched: Instant,
+    last_activity: Instant,
     ended: Option<(Timestamp, Instant)>,
     /// Whether the voice agent was given a prompt, if the decision was seen.
     prompt: Option<bool>,
-    notes: VecDeque<Arc<Note>>,
+    activities: VecDeque<Arc<Activity>>,
     /// Notes that are not kept, as there were too many.
     left_out: u64,
 }
 
 /// The calls.
-pub(super) struct Calls {
+pub(super) struct LiveCalls {
     max_age: Duration,
-    next: u64,
-    held: HashMap<Key, Held>,
+    next_seq: u64,
+    calls: HashMap<LiveCallKey, LiveCall>,
 }
 
 /// The calls at one moment: those in progress, newest first, then those that ended,
 /// the last one first.
 #[derive(Default)]
-pub struct CallsNow {
-    calls: Vec<Held>,
+pub struct LiveCallsSnapshot {
+    calls: Vec<LiveCall>,
     /// Notes that were not taken, since the service started.
     dropped: u64,
 }
 
-impl Calls {
+impl LiveCalls {
     pub(super) fn new(max_age: Duration) -> Self {
-        Self { max_age, next: 0, held: HashMap::new() }
+        Self { max_age, next_seq: 0, calls: HashMap::new() }
     }
 
     /// Takes a note; what it is from now on, with what is known of its call.
-    pub(super) fn note(&mut self, mut note: Note, now: Instant) -> Arc<Note> {
-        let key = Key(Arc::clone(&note.call));
-        let place = self.next;
-        self.next += 1;
-        if self.held.len() == CALLS && !self.held.contains_key(&key) {
-            self.make_room();
+    pub(super) fn record(&mut self, mut activity: Activity, now: Instant) -> Arc<Activity> {
+        let key = LiveCallKey(Arc::clone(&activity.call));
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        if self.calls.len() == MAX_CALLS && !self.calls.contains_key(&key) {
+            self.evict_one();
         }
-        let held = self.held.entry(key).or_insert_with(|| Held::new(&note, place, now));
-        if held.ended.is_some() && matches!(&note.what, What::Decision(it) if !it.is_repeated()) {
+        let live_call = self.calls.entry(key).or_insert_with(|| LiveCall::new(&activity, seq, now));
+        if live_call.ended.is_some()
+            && matches!(&activity.kind, ActivityKind::Decision(decision) if !decision.is_replayed())
+        {
             // The same name once more, for another call.
-            *held = Held::new(&note, place, now);
+            *live_call = LiveCall::new(&activity, seq, now);
         }
-        if held.call.says_nothing() && !note.call.says_nothing() {
-            held.call = Arc::clone(&note.call);
+        if live_call.call.has_no_details() && !activity.call.has_no_details() {
+            live_call.call = Arc::clone(&activity.call);
         } else {
             // One for all, so that a call is in memory once.
-            note.call = Arc::clone(&held.call);
+            activity.call = Arc::clone(&live_call.call);
         }
-        let note = Arc::new(note);
-        held.take(Arc::clone(&note), now);
-        note
+        let activity = Arc::new(activity);
+        live_call.record(Arc::clone(&activity), now);
+        activity
     }
 
     /// Drops the call that will be missed least: one that ended first, else one of which
     /// nothing was heard for the longest time.
-    fn make_room(&mut self) {
-        let least = self.held.values().min_by_key(|held| match held.ended {
+    fn evict_one(&mut self) {
+        let evicted = self.calls.values().min_by_key(|held| match held.ended {
             Some((_, at)) => (false, at),
-            None => (true, held.touched),
+            None => (true, held.last_activity),
         });
-        if let Some(call) = least.map(|held| Arc::clone(&held.call)) {
-            self.held.remove(&Key(call));
+        if let Some(call) = evicted.map(|held| Arc::clone(&held.call)) {
+            self.calls.remove(&LiveCallKey(call));
         }
     }
 
-    pub(super) fn now(&self, dropped: u64) -> CallsNow {
-        let mut calls: Vec<Held> = self.held.values().cloned().collect();
+    pub(super) fn snapshot(&self, dropped: u64) -> LiveCallsSnapshot {
+        let mut calls: Vec<LiveCall> = self.calls.values().cloned().collect();
         calls.sort_unstable_by_key(|held| match held.ended {
-            None => (true, None, held.place),
-            Some((_, at)) => (false, Some(at), held.place),
+            None => (true, None, held.seq),
+            Some((_, at)) => (false, Some(at), held.seq),
         });
         calls.reverse();
-        CallsNow { calls, dropped }
+        LiveCallsSnapshot { calls, dropped }
     }
 
-    pub(super) fn erase(&mut self, call: &CallName) {
-        self.held.retain(|key, _| !call.means(&key.0));
+    pub(super) fn erase(&mut self, call: &CallSelector) {
+        self.calls.retain(|key, _| !call.matches(&key.0));
     }
 
     /// Drops what ended some time ago, and what is too old.
-    pub(super) fn forget(&mut self, now: Instant) {
+    pub(super) fn remove_expired(&mut self, now: Instant) {
         let max_age = self.max_age;
-        self.held.retain(|_, held| now < held.end(max_age));
+        self.calls.retain(|_, held| now < held.expires_at(max_age));
     }
 
     /// When something is to be dropped.
-    pub(super) fn next_end(&self) -> Option<Instant> {
-        self.held.values().map(|held| held.end(self.max_age)).min()
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.calls.values().map(|held| held.expires_at(self.max_age)).min()
     }
 }
 
-impl Held {
-    fn new(note: &Note, place: u64, now: Instant) -> Self {
+impl LiveCall {
+    fn new(activity: &Activity, seq: u64, now: Instant) -> Self {
         Self {
-            call: Arc::clone(&note.call),
-            place,
-            since: note.at,
-            last: note.at,
-            touched: now,
+            call: Arc::clone(&activity.call),
+            seq,
+            first_activity_at: activity.at,
+            last_activity_at: activity.at,
+            last_activity: now,
             ended: None,
             prompt: None,
-            notes: VecDeque::new(),
+            activities: VecDeque::new(),
             left_out: 0,
         }
     }
 
-    fn take(&mut self, note: Arc<Note>, now: Instant) {
-        (self.last, self.touched) = (note.at, now);
-        if let What::Decision(decision) = &note.what {
-            self.prompt = Some(decision.prompt);
+    fn record(&mut self, activity: Arc<Activity>, now: Instant) {
+        (self.last_activity_at, self.last_activity) = (activity.at, now);
+        if let ActivityKind::Decision(decision) = &activity.kind {
+            self.prompt = Some(decision.has_prompt);
         }
-        if note.what.ends() && self.ended.is_none() {
-            self.ended = Some((note.at, now));
+        if activity.kind.ends_call() && self.ended.is_none() {
+            self.ended = Some((activity.at, now));
         }
-        if self.notes.len() == NOTES {
+        if self.activities.len() == MAX_ACTIVITIES_PER_CALL {
             // The first one tells where the call went.
-            self.notes.remove(1);
+            self.activities.remove(1);
             self.left_out += 1;
         }
-        self.notes.push_back(note);
+        self.activities.push_back(activity);
     }
 
     /// When it is to be dropped.
-    fn end(&self, max_age: Duration) -> Instant {
-        self.ended.map_or(self.touched + max_age, |(_, at)| at + ENDED)
+    fn expires_at(&self, max_age: Duration) -> Instant {
+        self.ended.map_or(self.last_activity + max_age, |(_, at)| at + ENDED_CALL_TTL)
     }
 }
 
-impl CallsNow {
+impl LiveCallsSnapshot {
     /// The document of `GET /calls`.
-    pub fn document(&self, numbers: Numbers) -> impl Serialize {
+    pub fn document(&self, masking: Masking) -> impl Serialize {
         #[derive(Serialize)]
         struct Document<'a> {
-            calls: Vec<OneCall<'a>>,
+            calls: Vec<LiveCallDocument<'a>>,
             dropped: u64,
         }
-        let calls = self.calls.iter().map(|held| OneCall::of(held, numbers)).collect();
+        let calls = self.calls.iter().map(|held| LiveCallDocument::new(held, masking)).collect();
         Document { calls, dropped: self.dropped }
     }
 }
 
 #[derive(Serialize)]
-struct OneCall<'a> {
+struct LiveCallDocument<'a> {
     call: &'a str,
     platform: &'static str,
     agent: Option<&'a str>,
@@ -208,10 +210,19 @@ struct OneCall<'a> {
     left_out: u64,
 }
 
-impl<'a> OneCall<'a> {
-    fn of(held: &'a Held, numbers: Numbers) -> Self {
-        let Held { call, since, last, ended, prompt, notes, left_out, .. } = held;
-        let [from, to] = parties(call, numbers);
+impl<'a> LiveCallDocument<'a> {
+    fn new(live_call: &'a LiveCall, masking: Masking) -> Self {
+        let LiveCall {
+            call,
+            first_activity_at: since,
+            last_activity_at: last,
+            ended,
+            prompt,
+            activities: notes,
+            left_out,
+            ..
+        } = live_call;
+        let [from, to] = mask_parties(call, masking);
         Self {
             call: &call.id,
             platform: call.platform.name,
@@ -222,7 +233,7 @@ impl<'a> OneCall<'a> {
             last: *last,
             ended: ended.map(|(at, _)| at),
             prompt: *prompt,
-            timeline: Timeline { notes, numbers },
+            timeline: Timeline { activities: notes, masking },
             left_out: *left_out,
         }
     }
@@ -230,23 +241,23 @@ impl<'a> OneCall<'a> {
 
 /// What happened in a call, oldest first.
 struct Timeline<'a> {
-    notes: &'a VecDeque<Arc<Note>>,
-    numbers: Numbers,
+    activities: &'a VecDeque<Arc<Activity>>,
+    masking: Masking,
 }
 
 impl Serialize for Timeline<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Moment<'a> {
+        struct TimelineEntry<'a> {
             r#type: &'static str,
             at: Timestamp,
             #[serde(flatten)]
-            what: Shown<'a>,
+            activity: ActivityFields<'a>,
         }
-        serializer.collect_seq(self.notes.iter().map(|note| Moment {
-            r#type: note.what.kind(),
-            at: note.at,
-            what: note.what.shown(&note.call, self.numbers),
+        serializer.collect_seq(self.activities.iter().map(|activity| TimelineEntry {
+            r#type: activity.kind.message_type(),
+            at: activity.at,
+            activity: activity.kind.fields(&activity.call, self.masking),
         }))
     }
 }

@@ -7,32 +7,35 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Reload;
-use super::note::{Decision, Happening, Note, UNKNOWN, Use, Used, What};
+use super::ReloadSummary;
+use super::activity::{
+    Activity, ActivityKind, DecisionSummary, EventSummary, MidCallKind, MidCallRequest,
+    UNKNOWN_TOOL,
+};
 use crate::event::Call;
 use crate::platform::PLATFORMS;
-use crate::store::erase::CallName;
+use crate::store::erase::CallSelector;
 use crate::units::micros;
 
 /// Characters of a number that are shown when it is hidden; of one that has hardly more,
 /// none.
-const LAST: usize = 2;
+const VISIBLE_CHARS: usize = 2;
 
 /// What stands for the rest, however long it is.
-const HIDDEN: &str = "••••";
+const MASK: &str = "••••";
 
 /// Whether an operator is shown who calls whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbers {
+pub enum Masking {
     /// The last characters only.
     Masked,
     /// As the platform sent them.
-    Shown,
+    Unmasked,
 }
 
 /// A message of the stream.
 #[derive(Debug)]
-pub struct Message {
+pub struct LiveMessage {
     /// Its type.
     pub kind: &'static str,
     /// Its JSON.
@@ -41,13 +44,13 @@ pub struct Message {
 
 /// What a reader is told next.
 #[derive(Clone)]
-pub enum Item {
+pub enum FeedItem {
     /// Something happened in a call.
-    Note(Arc<Note>),
+    Activity(Arc<Activity>),
     /// Plugins changed.
-    Reload(Arc<Reload>),
+    Reload(Arc<ReloadSummary>),
     /// A call was erased: what was told of it shall not be shown any more.
-    Erased(Arc<Erased>),
+    Erased(Arc<ErasedCall>),
     /// What was before is told.
     CaughtUp,
     /// It was too slow, and so many messages are lost to it.
@@ -56,63 +59,68 @@ pub enum Item {
 
 /// A call that was erased.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct Erased {
+pub struct ErasedCall {
     call: Arc<str>,
     platforms: Vec<&'static str>,
 }
 
-impl Erased {
-    pub(super) fn new(call: &CallName) -> Self {
-        let meant = PLATFORMS.iter().filter(|it| call.family().is_none_or(|of| of == it.family));
-        Self { call: Arc::clone(call.id()), platforms: meant.map(|it| it.name).collect() }
+impl ErasedCall {
+    pub(super) fn new(call: &CallSelector) -> Self {
+        let platforms = PLATFORMS
+            .iter()
+            .filter(|platform| call.family().is_none_or(|family| family == platform.family));
+        Self {
+            call: Arc::clone(call.id()),
+            platforms: platforms.map(|platform| platform.name).collect(),
+        }
     }
 }
 
-impl Numbers {
+impl Masking {
     /// A number as it is shown.
-    fn show(self, number: Option<&str>) -> Option<Cow<'_, str>> {
+    fn apply(self, number: Option<&str>) -> Option<Cow<'_, str>> {
         let number = number?;
-        if self == Self::Shown {
+        if self == Self::Unmasked {
             return Some(Cow::Borrowed(number));
         }
         let count = number.chars().count();
-        if count < 2 * LAST {
-            return Some(Cow::Borrowed(HIDDEN));
+        if count < 2 * VISIBLE_CHARS {
+            return Some(Cow::Borrowed(MASK));
         }
-        let last: String = number.chars().skip(count - LAST).collect();
-        Some(Cow::Owned(format!("{HIDDEN} {last}")))
+        let last: String = number.chars().skip(count - VISIBLE_CHARS).collect();
+        Some(Cow::Owned(format!("{MASK} {last}")))
     }
 }
 
-impl Item {
+impl FeedItem {
     /// The message.
-    pub fn message(&self, numbers: Numbers) -> Message {
+    pub fn message(&self, masking: Masking) -> LiveMessage {
         #[derive(Serialize)]
-        struct Nothing {}
+        struct NoFields {}
         #[derive(Serialize)]
-        struct Missed {
+        struct MissedCount {
             count: u64,
         }
         match self {
-            Self::Note(note) => {
-                let Note { call, at, what } = &**note;
-                let document = OfCall {
+            Self::Activity(activity) => {
+                let Activity { call, at, kind: what } = &**activity;
+                let document = CallActivityDocument {
                     at: *at,
                     call: &call.id,
                     platform: call.platform.name,
-                    what: What::shown(what, call, numbers),
+                    activity: ActivityKind::fields(what, call, masking),
                 };
-                Message::new(what.kind(), &document)
+                LiveMessage::new(what.message_type(), &document)
             }
-            Self::Reload(reload) => Message::new("reload", &**reload),
-            Self::Erased(erased) => Message::new("erased", &**erased),
-            Self::CaughtUp => Message::new("caught_up", &Nothing {}),
-            Self::Missed(count) => Message::new("missed", &Missed { count: *count }),
+            Self::Reload(reload) => LiveMessage::new("reload", &**reload),
+            Self::Erased(erased) => LiveMessage::new("erased", &**erased),
+            Self::CaughtUp => LiveMessage::new("caught_up", &NoFields {}),
+            Self::Missed(count) => LiveMessage::new("missed", &MissedCount { count: *count }),
         }
     }
 }
 
-impl Message {
+impl LiveMessage {
     fn new(kind: &'static str, document: &impl Serialize) -> Self {
         // Only maps with keys that are not text fail, and there are none.
         Self { kind, data: serde_json::to_string(document).unwrap_or_default() }
@@ -120,18 +128,18 @@ impl Message {
 }
 
 #[derive(Serialize)]
-struct OfCall<'a> {
+struct CallActivityDocument<'a> {
     at: Timestamp,
     call: &'a str,
     platform: &'static str,
     #[serde(flatten)]
-    what: Shown<'a>,
+    activity: ActivityFields<'a>,
 }
 
 /// What happened, as it is shown.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Shown<'a> {
+pub(super) enum ActivityFields<'a> {
     Decision {
         agent: Option<&'a str>,
         from: Option<Cow<'a, str>>,
@@ -142,8 +150,8 @@ pub(super) enum Shown<'a> {
         failures: u32,
         took_us: u64,
     },
-    Use {
-        what: Used,
+    MidCallRequest {
+        what: MidCallKind,
         name: Option<&'a str>,
         plugin: Option<&'a str>,
         outcome: &'static str,
@@ -155,21 +163,21 @@ pub(super) enum Shown<'a> {
     },
 }
 
-impl What {
+impl ActivityKind {
     /// The type of its message.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(super) fn message_type(&self) -> &'static str {
         match self {
             Self::Decision(_) => "decision",
-            Self::Use(_) => "use",
+            Self::MidCallRequest(_) => "use",
             Self::Event(_) => "event",
         }
     }
 
-    pub(super) fn shown<'a>(&'a self, call: &'a Call, numbers: Numbers) -> Shown<'a> {
+    pub(super) fn fields<'a>(&'a self, call: &'a Call, masking: Masking) -> ActivityFields<'a> {
         match self {
-            Self::Decision(Decision { plugin, outcome, source, failures, took, .. }) => {
-                let [from, to] = parties(call, numbers);
-                Shown::Decision {
+            Self::Decision(DecisionSummary { plugin, outcome, source, failures, took, .. }) => {
+                let [from, to] = mask_parties(call, masking);
+                ActivityFields::Decision {
                     agent: call.agent.as_deref(),
                     from,
                     to,
@@ -180,24 +188,28 @@ impl What {
                     took_us: micros(*took),
                 }
             }
-            Self::Use(Use { what, name, plugin, outcome, took }) => Shown::Use {
-                what: *what,
-                // What an agent made up may be anything, a number as well.
-                name: name.as_deref().filter(|_| numbers == Numbers::Shown || *outcome != UNKNOWN),
-                plugin: plugin.as_deref(),
-                outcome,
-                took_us: micros(*took),
-            },
-            Self::Event(Happening { kind, detail, .. }) => {
-                Shown::Event { kind, detail: detail.as_deref() }
+            Self::MidCallRequest(MidCallRequest { kind: what, name, plugin, outcome, took }) => {
+                ActivityFields::MidCallRequest {
+                    what: *what,
+                    // What an agent made up may be anything, a number as well.
+                    name: name
+                        .as_deref()
+                        .filter(|_| masking == Masking::Unmasked || *outcome != UNKNOWN_TOOL),
+                    plugin: plugin.as_deref(),
+                    outcome,
+                    took_us: micros(*took),
+                }
+            }
+            Self::Event(EventSummary { kind, detail, .. }) => {
+                ActivityFields::Event { kind, detail: detail.as_deref() }
             }
         }
     }
 }
 
 /// A call's numbers, as they are shown.
-pub(super) fn parties(call: &Call, numbers: Numbers) -> [Option<Cow<'_, str>>; 2] {
-    [&call.from, &call.to].map(|number| numbers.show(number.as_deref()))
+pub(super) fn mask_parties(call: &Call, masking: Masking) -> [Option<Cow<'_, str>>; 2] {
+    [&call.from, &call.to].map(|number| masking.apply(number.as_deref()))
 }
 
 #[cfg(test)]
@@ -205,15 +217,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_hidden_number_nothing_is_told_but_its_end() {
-        let masked = |number| Numbers::Masked.show(Some(number)).unwrap().into_owned();
+    fn masked_number_shows_only_last_two_characters() {
+        let masked = |number| Masking::Masked.apply(Some(number)).unwrap().into_owned();
         assert_eq!(masked("+14155550199"), "•••• 99");
         assert_eq!(masked("2000"), "•••• 00");
         assert_eq!(masked("+499"), "•••• 99");
         assert_eq!(masked("299"), "••••");
         assert_eq!(masked(""), "••••");
         assert_eq!(masked("sip:zoë@é"), "•••• @é");
-        assert_eq!(Numbers::Masked.show(None), None);
-        assert_eq!(Numbers::Shown.show(Some("2000")).as_deref(), Some("2000"));
+        assert_eq!(Masking::Masked.apply(None), None);
+        assert_eq!(Masking::Unmasked.apply(Some("2000")).as_deref(), Some("2000"));
     }
 }

@@ -1,7 +1,7 @@
 //! What happened lately and what is in progress, for operators who look: in memory,
 //! bounded, and gone with the process.
 //!
-//! Whoever answers a call leaves a [`Note`] in a bounded channel and goes on: no lock,
+//! Whoever answers a call leaves a [`Activity`] in a bounded channel and goes on: no lock,
 //! no text made, usually nothing allocated. A task of its own has everything else. It
 //! takes what came and then rests for a moment, so that notes wake nobody, and a burst is
 //! one piece of work. What finds the channel full is counted and not told.
@@ -10,11 +10,11 @@
 //! `past` and `calls` with some MiB of texts that are cut; and a queue for each of 16
 //! readers, whose messages are shared.
 
+mod activity;
 mod calls;
+mod history;
 mod message;
-mod note;
-mod past;
-mod readers;
+mod subscribers;
 mod task;
 
 use std::sync::Arc;
@@ -24,49 +24,51 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-pub use self::calls::CallsNow;
-pub use self::message::{Message, Numbers};
-pub use self::note::{Decision, Happening, Note, REPEATED, UNKNOWN, Use, What};
-pub use self::readers::Reader;
-use self::task::{Request, Task};
+pub use self::activity::{
+    Activity, ActivityKind, DecisionSummary, EventSummary, MidCallRequest, REPLAYED, UNKNOWN_TOOL,
+};
+pub use self::calls::LiveCallsSnapshot;
+pub use self::message::{LiveMessage, Masking};
+pub use self::subscribers::LiveSubscriber;
+use self::task::{LiveRequest, LiveTask};
 use crate::event::{Call, Event};
-use crate::reload::{Change, Report};
-use crate::store::erase::CallName;
+use crate::reload::{PluginChange, ReloadReport};
+use crate::store::erase::CallSelector;
 
 /// Notes on their way: a rest of the task's, at two hundred thousand a second.
-const NOTES: usize = 4_096;
+const ACTIVITY_QUEUE_CAPACITY: usize = 4_096;
 
 /// Events of one delivery that are told: a transcript comes at once, and may be long.
-const DELIVERY: usize = 256;
+const MAX_EVENTS_PER_DELIVERY: usize = 256;
 
 /// Who may read at the same time.
-const READERS: usize = 16;
+const MAX_SUBSCRIBERS: usize = 16;
 
 /// Changes of one reload that are told.
-const CHANGES: usize = 100;
+const MAX_RELOAD_CHANGES: usize = 100;
 
 /// Of an error of a plugin that was not loaded, what is told, in bytes.
-const ERROR: usize = 512;
+const MAX_ERROR_BYTES: usize = 512;
 
 /// The way in, and the way to ask. Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
-    notes: mpsc::Sender<Note>,
+    activities: mpsc::Sender<Activity>,
     /// As many as there are requests of operators.
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<LiveRequest>,
     dropped: Arc<AtomicU64>,
-    places: Arc<Semaphore>,
+    subscriber_slots: Arc<Semaphore>,
 }
 
 /// What changed in the plugin folder.
 #[derive(Debug, serde::Serialize)]
-pub struct Reload {
+pub struct ReloadSummary {
     /// When.
     pub at: Timestamp,
     /// The generation that serves since.
     pub generation: u64,
     /// What became of which plugin.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PluginChange>,
     /// How many more changes there were.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: usize,
@@ -74,7 +76,7 @@ pub struct Reload {
 
 /// Why there is nothing to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum SubscribeError {
     /// There are as many readers as there may be.
     TooMany,
     /// The service is stopping.
@@ -83,22 +85,22 @@ pub enum Unreadable {
 
 /// Notes of one delivery. They are told when this is dropped, also where its sender hung
 /// up: what it sent is taken all the same.
-pub struct Notes<'a> {
+pub struct PendingActivities<'a> {
     live: &'a Live,
-    notes: Vec<Note>,
+    activities: Vec<Activity>,
 }
 
-impl Notes<'_> {
+impl PendingActivities<'_> {
     /// What they tell of was not taken.
-    pub fn withdraw(&mut self) {
-        self.notes.clear();
+    pub fn discard(&mut self) {
+        self.activities.clear();
     }
 }
 
-impl Drop for Notes<'_> {
+impl Drop for PendingActivities<'_> {
     fn drop(&mut self) {
-        for note in self.notes.drain(..) {
-            if self.live.notes.try_send(note).is_err() {
+        for activity in self.activities.drain(..) {
+            if self.live.activities.try_send(activity).is_err() {
                 self.live.dropped.fetch_add(1, Relaxed);
             }
         }
@@ -109,10 +111,11 @@ impl Live {
     /// Starts the task. What is known of calls is known for so long at the most. Within a
     /// runtime only.
     pub fn start(max_age: Duration) -> Self {
-        let (notes, of_notes) = mpsc::channel(NOTES);
-        let (requests, of_requests) = mpsc::unbounded_channel();
+        let (activities, activity_receiver) = mpsc::channel(ACTIVITY_QUEUE_CAPACITY);
+        let (requests, request_receiver) = mpsc::unbounded_channel();
         let dropped = Arc::<AtomicU64>::default();
-        let task = Task::new(of_notes, of_requests, max_age, Arc::clone(&dropped));
+        let task =
+            LiveTask::new(activity_receiver, request_receiver, max_age, Arc::clone(&dropped));
         tokio::spawn(async move {
             if tokio::spawn(task.run()).await.is_err_and(|error| error.is_panic()) {
                 // Calls are answered all the same.
@@ -121,49 +124,59 @@ impl Live {
                 );
             }
         });
-        Self { notes, requests, dropped, places: Arc::new(Semaphore::new(READERS)) }
+        Self {
+            activities,
+            requests,
+            dropped,
+            subscriber_slots: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
+        }
     }
 
     /// Something happened in a call, just now.
-    pub fn tell(&self, call: &Arc<Call>, what: What) {
-        match self.notes.try_reserve() {
-            Ok(place) => place.send(Note::new(call, what)),
+    pub fn record(&self, call: &Arc<Call>, kind: ActivityKind) {
+        match self.activities.try_reserve() {
+            Ok(slot) => slot.send(Activity::new(call, kind)),
             Err(_) => _ = self.dropped.fetch_add(1, Relaxed),
         }
     }
 
     /// The last of these events as notes, to be told when they are taken.
-    pub fn notes(&self, events: &[Event]) -> Notes<'_> {
-        let skipped = events.len().saturating_sub(DELIVERY);
+    pub fn pending_activities(&self, events: &[Event]) -> PendingActivities<'_> {
+        let skipped = events.len().saturating_sub(MAX_EVENTS_PER_DELIVERY);
         if skipped > 0 {
             self.dropped.fetch_add(skipped as u64, Relaxed);
         }
         let events = events.iter().skip(skipped);
-        let notes =
-            events.map(|event| Note::new(&event.call, Happening::of(event).into())).collect();
-        Notes { live: self, notes }
+        let activities = events
+            .map(|event| Activity::new(&event.call, EventSummary::new(event).into()))
+            .collect();
+        PendingActivities { live: self, activities }
     }
 
     /// The plugin folder was looked at.
-    pub fn reloaded(&self, report: &Report) {
+    pub fn record_reload(&self, report: &ReloadReport) {
         if report.changes.is_empty() {
             return;
         }
-        let changes: Vec<_> =
-            report.changes.iter().take(CHANGES).map(|change| change.cut(ERROR)).collect();
-        let reload = Reload {
+        let changes: Vec<_> = report
+            .changes
+            .iter()
+            .take(MAX_RELOAD_CHANGES)
+            .map(|change| change.truncated(MAX_ERROR_BYTES))
+            .collect();
+        let reload = ReloadSummary {
             at: Timestamp::now(),
             generation: report.generation,
             left_out: report.changes.len() - changes.len(),
             changes,
         };
         // Gone only with the process.
-        _ = self.requests.send(Request::Reloaded(Arc::new(reload)));
+        _ = self.requests.send(LiveRequest::RecordReload(Arc::new(reload)));
     }
 
     /// Erases a call, also what is on its way, and has those who read told.
-    pub async fn erase(&self, call: &CallName) {
-        self.ask(|done| Request::Erase(call.clone(), done)).await;
+    pub async fn erase(&self, call: &CallSelector) {
+        self.send_request(|done| LiveRequest::Erase(call.clone(), done)).await;
     }
 
     /// What happened lately, then what happens.
@@ -171,34 +184,41 @@ impl Live {
     /// # Errors
     ///
     /// When there are too many readers, or the service is stopping.
-    pub async fn read(&self) -> Result<Reader, Unreadable> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| Unreadable::TooMany)?;
-        let queue = self.ask(Request::Read).await.flatten().ok_or(Unreadable::Stopping)?;
-        Ok(Reader::new(queue, place))
+    pub async fn subscribe(&self) -> Result<LiveSubscriber, SubscribeError> {
+        let slot = Arc::clone(&self.subscriber_slots).try_acquire_owned();
+        let slot = slot.map_err(|_| SubscribeError::TooMany)?;
+        let queue = self
+            .send_request(LiveRequest::Subscribe)
+            .await
+            .flatten()
+            .ok_or(SubscribeError::Stopping)?;
+        Ok(LiveSubscriber::new(queue, slot))
     }
 
     /// The calls in progress, and those that ended just now.
-    pub async fn calls(&self) -> CallsNow {
-        self.ask(Request::Calls).await.unwrap_or_default()
+    pub async fn calls(&self) -> LiveCallsSnapshot {
+        self.send_request(LiveRequest::Calls).await.unwrap_or_default()
     }
 
     /// What was reloaded lately, newest first.
-    pub async fn reloads(&self) -> Vec<Arc<Reload>> {
-        self.ask(Request::Reloads).await.unwrap_or_default()
+    pub async fn reloads(&self) -> Vec<Arc<ReloadSummary>> {
+        self.send_request(LiveRequest::Reloads).await.unwrap_or_default()
     }
 
     /// Ends what is read, and lets nobody read any more.
     pub fn close(&self) {
         // Without the task nothing is read.
-        _ = self.requests.send(Request::Close);
+        _ = self.requests.send(LiveRequest::Close);
     }
 
     /// None: the task is gone.
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(request(answer)).ok()?;
-        answered.await.ok()
+    async fn send_request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> LiveRequest,
+    ) -> Option<T> {
+        let (reply_sender, reply_receiver) = oneshot::channel();
+        self.requests.send(request(reply_sender)).ok()?;
+        reply_receiver.await.ok()
     }
 }
 

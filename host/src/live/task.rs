@@ -8,117 +8,127 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::calls::{Calls, CallsNow};
-use super::message::{Erased, Item};
-use super::note::Note;
-use super::past::Past;
-use super::readers::{Queue, Readers};
-use super::{NOTES, Reload};
-use crate::store::erase::CallName;
+use super::activity::Activity;
+use super::calls::{LiveCalls, LiveCallsSnapshot};
+use super::history::History;
+use super::message::{ErasedCall, FeedItem};
+use super::subscribers::{LiveSubscribers, SubscriberQueue};
+use super::{ACTIVITY_QUEUE_CAPACITY, ReloadSummary};
+use crate::store::erase::CallSelector;
 
 /// How long notes are gathered: not seen by people, and long enough that notes wake this
 /// task but seldom.
-const REST: Duration = Duration::from_millis(20);
+const GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What operators ask, and what must not be lost.
-pub(super) enum Request {
+pub(super) enum LiveRequest {
     /// Another reader. None: nobody may read any more.
-    Read(oneshot::Sender<Option<Arc<Queue>>>),
-    Calls(oneshot::Sender<CallsNow>),
-    Reloads(oneshot::Sender<Vec<Arc<Reload>>>),
-    Reloaded(Arc<Reload>),
-    Erase(CallName, oneshot::Sender<()>),
+    Subscribe(oneshot::Sender<Option<Arc<SubscriberQueue>>>),
+    Calls(oneshot::Sender<LiveCallsSnapshot>),
+    Reloads(oneshot::Sender<Vec<Arc<ReloadSummary>>>),
+    RecordReload(Arc<ReloadSummary>),
+    Erase(CallSelector, oneshot::Sender<()>),
     Close,
 }
 
-pub(super) struct Task {
-    notes: mpsc::Receiver<Note>,
-    requests: mpsc::UnboundedReceiver<Request>,
+pub(super) struct LiveTask {
+    activities: mpsc::Receiver<Activity>,
+    requests: mpsc::UnboundedReceiver<LiveRequest>,
     dropped: Arc<AtomicU64>,
-    past: Past,
-    calls: Calls,
-    readers: Readers,
+    history: History,
+    calls: LiveCalls,
+    subscribers: LiveSubscribers,
 }
 
-impl Task {
+impl LiveTask {
     pub(super) fn new(
-        notes: mpsc::Receiver<Note>,
-        requests: mpsc::UnboundedReceiver<Request>,
+        activities: mpsc::Receiver<Activity>,
+        requests: mpsc::UnboundedReceiver<LiveRequest>,
         max_age: Duration,
         dropped: Arc<AtomicU64>,
     ) -> Self {
-        let (past, calls) = (Past::new(max_age), Calls::new(max_age));
-        Self { notes, requests, dropped, past, calls, readers: Readers::default() }
+        let (history, calls) = (History::new(max_age), LiveCalls::new(max_age));
+        Self {
+            activities,
+            requests,
+            dropped,
+            history,
+            calls,
+            subscribers: LiveSubscribers::default(),
+        }
     }
 
     /// Until nobody tells or asks any more.
     pub(super) async fn run(mut self) {
         // While it rests, it does not wait for notes.
-        let mut rests_until = None;
+        let mut resume_at = None;
         loop {
-            let resting = rests_until.is_some();
-            let next_end = self.past.next_end().into_iter().chain(self.calls.next_end()).min();
+            let is_resting = resume_at.is_some();
+            let next_end =
+                self.history.next_expiry().into_iter().chain(self.calls.next_expiry()).min();
             let now = Instant::now();
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         // What was told before is known to the answer, or erased by it.
-                        self.gather();
-                        self.answer(request);
+                        self.drain_queue();
+                        self.handle_request(request);
                     }
                     None => return,
                 },
-                note = self.notes.recv(), if !resting => {
+                note = self.activities.recv(), if !is_resting => {
                     let Some(note) = note else { return };
-                    self.take(note);
-                    self.gather();
-                    rests_until = Some(Instant::now() + REST);
+                    self.record(note);
+                    self.drain_queue();
+                    resume_at = Some(Instant::now() + GATHER_INTERVAL);
                 }
-                () = sleep_until(rests_until.unwrap_or(now)), if resting => rests_until = None,
+                () = sleep_until(resume_at.unwrap_or(now)), if is_resting => resume_at = None,
                 () = sleep_until(next_end.unwrap_or(now)), if next_end.is_some() => {}
             }
             let now = Instant::now();
-            self.past.forget(now);
-            self.calls.forget(now);
+            self.history.remove_expired(now);
+            self.calls.remove_expired(now);
         }
     }
 
     /// Takes what is on its way.
-    fn gather(&mut self) {
-        for _ in 0..NOTES {
-            let Ok(note) = self.notes.try_recv() else { return };
-            self.take(note);
+    fn drain_queue(&mut self) {
+        for _ in 0..ACTIVITY_QUEUE_CAPACITY {
+            let Ok(note) = self.activities.try_recv() else { return };
+            self.record(note);
         }
     }
 
-    fn take(&mut self, note: Note) {
+    fn record(&mut self, activity: Activity) {
         let now = Instant::now();
-        let note = self.calls.note(note, now);
-        self.past.note(Arc::clone(&note), now);
-        self.readers.tell(&Item::Note(note));
+        let note = self.calls.record(activity, now);
+        self.history.record(Arc::clone(&note), now);
+        self.subscribers.publish(&FeedItem::Activity(note));
     }
 
-    fn answer(&mut self, request: Request) {
+    fn handle_request(&mut self, request: LiveRequest) {
         // Whoever asked may have gone.
         match request {
-            Request::Read(answer) => _ = answer.send(self.readers.add(self.past.all())),
-            Request::Calls(answer) => {
-                _ = answer.send(self.calls.now(self.dropped.load(Relaxed)));
+            LiveRequest::Subscribe(answer) => {
+                _ = answer.send(self.subscribers.add(self.history.all()))
             }
-            Request::Reloads(answer) => _ = answer.send(self.past.reloads()),
-            Request::Reloaded(reload) => {
-                self.past.reload(Arc::clone(&reload), Instant::now());
-                self.readers.tell(&Item::Reload(reload));
+            LiveRequest::Calls(answer) => {
+                _ = answer.send(self.calls.snapshot(self.dropped.load(Relaxed)));
             }
-            Request::Erase(call, done) => {
-                let erased = Arc::new(Erased::new(&call));
-                self.past.erase(&call, Arc::clone(&erased), Instant::now());
+            LiveRequest::Reloads(answer) => _ = answer.send(self.history.reloads()),
+            LiveRequest::RecordReload(reload) => {
+                self.history.record_reload(Arc::clone(&reload), Instant::now());
+                self.subscribers.publish(&FeedItem::Reload(reload));
+            }
+            LiveRequest::Erase(call, done) => {
+                let erased = Arc::new(ErasedCall::new(&call));
+                self.history.erase(&call, Arc::clone(&erased), Instant::now());
                 self.calls.erase(&call);
-                self.readers.erase(&call);
-                self.readers.tell(&Item::Erased(erased));
+                self.subscribers.erase(&call);
+                self.subscribers.publish(&FeedItem::Erased(erased));
                 _ = done.send(());
             }
-            Request::Close => self.readers.close(),
+            LiveRequest::Close => self.subscribers.close(),
         }
     }
 }

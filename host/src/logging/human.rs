@@ -13,12 +13,12 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// The field that is the line's message.
-const MESSAGE: &str = "message";
+const MESSAGE_FIELD: &str = "message";
 
 /// The format.
-pub(super) struct Human;
+pub(super) struct HumanFormat;
 
-impl<S, N> FormatEvent<S, N> for Human
+impl<S, N> FormatEvent<S, N> for HumanFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -34,23 +34,23 @@ where
         writer.write_str(dim)?;
         write_time(&mut writer, SystemTime::now())?;
         writer.write_str(end)?;
-        writer.write_str(level(*metadata.level(), writer.has_ansi_escapes()))?;
+        writer.write_str(level_label(*metadata.level(), writer.has_ansi_escapes()))?;
         writer.write_str(dim)?;
         writer.write_str(metadata.target())?;
         writer.write_str(": ")?;
         writer.write_str(end)?;
         // The message first, wherever it stands among the fields.
-        let mut message = Line { out: &mut writer, wanted: Wanted::Message, done: Ok(()) };
+        let mut message = LineVisitor { out: &mut writer, part: LinePart::Message, result: Ok(()) };
         event.record(&mut message);
-        message.done?;
-        let mut fields = Line { out: &mut writer, wanted: Wanted::Fields, done: Ok(()) };
+        message.result?;
+        let mut fields = LineVisitor { out: &mut writer, part: LinePart::Fields, result: Ok(()) };
         event.record(&mut fields);
-        fields.done?;
+        fields.result?;
         writer.write_char('\n')
     }
 }
 
-fn level(level: Level, colours: bool) -> &'static str {
+fn level_label(level: Level, colours: bool) -> &'static str {
     match (level, colours) {
         (Level::ERROR, false) => " ERROR ",
         (Level::WARN, false) => "  WARN ",
@@ -68,12 +68,12 @@ fn level(level: Level, colours: bool) -> &'static str {
 /// UTC with microseconds. All but those are the same for a second.
 fn write_time(out: &mut impl Write, now: SystemTime) -> fmt::Result {
     thread_local! {
-        static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+        static CACHED_SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
     }
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    LAST.with_borrow_mut(|(second, text)| {
-        if *second != since.as_secs() {
-            *second = since.as_secs();
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    CACHED_SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since_epoch.as_secs() {
+            *second = since_epoch.as_secs();
             let time =
                 i64::try_from(*second).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
             let time = time.unwrap_or_default().to_string();
@@ -83,7 +83,7 @@ fn write_time(out: &mut impl Write, now: SystemTime) -> fmt::Result {
     })?;
     // Six digits, as text without `fmt`'s machinery.
     let mut digits = *b".000000Z";
-    let mut micros = since.subsec_micros();
+    let mut micros = since_epoch.subsec_micros();
     for digit in digits.iter_mut().skip(1).take(6).rev() {
         *digit = b'0' + u8::try_from(micros % 10).unwrap_or(0);
         micros /= 10;
@@ -92,48 +92,48 @@ fn write_time(out: &mut impl Write, now: SystemTime) -> fmt::Result {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum LinePart {
     Message,
     Fields,
 }
 
 /// Writes an event's message, or its other fields.
-struct Line<'a, 'w> {
+struct LineVisitor<'a, 'w> {
     out: &'a mut Writer<'w>,
-    wanted: Wanted,
-    done: fmt::Result,
+    part: LinePart,
+    result: fmt::Result,
 }
 
-impl Line<'_, '_> {
-    fn field(
+impl LineVisitor<'_, '_> {
+    fn write_field(
         &mut self,
         field: &Field,
-        write: impl FnOnce(&mut OneLine<'_, Writer<'_>>) -> fmt::Result,
+        write: impl FnOnce(&mut ControlEscaper<'_, Writer<'_>>) -> fmt::Result,
     ) {
-        let is_message = field.name() == MESSAGE;
-        if self.done.is_err() || is_message != (self.wanted == Wanted::Message) {
+        let is_message = field.name() == MESSAGE_FIELD;
+        if self.result.is_err() || is_message != (self.part == LinePart::Message) {
             return;
         }
-        let name = if is_message { Ok(()) } else { self.name(field.name()) };
-        self.done = name.and_then(|()| write(&mut OneLine(self.out)));
+        let name = if is_message { Ok(()) } else { self.write_name(field.name()) };
+        self.result = name.and_then(|()| write(&mut ControlEscaper(self.out)));
     }
 
-    fn name(&mut self, name: &str) -> fmt::Result {
+    fn write_name(&mut self, name: &str) -> fmt::Result {
         self.out.write_char(' ')?;
         self.out.write_str(name)?;
         self.out.write_char('=')
     }
 }
 
-impl Visit for Line<'_, '_> {
+impl Visit for LineVisitor<'_, '_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.field(field, |out| write!(out, "{value:?}"));
+        self.write_field(field, |out| write!(out, "{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~' if byte != b'"' && byte != b'\\');
-        self.field(field, |out| match field.name() {
-            MESSAGE => out.write_str(value),
+        self.write_field(field, |out| match field.name() {
+            MESSAGE_FIELD => out.write_str(value),
             _ if value.bytes().all(is_plain) => {
                 out.0.write_char('"')?;
                 out.0.write_str(value)?;
@@ -144,21 +144,21 @@ impl Visit for Line<'_, '_> {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.field(field, |out| out.0.write_str(if value { "true" } else { "false" }));
+        self.write_field(field, |out| out.0.write_str(if value { "true" } else { "false" }));
     }
 }
 
 /// Writes control characters escaped: nothing that is logged can begin a line, or
 /// change a terminal's colours.
-struct OneLine<'a, W>(&'a mut W);
+struct ControlEscaper<'a, W>(&'a mut W);
 
-impl<W: Write> Write for OneLine<'_, W> {
+impl<W: Write> Write for ControlEscaper<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
         }
         text.chars().try_for_each(|c| {
-            if c.is_control() || is_format(c) {
+            if c.is_control() || is_invisible_control(c) {
                 write!(self.0, "{}", c.escape_default())
             } else {
                 self.0.write_char(c)
@@ -168,7 +168,7 @@ impl<W: Write> Write for OneLine<'_, W> {
 }
 
 /// Whether a character is not seen and changes the order or the lines of others.
-fn is_format(c: char) -> bool {
+fn is_invisible_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -182,10 +182,10 @@ mod tests {
     use super::*;
 
     /// What `log` writes, without the time.
-    fn written(log: impl FnOnce()) -> String {
+    fn capture_log(log: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
-        struct Shared(Arc<Mutex<Vec<u8>>>);
-        impl std::io::Write for Shared {
+        struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for SharedBuffer {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 self.0.lock().unwrap().extend_from_slice(bytes);
                 Ok(bytes.len())
@@ -194,31 +194,33 @@ mod tests {
                 Ok(())
             }
         }
-        let out = Shared::default();
+        let out = SharedBuffer::default();
         let make = {
             let out = out.clone();
             move || out.clone()
         };
-        let layer =
-            tracing_subscriber::fmt::layer().with_writer(make).with_ansi(false).event_format(Human);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(make)
+            .with_ansi(false)
+            .event_format(HumanFormat);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         text.split_once("Z ").unwrap().1.to_owned()
     }
 
     #[test]
-    fn a_line_has_level_place_message_and_fields() {
-        let text = written(|| {
+    fn line_has_level_target_message_and_fields() {
+        let text = capture_log(|| {
             tracing::info!(target: "a", call = "x y", n = 5u64, on = true, o = ?Some(1), "done");
         });
         assert_eq!(text, " INFO a: done call=\"x y\" n=5 on=true o=Some(1)\n");
     }
 
     #[test]
-    fn nothing_begins_a_line_of_its_own() {
-        let evil = "a\nINFO b\u{1b}[31m\"é\u{9b}\u{202e}";
-        let text = written(|| {
-            tracing::warn!(target: "a", evil, shown = %evil, debug = ?evil, "said {evil}");
+    fn logged_values_cannot_start_a_new_line() {
+        let hostile = "a\nINFO b\u{1b}[31m\"é\u{9b}\u{202e}";
+        let text = capture_log(|| {
+            tracing::warn!(target: "a", hostile, shown = %hostile, debug = ?hostile, "said {hostile}");
         });
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(text.ends_with('\n') && text.contains("\\n") && text.contains('é'), "{text}");
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_utc_with_microseconds() {
+    fn time_is_utc_with_microseconds() {
         for (micros, expected) in [
             (0, "1970-01-01T00:00:00.000000Z"),
             (1, "1970-01-01T00:00:00.000001Z"),

@@ -22,24 +22,24 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, registry};
 
-use self::human::Human;
+use self::human::HumanFormat;
 use crate::config::{LogConfig, LogFormat};
 use crate::traces::{self, Traces};
 
 /// How late a line may be: not noticed by a person, and many lines of a busy
 /// server at once.
-const INTERVAL: Duration = Duration::from_millis(50);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Bytes that are kept for lines to come: a busy server's in one interval.
-const USUAL: usize = 1 << 20;
+const RETAINED_BYTES: usize = 1 << 20;
 
 /// Bytes that may wait to be written: some seconds of a busy server.
-const CAPACITY: usize = 16 << 20;
+const MAX_BUFFERED_BYTES: usize = 16 << 20;
 
 /// The running log. Writes what is left when it is dropped.
 #[must_use = "the log ends with it"]
-pub struct Log {
-    lines: Lines,
+pub struct LogWriter {
+    lines: LineBuffer,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -48,15 +48,15 @@ pub struct Log {
 /// # Errors
 ///
 /// When the level is none, there is a log already, or no thread to be had.
-pub fn start(config: &LogConfig, traces: Option<&Traces>) -> anyhow::Result<Log> {
-    let level = traces::without(config.level.parse::<Targets>()?);
-    let lines = Lines::default();
+pub fn start(config: &LogConfig, traces: Option<&Traces>) -> anyhow::Result<LogWriter> {
+    let level = traces::exclude_spans(config.level.parse::<Targets>()?);
+    let lines = LineBuffer::default();
     match traces {
         // For everything, as there is one layer: a filter of its own would be asked
         // again for every line.
-        None => registry().with(level).with(written(config, &lines)).try_init()?,
+        None => registry().with(level).with(format_layer(config, &lines)).try_init()?,
         Some(traces) => {
-            let log = written(config, &lines).with_filter(level);
+            let log = format_layer(config, &lines).with_filter(level);
             registry().with(traces.layer()).with(log).try_init()?;
         }
     }
@@ -64,29 +64,31 @@ pub fn start(config: &LogConfig, traces: Option<&Traces>) -> anyhow::Result<Log>
         let lines = lines.clone();
         move || {
             let mut text = Vec::new();
-            while !lines.write(&mut text, io::stderr().lock()) {
-                std::thread::park_timeout(INTERVAL);
+            while !lines.flush_to(&mut text, io::stderr().lock()) {
+                std::thread::park_timeout(FLUSH_INTERVAL);
             }
         }
     })?;
-    Ok(Log { lines, writer: Some(writer) })
+    Ok(LogWriter { lines, writer: Some(writer) })
 }
 
 /// What makes lines of events.
-fn written<S>(config: &LogConfig, lines: &Lines) -> Box<dyn Layer<S> + Send + Sync>
+fn format_layer<S>(config: &LogConfig, lines: &LineBuffer) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let layer = fmt::layer().with_writer(lines.clone());
     match config.format {
-        LogFormat::Human => layer.with_ansi(io::stderr().is_terminal()).event_format(Human).boxed(),
+        LogFormat::Human => {
+            layer.with_ansi(io::stderr().is_terminal()).event_format(HumanFormat).boxed()
+        }
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     }
 }
 
-impl Drop for Log {
+impl Drop for LogWriter {
     fn drop(&mut self) {
-        self.lines.lock().ended = true;
+        self.lines.lock().is_closed = true;
         if let Some(writer) = self.writer.take() {
             writer.thread().unpark();
             _ = writer.join();
@@ -96,48 +98,48 @@ impl Drop for Log {
 
 /// Lines that wait to be written. Clones share them.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Waiting>>);
+struct LineBuffer(Arc<Mutex<BufferedLines>>);
 
 #[derive(Default)]
-struct Waiting {
+struct BufferedLines {
     text: Vec<u8>,
     dropped: u64,
-    ended: bool,
+    is_closed: bool,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Writes what waits; whether that was the end.
     /// `text` is where it is taken to, so that neither grows anew each time.
-    fn write(&self, text: &mut Vec<u8>, mut out: impl Write) -> bool {
+    fn flush_to(&self, text: &mut Vec<u8>, mut out: impl Write) -> bool {
         text.clear();
-        let (dropped, ended) = {
-            let mut waiting = self.lock();
-            mem::swap(&mut waiting.text, text);
-            (mem::take(&mut waiting.dropped), waiting.ended)
+        let (dropped, is_closed) = {
+            let mut buffered = self.lock();
+            mem::swap(&mut buffered.text, text);
+            (mem::take(&mut buffered.dropped), buffered.is_closed)
         };
         // There is nowhere to say that the log cannot be written.
         _ = out.write_all(text);
         // A moment of many lines shall not take its memory for ever.
-        text.shrink_to(USUAL);
+        text.shrink_to(RETAINED_BYTES);
         if dropped > 0 {
             tracing::warn!(lines = dropped, "the log is read too slowly; lines were dropped");
         }
-        ended
+        is_closed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, BufferedLines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One line, as the formatter hands it over.
-impl Write for Lines {
+impl Write for LineBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.lock();
-        if waiting.text.len() + line.len() > CAPACITY {
-            waiting.dropped += 1;
+        let mut buffered = self.lock();
+        if buffered.text.len() + line.len() > MAX_BUFFERED_BYTES {
+            buffered.dropped += 1;
         } else {
-            waiting.text.extend_from_slice(line);
+            buffered.text.extend_from_slice(line);
         }
         Ok(line.len())
     }
@@ -147,7 +149,7 @@ impl Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
+impl MakeWriter<'_> for LineBuffer {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
@@ -160,19 +162,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_written_once_and_too_many_are_dropped() {
-        let mut lines = Lines::default();
-        let line = vec![b'x'; CAPACITY - 1];
+    fn lines_are_written_once_and_excess_is_dropped() {
+        let mut lines = LineBuffer::default();
+        let line = vec![b'x'; MAX_BUFFERED_BYTES - 1];
         Write::write(&mut lines, &line).unwrap();
         Write::write(&mut lines, b"ab").unwrap();
         Write::write(&mut lines, b"c").unwrap();
         assert_eq!(lines.lock().dropped, 1);
         let mut out = Vec::new();
-        assert!(!Lines::write(&lines, &mut Vec::new(), &mut out));
-        assert_eq!(out.len(), CAPACITY);
+        assert!(!LineBuffer::flush_to(&lines, &mut Vec::new(), &mut out));
+        assert_eq!(out.len(), MAX_BUFFERED_BYTES);
         assert!(out.ends_with(b"xc"));
-        lines.lock().ended = true;
-        assert!(Lines::write(&lines, &mut Vec::new(), &mut out));
-        assert_eq!(out.len(), CAPACITY);
+        lines.lock().is_closed = true;
+        assert!(LineBuffer::flush_to(&lines, &mut Vec::new(), &mut out));
+        assert_eq!(out.len(), MAX_BUFFERED_BYTES);
     }
 }

@@ -4,7 +4,7 @@
 //! that a caller can make up.
 
 mod collect;
-mod guests;
+mod guest_metrics;
 mod network;
 
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Series;
 
-use self::collect::Collect;
+use self::collect::MetricsSnapshot;
 #[cfg(test)]
 pub(crate) use self::collect::sample;
-pub use self::network::Network;
+pub use self::network::NetworkCounters;
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
 use crate::journal::Journal;
 use crate::plugin::error::Stage;
 use crate::registry::Registry;
-use crate::reload::Witness;
+use crate::reload::ReloadMetrics;
 use crate::router::Router;
 use crate::store::Store;
-use crate::traces::Counts;
+use crate::traces::SpanCounts;
 
 /// Everything that is counted.
 pub struct Metrics {
     series: Series,
-    http: Arc<Http>,
-    network: Network,
+    http: Arc<HttpCounters>,
+    network: NetworkCounters,
     reloads: Family<ReloadLabels, Counter>,
     load_failures: Family<StageLabels, Counter>,
 }
 
 /// Those who count.
-pub struct Counted<'a> {
+pub struct MetricSources<'a> {
     /// Where plugins run.
     pub engine: &'a Engine,
     /// The plugins.
@@ -58,37 +58,38 @@ pub struct Counted<'a> {
 
 /// Requests by listener and status.
 #[derive(Debug, Default)]
-pub struct Http {
+pub struct HttpCounters {
     /// To the webhook listener.
-    pub webhooks: Statuses,
+    pub webhooks: StatusCounters,
     /// To the admin listener.
-    pub admin: Statuses,
+    pub admin: StatusCounters,
 }
 
 /// Requests by status. Counted without a lock, as every call does it.
 #[derive(Debug)]
-pub struct Statuses([AtomicU64; 500]);
+pub struct StatusCounters([AtomicU64; 500]);
 
 /// The least status there is; codes are 100 to 599.
 const FIRST_STATUS: u16 = 100;
 
-impl Default for Statuses {
+impl Default for StatusCounters {
     fn default() -> Self {
         Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 }
 
-impl Statuses {
+impl StatusCounters {
     /// Counts an answer.
     pub fn count(&self, status: u16) {
-        let counter = status.checked_sub(FIRST_STATUS).and_then(|at| self.0.get(usize::from(at)));
+        let counter =
+            status.checked_sub(FIRST_STATUS).and_then(|index| self.0.get(usize::from(index)));
         if let Some(counter) = counter {
             counter.fetch_add(1, Relaxed);
         }
     }
 
     /// The statuses that were answered with, and how often.
-    fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
+    fn nonzero_counts(&self) -> impl Iterator<Item = (u16, u64)> {
         (FIRST_STATUS..)
             .zip(&self.0)
             .map(|(status, counter)| (status, counter.load(Relaxed)))
@@ -120,16 +121,16 @@ impl Default for Metrics {
             "Versions of plugins that could not be loaded, by stage",
             Family::clone(&load_failures),
         );
-        let network = Network::new(&mut series);
+        let network = NetworkCounters::new(&mut series);
         Self { series, http: Arc::default(), network, reloads, load_failures }
     }
 }
 
 impl Metrics {
     /// With what is counted of spans, where there are any.
-    pub fn new(spans: Option<&Counts>) -> Self {
+    pub fn new(spans: Option<&SpanCounts>) -> Self {
         let mut metrics = Self::default();
-        if let Some(Counts { exported, lost }) = spans {
+        if let Some(SpanCounts { exported, dropped: lost }) = spans {
             let series = &mut metrics.series;
             let help = "Spans of traces that the collector took";
             series.register("spans_exported", help, exported.clone());
@@ -140,12 +141,12 @@ impl Metrics {
     }
 
     /// Requests by listener and status.
-    pub fn http(&self) -> &Arc<Http> {
+    pub fn http(&self) -> &Arc<HttpCounters> {
         &self.http
     }
 
     /// Senders and the certificate.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &NetworkCounters {
         &self.network
     }
 
@@ -154,41 +155,41 @@ impl Metrics {
     /// # Errors
     ///
     /// Never in practice: text can be written to memory.
-    pub fn render(&self, parts: &Counted<'_>) -> Result<String, std::fmt::Error> {
-        let collect = Collect {
-            engine: parts.engine.figures(),
-            cache: parts.router.cache().map(|cache| cache.figures()),
+    pub fn render(&self, sources: &MetricSources<'_>) -> Result<String, std::fmt::Error> {
+        let snapshot = MetricsSnapshot {
+            engine: sources.engine.stats(),
+            cache: sources.router.cache().map(|cache| cache.stats()),
             http: Arc::clone(&self.http),
-            generation: parts.registry.current(),
-            events: collect::events(&parts.journal.counts),
-            journal: parts.dispatcher.figures(),
-            backlogs: parts.dispatcher.backlogs(),
-            store_works: parts.store.trouble().is_none(),
+            generation: sources.registry.current(),
+            events: collect::event_counts(&sources.journal.counters),
+            store: sources.dispatcher.stats(),
+            consumer_lags: sources.dispatcher.consumer_lags(),
+            is_store_up: sources.store.health().is_none(),
         };
-        self.encode(collect)
+        self.encode(snapshot)
     }
 
-    fn encode(&self, collect: impl Collector) -> Result<String, std::fmt::Error> {
+    fn encode(&self, collector: impl Collector) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.series)?;
         let mut series = Series::with_prefix("plugboard");
-        series.register_collector(Box::new(collect));
+        series.register_collector(Box::new(collector));
         encode(&mut text, &series)?;
         Ok(text)
     }
 }
 
-impl Witness for Metrics {
-    fn reconciled(&self, published: bool) {
+impl ReloadMetrics for Metrics {
+    fn record_reconcile(&self, published: bool) {
         let result = if published { "published" } else { "unchanged" };
         self.reloads.get_or_create(&ReloadLabels { result }).inc();
     }
 
-    fn load_failed(&self, stage: Stage) {
+    fn record_load_failure(&self, stage: Stage) {
         self.load_failures.get_or_create(&StageLabels { stage: stage.name() }).inc();
     }
 
-    fn unreadable(&self) {
+    fn record_unreadable_folder(&self) {
         self.reloads.get_or_create(&ReloadLabels { result: "unreadable" }).inc();
     }
 }

@@ -7,39 +7,43 @@ use prometheus_client::registry::Registry as Series;
 
 /// Counters, each shared with its clones.
 #[derive(Clone, Debug, Default)]
-pub struct Network {
+pub struct NetworkCounters {
     /// Requests of senders that are not in `senders.allow`.
     pub not_allowed: Counter,
     /// Requests beyond `senders.rate`.
-    pub over_rate: Counter,
+    pub rate_limited: Counter,
     /// Certificates that took the place of another.
-    pub tls_renewed: Counter,
+    pub tls_reloaded: Counter,
     /// Changes of the certificate's files that could not be taken.
-    pub tls_refused: Counter,
+    pub tls_rejected: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct RejectionLabels {
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct TlsReloadLabels {
     result: &'static str,
 }
 
-impl Network {
+impl NetworkCounters {
     /// Counters that `series` tells of, from their zero on.
     pub(super) fn new(series: &mut Series) -> Self {
-        let (senders, reloads) = (Family::<Reason, Counter>::default(), Family::default());
-        let refused = |reason| senders.get_or_create_owned(&Reason { reason });
-        let reloaded =
-            |result| Family::<Outcome, Counter>::get_or_create_owned(&reloads, &Outcome { result });
+        let (senders, reloads) = (Family::<RejectionLabels, Counter>::default(), Family::default());
+        let rejections = |reason| senders.get_or_create_owned(&RejectionLabels { reason });
+        let tls_reloads = |result| {
+            Family::<TlsReloadLabels, Counter>::get_or_create_owned(
+                &reloads,
+                &TlsReloadLabels { result },
+            )
+        };
         let network = Self {
-            not_allowed: refused("not_allowed"),
-            over_rate: refused("rate"),
-            tls_renewed: reloaded("renewed"),
-            tls_refused: reloaded("refused"),
+            not_allowed: rejections("not_allowed"),
+            rate_limited: rejections("rate"),
+            tls_reloaded: tls_reloads("renewed"),
+            tls_rejected: tls_reloads("refused"),
         };
         let help = "Requests that were refused for their sender, by reason";
         series.register("refused_senders", help, senders);

@@ -10,46 +10,52 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Party, check_name, object, read};
-use super::{BadRequest, Bounds, Dialect, Instructions, Message, Reply, Unauthorized};
+use super::json::{PhoneNumber, check_name, object, parse_json};
+use super::{
+    BadRequest, PlatformAdapter, PlatformRequest, PromptEndpoint, Reply, RequestLimits,
+    Unauthorized,
+};
 use crate::config::{Config, Secret, ServerLimits};
-use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef, Traits};
+use crate::event::{
+    Call, CallEnding, CallOutcome, Event, EventBody, Platform, PlatformInfo, Role, TextRef,
+};
 use crate::router::Answer;
 
 /// Agent Voice Response Core.
-pub(crate) const AVR: Platform = Platform::new(&Traits { name: "avr", ..BRAND });
+pub(crate) const AVR: Platform = Platform::new(&PlatformInfo { name: "avr", ..AVR_FAMILY });
 /// DSAI Core, a rebrand of AVR.
-pub(crate) const DSAI: Platform = Platform::new(&Traits { name: "dsai", ..BRAND });
+pub(crate) const DSAI: Platform = Platform::new(&PlatformInfo { name: "dsai", ..AVR_FAMILY });
 
-const BRAND: Traits = Traits {
+const AVR_FAMILY: PlatformInfo = PlatformInfo {
     name: "",
     family: "avr",
-    takes_url: true,
+    accepts_sts_url: true,
     can_reject: false,
-    asks_for_prompt: true,
-    comes_back: false,
+    fetches_prompt: true,
+    supports_mid_call: false,
     // At once, if at all (WEBHOOK_RETRY), within WEBHOOK_TIMEOUT each.
-    retries: Duration::from_secs(30),
+    redelivery_window: Duration::from_secs(30),
 };
 
-const SECRETS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET];
-const DSAI_SECRET: &str = "x-dsai-webhook-secret";
-const CALLS: [&str; 2] = ["x-avr-uuid", "x-dsai-uuid"];
-const AGENTS: [&str; 2] = ["x-avr-agent-id", DSAI_AGENT];
-const DSAI_AGENT: &str = "x-dsai-agent-id";
+const SECRET_HEADERS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET_HEADER];
+const DSAI_SECRET_HEADER: &str = "x-dsai-webhook-secret";
+const CALL_ID_HEADERS: [&str; 2] = ["x-avr-uuid", "x-dsai-uuid"];
+const AGENT_ID_HEADERS: [&str; 2] = ["x-avr-agent-id", DSAI_AGENT_ID_HEADER];
+const DSAI_AGENT_ID_HEADER: &str = "x-dsai-agent-id";
 
 /// Made of the configuration.
-pub(super) fn dialect(config: &Config) -> Option<Arc<dyn Dialect>> {
+pub(super) fn adapter(config: &Config) -> Option<Arc<dyn PlatformAdapter>> {
     let Config { avr, secret, limits, .. } = config;
-    avr.enabled.then(|| Arc::new(Avr { secret: secret.clone(), limits: limits.clone() }) as Arc<_>)
+    avr.enabled
+        .then(|| Arc::new(AvrAdapter { secret: secret.clone(), limits: limits.clone() }) as Arc<_>)
 }
 
-struct Avr {
+struct AvrAdapter {
     secret: Option<Secret>,
     limits: ServerLimits,
 }
 
-impl Dialect for Avr {
+impl PlatformAdapter for AvrAdapter {
     fn name(&self) -> &'static str {
         AVR.name
     }
@@ -58,74 +64,77 @@ impl Dialect for Avr {
         "/events"
     }
 
-    fn bounds(&self) -> Bounds {
+    fn request_limits(&self) -> RequestLimits {
         let ServerLimits { body, body_timeout, budget, .. } = self.limits;
-        Bounds {
-            body,
-            body_key: "limits.body",
+        RequestLimits {
+            max_body: body,
+            max_body_key: "limits.body",
             body_timeout,
             body_timeout_key: "limits.body_timeout",
             tool_timeout: budget,
         }
     }
 
-    fn is_open(&self) -> bool {
+    fn is_unauthenticated(&self) -> bool {
         self.secret.is_none()
     }
 
     /// Checks the shared secret. Either brand's header will do; when both are sent,
     /// both must be right. An empty header is what a platform without a secret
     /// sends: as good as none.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let Some(secret) = &self.secret else { return Ok(()) };
-        let mut shown = false;
-        for name in SECRETS {
+        let mut has_secret = false;
+        for name in SECRET_HEADERS {
             for value in headers.get_all(name).iter().filter(|value| !value.is_empty()) {
-                if !secret.is(value.as_bytes()) {
+                if !secret.matches(value.as_bytes()) {
                     return Err(Unauthorized("the webhook secret is wrong"));
                 }
-                shown = true;
+                has_secret = true;
             }
         }
-        if shown { Ok(()) } else { Err(Unauthorized("the webhook secret is missing")) }
+        if has_secret { Ok(()) } else { Err(Unauthorized("the webhook secret is missing")) }
     }
 
-    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest> {
-        let event = parse(headers, body)?;
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<PlatformRequest, BadRequest> {
+        let event = parse_event(headers, body)?;
         Ok(match event.body {
-            EventBody::Initiated => Message::Decide(event),
-            _ => Message::Events(vec![event]),
+            EventBody::Initiated => PlatformRequest::Decision(event),
+            _ => PlatformRequest::Events(vec![event]),
         })
     }
 
     /// AVR reads `sts_url` and nothing else; without it, it keeps its static one. It
     /// cannot reject.
-    fn decision(&self, answer: &Answer) -> Reply {
+    fn decision_reply(&self, answer: &Answer) -> Reply {
         #[derive(Serialize)]
-        struct Body<'a> {
+        struct DecisionBody<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
             sts_url: Option<&'a str>,
         }
         let (Answer::Route { sts_url, .. }
         | Answer::Reject { sts_url, .. }
         | Answer::Fallback { sts_url, .. }) = answer;
-        Reply::json(&Body { sts_url: sts_url.as_deref() })
+        Reply::json(&DecisionBody { sts_url: sts_url.as_deref() })
     }
 
-    fn instructions(&self) -> Option<&dyn Instructions> {
+    fn prompt_endpoint(&self) -> Option<&dyn PromptEndpoint> {
         Some(self)
     }
 }
 
 /// What speech-to-speech services ask for. They show nothing but the call's name,
 /// which nobody can guess.
-impl Instructions for Avr {
+impl PromptEndpoint for AvrAdapter {
     fn path(&self) -> &'static str {
         "/instructions"
     }
 
-    fn call<'a>(&self, headers: &'a HeaderMap) -> Result<(&'static str, &'a str), BadRequest> {
-        let call = CALLS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
+    fn requested_call<'a>(
+        &self,
+        headers: &'a HeaderMap,
+    ) -> Result<(&'static str, &'a str), BadRequest> {
+        let call = CALL_ID_HEADERS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
         match call.filter(|call| check_name("", call).is_ok()) {
             Some(call) => Ok((AVR.family, call)),
             None => {
@@ -135,23 +144,23 @@ impl Instructions for Avr {
         }
     }
 
-    fn prompt(&self, prompt: &str) -> Reply {
+    fn prompt_reply(&self, prompt: &str) -> Reply {
         #[derive(Serialize)]
-        struct Body<'a> {
+        struct PromptBody<'a> {
             system: &'a str,
         }
-        Reply::json(&Body { system: prompt })
+        Reply::json(&PromptBody { system: prompt })
     }
 }
 
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
-    let envelope: Envelope<'_> = read(body, "")?;
+fn parse_event(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
+    let envelope: Envelope<'_> = parse_json(body, "")?;
     let id = envelope.uuid.0;
     check_name("uuid", &id)?;
     let mut call = Call {
         id: id.into_owned(),
-        platform: platform(headers),
-        agent: agent(headers),
+        platform: detect_brand(headers),
+        agent: agent_id(headers),
         from: None,
         to: None,
         metadata: Vec::new(),
@@ -159,42 +168,42 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let payload = envelope.payload.get().as_bytes();
     let body = match &*envelope.kind.0 {
         "call_initiated" => {
-            let payload: CallPayload = read(payload, "payload")?;
+            let payload: CallPayload = parse_json(payload, "payload")?;
             (call.from, call.to, call.metadata) = (payload.from, payload.to, payload.metadata);
             EventBody::Initiated
         }
         "call_started" => EventBody::Started,
-        "call_ended" => EventBody::Ended(ending()),
+        "call_ended" => EventBody::Ended(unknown_ending()),
         "interruption" => EventBody::Interruption,
         "transcription" => {
-            let Transcription { role, text } = read(payload, "payload")?;
+            let TranscriptionPayload { role, text } = parse_json(payload, "payload")?;
             EventBody::Transcription { role, text }
         }
-        "dtmf_digit" => EventBody::DtmfDigit(read::<Dtmf>(payload, "payload")?.digit),
-        "error" => EventBody::Error(read::<Failure>(payload, "payload")?.message),
+        "dtmf_digit" => EventBody::DtmfDigit(parse_json::<DtmfPayload>(payload, "payload")?.digit),
+        "error" => EventBody::Error(parse_json::<ErrorPayload>(payload, "payload")?.message),
         // A newer core may tell more than we know; the reference receiver takes
         // it, too.
         kind => EventBody::Other { kind: kind.to_owned(), payload: envelope.payload.to_owned() },
     };
-    Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body, delivery: None })
+    Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body, delivery_id: None })
 }
 
 /// AVR says that a call is over, and nothing more.
-fn ending() -> Ending {
+fn unknown_ending() -> CallEnding {
     let report = RawValue::NULL.to_owned();
-    Ending { outcome: CallOutcome::Unknown, reason: None, duration: None, report }
+    CallEnding { outcome: CallOutcome::Unknown, reason: None, duration: None, report }
 }
 
 /// DSAI's own headers tell it from AVR, unless both brands' are there.
-fn platform(headers: &HeaderMap) -> Platform {
+fn detect_brand(headers: &HeaderMap) -> Platform {
     let has = |names: [&str; 2]| names.into_iter().any(|name| headers.contains_key(name));
-    let [avr_secret, dsai_secret] = SECRETS;
-    let [avr_agent, dsai_agent] = AGENTS;
+    let [avr_secret, dsai_secret] = SECRET_HEADERS;
+    let [avr_agent, dsai_agent] = AGENT_ID_HEADERS;
     if has([dsai_secret, dsai_agent]) && !has([avr_secret, avr_agent]) { DSAI } else { AVR }
 }
 
-fn agent(headers: &HeaderMap) -> Option<String> {
-    AGENTS.into_iter().find_map(|name| {
+fn agent_id(headers: &HeaderMap) -> Option<String> {
+    AGENT_ID_HEADERS.into_iter().find_map(|name| {
         let value = headers.get(name)?.to_str().ok()?;
         (!value.is_empty()).then(|| value.to_owned())
     })
@@ -212,19 +221,19 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-struct Transcription {
+struct TranscriptionPayload {
     #[serde(deserialize_with = "role")]
     role: Role,
     text: String,
 }
 
 #[derive(Deserialize)]
-struct Dtmf {
+struct DtmfPayload {
     digit: String,
 }
 
 #[derive(Deserialize)]
-struct Failure {
+struct ErrorPayload {
     message: String,
 }
 
@@ -238,8 +247,8 @@ struct CallPayload {
 
 impl<'de> Deserialize<'de> for CallPayload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
+        struct CallPayloadVisitor;
+        impl<'de> Visitor<'de> for CallPayloadVisitor {
             type Value = CallPayload;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -250,15 +259,15 @@ impl<'de> Deserialize<'de> for CallPayload {
                 let mut payload = CallPayload { from: None, to: None, metadata: Vec::new() };
                 while let Some(name) = map.next_key::<TextRef<'de>>()? {
                     match &*name.0 {
-                        "from" => payload.from = map.next_value::<Party>()?.0,
-                        "to" => payload.to = map.next_value::<Party>()?.0,
+                        "from" => payload.from = map.next_value::<PhoneNumber>()?.0,
+                        "to" => payload.to = map.next_value::<PhoneNumber>()?.0,
                         _ => payload.metadata.push((name.0.into_owned(), map.next_value()?)),
                     }
                 }
                 Ok(payload)
             }
         }
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(CallPayloadVisitor)
     }
 }
 
@@ -285,7 +294,7 @@ mod tests {
     }
 
     fn error(body: &str) -> String {
-        match parse(&HeaderMap::new(), body.as_bytes()) {
+        match parse_event(&HeaderMap::new(), body.as_bytes()) {
             Ok(_) => panic!("{body} was taken"),
             Err(error) => error.message,
         }
@@ -296,11 +305,12 @@ mod tests {
             r#"{{"uuid":"u","type":"{kind}","timestamp":"2026-01-01T12:00:00.000Z",
             "payload":{payload},"more":1}}"#
         );
-        parse(&HeaderMap::new(), body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"))
+        parse_event(&HeaderMap::new(), body.as_bytes())
+            .unwrap_or_else(|error| panic!("{body}: {error}"))
     }
 
     #[test]
-    fn a_call_is_read_with_its_metadata_in_order() {
+    fn call_metadata_keeps_order() {
         let call = event(
             "call_initiated",
             r#"{"z":{"a":[1,null]},"from":"+39 02","recording":false,"to":5001}"#,
@@ -315,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_event_is_understood() {
+    fn every_event_kind_is_parsed() {
         let transcription = event("transcription", r#"{"role":"user","text":"a\nb"}"#);
         assert!(matches!(transcription.body,
             EventBody::Transcription { role: Role::User, text } if text == "a\nb"));
@@ -331,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_body_is_told_by_the_name_of_the_field() {
+    fn bad_body_error_names_field() {
         let good = serde_json::json!({
             "uuid": "u", "type": "transcription", "timestamp": "2026-01-01T12:00:00.000Z",
             "payload": {"role": "user", "text": "t"},
@@ -365,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_called_so() {
+    fn non_json_body_is_reported() {
         for body in ["", "{", "hello", "{\"uuid\":}", "\u{0}"] {
             assert!(error(body).starts_with("the body is not JSON"), "{body:?}: {}", error(body));
         }
@@ -373,32 +383,32 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_both_brands_are_taken_and_both_must_be_right() {
-        let avr = |secret| Avr { secret, limits: ServerLimits::default() };
-        let dialect = avr(Secret::with_spaces("s"));
-        let shown = |pairs: &[_]| dialect.admit(&headers(pairs)).is_ok();
-        assert!(shown(&[("x-avr-webhook-secret", "s")]));
-        assert!(shown(&[("x-dsai-webhook-secret", "s")]));
-        assert!(shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "s")]));
-        assert!(shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "")]));
-        assert!(!shown(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "t")]));
-        assert!(!shown(&[("x-avr-webhook-secret", "t"), ("x-dsai-webhook-secret", "s")]));
-        assert!(!shown(&[("x-avr-webhook-secret", "")]));
-        assert!(!shown(&[]));
+    fn secrets_of_both_brands_must_match() {
+        let avr = |secret| AvrAdapter { secret, limits: ServerLimits::default() };
+        let adapter = avr(Secret::from_header_value("s"));
+        let is_accepted = |pairs: &[_]| adapter.check_headers(&headers(pairs)).is_ok();
+        assert!(is_accepted(&[("x-avr-webhook-secret", "s")]));
+        assert!(is_accepted(&[("x-dsai-webhook-secret", "s")]));
+        assert!(is_accepted(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "s")]));
+        assert!(is_accepted(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "")]));
+        assert!(!is_accepted(&[("x-avr-webhook-secret", "s"), ("x-dsai-webhook-secret", "t")]));
+        assert!(!is_accepted(&[("x-avr-webhook-secret", "t"), ("x-dsai-webhook-secret", "s")]));
+        assert!(!is_accepted(&[("x-avr-webhook-secret", "")]));
+        assert!(!is_accepted(&[]));
         let mut twice = headers(&[("x-avr-webhook-secret", "s")]);
         twice.append("x-avr-webhook-secret", HeaderValue::from_static("t"));
-        assert!(dialect.admit(&twice).is_err());
-        assert!(avr(None).admit(&headers(&[("x-avr-webhook-secret", "any")])).is_ok());
+        assert!(adapter.check_headers(&twice).is_err());
+        assert!(avr(None).check_headers(&headers(&[("x-avr-webhook-secret", "any")])).is_ok());
     }
 
     #[test]
-    fn the_brand_and_the_agent_come_from_the_headers() {
-        assert_eq!(platform(&headers(&[])), AVR);
-        assert_eq!(platform(&headers(&[("x-dsai-webhook-secret", "s")])), DSAI);
-        assert_eq!(platform(&headers(&[("x-dsai-agent-id", "a")])), DSAI);
+    fn brand_and_agent_come_from_headers() {
+        assert_eq!(detect_brand(&headers(&[])), AVR);
+        assert_eq!(detect_brand(&headers(&[("x-dsai-webhook-secret", "s")])), DSAI);
+        assert_eq!(detect_brand(&headers(&[("x-dsai-agent-id", "a")])), DSAI);
         let mixed = headers(&[("x-avr-webhook-secret", "s"), ("x-dsai-agent-id", "a")]);
-        assert_eq!(platform(&mixed), AVR);
-        assert_eq!(agent(&mixed).as_deref(), Some("a"));
-        assert_eq!(agent(&headers(&[("x-avr-agent-id", "")])), None);
+        assert_eq!(detect_brand(&mixed), AVR);
+        assert_eq!(agent_id(&mixed).as_deref(), Some("a"));
+        assert_eq!(agent_id(&headers(&[("x-avr-agent-id", "")])), None);
     }
 }

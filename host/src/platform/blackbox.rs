@@ -8,45 +8,49 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{Fields, First, Lenient, MAX_NAME, Party, check_name, read};
+use super::json::{
+    BoundedList, JsonObject, Lenient, MAX_NAME, PhoneNumber, check_name, parse_json,
+};
 use super::{
-    BadRequest, Bounds, Dialect, Message, Reply, ToolAnswer, ToolFailure, ToolUse, Transfer,
-    Unauthorized,
+    BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits, ToolAnswer, ToolFailure,
+    ToolUse, Transfer, Unauthorized,
 };
 use crate::config::{BlackBoxConfig, BlackBoxFallback, Config};
-use crate::event::{Call, CallOutcome, Ending, Event, EventBody, Platform, Role, TextRef, Traits};
+use crate::event::{
+    Call, CallEnding, CallOutcome, Event, EventBody, Platform, PlatformInfo, Role, TextRef,
+};
 use crate::router::Answer;
 
 /// Dasha BlackBox.
-pub(crate) const BLACKBOX: Platform = Platform::new(&Traits {
+pub(crate) const BLACKBOX: Platform = Platform::new(&PlatformInfo {
     name: "blackbox",
     family: "blackbox",
-    takes_url: false,
+    accepts_sts_url: false,
     can_reject: true,
-    asks_for_prompt: false,
-    comes_back: true,
+    fetches_prompt: false,
+    supports_mid_call: true,
     // After 5, 25, 125, 625 and 3,125 s.
-    retries: Duration::from_secs(3_905),
+    redelivery_window: Duration::from_secs(3_905),
 });
 
-const DELIVERY: &str = "x-blackbox-delivery-id";
+const DELIVERY_ID_HEADER: &str = "x-blackbox-delivery-id";
 
 /// Longest delivery id, in bytes. Real ones are UUIDs.
-const MAX_DELIVERY: usize = 256;
+const MAX_DELIVERY_ID: usize = 256;
 
 /// Entries of a transcript that are events of their own, beyond which they stand in
 /// the report alone: ten hours of talk.
-const MAX_ENTRIES: usize = 10_000;
+const MAX_TRANSCRIPT_ENTRIES: usize = 10_000;
 
 /// Made of the configuration.
-pub(super) fn dialect(config: &Config) -> Option<Arc<dyn Dialect>> {
+pub(super) fn adapter(config: &Config) -> Option<Arc<dyn PlatformAdapter>> {
     let config = &config.blackbox;
-    config.enabled.then(|| Arc::new(BlackBox(config.clone())) as Arc<_>)
+    config.enabled.then(|| Arc::new(BlackBoxAdapter(config.clone())) as Arc<_>)
 }
 
-struct BlackBox(BlackBoxConfig);
+struct BlackBoxAdapter(BlackBoxConfig);
 
-impl Dialect for BlackBox {
+impl PlatformAdapter for BlackBoxAdapter {
     fn name(&self) -> &'static str {
         BLACKBOX.name
     }
@@ -55,65 +59,65 @@ impl Dialect for BlackBox {
         "/blackbox"
     }
 
-    fn bounds(&self) -> Bounds {
+    fn request_limits(&self) -> RequestLimits {
         let BlackBoxConfig { max_body, body_timeout, tool_timeout, .. } = self.0;
-        Bounds {
-            body: max_body,
-            body_key: "blackbox.max_body",
+        RequestLimits {
+            max_body,
+            max_body_key: "blackbox.max_body",
             body_timeout,
             body_timeout_key: "blackbox.body_timeout",
             tool_timeout,
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.0.credentials.is_open()
+    fn is_unauthenticated(&self) -> bool {
+        self.0.credentials.is_unauthenticated()
     }
 
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        self.0.credentials.admit(headers)
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        self.0.credentials.check_headers(headers)
     }
 
     fn authenticate(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unauthorized> {
         self.0.credentials.authenticate(headers, body)
     }
 
-    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest> {
-        let id = headers.get(DELIVERY).and_then(|id| id.to_str().ok());
-        let id = id.filter(|id| (1..=MAX_DELIVERY).contains(&id.len()));
-        read::<Document<'_>>(body, "")?.message(id, body)
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<PlatformRequest, BadRequest> {
+        let id = headers.get(DELIVERY_ID_HEADER).and_then(|id| id.to_str().ok());
+        let id = id.filter(|id| (1..=MAX_DELIVERY_ID).contains(&id.len()));
+        parse_json::<WebhookDocument<'_>>(body, "")?.into_request(id, body)
     }
 
-    fn decision(&self, answer: &Answer) -> Reply {
+    fn decision_reply(&self, answer: &Answer) -> Reply {
         Reply::json(&match answer {
-            Answer::Route { prompt, .. } => Start::accept(prompt.as_deref()),
-            Answer::Reject { reason, .. } => Start::reject(reason),
+            Answer::Route { prompt, .. } => StartReply::accept(prompt.as_deref()),
+            Answer::Reject { reason, .. } => StartReply::reject(reason),
             Answer::Fallback { .. } => match &self.0.fallback {
-                BlackBoxFallback::Accept { prompt } => Start::accept(prompt.as_deref()),
-                BlackBoxFallback::Reject { reason } => Start::reject(reason),
+                BlackBoxFallback::Accept { prompt } => StartReply::accept(prompt.as_deref()),
+                BlackBoxFallback::Reject { reason } => StartReply::reject(reason),
             },
         })
     }
 
     /// An agent can use all of them; 404 is for the people who set the agent up.
-    fn tool(&self, answer: &ToolAnswer) -> Reply {
+    fn tool_reply(&self, answer: &ToolAnswer) -> Reply {
         let (error, code) = match answer {
             ToolAnswer::Value(value) => return Reply::json(&**value),
             ToolAnswer::Error { message, code } => {
                 (&**message, code.as_deref().unwrap_or("TOOL_ERROR"))
             }
-            ToolAnswer::Failed(ToolFailure::Late) => {
+            ToolAnswer::Failed(ToolFailure::TimedOut) => {
                 ("The tool takes too long at the moment.", "TOOL_TIMEOUT")
             }
             ToolAnswer::Failed(ToolFailure::Busy) => {
                 ("The tool is too busy at the moment.", "TOOL_BUSY")
             }
-            ToolAnswer::Failed(ToolFailure::Broken) => {
+            ToolAnswer::Failed(ToolFailure::Failed) => {
                 ("The tool does not work at the moment.", "TOOL_FAILED")
             }
             ToolAnswer::Unknown => ("There is no tool of this name.", "UNKNOWN_TOOL"),
         };
-        let reply = Reply::json(&ToolError { error, code });
+        let reply = Reply::json(&ToolErrorReply { error, code });
         match answer {
             ToolAnswer::Unknown => Reply { status: StatusCode::NOT_FOUND, ..reply },
             _ => reply,
@@ -125,7 +129,7 @@ impl Dialect for BlackBox {
 /// has nothing else.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Start<'a> {
+struct StartReply<'a> {
     accept: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     custom_prompt: Option<&'a str>,
@@ -133,7 +137,7 @@ struct Start<'a> {
     reason_message: Option<&'a str>,
 }
 
-impl<'a> Start<'a> {
+impl<'a> StartReply<'a> {
     fn accept(custom_prompt: Option<&'a str>) -> Self {
         Self { accept: true, custom_prompt, reason_message: None }
     }
@@ -144,7 +148,7 @@ impl<'a> Start<'a> {
 }
 
 #[derive(Serialize)]
-struct ToolError<'a> {
+struct ToolErrorReply<'a> {
     error: &'a str,
     #[serde(rename = "errorCode")]
     code: &'a str,
@@ -153,7 +157,7 @@ struct ToolError<'a> {
 /// Every kind of document, as far as anybody looks into it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct WebhookDocument<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<TextRef<'a>>,
     /// What older examples have instead.
@@ -198,14 +202,14 @@ struct Document<'a> {
     #[serde(default)]
     reason_message: Lenient<String>,
     #[serde(default)]
-    result: Lenient<Finish>,
+    result: Lenient<CallResult>,
     #[serde(borrow)]
     transcription: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Finish {
+struct CallResult {
     #[serde(default)]
     finish_reason: Lenient<String>,
 }
@@ -214,103 +218,113 @@ struct Finish {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Sip {
-    from_user: Option<Party>,
-    to_user: Option<Party>,
+    from_user: Option<PhoneNumber>,
+    to_user: Option<PhoneNumber>,
 }
 
 /// Something that was said.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct TranscriptEntry {
     speaker: String,
     text: String,
     #[serde(default)]
     start_time: Lenient<Timestamp>,
 }
 
-impl Document<'_> {
-    fn message(self, delivery: Option<&str>, body: &[u8]) -> Result<Message, BadRequest> {
+impl WebhookDocument<'_> {
+    fn into_request(
+        self,
+        delivery_id: Option<&str>,
+        body: &[u8],
+    ) -> Result<PlatformRequest, BadRequest> {
         check_name("callId", &self.call_id.0)?;
         let kind = match (&self.kind, self.event_type) {
             (Some(kind), _) => kind.0.to_string(),
-            (None, Some(kind)) => text(kind, "eventType")?,
+            (None, Some(kind)) => parse_text(kind, "eventType")?,
             // The older shape of a tool's request has none.
             (None, None) if self.tool_name.is_some() => TOOL.to_owned(),
-            (None, None) => return Err(missing("type")),
+            (None, None) => return Err(missing_field("type")),
         };
         check_name("type", &kind)?;
         // A report comes once, and is kept whole in any case: a detail that is not what
         // it should be is no reason to refuse it. Of what is asked, it is.
         let strict = matches!(&*kind, START | TOOL | TRANSFER);
-        let call = Arc::new(self.call(strict)?);
-        let delivery = delivery.map(|id| format!("{kind}/{id}"));
+        let call = Arc::new(self.parse_call(strict)?);
+        let delivery_id = delivery_id.map(|id| format!("{kind}/{id}"));
         // A call has one of these documents. Of others it may have any number.
-        let once = || {
-            let status = self.status.0.as_deref().filter(|it| it.len() <= MAX_NAME);
+        let singleton_id = || {
+            let status = self.status.0.as_deref().filter(|status| status.len() <= MAX_NAME);
             let status = status.unwrap_or_default();
-            Some(delivery.clone().unwrap_or_else(|| format!("{kind}/{status}")).into())
+            Some(delivery_id.clone().unwrap_or_else(|| format!("{kind}/{status}")).into())
         };
-        let event = |body, timestamp, delivery| {
+        let event = |body, timestamp, delivery_id| {
             let call = Arc::clone(&call);
-            Event { call, timestamp, body, delivery }
+            Event { call, timestamp, body, delivery_id }
         };
         Ok(match &*kind {
             START => {
-                let timestamp = first([&self.timestamp, &self.created_time]);
-                Message::Decide(event(EventBody::Initiated, timestamp, once()))
+                let timestamp = first_timestamp([&self.timestamp, &self.created_time]);
+                PlatformRequest::Decision(event(EventBody::Initiated, timestamp, singleton_id()))
             }
             TOOL => {
-                let name = text(self.tool_name.ok_or_else(|| missing("toolName"))?, "toolName")?;
+                let name = parse_text(
+                    self.tool_name.ok_or_else(|| missing_field("toolName"))?,
+                    "toolName",
+                )?;
                 check_name("toolName", &name)?;
                 let arguments = self.arguments.or(self.tool_arguments);
-                Message::Tool(ToolUse {
+                PlatformRequest::Tool(ToolUse {
                     name,
-                    arguments: arguments.map_or_else(no_arguments, ToOwned::to_owned),
-                    timestamp: first([&self.timestamp]),
-                    delivery: delivery.map(Into::into),
+                    arguments: arguments.map_or_else(empty_arguments, ToOwned::to_owned),
+                    timestamp: first_timestamp([&self.timestamp]),
+                    delivery_id: delivery_id.map(Into::into),
                     call,
                 })
             }
-            TRANSFER => Message::Transfer(Transfer {
-                timestamp: first([&self.timestamp]),
-                delivery: delivery.map(Into::into),
-                request: whole(body)?,
+            TRANSFER => PlatformRequest::Transfer(Transfer {
+                timestamp: first_timestamp([&self.timestamp]),
+                delivery_id: delivery_id.map(Into::into),
+                request: raw_document(body)?,
                 kind,
                 call,
             }),
             COMPLETED | FAILED | DEADLINE => {
-                let timestamp = first([&self.completed_time, &self.timestamp]);
-                let once = once();
-                let mut events = self.said(&call, timestamp, once.as_deref());
-                let ending = EventBody::Ended(self.ending(&kind, whole(body)?));
-                events.push(event(ending, timestamp, once));
-                Message::Events(events)
+                let timestamp = first_timestamp([&self.completed_time, &self.timestamp]);
+                let report_id = singleton_id();
+                let mut events = self.transcript_events(&call, timestamp, report_id.as_deref());
+                let ending = EventBody::Ended(self.into_ending(&kind, raw_document(body)?));
+                events.push(event(ending, timestamp, report_id));
+                PlatformRequest::Events(events)
             }
             _ => {
-                let timestamp = first([&self.timestamp, &self.completed_time]);
+                let timestamp = first_timestamp([&self.timestamp, &self.completed_time]);
                 // It is not known whether there is one of them or many.
-                let delivery = delivery.unwrap_or_else(|| content(&kind, body));
-                let other = EventBody::Other { kind, payload: whole(body)? };
-                Message::Events(vec![event(other, timestamp, Some(delivery.into()))])
+                let delivery_id = delivery_id.unwrap_or_else(|| content_id(&kind, body));
+                let other = EventBody::Other { kind, payload: raw_document(body)? };
+                PlatformRequest::Events(vec![event(other, timestamp, Some(delivery_id.into()))])
             }
         })
     }
 
-    fn call(&self, strict: bool) -> Result<Call, BadRequest> {
-        let sip: Option<Sip> = part(self.sip, "sip", strict)?;
+    fn parse_call(&self, strict: bool) -> Result<Call, BadRequest> {
+        let sip: Option<Sip> = parse_part(self.sip, "sip", strict)?;
         let Sip { from_user, to_user } = sip.unwrap_or_default();
-        let [mut from, mut to] = [from_user, to_user].map(|party| party.and_then(|it| it.0));
+        let [mut from, mut to] =
+            [from_user, to_user].map(|party| party.and_then(|number| number.0));
         // The other end's number: who is called by the platform, else who calls it.
-        let outbound = self.call_type.is_some_and(|it| it.get().starts_with("\"Outbound"));
-        let end = if outbound { &mut to } else { &mut from };
-        let Party(endpoint) = part(self.endpoint, "endpoint", strict)?;
-        if end.is_none() {
-            *end = endpoint;
+        let outbound =
+            self.call_type.is_some_and(|call_type| call_type.get().starts_with("\"Outbound"));
+        let remote_number = if outbound { &mut to } else { &mut from };
+        let PhoneNumber(endpoint) = parse_part(self.endpoint, "endpoint", strict)?;
+        if remote_number.is_none() {
+            *remote_number = endpoint;
         }
-        let call_data: Fields<'_> = part(self.call_additional_data, "callAdditionalData", strict)?;
-        let agent_data: Fields<'_> =
-            part(self.agent_additional_data, "agentAdditionalData", strict)?;
-        let own = [
+        let call_data: JsonObject<'_> =
+            parse_part(self.call_additional_data, "callAdditionalData", strict)?;
+        let agent_data: JsonObject<'_> =
+            parse_part(self.agent_additional_data, "agentAdditionalData", strict)?;
+        let platform_fields = [
             ("endpoint", self.endpoint),
             ("callType", self.call_type),
             ("orgId", self.org_id),
@@ -319,10 +333,12 @@ impl Document<'_> {
         ];
         // The platform's own come first, and the call's before the agent's: whoever
         // looks for a name finds the first one.
-        let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let data = call_data.0.iter().chain(&agent_data.0);
-        let data = data.map(|(name, value)| (&**name, *value));
-        let metadata = own.chain(data).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let platform_fields =
+            platform_fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let custom_fields = call_data.0.iter().chain(&agent_data.0);
+        let data = custom_fields.map(|(name, value)| (&**name, *value));
+        let metadata =
+            platform_fields.chain(data).map(|(name, value)| (name.to_owned(), value.to_owned()));
         Ok(Call {
             id: self.call_id.0.to_string(),
             platform: BLACKBOX,
@@ -334,23 +350,30 @@ impl Document<'_> {
     }
 
     /// The transcript as events.
-    fn said(&self, call: &Arc<Call>, end: Timestamp, delivery: Option<&str>) -> Vec<Event> {
+    fn transcript_events(
+        &self,
+        call: &Arc<Call>,
+        ended_at: Timestamp,
+        delivery_id: Option<&str>,
+    ) -> Vec<Event> {
         let Some(transcription) = self.transcription else { return Vec::new() };
         let Lenient(entries) = serde_json::from_str(transcription.get()).unwrap_or_default();
-        let Some(First { entries, all }): Option<First<Lenient<Entry>, MAX_ENTRIES>> = entries
+        let Some(BoundedList { entries, total }): Option<
+            BoundedList<Lenient<TranscriptEntry>, MAX_TRANSCRIPT_ENTRIES>,
+        > = entries
         else {
             return Vec::new();
         };
-        if all > MAX_ENTRIES {
+        if total > MAX_TRANSCRIPT_ENTRIES {
             tracing::warn!(
                 call = call.id.as_str(),
-                entries = all,
-                told = MAX_ENTRIES,
+                entries = total,
+                told = MAX_TRANSCRIPT_ENTRIES,
                 "a transcript is longer than is told by the entry; the report has all of it"
             );
         }
-        let event = |(place, entry): (usize, Lenient<Entry>)| {
-            let Entry { speaker, text, start_time } = entry.0?;
+        let event = |(place, entry): (usize, Lenient<TranscriptEntry>)| {
+            let TranscriptEntry { speaker, text, start_time } = entry.0?;
             let role = match speaker.as_str() {
                 "user" | "customer" | "caller" | "human" => Role::User,
                 "assistant" | "agent" | "ai" | "bot" => Role::Agent,
@@ -358,41 +381,46 @@ impl Document<'_> {
             };
             Some(Event {
                 call: Arc::clone(call),
-                timestamp: start_time.0.unwrap_or(end),
+                timestamp: start_time.0.unwrap_or(ended_at),
                 body: EventBody::Transcription { role, text },
-                delivery: delivery.map(|delivery| format!("{delivery}/{place}").into()),
+                delivery_id: delivery_id.map(|delivery| format!("{delivery}/{place}").into()),
             })
         };
         (0..).zip(entries).filter_map(event).collect()
     }
 
-    fn ending(self, kind: &str, report: Box<RawValue>) -> Ending {
+    fn into_ending(self, kind: &str, report: Box<RawValue>) -> CallEnding {
         let (outcome, reason) = match kind {
             FAILED => (CallOutcome::Failed, self.error_message.0),
             DEADLINE => (CallOutcome::Canceled, self.reason_message.0),
-            _ => (CallOutcome::Completed, self.result.0.and_then(|it| it.finish_reason.0)),
+            _ => (CallOutcome::Completed, self.result.0.and_then(|result| result.finish_reason.0)),
         };
-        Ending { outcome, reason, duration: self.duration_seconds.0.and_then(milliseconds), report }
+        CallEnding {
+            outcome,
+            reason,
+            duration: self.duration_seconds.0.and_then(milliseconds),
+            report,
+        }
     }
 }
 
-fn missing(field: &str) -> BadRequest {
+fn missing_field(field: &str) -> BadRequest {
     BadRequest { message: format!("missing field `{field}`") }
 }
 
-fn text(json: &RawValue, field: &str) -> Result<String, BadRequest> {
-    read(json.get().as_bytes(), field)
+fn parse_text(json: &RawValue, field: &str) -> Result<String, BadRequest> {
+    parse_json(json.get().as_bytes(), field)
 }
 
 /// A part of the document by its name; nothing, if it is not there, or if it is not
 /// what it should be and that is no matter.
-fn part<'a, T: Default + Deserialize<'a>>(
+fn parse_part<'a, T: Default + Deserialize<'a>>(
     json: Option<&'a RawValue>,
     name: &str,
     strict: bool,
 ) -> Result<T, BadRequest> {
     let Some(json) = json else { return Ok(T::default()) };
-    match read(json.get().as_bytes(), name) {
+    match parse_json(json.get().as_bytes(), name) {
         Err(error) if strict => Err(error),
         part => Ok(part.unwrap_or_default()),
     }
@@ -406,23 +434,23 @@ const FAILED: &str = "FailedWebHookPayload";
 const DEADLINE: &str = "CallDeadLineWebHookPayload";
 
 /// The first time that is there, else now.
-fn first<const N: usize>(times: [&Lenient<Timestamp>; N]) -> Timestamp {
+fn first_timestamp<const N: usize>(times: [&Lenient<Timestamp>; N]) -> Timestamp {
     times.into_iter().find_map(|time| time.0).unwrap_or_else(Timestamp::now)
 }
 
 /// A document as it was sent.
-fn whole(body: &[u8]) -> Result<Box<RawValue>, BadRequest> {
-    read::<&RawValue>(body, "").map(ToOwned::to_owned)
+fn raw_document(body: &[u8]) -> Result<Box<RawValue>, BadRequest> {
+    parse_json::<&RawValue>(body, "").map(ToOwned::to_owned)
 }
 
 /// A name for a document of which nothing else is known.
-fn content(kind: &str, body: &[u8]) -> String {
+fn content_id(kind: &str, body: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     format!("{kind}/{}", hex::encode(Sha256::digest(body)))
 }
 
-fn no_arguments() -> Box<RawValue> {
-    serde_json::value::to_raw_value(&super::Nothing {}).unwrap_or_default()
+fn empty_arguments() -> Box<RawValue> {
+    serde_json::value::to_raw_value(&super::EmptyObject {}).unwrap_or_default()
 }
 
 /// Of a time in seconds, if it can be one.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::{Flags, load};
-use crate::nesting;
+use crate::json_depth;
 
 /// Documents to begin with: real ones.
 const SEEDS: [&str; 16] = [
@@ -35,10 +35,10 @@ const SEEDS: [&str; 16] = [
     include_str!("../../../tests/fixtures/blackbox/transfer.json"),
 ];
 
-fn dialect(name: &str) -> Arc<dyn Dialect> {
-    let on = [("PLUGBOARD_BLACKBOX_ENABLED".to_owned(), "true".to_owned())];
-    let config = load(Flags::default(), on).unwrap().config;
-    dialects(&config).into_iter().find(|dialect| dialect.name() == name).unwrap()
+fn adapter(name: &str) -> Arc<dyn PlatformAdapter> {
+    let environment = [("PLUGBOARD_BLACKBOX_ENABLED".to_owned(), "true".to_owned())];
+    let config = load(Flags::default(), environment).unwrap().config;
+    adapters(&config).into_iter().find(|adapter| adapter.name() == name).unwrap()
 }
 
 fn seed() -> impl Strategy<Value = &'static str> {
@@ -73,15 +73,15 @@ fn mutant() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), prop::option::of(json()));
     (seed(), prop::collection::vec(change, 0..4)).prop_map(|(seed, changes)| {
         let mut document: Value = serde_json::from_str(seed).unwrap();
-        for (place, value) in changes {
+        for (selector, value) in changes {
             // In the document, or in one of its objects.
             let fields = document.as_object_mut().unwrap();
             let names: Vec<String> = fields.keys().cloned().collect();
-            let Some(name) = names.get(place.index(names.len().max(1))) else { continue };
+            let Some(name) = names.get(selector.index(names.len().max(1))) else { continue };
             match (&mut fields[name], value) {
                 (Value::Object(inner), Some(value)) if !inner.is_empty() => {
                     let names: Vec<String> = inner.keys().cloned().collect();
-                    inner.insert(names[place.index(names.len())].clone(), value);
+                    inner.insert(names[selector.index(names.len())].clone(), value);
                 }
                 (old, Some(value)) => *old = value,
                 (_, None) => {
@@ -94,16 +94,16 @@ fn mutant() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A real document with some of its bytes changed.
-fn damaged() -> impl Strategy<Value = Vec<u8>> {
+fn corrupted() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
     (seed(), prop::collection::vec(change, 1..8)).prop_map(|(seed, changes)| {
         let mut bytes = seed.as_bytes().to_vec();
-        for (place, byte, what) in changes {
-            let place = place.index(bytes.len());
-            match what {
-                0 => bytes[place] = byte,
-                1 => bytes.insert(place, byte),
-                _ => bytes.truncate(place.max(1)),
+        for (selector, byte, operation) in changes {
+            let position = selector.index(bytes.len());
+            match operation {
+                0 => bytes[position] = byte,
+                1 => bytes.insert(position, byte),
+                _ => bytes.truncate(position.max(1)),
             }
         }
         bytes
@@ -113,7 +113,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => mutant(),
-        2 => damaged(),
+        2 => corrupted(),
         1 => prop::collection::vec(any::<u8>(), 0..200),
         1 => json().prop_map(|document| document.to_string().into_bytes()),
     ]
@@ -134,7 +134,7 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
 }
 
 /// What everybody behind the parser takes for granted.
-fn check(message: Message) {
+fn check_request(message: PlatformRequest) {
     let is_call = |call: &Call| {
         assert!((1..=128).contains(&call.id.len()));
         assert!(PLATFORMS.contains(&call.platform));
@@ -143,24 +143,24 @@ fn check(message: Message) {
         }
     };
     match message {
-        Message::Decide(event) => {
+        PlatformRequest::Decision(event) => {
             assert!(matches!(event.body, crate::event::EventBody::Initiated));
             is_call(&event.call);
         }
-        Message::Events(events) => {
+        PlatformRequest::Events(events) => {
             let first = Arc::clone(&events.first().expect("something happened").call);
             is_call(&first);
             for event in events {
                 assert!(Arc::ptr_eq(&event.call, &first));
                 serde_json::to_string(&event.body).unwrap();
-                assert!(event.delivery.is_none_or(|name| name.len() < 1_000));
+                assert!(event.delivery_id.is_none_or(|name| name.len() < 1_000));
             }
         }
-        Message::Tool(ToolUse { call, arguments, .. }) => {
+        PlatformRequest::Tool(ToolUse { call, arguments, .. }) => {
             is_call(&call);
             serde_json::from_str::<Value>(arguments.get()).unwrap();
         }
-        Message::Transfer(Transfer { call, request, .. }) => {
+        PlatformRequest::Transfer(Transfer { call, request, .. }) => {
             is_call(&call);
             serde_json::from_str::<Value>(request.get()).unwrap();
         }
@@ -168,26 +168,26 @@ fn check(message: Message) {
 }
 
 fn fuzz(name: &str) {
-    let seconds = std::env::var("PLUGBOARD_FUZZ_SECONDS").ok().and_then(|it| it.parse().ok());
+    let seconds = std::env::var("PLUGBOARD_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
-    let dialect = dialect(name);
+    let adapter = adapter(name);
     let (cases, taken) = (Cell::new(0_u32), Cell::new(0_u32));
     while Instant::now() < end {
         let config = Cases { cases: 200, failure_persistence: None, ..Cases::default() };
         let result = TestRunner::new(config).run(&(headers(), body()), |(headers, body)| {
             cases.set(cases.get() + 1);
-            if nesting::check(&body).is_err() {
+            if json_depth::check(&body).is_err() {
                 return Ok(());
             }
-            match dialect.parse(&headers, &body) {
+            match adapter.parse(&headers, &body) {
                 Ok(message) => {
                     taken.set(taken.get() + 1);
-                    check(message);
+                    check_request(message);
                 }
                 Err(error) => prop_assert!(!error.message.is_empty()),
             }
-            if let Some(asked) = dialect.instructions() {
-                _ = asked.call(&headers);
+            if let Some(endpoint) = adapter.prompt_endpoint() {
+                _ = endpoint.requested_call(&headers);
             }
             Ok(())
         });
@@ -201,11 +201,11 @@ fn fuzz(name: &str) {
 }
 
 #[test]
-fn avr_reads_or_refuses_whatever_comes() {
+fn avr_parser_never_panics() {
     fuzz("avr");
 }
 
 #[test]
-fn blackbox_reads_or_refuses_whatever_comes() {
+fn blackbox_parser_never_panics() {
     fuzz("blackbox");
 }

@@ -12,7 +12,10 @@ use super::BadRequest;
 use crate::event::TextRef;
 
 /// Reads JSON; `parent` is the path of what is read.
-pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Result<T, BadRequest> {
+pub(super) fn parse_json<'a, T: Deserialize<'a>>(
+    json: &'a [u8],
+    parent: &str,
+) -> Result<T, BadRequest> {
     serde_json::from_slice(json).map_err(|error| {
         if !error.is_data() {
             let what = match parent {
@@ -46,9 +49,9 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a [u8], parent: &str) -> Resu
 
 /// A phone number: text, or the bare number that some write.
 #[derive(Default)]
-pub(super) struct Party(pub(super) Option<String>);
+pub(super) struct PhoneNumber(pub(super) Option<String>);
 
-impl<'de> Deserialize<'de> for Party {
+impl<'de> Deserialize<'de> for PhoneNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = <&RawValue>::deserialize(deserializer)?.get();
         match value.as_bytes().first() {
@@ -68,20 +71,20 @@ const MAX_FIELDS: usize = 4_096;
 /// A JSON object, its values untouched, in its order, as far as the first
 /// [`MAX_FIELDS`] go; `null` is an empty one.
 #[derive(Default)]
-pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct JsonObject<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<'a>(PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Entries<'a> {
-            type Value = Fields<'a>;
+        struct ObjectVisitor<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for ObjectVisitor<'a> {
+            type Value = JsonObject<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(Fields::default())
+                Ok(JsonObject::default())
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -93,25 +96,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(Fields(fields))
+                Ok(JsonObject(fields))
             }
         }
-        deserializer.deserialize_any(Entries(PhantomData))
+        deserializer.deserialize_any(ObjectVisitor(PhantomData))
     }
 }
 
 /// The first of a list, and how many there are: a list of nothing in particular, as long
 /// as a body may be, would take many times as much memory.
-pub(super) struct First<T, const MOST: usize> {
+pub(super) struct BoundedList<T, const MAX: usize> {
     pub(super) entries: Vec<T>,
-    pub(super) all: usize,
+    pub(super) total: usize,
 }
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for First<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedList<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T, const MOST: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Entries<T, MOST> {
-            type Value = First<T, MOST>;
+        struct BoundedListVisitor<T, const MAX: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedListVisitor<T, MAX> {
+            type Value = BoundedList<T, MAX>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
@@ -119,20 +122,20 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for First<T, 
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while entries.len() < MOST {
+                while entries.len() < MAX {
                     match list.next_element()? {
                         Some(entry) => entries.push(entry),
-                        None => return Ok(First { all: entries.len(), entries }),
+                        None => return Ok(BoundedList { total: entries.len(), entries }),
                     }
                 }
-                let mut all = entries.len();
+                let mut total = entries.len();
                 while list.next_element::<IgnoredAny>()?.is_some() {
-                    all += 1;
+                    total += 1;
                 }
-                Ok(First { entries, all })
+                Ok(BoundedList { entries, total })
             }
         }
-        deserializer.deserialize_seq(Entries(PhantomData))
+        deserializer.deserialize_seq(BoundedListVisitor(PhantomData))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The dialects of the voice platforms, a file each: who may speak (on raw bytes,
-//! before anything is parsed), what they say as a [`Message`], and what became of
+//! before anything is parsed), what they say as a [`PlatformRequest`], and what became of
 //! it in their words. Nothing here knows of WebAssembly or of sockets, and nothing
 //! elsewhere knows one platform from another.
 //!
-//! A new platform is a file with its `Traits` and its
-//! [`Dialect`], and a line in each of the two lists below.
+//! A new platform is a file with its `PlatformInfo` and its
+//! [`PlatformAdapter`], and a line in each of the two lists below.
 
 mod avr;
 mod blackbox;
@@ -27,7 +27,7 @@ pub(crate) use self::{avr::AVR, avr::DSAI, blackbox::BLACKBOX};
 use crate::config::Config;
 pub use crate::credentials::Unauthorized;
 use crate::event::{Call, Event, Platform};
-use crate::nesting::{self, TooDeep};
+use crate::json_depth::{self, TooDeep};
 use crate::router::Answer;
 
 /// Every platform.
@@ -40,47 +40,47 @@ pub const PLATFORMS: &[Platform] = &[
 ];
 
 /// Makes a dialect of the configuration. None: it is switched off.
-type Make = fn(&Config) -> Option<Arc<dyn Dialect>>;
+type AdapterFactory = fn(&Config) -> Option<Arc<dyn PlatformAdapter>>;
 
 /// Every dialect.
-const DIALECTS: &[Make] = &[
-    avr::dialect,
-    blackbox::dialect,
+const ADAPTERS: &[AdapterFactory] = &[
+    avr::adapter,
+    blackbox::adapter,
     #[cfg(test)]
-    toy::dialect,
+    toy::adapter,
 ];
 
 /// The dialects that are switched on.
-pub fn dialects(config: &Config) -> Vec<Arc<dyn Dialect>> {
-    DIALECTS.iter().filter_map(|make| make(config)).collect()
+pub fn adapters(config: &Config) -> Vec<Arc<dyn PlatformAdapter>> {
+    ADAPTERS.iter().filter_map(|make| make(config)).collect()
 }
 
 /// Whose request it is: of these dialects, the first one that takes it for one of its
-/// own of which `take` makes something, or says why it does not.
+/// own of which `accept` makes something, or says why it does not.
 ///
 /// # Errors
 ///
 /// When there is none; says why not each.
 pub fn recognize<'a, T>(
-    dialects: &'a [Arc<dyn Dialect>],
+    adapters: &'a [Arc<dyn PlatformAdapter>],
     headers: &HeaderMap,
     body: &[u8],
-    take: impl Fn(Message) -> Result<T, String>,
-) -> Result<(&'a dyn Dialect, T), BadRequest> {
-    nesting::check(body)?;
+    accept: impl Fn(PlatformRequest) -> Result<T, String>,
+) -> Result<(&'a dyn PlatformAdapter, T), BadRequest> {
+    json_depth::check(body)?;
     let mut reasons = Vec::new();
-    for dialect in dialects {
-        let message = dialect.parse(headers, body).map_err(|error| error.message);
-        match message.and_then(&take) {
-            Ok(taken) => return Ok((&**dialect, taken)),
-            Err(reason) => reasons.push(format!("as {}: {reason}", dialect.name())),
+    for adapter in adapters {
+        let request = adapter.parse(headers, body).map_err(|error| error.message);
+        match request.and_then(&accept) {
+            Ok(accepted) => return Ok((&**adapter, accepted)),
+            Err(reason) => reasons.push(format!("as {}: {reason}", adapter.name())),
         }
     }
     Err(BadRequest { message: reasons.join("; ") })
 }
 
 /// How a platform speaks to us, on a path of its own.
-pub trait Dialect: Send + Sync {
+pub trait PlatformAdapter: Send + Sync {
     /// The name for people, as settings have it.
     fn name(&self) -> &'static str;
 
@@ -88,10 +88,10 @@ pub trait Dialect: Send + Sync {
     fn path(&self) -> &'static str;
 
     /// What a request may have.
-    fn bounds(&self) -> Bounds;
+    fn request_limits(&self) -> RequestLimits;
 
     /// Whether nobody is asked who they are.
-    fn is_open(&self) -> bool;
+    fn is_unauthenticated(&self) -> bool;
 
     /// Judges a sender by the head of a request alone, before its body is read:
     /// whoever cannot be let in whatever it says need not be listened to.
@@ -99,7 +99,7 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     ///
     /// When the sender is not let in.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
 
     /// Judges a sender that was admitted by its body as well.
     ///
@@ -115,30 +115,30 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     ///
     /// When the body is not JSON, or a field is missing or mistyped.
-    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest>;
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<PlatformRequest, BadRequest>;
 
-    /// The answer to [`Message::Decide`].
-    fn decision(&self, answer: &Answer) -> Reply;
+    /// The answer to [`PlatformRequest::Decision`].
+    fn decision_reply(&self, answer: &Answer) -> Reply;
 
-    /// The answer to [`Message::Tool`]; never asked of a dialect without.
-    fn tool(&self, _answer: &ToolAnswer) -> Reply {
-        Reply::json(&Nothing {})
+    /// The answer to [`PlatformRequest::Tool`]; never asked of a dialect without.
+    fn tool_reply(&self, _answer: &ToolAnswer) -> Reply {
+        Reply::json(&EmptyObject {})
     }
 
-    /// The answer to [`Message::Transfer`], if there is one; never asked of a dialect
+    /// The answer to [`PlatformRequest::Transfer`], if there is one; never asked of a dialect
     /// without.
-    fn transfer(&self, answer: Option<&RawValue>) -> Reply {
-        answer.map_or_else(|| Reply::json(&Nothing {}), Reply::json)
+    fn transfer_reply(&self, answer: Option<&RawValue>) -> Reply {
+        answer.map_or_else(|| Reply::json(&EmptyObject {}), Reply::json)
     }
 
     /// How its voice agents ask for their prompt, if they do.
-    fn instructions(&self) -> Option<&dyn Instructions> {
+    fn prompt_endpoint(&self) -> Option<&dyn PromptEndpoint> {
         None
     }
 }
 
 /// A request by which a voice agent asks what it shall say in a call.
-pub trait Instructions: Send + Sync {
+pub trait PromptEndpoint: Send + Sync {
     /// Where it is asked with GET.
     fn path(&self) -> &'static str;
 
@@ -147,19 +147,22 @@ pub trait Instructions: Send + Sync {
     /// # Errors
     ///
     /// When it does not say.
-    fn call<'a>(&self, headers: &'a HeaderMap) -> Result<(&'static str, &'a str), BadRequest>;
+    fn requested_call<'a>(
+        &self,
+        headers: &'a HeaderMap,
+    ) -> Result<(&'static str, &'a str), BadRequest>;
 
     /// The answer.
-    fn prompt(&self, prompt: &str) -> Reply;
+    fn prompt_reply(&self, prompt: &str) -> Reply;
 }
 
 /// What a request of a dialect may have.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct RequestLimits {
     /// Largest body in bytes.
-    pub body: usize,
+    pub max_body: usize,
     /// The key that says so, for whoever wants to change it.
-    pub body_key: &'static str,
+    pub max_body_key: &'static str,
     /// The key of the next one.
     pub body_timeout_key: &'static str,
     /// For the body to arrive.
@@ -169,9 +172,9 @@ pub struct Bounds {
 }
 
 /// What a platform says.
-pub enum Message {
+pub enum PlatformRequest {
     /// A call is being set up: where does it go?
-    Decide(Event),
+    Decision(Event),
     /// A voice agent uses a tool.
     Tool(ToolUse),
     /// A call is about to be transferred.
@@ -187,7 +190,7 @@ pub struct ToolUse {
     /// When.
     pub timestamp: jiff::Timestamp,
     /// What the delivery is known by. None: it is not told from others.
-    pub delivery: Option<Arc<str>>,
+    pub delivery_id: Option<Arc<str>>,
     /// Which tool.
     pub name: String,
     /// What for: JSON, untouched.
@@ -201,7 +204,7 @@ pub struct Transfer {
     /// When.
     pub timestamp: jiff::Timestamp,
     /// What the delivery is known by. None: it is not told from others.
-    pub delivery: Option<Arc<str>>,
+    pub delivery_id: Option<Arc<str>>,
     /// The platform's name for such a document.
     pub kind: String,
     /// Its document, untouched.
@@ -230,11 +233,11 @@ pub enum ToolAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolFailure {
     /// It did not answer in time.
-    Late,
+    TimedOut,
     /// There was no room to run it.
     Busy,
     /// It crashed, keeps crashing, or gave rubbish.
-    Broken,
+    Failed,
 }
 
 /// An answer in a platform's words.
@@ -259,7 +262,7 @@ impl Reply {
 
 /// `{}`.
 #[derive(Serialize)]
-struct Nothing {}
+struct EmptyObject {}
 
 /// The body is not what the platform sends.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -7,28 +7,28 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
-use super::{BadRequest, Bounds, Dialect, Message, Reply, Unauthorized};
+use super::{BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits, Unauthorized};
 use crate::config::Config;
-use crate::event::{Call, Event, EventBody, Platform, Traits};
+use crate::event::{Call, Event, EventBody, Platform, PlatformInfo};
 use crate::router::Answer;
 
-pub(super) const TOY: Platform = Platform::new(&Traits {
+pub(super) const TOY: Platform = Platform::new(&PlatformInfo {
     name: "toy",
     family: "toy",
-    takes_url: true,
+    accepts_sts_url: true,
     can_reject: true,
-    asks_for_prompt: false,
-    comes_back: false,
-    retries: Duration::ZERO,
+    fetches_prompt: false,
+    supports_mid_call: false,
+    redelivery_window: Duration::ZERO,
 });
 
-pub(super) fn dialect(_: &Config) -> Option<Arc<dyn Dialect>> {
-    Some(Arc::new(Toy))
+pub(super) fn adapter(_: &Config) -> Option<Arc<dyn PlatformAdapter>> {
+    Some(Arc::new(ToyAdapter))
 }
 
-struct Toy;
+struct ToyAdapter;
 
-impl Dialect for Toy {
+impl PlatformAdapter for ToyAdapter {
     fn name(&self) -> &'static str {
         TOY.name
     }
@@ -37,26 +37,26 @@ impl Dialect for Toy {
         "/toy"
     }
 
-    fn bounds(&self) -> Bounds {
+    fn request_limits(&self) -> RequestLimits {
         let time = Duration::from_secs(1);
-        Bounds {
-            body: 100,
-            body_key: "none",
+        RequestLimits {
+            max_body: 100,
+            max_body_key: "none",
             body_timeout: time,
             body_timeout_key: "none",
             tool_timeout: time,
         }
     }
 
-    fn is_open(&self) -> bool {
+    fn is_unauthenticated(&self) -> bool {
         false
     }
 
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         headers.get("x-toy").map(drop).ok_or(Unauthorized("no toy"))
     }
 
-    fn parse(&self, _: &HeaderMap, body: &[u8]) -> Result<Message, BadRequest> {
+    fn parse(&self, _: &HeaderMap, body: &[u8]) -> Result<PlatformRequest, BadRequest> {
         let text = String::from_utf8_lossy(body);
         let mut words = text.split_whitespace().map(ToOwned::to_owned);
         let (Some(verb), Some(id)) = (words.next(), words.next()) else {
@@ -68,15 +68,15 @@ impl Dialect for Toy {
             call: Arc::new(call),
             timestamp: Timestamp::UNIX_EPOCH,
             body,
-            delivery: None,
+            delivery_id: None,
         };
         Ok(match verb.as_str() {
-            "rings" => Message::Decide(event(EventBody::Initiated)),
-            _ => Message::Events(vec![event(EventBody::Started)]),
+            "rings" => PlatformRequest::Decision(event(EventBody::Initiated)),
+            _ => PlatformRequest::Events(vec![event(EventBody::Started)]),
         })
     }
 
-    fn decision(&self, answer: &Answer) -> Reply {
+    fn decision_reply(&self, answer: &Answer) -> Reply {
         let body = match answer {
             Answer::Route { sts_url, .. } => format!("go {}", sts_url.as_deref().unwrap_or("on")),
             Answer::Reject { reason, .. } => format!("stop {reason}"),

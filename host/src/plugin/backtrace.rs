@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use wasmtime::WasmBacktrace;
 
 /// Frames of a trap's backtrace that its message names.
-const FRAMES: usize = 4;
+const MAX_MESSAGE_FRAMES: usize = 4;
 
 /// Longest name of a function that is read, in bytes, mangled.
 const MAX_NAME: usize = 256;
@@ -31,7 +31,7 @@ impl Frame {
 
     /// Whether it is the machinery's and not the author's: the standard library, the
     /// SDK, what bindings generators made.
-    pub fn is_noise(&self) -> bool {
+    pub fn is_runtime_code(&self) -> bool {
         const NAMES: [&str; 12] = [
             "std::",
             "core::",
@@ -60,15 +60,15 @@ pub(super) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
     let mut frames = Vec::new();
     for frame in backtrace.frames() {
         let index = frame.func_index();
-        let whole = frame.func_name().map(|name| readable(name).into_owned());
+        let outer_name = frame.func_name().map(|name| demangle(name).into_owned());
         if frame.symbols().is_empty() {
-            frames.push(Frame { function: whole, index, file: None, line: None });
+            frames.push(Frame { function: outer_name, index, file: None, line: None });
             continue;
         }
         for symbol in frame.symbols() {
-            let inlined = symbol.name().map(|name| readable(name).into_owned());
+            let inlined_name = symbol.name().map(|name| demangle(name).into_owned());
             frames.push(Frame {
-                function: inlined.or_else(|| whole.clone()),
+                function: inlined_name.or_else(|| outer_name.clone()),
                 index,
                 file: symbol.file().map(str::to_owned),
                 line: symbol.line(),
@@ -79,19 +79,19 @@ pub(super) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
 }
 
 /// Where a trap happened: the innermost functions that have names.
-pub(super) fn place(backtrace: &WasmBacktrace) -> Option<String> {
+pub(super) fn trap_location(backtrace: &WasmBacktrace) -> Option<String> {
     let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
     let frames: Vec<String> = names
-        .take(FRAMES)
+        .take(MAX_MESSAGE_FRAMES)
         .filter(|name| name.len() <= MAX_NAME)
-        .map(|name| readable(name).into_owned())
+        .map(|name| demangle(name).into_owned())
         .collect();
     (!frames.is_empty()).then(|| frames.join(" < "))
 }
 
 /// A name as its author wrote it, as far as one can tell. Names are the guest's, so
 /// long ones are not even read.
-fn readable(name: &str) -> Cow<'_, str> {
+fn demangle(name: &str) -> Cow<'_, str> {
     if name.len() > MAX_NAME {
         return Cow::Owned(format!("a function with a name of {} bytes", name.len()));
     }

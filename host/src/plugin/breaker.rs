@@ -20,28 +20,28 @@ use crate::config::BreakerConfig;
 
 /// The breaker of one version of a plugin.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct CircuitBreaker {
     config: BreakerConfig,
-    calls: AtomicU64,
-    // What `state` says, for those who need not lock.
-    closed: AtomicBool,
-    state: Mutex<State>,
+    call_count: AtomicU64,
+    // What `lock_state` says, for those who need not lock.
+    is_closed: AtomicBool,
+    state: Mutex<BreakerState>,
 }
 
 #[derive(Debug)]
-enum State {
+enum BreakerState {
     /// The last failures, and how many calls there had been before each.
     Closed(VecDeque<(Instant, u64)>),
     Open {
         until: Instant,
     },
-    Trial,
+    Probing,
 }
 
 /// What the operator sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Condition {
+pub enum CircuitState {
     /// It runs.
     Closed,
     /// It is set aside.
@@ -53,119 +53,119 @@ pub enum Condition {
 /// Leave to run a plugin. Dropped without a word (the call was cancelled), it
 /// changes nothing.
 #[must_use]
-pub struct Leave<'a> {
-    breaker: &'a Breaker,
-    trial: bool,
+pub struct BreakerPermit<'a> {
+    breaker: &'a CircuitBreaker,
+    is_probe: bool,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// The breaker of a plugin that was just loaded.
     pub fn new(config: BreakerConfig) -> Self {
         Self {
             config,
-            calls: AtomicU64::new(0),
-            closed: AtomicBool::new(true),
-            state: Mutex::new(State::Closed(VecDeque::new())),
+            call_count: AtomicU64::new(0),
+            is_closed: AtomicBool::new(true),
+            state: Mutex::new(BreakerState::Closed(VecDeque::new())),
         }
     }
 
     /// Counts a call that was answered without running the plugin, by what it said
     /// before.
-    pub fn answered(&self) {
-        self.calls.fetch_add(1, Relaxed);
+    pub fn record_success(&self) {
+        self.call_count.fetch_add(1, Relaxed);
     }
 
     /// Whether the plugin runs as if there were no breaker.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Relaxed)
+        self.is_closed.load(Relaxed)
     }
 
     /// Asks whether the plugin may run now. None: it is set aside.
-    pub fn admit(&self, now: Instant) -> Option<Leave<'_>> {
-        if self.closed.load(Relaxed) {
-            return Some(Leave { breaker: self, trial: false });
+    pub fn try_acquire(&self, now: Instant) -> Option<BreakerPermit<'_>> {
+        if self.is_closed.load(Relaxed) {
+            return Some(BreakerPermit { breaker: self, is_probe: false });
         }
-        let mut state = self.state();
-        let trial = match *state {
-            State::Closed(_) => false,
-            State::Open { until } if now >= until => true,
-            State::Open { .. } | State::Trial => return None,
+        let mut state = self.lock_state();
+        let is_probe = match *state {
+            BreakerState::Closed(_) => false,
+            BreakerState::Open { until } if now >= until => true,
+            BreakerState::Open { .. } | BreakerState::Probing => return None,
         };
-        if trial {
-            *state = State::Trial;
+        if is_probe {
+            *state = BreakerState::Probing;
         }
-        Some(Leave { breaker: self, trial })
+        Some(BreakerPermit { breaker: self, is_probe })
     }
 
-    /// What [`Breaker::admit`] would say, without taking the trial.
-    pub fn condition(&self, now: Instant) -> Condition {
-        if self.closed.load(Relaxed) {
-            return Condition::Closed;
+    /// What [`CircuitBreaker::try_acquire`] would say, without taking the trial.
+    pub fn circuit_state(&self, now: Instant) -> CircuitState {
+        if self.is_closed.load(Relaxed) {
+            return CircuitState::Closed;
         }
-        match *self.state() {
-            State::Closed(_) => Condition::Closed,
-            State::Open { until } if now < until => Condition::Open,
-            State::Open { .. } | State::Trial => Condition::HalfOpen,
+        match *self.lock_state() {
+            BreakerState::Closed(_) => CircuitState::Closed,
+            BreakerState::Open { until } if now < until => CircuitState::Open,
+            BreakerState::Open { .. } | BreakerState::Probing => CircuitState::HalfOpen,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Leave<'_> {
+impl BreakerPermit<'_> {
     /// The plugin did its work.
-    pub fn succeeded(mut self) {
-        self.breaker.calls.fetch_add(1, Relaxed);
-        if self.trial {
-            self.trial = false;
-            let mut state = self.breaker.state();
-            *state = State::Closed(VecDeque::new());
+    pub fn record_success(mut self) {
+        self.breaker.call_count.fetch_add(1, Relaxed);
+        if self.is_probe {
+            self.is_probe = false;
+            let mut state = self.breaker.lock_state();
+            *state = BreakerState::Closed(VecDeque::new());
             // While nobody else can change the state.
-            self.breaker.closed.store(true, Relaxed);
+            self.breaker.is_closed.store(true, Relaxed);
         }
     }
 
     /// The plugin failed by its own fault. Whether it is set aside now.
-    pub fn failed(mut self, now: Instant) -> bool {
+    pub fn record_failure(mut self, now: Instant) -> bool {
         let breaker = self.breaker;
         let config = &breaker.config;
-        let calls = breaker.calls.fetch_add(1, Relaxed);
-        let mut state = breaker.state();
-        let opens = match &mut *state {
-            State::Closed(_) if config.failures == 0 => false,
-            State::Closed(failures) => {
-                let is_old = |at: &Instant| now.saturating_duration_since(*at) > config.window;
-                while failures.front().is_some_and(|(at, _)| is_old(at)) {
+        let call_count = breaker.call_count.fetch_add(1, Relaxed);
+        let mut state = breaker.lock_state();
+        let should_open = match &mut *state {
+            BreakerState::Closed(_) if config.failures == 0 => false,
+            BreakerState::Closed(failures) => {
+                let is_expired = |at: &Instant| now.saturating_duration_since(*at) > config.window;
+                while failures.front().is_some_and(|(at, _)| is_expired(at)) {
                     failures.pop_front();
                 }
-                failures.push_back((now, calls));
+                failures.push_back((now, call_count));
                 if failures.len() > config.failures as usize {
                     failures.pop_front();
                 }
                 failures.len() == config.failures as usize
-                    && failures.front().is_some_and(|(_, before)| {
-                        calls.saturating_sub(*before) < 2 * u64::from(config.failures)
+                    && failures.front().is_some_and(|(_, count_before)| {
+                        call_count.saturating_sub(*count_before) < 2 * u64::from(config.failures)
                     })
             }
-            State::Trial => self.trial,
-            State::Open { .. } => false,
+            BreakerState::Probing => self.is_probe,
+            BreakerState::Open { .. } => false,
         };
-        self.trial = false;
-        if opens {
-            *state = State::Open { until: now + config.pause };
-            breaker.closed.store(false, Relaxed);
+        self.is_probe = false;
+        if should_open {
+            *state = BreakerState::Open { until: now + config.pause };
+            breaker.is_closed.store(false, Relaxed);
         }
-        opens
+        should_open
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
-        if self.trial {
+        if self.is_probe {
             // Cancelled, or no fault of the plugin's: the next call tries.
-            *self.breaker.state() = State::Open { until: Instant::now() };
+            *self.breaker.lock_state() = BreakerState::Open { until: Instant::now() };
         }
     }
 }
@@ -178,60 +178,60 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn breaker() -> Breaker {
-        Breaker::new(BreakerConfig { failures: 3, window: 10 * SECOND, pause: 5 * SECOND })
+    fn breaker() -> CircuitBreaker {
+        CircuitBreaker::new(BreakerConfig { failures: 3, window: 10 * SECOND, pause: 5 * SECOND })
     }
 
-    fn fail(breaker: &Breaker, at: Instant) -> bool {
-        breaker.admit(at).unwrap().failed(at)
+    fn record_failure(breaker: &CircuitBreaker, at: Instant) -> bool {
+        breaker.try_acquire(at).unwrap().record_failure(at)
     }
 
     #[test]
-    fn it_opens_after_some_failures_and_closes_after_a_success() {
+    fn breaker_opens_after_failures_and_closes_after_success() {
         let (breaker, start) = (breaker(), Instant::now());
-        assert!(!fail(&breaker, start));
-        assert!(!fail(&breaker, start));
-        assert_eq!(breaker.condition(start), Condition::Closed);
-        assert!(fail(&breaker, start));
-        assert_eq!(breaker.condition(start), Condition::Open);
-        assert!(breaker.admit(start + 4 * SECOND).is_none());
+        assert!(!record_failure(&breaker, start));
+        assert!(!record_failure(&breaker, start));
+        assert_eq!(breaker.circuit_state(start), CircuitState::Closed);
+        assert!(record_failure(&breaker, start));
+        assert_eq!(breaker.circuit_state(start), CircuitState::Open);
+        assert!(breaker.try_acquire(start + 4 * SECOND).is_none());
         // One call tries, others do without.
         let later = start + 5 * SECOND;
-        assert_eq!(breaker.condition(later), Condition::HalfOpen);
-        let trial = breaker.admit(later).unwrap();
-        assert!(breaker.admit(later).is_none());
-        assert!(trial.failed(later));
-        assert!(breaker.admit(later + 4 * SECOND).is_none());
-        breaker.admit(later + 5 * SECOND).unwrap().succeeded();
-        assert_eq!(breaker.condition(later), Condition::Closed);
-        assert!(!fail(&breaker, later + 5 * SECOND));
+        assert_eq!(breaker.circuit_state(later), CircuitState::HalfOpen);
+        let probe = breaker.try_acquire(later).unwrap();
+        assert!(breaker.try_acquire(later).is_none());
+        assert!(probe.record_failure(later));
+        assert!(breaker.try_acquire(later + 4 * SECOND).is_none());
+        breaker.try_acquire(later + 5 * SECOND).unwrap().record_success();
+        assert_eq!(breaker.circuit_state(later), CircuitState::Closed);
+        assert!(!record_failure(&breaker, later + 5 * SECOND));
     }
 
     #[test]
-    fn failures_that_are_far_apart_or_among_many_successes_do_not_open_it() {
+    fn sparse_failures_do_not_open_breaker() {
         let (breaker, start) = (breaker(), Instant::now());
         for nth in 0..10 {
-            assert!(!fail(&breaker, start + nth * 6 * SECOND));
+            assert!(!record_failure(&breaker, start + nth * 6 * SECOND));
         }
         let later = start + 100 * SECOND;
         for _ in 0..10 {
-            assert!(!fail(&breaker, later));
+            assert!(!record_failure(&breaker, later));
             for _ in 0..4 {
-                breaker.admit(later).unwrap().succeeded();
+                breaker.try_acquire(later).unwrap().record_success();
             }
         }
     }
 
     #[test]
-    fn a_trial_that_is_cancelled_leaves_it_to_the_next() {
+    fn cancelled_probe_is_retried_by_next_call() {
         let breaker = breaker();
         let start = Instant::now() - 6 * SECOND;
         for _ in 0..3 {
-            fail(&breaker, start);
+            record_failure(&breaker, start);
         }
         let now = Instant::now();
-        drop(breaker.admit(now).unwrap());
-        assert_eq!(breaker.condition(Instant::now()), Condition::HalfOpen);
-        assert!(breaker.admit(Instant::now()).is_some());
+        drop(breaker.try_acquire(now).unwrap());
+        assert_eq!(breaker.circuit_state(Instant::now()), CircuitState::HalfOpen);
+        assert!(breaker.try_acquire(Instant::now()).is_some());
     }
 }

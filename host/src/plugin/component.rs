@@ -5,12 +5,12 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::exports::plugboard::plugin::{observer, router, tools, transfers};
-use super::compiled::CompileCache;
+use super::compile_cache::CompileCache;
 use super::error::PluginError;
-use super::sources::Digest;
-use super::state::State;
+use super::guest_state::GuestState;
+use super::plugin_files::ContentDigest;
 use super::{CONTRACT, Hook};
-use crate::capability::log::{MAX_MESSAGE, quote};
+use crate::capability::log::{MAX_MESSAGE, sanitize};
 use crate::engine::Engine;
 
 /// The package name of every version of our contract.
@@ -32,58 +32,60 @@ const WASI: [&str; 6] =
 
 /// A component that was compiled and found to fit the contract. Made once,
 /// however many plugins are made of it.
-pub(super) struct Checked {
+pub(super) struct LinkedComponent {
     /// Of the file, in bytes.
     pub(super) size: u64,
     pub(super) hooks: Vec<Hook>,
-    pub(super) pre: InstancePre<State>,
+    pub(super) instance_pre: InstancePre<GuestState>,
     pub(super) router: Option<router::GuestIndices>,
     pub(super) observer: Option<observer::GuestIndices>,
     pub(super) tools: Option<tools::GuestIndices>,
     pub(super) transfers: Option<transfers::GuestIndices>,
 }
 
-impl Checked {
+impl LinkedComponent {
     /// Connects a component of so many bytes with what it imports, and finds what it
     /// exports.
     pub(super) fn link(
-        linker: &Linker<State>,
+        linker: &Linker<GuestState>,
         component: &Component,
         size: u64,
     ) -> Result<Self, PluginError> {
         check_imports(linker.engine(), component)?;
-        let hooks = hooks(linker.engine(), component)?;
-        let mismatch = |error: wasmtime::Error| PluginError::Mismatch {
+        let hooks = find_hooks(linker.engine(), component)?;
+        let mismatch = |error: wasmtime::Error| PluginError::ContractMismatch {
             spoken: CONTRACT,
-            detail: quote(&format!("{error:#}"), MAX_MESSAGE),
+            detail: sanitize(&format!("{error:#}"), MAX_MESSAGE),
         };
         let pre = linker.instantiate_pre(component).map_err(mismatch)?;
-        let has = |hook| hooks.contains(&hook);
-        let router = has(Hook::Router).then(|| router::GuestIndices::new(&pre)).transpose();
-        let observer = has(Hook::Observer).then(|| observer::GuestIndices::new(&pre)).transpose();
-        let tools = has(Hook::Tools).then(|| tools::GuestIndices::new(&pre)).transpose();
+        let exports_hook = |hook| hooks.contains(&hook);
+        let router =
+            exports_hook(Hook::Router).then(|| router::GuestIndices::new(&pre)).transpose();
+        let observer =
+            exports_hook(Hook::Observer).then(|| observer::GuestIndices::new(&pre)).transpose();
+        let tools = exports_hook(Hook::Tools).then(|| tools::GuestIndices::new(&pre)).transpose();
         let transfers =
-            has(Hook::Transfers).then(|| transfers::GuestIndices::new(&pre)).transpose();
+            exports_hook(Hook::Transfers).then(|| transfers::GuestIndices::new(&pre)).transpose();
         let (router, observer) = (router.map_err(mismatch)?, observer.map_err(mismatch)?);
         let (tools, transfers) = (tools.map_err(mismatch)?, transfers.map_err(mismatch)?);
-        Ok(Self { size, hooks, pre, router, observer, tools, transfers })
+        Ok(Self { size, hooks, instance_pre: pre, router, observer, tools, transfers })
     }
 }
 
 /// The hooks that a component exports.
-fn hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, PluginError> {
+fn find_hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, PluginError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    exports.iter().try_for_each(|name| speaks_our_version(name))?;
+    exports.iter().try_for_each(|name| check_contract_version(name))?;
     let hooks: Vec<Hook> = Hook::ALL
         .into_iter()
-        .filter(|hook| exports.contains(&interface(hook.interface()).as_str()))
+        .filter(|hook| exports.contains(&interface_name(hook.interface()).as_str()))
         .collect();
     if hooks.is_empty() {
-        let expected = Hook::ALL.map(|hook| interface(hook.interface())).join(", ");
-        let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
-        let found = quote(&found, MAX_MESSAGE);
-        return Err(PluginError::NoHook { expected, found });
+        let expected = Hook::ALL.map(|hook| interface_name(hook.interface())).join(", ");
+        let exports_text = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+        let exports_text = sanitize(&exports_text, MAX_MESSAGE);
+        return Err(PluginError::NoHook { expected, found: exports_text });
     }
     Ok(hooks)
 }
@@ -91,17 +93,17 @@ fn hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, 
 /// Whether we have everything that a component wants, by name. Whether
 /// functions and types fit is for the linker to say.
 fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(), PluginError> {
-    let known = IMPORTS.map(|(name, _)| interface(name));
+    let available = IMPORTS.map(|(name, _)| interface_name(name));
     for (name, import) in component.component_type().imports(engine) {
-        speaks_our_version(name)?;
-        let wasi = match &import.ty {
+        check_contract_version(name)?;
+        let is_wasi_interface = match &import.ty {
             ComponentItem::ComponentInstance(_) => is_wasi(name),
             _ => false,
         };
-        if !wasi && !known.iter().any(|known| known == name) {
+        if !is_wasi_interface && !available.iter().any(|interface| interface == name) {
             return Err(PluginError::UnknownImport {
-                import: quote(name, MAX_MESSAGE),
-                known: known.join(", "),
+                import: sanitize(name, MAX_MESSAGE),
+                known: available.join(", "),
             });
         }
     }
@@ -115,23 +117,24 @@ pub(super) fn is_wasi(name: &str) -> bool {
 }
 
 /// An interface of the contract, of whatever version: its name and the version.
-pub(super) fn of_contract(name: &str) -> Option<(&str, &str)> {
+pub(super) fn parse_contract_name(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix(PACKAGE)?.split_once('@')
 }
 
 /// The full name of one of our interfaces.
-pub(super) fn interface(name: &str) -> String {
+pub(super) fn interface_name(name: &str) -> String {
     let (package, version) = CONTRACT.split_once('@').unwrap_or((CONTRACT, ""));
     format!("{package}/{name}@{version}")
 }
 
 /// Refuses a name of our contract with another version.
-fn speaks_our_version(name: &str) -> Result<(), PluginError> {
-    let (_, ours) = CONTRACT.split_once('@').unwrap_or_default();
-    match of_contract(name) {
-        Some((_, version)) if version != ours => {
-            Err(PluginError::ContractVersion { found: quote(name, MAX_MESSAGE), spoken: CONTRACT })
-        }
+fn check_contract_version(name: &str) -> Result<(), PluginError> {
+    let (_, host_version) = CONTRACT.split_once('@').unwrap_or_default();
+    match parse_contract_name(name) {
+        Some((_, version)) if version != host_version => Err(PluginError::ContractVersion {
+            found: sanitize(name, MAX_MESSAGE),
+            spoken: CONTRACT,
+        }),
         _ => Ok(()),
     }
 }
@@ -140,15 +143,15 @@ fn speaks_our_version(name: &str) -> Result<(), PluginError> {
 pub(super) fn compile(
     engine: &Engine,
     cache: Option<&CompileCache>,
-    digest: Digest,
+    digest: ContentDigest,
     bytes: &[u8],
 ) -> Result<Component, PluginError> {
-    sniff(bytes)?;
+    check_file_type(bytes)?;
     if let Some(component) = cache.and_then(|cache| cache.get(engine, digest)) {
         return Ok(component);
     }
     let component =
-        Component::from_binary(engine.wasm(), bytes).map_err(|error| refusal(&error))?;
+        Component::from_binary(engine.wasm(), bytes).map_err(|error| compile_error(&error))?;
     if let Some(cache) = cache {
         cache.put(digest, &component);
     }
@@ -156,11 +159,11 @@ pub(super) fn compile(
 }
 
 /// Why a component does not compile. The file's own names may be quoted in it.
-fn refusal(error: &wasmtime::Error) -> PluginError {
-    let message = quote(&format!("{error:#}"), MAX_MESSAGE);
+fn compile_error(error: &wasmtime::Error) -> PluginError {
+    let message = sanitize(&format!("{error:#}"), MAX_MESSAGE);
     // The pool's own check, which wasmtime makes with the compiler's.
     if message.contains("pooling allocator requirements") {
-        PluginError::TooDemanding(message)
+        PluginError::ExceedsEngineLimits(message)
     } else {
         PluginError::Malformed(message)
     }
@@ -168,10 +171,10 @@ fn refusal(error: &wasmtime::Error) -> PluginError {
 
 /// Tells what a file is by its first bytes, where a compiler would only say
 /// that it is not what it should be.
-fn sniff(bytes: &[u8]) -> Result<(), PluginError> {
+fn check_file_type(bytes: &[u8]) -> Result<(), PluginError> {
     const LAYER_MODULE: &[u8] = &[0, 0];
     if bytes.is_empty() {
-        return Err(PluginError::Empty);
+        return Err(PluginError::EmptyFile);
     }
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
         return Err(PluginError::Precompiled);
@@ -194,8 +197,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_told_by_its_first_bytes() {
-        let label = |bytes: &[u8]| sniff(bytes).map_err(|error| error.label());
+    fn file_type_is_detected_by_magic_bytes() {
+        let label = |bytes: &[u8]| check_file_type(bytes).map_err(|error| error.label());
         assert_eq!(label(b""), Err("empty"));
         assert_eq!(label(b"<html>"), Err("not_wasm"));
         assert_eq!(label(b"\0as"), Err("not_wasm"));
@@ -204,10 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn other_versions_of_the_contract_are_told_from_other_packages() {
-        assert!(speaks_our_version("plugboard:plugin/router@0.1.0").is_ok());
-        assert!(speaks_our_version("wasi:cli/run@0.2.0").is_ok());
-        let error = speaks_our_version("plugboard:plugin/router@0.2.0").unwrap_err();
+    fn contract_version_mismatch_is_rejected() {
+        assert!(check_contract_version("plugboard:plugin/router@0.1.0").is_ok());
+        assert!(check_contract_version("wasi:cli/run@0.2.0").is_ok());
+        let error = check_contract_version("plugboard:plugin/router@0.2.0").unwrap_err();
         assert_eq!(error.label(), "contract_version");
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::Hook;
 use crate::sts_url::StsUrlError;
-use crate::toml_text::TomlError;
+use crate::toml_error::TomlError;
 
 /// Why a plugin was not loaded, or did not decide.
 #[derive(Debug, Error)]
@@ -28,16 +28,16 @@ pub enum PluginError {
     NotAFile(PathBuf),
     /// Somebody is writing it.
     #[error("{path} changed while it was read, again and again", path = .0.display())]
-    Changing(PathBuf),
+    FileChanging(PathBuf),
     /// The settings are no text.
     #[error("{path} is not UTF-8", path = .0.display())]
     SettingsNotText(PathBuf),
     /// The name cannot serve as the plugin's name.
     #[error("the file name {0:?} is not UTF-8; rename the file")]
-    Name(PathBuf),
+    InvalidFileName(PathBuf),
     /// The settings are wrong.
     #[error("{0}")]
-    Settings(#[from] TomlError),
+    InvalidSettings(#[from] TomlError),
     /// The settings ask for more than the server gives.
     #[error("limits.memory is {asked} bytes; the server's engine.max_memory is {most}")]
     MemoryTooLarge {
@@ -48,7 +48,7 @@ pub enum PluginError {
     },
     /// No bytes.
     #[error("the file is empty; was the copy finished? Write to another name, then rename")]
-    Empty,
+    EmptyFile,
     /// More bytes than any plugin has.
     #[error("the file has {size} bytes; a plugin may have {most}")]
     FileTooLarge {
@@ -80,7 +80,7 @@ pub enum PluginError {
     Precompiled,
     /// More than the pool has for one instance.
     #[error("it needs more than this server gives to a plugin: {0}")]
-    TooDemanding(String),
+    ExceedsEngineLimits(String),
     /// Damaged, or by a tool with another idea of the format.
     #[error(
         "this is a damaged or unfinished component: {0}; was the copy finished? Write to another \
@@ -118,7 +118,7 @@ pub enum PluginError {
     },
     /// An interface of a name that we know, with other functions or types.
     #[error("its imports or exports do not fit the contract {spoken}: {detail}")]
-    Mismatch {
+    ContractMismatch {
         /// The package with our version.
         spoken: &'static str,
         /// In wasmtime's words.
@@ -126,10 +126,10 @@ pub enum PluginError {
     },
     /// The means to lend what is granted cannot be made.
     #[error("what its settings grant cannot be given: {0}")]
-    Grants(String),
+    GrantSetup(String),
     /// The names of its tools, its own or those of its settings, cannot be used.
     #[error("its tools cannot be known by their names: {0}")]
-    ToolNames(String),
+    InvalidToolNames(String),
     /// It loads, but an instance cannot be made.
     #[error("an instance cannot be made: {0}")]
     Instantiate(#[source] Box<PluginError>),
@@ -152,7 +152,7 @@ pub enum PluginError {
     #[error(
         "it wanted more than its {limit} bytes of memory (limits.memory), or too large a table"
     )]
-    Memory {
+    MemoryLimitExceeded {
         /// What it may have.
         limit: usize,
     },
@@ -167,10 +167,10 @@ pub enum PluginError {
     Busy,
     /// It was not asked.
     #[error("it keeps failing and is set aside for a while (breaker.pause)")]
-    SetAside,
+    CircuitOpen,
     /// It answered more than we read.
     #[error("it passed more than {limit} bytes at once")]
-    TooMuchData {
+    HostCallDataExceeded {
         /// What we read.
         limit: usize,
     },
@@ -186,7 +186,7 @@ pub enum PluginError {
     },
     /// It said itself that it failed.
     #[error("it answered with an error: {0}")]
-    Guest(String),
+    GuestError(String),
     /// It answered with something else than JSON.
     #[error("its {what} is no JSON that can be used: {detail}")]
     NotJson {
@@ -197,7 +197,7 @@ pub enum PluginError {
     },
     /// It decided something that cannot be.
     #[error("its sts-url cannot be used: {0}")]
-    BadUrl(#[from] StsUrlError),
+    InvalidStsUrl(#[from] StsUrlError),
 }
 
 impl PluginError {
@@ -206,38 +206,38 @@ impl PluginError {
         match self {
             Self::Unreadable { .. } => "unreadable",
             Self::NotAFile(_) => "not_a_file",
-            Self::Changing(_) => "changing",
+            Self::FileChanging(_) => "changing",
             Self::SettingsNotText(_) => "settings_not_text",
-            Self::Name(_) => "name",
-            Self::Settings(_) => "settings",
+            Self::InvalidFileName(_) => "name",
+            Self::InvalidSettings(_) => "settings",
             Self::MemoryTooLarge { .. } => "memory_too_large",
-            Self::Empty => "empty",
+            Self::EmptyFile => "empty",
             Self::FileTooLarge { .. } => "file_too_large",
             Self::NotWasm { .. } => "not_wasm",
             Self::CoreModule => "core_module",
             Self::HostPanicked => "host_panicked",
             Self::NoThread(_) => "no_thread",
             Self::Precompiled => "precompiled",
-            Self::TooDemanding(_) => "too_demanding",
+            Self::ExceedsEngineLimits(_) => "too_demanding",
             Self::Malformed(_) => "malformed",
             Self::NoHook { .. } => "no_hook",
             Self::ContractVersion { .. } => "contract_version",
             Self::UnknownImport { .. } => "unknown_import",
-            Self::Mismatch { .. } => "mismatch",
-            Self::Grants(_) => "grants",
-            Self::ToolNames(_) => "tool_names",
+            Self::ContractMismatch { .. } => "mismatch",
+            Self::GrantSetup(_) => "grants",
+            Self::InvalidToolNames(_) => "tool_names",
             Self::NotExported(_) => "not_exported",
             Self::Instantiate(_) => "instantiate",
             Self::Trap { .. } => "trap",
-            Self::Memory { .. } => "memory",
+            Self::MemoryLimitExceeded { .. } => "memory",
             Self::Timeout(_) => "timeout",
             Self::Busy => "busy",
-            Self::SetAside => "set_aside",
-            Self::TooMuchData { .. } => "too_much_data",
+            Self::CircuitOpen => "set_aside",
+            Self::HostCallDataExceeded { .. } => "too_much_data",
             Self::TooLong { .. } => "too_long",
-            Self::Guest(_) => "guest_error",
+            Self::GuestError(_) => "guest_error",
             Self::NotJson { .. } => "not_json",
-            Self::BadUrl(_) => "bad_url",
+            Self::InvalidStsUrl(_) => "bad_url",
         }
     }
 
@@ -245,7 +245,9 @@ impl PluginError {
     /// way was not in them.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreadable { .. } | Self::Changing(_) | Self::NoThread(_) | Self::Busy => true,
+            Self::Unreadable { .. } | Self::FileChanging(_) | Self::NoThread(_) | Self::Busy => {
+                true
+            }
             Self::Instantiate(error) => matches!(**error, Self::Busy),
             _ => false,
         }
@@ -256,11 +258,11 @@ impl PluginError {
         match self {
             Self::Unreadable { .. }
             | Self::NotAFile(_)
-            | Self::Changing(_)
-            | Self::Name(_)
-            | Self::Empty
+            | Self::FileChanging(_)
+            | Self::InvalidFileName(_)
+            | Self::EmptyFile
             | Self::FileTooLarge { .. } => Stage::Read,
-            Self::SettingsNotText(_) | Self::Settings(_) | Self::MemoryTooLarge { .. } => {
+            Self::SettingsNotText(_) | Self::InvalidSettings(_) | Self::MemoryTooLarge { .. } => {
                 Stage::Settings
             }
             Self::NotWasm { .. }
@@ -268,25 +270,25 @@ impl PluginError {
             | Self::HostPanicked
             | Self::NoThread(_)
             | Self::Precompiled
-            | Self::TooDemanding(_)
+            | Self::ExceedsEngineLimits(_)
             | Self::Malformed(_) => Stage::Compile,
             Self::NoHook { .. }
             | Self::ContractVersion { .. }
             | Self::UnknownImport { .. }
-            | Self::Grants(_)
-            | Self::Mismatch { .. } => Stage::Link,
-            Self::Instantiate(_) | Self::ToolNames(_) => Stage::Instantiate,
+            | Self::GrantSetup(_)
+            | Self::ContractMismatch { .. } => Stage::Link,
+            Self::Instantiate(_) | Self::InvalidToolNames(_) => Stage::Instantiate,
             Self::NotExported(_)
             | Self::Trap { .. }
-            | Self::Memory { .. }
+            | Self::MemoryLimitExceeded { .. }
             | Self::Timeout(_)
             | Self::Busy
-            | Self::SetAside
-            | Self::TooMuchData { .. }
+            | Self::CircuitOpen
+            | Self::HostCallDataExceeded { .. }
             | Self::TooLong { .. }
-            | Self::Guest(_)
+            | Self::GuestError(_)
             | Self::NotJson { .. }
-            | Self::BadUrl(_) => Stage::Call,
+            | Self::InvalidStsUrl(_) => Stage::Call,
         }
     }
 }

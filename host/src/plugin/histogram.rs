@@ -45,7 +45,7 @@ pub struct Histogram {
 
 /// The histogram at one moment.
 #[derive(Debug, Default)]
-pub struct Times {
+pub struct HistogramSnapshot {
     /// By [`BUCKETS_US`].
     pub buckets: Buckets,
     /// All of them, in microseconds.
@@ -57,7 +57,7 @@ pub struct Times {
 /// Times in microseconds. The shares are upper bounds of the histogram's
 /// buckets.
 #[derive(Debug, Default, Serialize)]
-pub struct Latency {
+pub struct LatencySummary {
     /// Of all calls.
     pub mean: u64,
     /// Half of the calls took no longer.
@@ -70,7 +70,7 @@ pub struct Latency {
 
 impl Histogram {
     /// Counts a time.
-    pub fn add(&self, time: Duration) {
+    pub fn record(&self, time: Duration) {
         let us = units::micros(time);
         self.total_us.fetch_add(us, Relaxed);
         self.max_us.fetch_max(us, Relaxed);
@@ -81,8 +81,8 @@ impl Histogram {
     }
 
     /// What was counted so far.
-    pub fn snapshot(&self) -> Times {
-        Times {
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        HistogramSnapshot {
             buckets: self.buckets.each_ref().map(|bucket| bucket.load(Relaxed)),
             total_us: self.total_us.load(Relaxed),
             max_us: self.max_us.load(Relaxed),
@@ -90,29 +90,29 @@ impl Histogram {
     }
 }
 
-impl Times {
+impl HistogramSnapshot {
     /// How many.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
     /// In a few figures.
-    pub fn latency(&self) -> Latency {
+    pub fn summary(&self) -> LatencySummary {
         let count = self.count();
-        Latency {
+        LatencySummary {
             mean: self.total_us.checked_div(count).unwrap_or(0),
-            p50: self.share(count.div_ceil(2)),
-            p99: self.share(count - count / 100),
+            p50: self.quantile_bound(count.div_ceil(2)),
+            p99: self.quantile_bound(count - count / 100),
             max: self.max_us,
         }
     }
 
     /// The least bound that so many are within.
-    fn share(&self, count: u64) -> u64 {
-        let mut within = 0;
+    fn quantile_bound(&self, rank: u64) -> u64 {
+        let mut cumulative = 0;
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS_US) {
-            within += bucket;
-            if within >= count {
+            cumulative += bucket;
+            if cumulative >= rank {
                 return bound.min(self.max_us);
             }
         }
@@ -125,16 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_counted_by_their_bounds() {
+    fn histogram_counts_durations_by_bucket() {
         let histogram = Histogram::default();
         for _ in 0..98 {
-            histogram.add(Duration::from_micros(20));
+            histogram.record(Duration::from_micros(20));
         }
-        histogram.add(Duration::from_micros(25));
-        histogram.add(Duration::from_secs(3));
-        let seen = histogram.snapshot();
-        assert_eq!((seen.count(), seen.buckets[1], seen.buckets[16]), (100, 99, 1));
-        let latency = seen.latency();
+        histogram.record(Duration::from_micros(25));
+        histogram.record(Duration::from_secs(3));
+        let snapshot = histogram.snapshot();
+        assert_eq!((snapshot.count(), snapshot.buckets[1], snapshot.buckets[16]), (100, 99, 1));
+        let latency = snapshot.summary();
         assert_eq!((latency.p50, latency.p99, latency.max), (25, 25, 3_000_000));
     }
 }

@@ -10,14 +10,14 @@ use crate::plugin::settings;
 
 /// Bytes that a guest may pass at once, to the host or as a decision. The
 /// longest legal decision is a prompt of some KiB.
-pub const HOST_CALL_DATA: usize = 1 << 20;
+pub const MAX_HOST_CALL_DATA: usize = 1 << 20;
 
 /// Component-model handles (streams, pollables) that a guest may hold.
 pub const MAX_HANDLES: usize = 1_000;
 
 /// The bounds of one plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ResourceLimits {
     /// For one decision, by the clock on the wall.
     pub timeout: Duration,
     /// For one event.
@@ -28,7 +28,7 @@ pub struct Limits {
     pub memory: usize,
 }
 
-impl Limits {
+impl ResourceLimits {
     /// What the settings ask for, else the server's defaults.
     pub fn new(settings: &settings::Limits, defaults: &PluginLimits) -> Self {
         Self {
@@ -42,42 +42,42 @@ impl Limits {
 
 /// Counts what one instance takes, and refuses what is too much.
 #[derive(Debug)]
-pub struct Meter {
-    memory: usize,
-    taken: usize,
-    refused: bool,
+pub struct ResourceMeter {
+    max_memory: usize,
+    peak_memory: usize,
+    limit_exceeded: bool,
 }
 
-impl Meter {
+impl ResourceMeter {
     /// A meter for one instance.
-    pub fn new(limits: &Limits) -> Self {
-        Self { memory: limits.memory, taken: 0, refused: false }
+    pub fn new(limits: &ResourceLimits) -> Self {
+        Self { max_memory: limits.memory, peak_memory: 0, limit_exceeded: false }
     }
 
     /// The most memory that the instance had, in bytes.
-    pub fn taken(&self) -> usize {
-        self.taken
+    pub fn peak_memory(&self) -> usize {
+        self.peak_memory
     }
 
     /// Whether the instance wanted more than it may have.
-    pub fn refused(&self) -> bool {
-        self.refused
+    pub fn is_limit_exceeded(&self) -> bool {
+        self.limit_exceeded
     }
 }
 
-impl ResourceLimiter for Meter {
+impl ResourceLimiter for ResourceMeter {
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let taken = self.taken.saturating_add(desired.saturating_sub(current));
-        if taken > self.memory {
-            self.refused = true;
+        let total = self.peak_memory.saturating_add(desired.saturating_sub(current));
+        if total > self.max_memory {
+            self.limit_exceeded = true;
             return Ok(false);
         }
-        self.taken = taken;
+        self.peak_memory = total;
         Ok(true)
     }
 
@@ -88,7 +88,7 @@ impl ResourceLimiter for Meter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let fits = desired <= MAX_TABLE_ELEMENTS;
-        self.refused |= !fits;
+        self.limit_exceeded |= !fits;
         Ok(fits)
     }
 
@@ -110,13 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_memories_count_together() {
+    fn memory_limit_covers_all_memories() {
         let time = Duration::from_millis(1);
-        let limits = Limits { timeout: time, event_timeout: time, tool_timeout: time, memory: 100 };
-        let mut meter = Meter::new(&limits);
+        let limits =
+            ResourceLimits { timeout: time, event_timeout: time, tool_timeout: time, memory: 100 };
+        let mut meter = ResourceMeter::new(&limits);
         assert!(meter.memory_growing(0, 60, None).unwrap());
         assert!(!meter.memory_growing(0, 60, None).unwrap());
-        assert!(meter.refused());
+        assert!(meter.is_limit_exceeded());
         assert!(meter.memory_growing(60, 100, None).unwrap());
     }
 }

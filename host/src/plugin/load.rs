@@ -9,30 +9,30 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::{Component, Linker};
 
-use super::breaker::Breaker;
-use super::compiled::CompileCache;
-use super::component::{Checked, compile};
+use super::breaker::CircuitBreaker;
+use super::compile_cache::CompileCache;
+use super::component::{LinkedComponent, compile};
 use super::error::PluginError;
-use super::habits::Habits;
-use super::limits::Limits;
-use super::pace::Pace;
-use super::record::Recorder;
+use super::guest_state::{GuestState, build_linker};
+use super::limits::ResourceLimits;
+use super::overrun::OverrunTracker;
+use super::plugin_files::{ContentDigest, PluginContents, PluginFiles, PluginVersion};
+use super::recorder::Recorder;
 use super::settings::Settings;
-use super::sources::{Digest, Files, Sources, Version};
-use super::state::{State, linker};
 use super::stats::Stats;
-use super::{Hook, Plugin, Shared, next_id};
-use crate::capability::http::{HttpClient, HttpGrants, HttpLimits, Script};
+use super::vary::VarySets;
+use super::{Hook, Plugin, PluginContext, next_id};
+use crate::capability::http::{HttpClient, HttpGrants, HttpLimits, HttpMock};
 use crate::capability::kv::Kv;
-use crate::capability::log::{MAX_MESSAGE, quote};
-use crate::capability::metrics::Metrics;
+use crate::capability::log::{MAX_MESSAGE, sanitize};
+use crate::capability::metrics::MetricsCapability;
 use crate::config::{BreakerConfig, Config, KvConfig, PluginLimits};
-use crate::engine::{Engine, Queue};
+use crate::engine::{Engine, Priority};
 use crate::store::Store;
 use crate::sts_url::AllowedHosts;
 
 /// For the trial instance, which shares pool and processor with calls.
-const TRIAL: Duration = Duration::from_secs(5);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tools of one plugin; a voice agent that has more to choose from chooses badly.
 const MAX_TOOLS: usize = 64;
@@ -47,8 +47,8 @@ const NICENESS: i32 = 5;
 /// Makes plugins of files.
 pub struct Loader {
     pub(super) engine: Engine,
-    pub(super) linker: Linker<State>,
-    cache: Option<Arc<CompileCache>>,
+    pub(super) linker: Linker<GuestState>,
+    compile_cache: Option<Arc<CompileCache>>,
     pub(super) defaults: PluginLimits,
     breaker: BreakerConfig,
     /// None where plugins are only judged.
@@ -56,19 +56,19 @@ pub struct Loader {
     kv: KvConfig,
     http: HttpLimits,
     /// What answers requests in the place of the network.
-    script: Option<Arc<Script>>,
+    script: Option<Arc<HttpMock>>,
     /// Who is told what plugins do. None in the server.
     pub(super) recorder: Option<Arc<Recorder>>,
     /// Of a call.
-    budget: Duration,
+    decision_timeout: Duration,
     allowed_sts_hosts: Arc<AllowedHosts>,
     /// What is in use, by digest: the same file under another name or with other
     /// settings is not compiled again.
-    components: Mutex<HashMap<Digest, Weak<Checked>>>,
+    components: Mutex<HashMap<ContentDigest, Weak<LinkedComponent>>>,
 }
 
 /// What came of loading.
-pub enum Loaded {
+pub enum LoadOutcome {
     /// It can be called.
     Plugin(Arc<Plugin>),
     /// The operator switched it off.
@@ -88,32 +88,32 @@ impl Loader {
         store: Option<Arc<dyn Store>>,
         config: &Config,
     ) -> anyhow::Result<Self> {
-        let linker = linker(engine.wasm())?;
+        let linker = build_linker(engine.wasm())?;
         Ok(Self {
             engine,
             linker,
-            cache: cache.map(Arc::new),
+            compile_cache: cache.map(Arc::new),
             defaults: config.plugin_limits.clone(),
             breaker: config.breaker.clone(),
             store,
             kv: config.kv.clone(),
             http: HttpLimits {
                 timeout: config.http.timeout,
-                request: config.http.max_request,
-                response: config.http.max_response,
+                max_request_size: config.http.max_request,
+                max_response_size: config.http.max_response,
                 concurrency: config.http.concurrency,
             },
             script: None,
             recorder: None,
-            budget: config.limits.budget,
-            allowed_sts_hosts: Arc::new(config.answers.allowed_sts_hosts.clone()),
+            decision_timeout: config.limits.budget,
+            allowed_sts_hosts: Arc::new(config.routing.allowed_sts_hosts.clone()),
             components: Mutex::default(),
         })
     }
 
     /// Has a script answer what the plugins' grants let through to the network.
     #[must_use]
-    pub fn with_script(self, script: Arc<Script>) -> Self {
+    pub fn with_script(self, script: Arc<HttpMock>) -> Self {
         Self { script: Some(script), ..self }
     }
 
@@ -132,15 +132,15 @@ impl Loader {
     /// When it cannot be called; names the step and what to do.
     pub async fn load(
         &self,
-        sources: &Sources,
-        mut files: Files,
+        plugin_files: &PluginFiles,
+        mut contents: PluginContents,
         stats: Arc<Stats>,
-    ) -> Result<Loaded, PluginError> {
-        let settings = self.possible_settings(sources, files.settings.take()).await?;
+    ) -> Result<LoadOutcome, PluginError> {
+        let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
         if !settings.enabled {
-            return Ok(Loaded::Disabled);
+            return Ok(LoadOutcome::Disabled);
         }
-        Ok(Loaded::Plugin(self.make(sources, files, settings, stats).await?))
+        Ok(LoadOutcome::Plugin(self.build(plugin_files, contents, settings, stats).await?))
     }
 
     /// Loads a plugin as [`Self::load`] does, also when its settings switch it off.
@@ -148,38 +148,38 @@ impl Loader {
     /// # Errors
     ///
     /// When it could not be called if it were switched on.
-    pub async fn load_disabled_or_not(
+    pub async fn load_ignoring_enabled(
         &self,
-        sources: &Sources,
-        mut files: Files,
+        plugin_files: &PluginFiles,
+        mut contents: PluginContents,
     ) -> Result<Arc<Plugin>, PluginError> {
-        let settings = self.possible_settings(sources, files.settings.take()).await?;
-        self.make(sources, files, settings, Arc::default()).await
+        let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
+        self.build(plugin_files, contents, settings, Arc::default()).await
     }
 
     /// A plugin's settings, if they ask for nothing that it cannot have.
-    async fn possible_settings(
+    async fn load_settings(
         &self,
-        sources: &Sources,
+        plugin_files: &PluginFiles,
         text: Option<Vec<u8>>,
     ) -> Result<Settings, PluginError> {
-        sources.name()?;
-        let settings = settings(sources, text).await?;
+        plugin_files.name()?;
+        let settings = parse_settings(plugin_files, text).await?;
         self.check_memory(&settings)?;
         Ok(settings)
     }
 
     /// A plugin of its files, whether it is switched on or not.
-    async fn make(
+    async fn build(
         &self,
-        sources: &Sources,
-        files: Files,
+        plugin_files: &PluginFiles,
+        contents: PluginContents,
         settings: Settings,
         stats: Arc<Stats>,
     ) -> Result<Arc<Plugin>, PluginError> {
-        let Files { bytes, version, .. } = files;
-        let component = self.component(version.file, bytes).await?;
-        self.assemble(sources.name()?, settings, version, component, stats).await
+        let PluginContents { bytes, version, .. } = contents;
+        let component = self.link_component(version.file, bytes).await?;
+        self.assemble(plugin_files.name()?, settings, version, component, stats).await
     }
 
     /// A plugin of its parts, once an instance could be made of it.
@@ -187,51 +187,54 @@ impl Loader {
         &self,
         name: &str,
         settings: Settings,
-        version: Version,
-        component: Arc<Checked>,
+        version: PluginVersion,
+        component: Arc<LinkedComponent>,
         stats: Arc<Stats>,
     ) -> Result<Arc<Plugin>, PluginError> {
         let name = Arc::<str>::from(name);
-        let limits = Limits::new(&settings.limits, &self.defaults);
+        let limits = ResourceLimits::new(&settings.limits, &self.defaults);
         let grants = &settings.grants;
         let kv = Kv::new(Arc::clone(&name), grants.kv, self.kv.clone(), self.store.clone());
-        let figures = Metrics(grants.metrics.then(|| Arc::clone(&stats.figures)));
-        let http = self.http(&name, &grants.http).await?;
-        let shared = Arc::new(Shared {
+        let metrics = MetricsCapability(grants.metrics.then(|| Arc::clone(&stats.guest_metrics)));
+        let http = self.http_client(&name, &grants.http).await?;
+        let context = Arc::new(PluginContext {
             name,
             kv,
             http,
-            figures,
+            metrics,
             recorder: self.recorder.clone(),
             stats: Arc::clone(&stats),
             settings,
             limits,
             allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
             last_url: ArcSwapOption::empty(),
-            paces: Queue::ALL.map(|_| Pace::new()),
+            overrun_trackers: Priority::ALL.map(|_| OverrunTracker::new()),
         });
-        let own = super::hooks::try_instance(&shared, &self.engine, &component, TRIAL)
-            .await
-            .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
-        let tools = tool_names(&component, &shared.settings, own)?;
+        let exported_tools =
+            super::hooks::run_trial_instance(&context, &self.engine, &component, TRIAL_TIMEOUT)
+                .await
+                .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
+        let tools = tool_names(&component, &context.settings, exported_tools)?;
         Ok(Arc::new(Plugin {
             id: next_id(),
             stats,
-            midcall: Semaphore::new((self.engine.places(Queue::Agents) / 2).max(1)),
-            breakers: Hook::ALL.map(|_| Breaker::new(self.breaker.clone())),
+            mid_call_permits: Semaphore::new(
+                (self.engine.concurrency_limit(Priority::MidCall) / 2).max(1),
+            ),
+            breakers: Hook::ALL.map(|_| CircuitBreaker::new(self.breaker.clone())),
             tools,
-            habits: Habits::default(),
+            vary_sets: VarySets::default(),
             version,
             component,
-            shared,
+            context,
             engine: self.engine.clone(),
-            budget: self.budget,
+            decision_timeout: self.decision_timeout,
             last_failure: Mutex::default(),
         }))
     }
 
     /// What a plugin's requests are sent with. None: nothing is granted.
-    async fn http(
+    async fn http_client(
         &self,
         plugin: &str,
         grants: &HttpGrants,
@@ -241,14 +244,15 @@ impl Loader {
         }
         let (grants, limits) = (grants.clone(), self.http.clone());
         if let Some(script) = &self.script {
-            return Ok(Some(HttpClient::scripted(grants, limits, Arc::clone(script))));
+            return Ok(Some(HttpClient::with_mock(grants, limits, Arc::clone(script))));
         }
         // Reads the machine's certificates.
-        let make = move || {
-            HttpClient::new(grants, limits).map_err(|error| PluginError::Grants(error.to_string()))
+        let create_client = move || {
+            HttpClient::new(grants, limits)
+                .map_err(|error| PluginError::GrantSetup(error.to_string()))
         };
-        let client = apart("certificates", make).await?;
-        if let Some(advice) = client.advice() {
+        let client = run_on_low_priority_thread("certificates", create_client).await?;
+        if let Some(advice) = client.missing_roots_advice() {
             tracing::warn!(plugin, "its https requests cannot work: {advice}");
         }
         Ok(Some(client))
@@ -256,7 +260,7 @@ impl Loader {
 
     /// Whether a plugin may have the memory that its settings ask for.
     pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), PluginError> {
-        let asked = Limits::new(&settings.limits, &self.defaults).memory;
+        let asked = ResourceLimits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
         if asked > most {
             return Err(PluginError::MemoryTooLarge { asked, most });
@@ -266,43 +270,52 @@ impl Loader {
 
     /// The component of these bytes, compiled and linked: one that is in use, one
     /// of the compile cache, or a new one.
-    async fn component(&self, digest: Digest, bytes: Vec<u8>) -> Result<Arc<Checked>, PluginError> {
+    async fn link_component(
+        &self,
+        digest: ContentDigest,
+        bytes: Vec<u8>,
+    ) -> Result<Arc<LinkedComponent>, PluginError> {
         if let Some(component) = self.components().get(&digest).and_then(Weak::upgrade) {
             return Ok(component);
         }
         let size = bytes.len() as u64;
         let component = self.compile(digest, bytes).await?;
-        let checked = Arc::new(Checked::link(&self.linker, &component, size)?);
+        let linked = Arc::new(LinkedComponent::link(&self.linker, &component, size)?);
         let mut components = self.components();
         components.retain(|_, component| component.strong_count() > 0);
-        components.insert(digest, Arc::downgrade(&checked));
-        Ok(checked)
+        components.insert(digest, Arc::downgrade(&linked));
+        Ok(linked)
     }
 
     /// Machine code for these bytes.
     pub(super) async fn compile(
         &self,
-        digest: Digest,
+        digest: ContentDigest,
         bytes: Vec<u8>,
     ) -> Result<Component, PluginError> {
-        let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        apart("compiler", move || compile(&engine, cache.as_deref(), digest, &bytes)).await
+        let (engine, cache) = (self.engine.clone(), self.compile_cache.clone());
+        run_on_low_priority_thread("compiler", move || {
+            compile(&engine, cache.as_deref(), digest, &bytes)
+        })
+        .await
     }
 
-    fn components(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Weak<Checked>>> {
+    fn components(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<ContentDigest, Weak<LinkedComponent>>> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The settings of a plugin; the defaults when there is no file.
-pub(super) async fn settings(
-    sources: &Sources,
+pub(super) async fn parse_settings(
+    plugin_files: &PluginFiles,
     text: Option<Vec<u8>>,
 ) -> Result<Settings, PluginError> {
     let Some(text) = text else { return Ok(Settings::default()) };
-    let path = sources.settings.clone();
+    let path = plugin_files.settings.clone();
     // Many patterns take their time.
-    apart("settings", move || match str::from_utf8(&text) {
+    run_on_low_priority_thread("settings", move || match str::from_utf8(&text) {
         Ok(text) => Ok(Settings::parse(text, &path)?),
         Err(_) => Err(PluginError::SettingsNotText(path)),
     })
@@ -311,38 +324,38 @@ pub(super) async fn settings(
 
 /// The names of a plugin's tools: those of its settings, else its own.
 fn tool_names(
-    component: &Checked,
+    component: &LinkedComponent,
     settings: &Settings,
-    own: Vec<String>,
+    exported: Vec<String>,
 ) -> Result<Box<[Box<str>]>, PluginError> {
-    let refuse = |why: String| Err(PluginError::ToolNames(why));
+    let invalid = |reason: String| Err(PluginError::InvalidToolNames(reason));
     let names = match &settings.tools.names {
         Some(_) if component.tools.is_none() => {
-            return refuse("its settings name some (tools.names), and it exports no tools".into());
+            return invalid("its settings name some (tools.names), and it exports no tools".into());
         }
         Some(names) => names.clone(),
-        None => own,
+        None => exported,
     };
     if names.len() > MAX_TOOLS {
-        return refuse(format!("there are {}; there may be {MAX_TOOLS}", names.len()));
+        return invalid(format!("there are {}; there may be {MAX_TOOLS}", names.len()));
     }
-    let mut known: Vec<Box<str>> = Vec::with_capacity(names.len());
+    let mut unique: Vec<Box<str>> = Vec::with_capacity(names.len());
     for name in names {
         if !(1..=MAX_TOOL_NAME).contains(&name.len()) {
-            return refuse(format!("one has {} bytes, not 1 to {MAX_TOOL_NAME}", name.len()));
+            return invalid(format!("one has {} bytes, not 1 to {MAX_TOOL_NAME}", name.len()));
         }
-        if known.iter().any(|other| **other == name) {
-            return refuse(format!("{:?} is there twice", quote(&name, MAX_MESSAGE)));
+        if unique.iter().any(|other| **other == name) {
+            return invalid(format!("{:?} is there twice", sanitize(&name, MAX_MESSAGE)));
         }
-        known.push(name.into());
+        unique.push(name.into());
     }
-    Ok(known.into())
+    Ok(unique.into())
 }
 
 /// Runs what computes for long on a thread of its own, that stands back behind
 /// those which serve calls. A compiler that panics over one file must not stop
 /// the others.
-async fn apart<T: Send + 'static>(
+async fn run_on_low_priority_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
 ) -> Result<T, PluginError> {

@@ -1,29 +1,29 @@
 //! A plugin: a component that was found good, its settings, and what it did.
-//! `load` makes one of files, `call` asks it; [`examine`] and [`record`] are for
+//! `load` makes one of files, `call` asks it; [`examine`] and [`recorder`] are for
 //! authors who want to know more.
 
 pub mod backtrace;
 mod bindings;
 pub mod breaker;
-mod call;
-mod compiled;
+mod compile_cache;
 mod component;
+mod cpu_permit;
 pub mod error;
 pub mod examine;
-pub mod habits;
+mod guest_state;
 pub mod histogram;
 mod hooks;
+mod host_call_text;
+mod invocation;
 mod limits;
 mod load;
-mod pace;
-pub mod record;
+mod overrun;
+mod plugin_files;
+pub mod recorder;
 pub mod settings;
-mod sources;
-mod state;
 pub mod stats;
-mod told;
-mod turn;
-mod words;
+pub mod vary;
+mod wit_convert;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,25 +33,25 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use self::breaker::{Breaker, Condition};
-pub use self::compiled::CompileCache;
-use self::component::Checked;
+use self::breaker::{CircuitBreaker, CircuitState};
+pub use self::compile_cache::CompileCache;
+use self::component::LinkedComponent;
 use self::error::PluginError;
-use self::habits::Habits;
 pub use self::hooks::ToolResult;
-use self::limits::Limits;
-pub use self::load::{Loaded, Loader};
-use self::pace::Pace;
-use self::record::Recorder;
+use self::limits::ResourceLimits;
+pub use self::load::{LoadOutcome, Loader};
+use self::overrun::OverrunTracker;
+pub use self::plugin_files::{ContentDigest, FileFingerprints, PluginFiles, PluginVersion};
+use self::recorder::Recorder;
 use self::settings::Settings;
-pub use self::sources::{Digest, Sources, Stamps, Version};
 use self::stats::{LastError, Stats};
+use self::vary::VarySets;
 use crate::capability::http::HttpClient;
 use crate::capability::kv::Kv;
-use crate::capability::metrics::Metrics;
-use crate::engine::{Engine, Queue};
-use crate::event::{Call, Kinds, Platform};
-use crate::store::erase::CallName;
+use crate::capability::metrics::MetricsCapability;
+use crate::engine::{Engine, Priority};
+use crate::event::{Call, EventKinds, Platform};
+use crate::store::erase::CallSelector;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::units;
 
@@ -87,11 +87,11 @@ impl Hook {
     }
 
     /// Whom a guest works for when it is called by this hook.
-    fn queue(self) -> Queue {
+    fn priority(self) -> Priority {
         match self {
-            Self::Router => Queue::Calls,
-            Self::Observer => Queue::Events,
-            Self::Tools | Self::Transfers => Queue::Agents,
+            Self::Router => Priority::Decision,
+            Self::Observer => Priority::Event,
+            Self::Tools | Self::Transfers => Priority::MidCall,
         }
     }
 }
@@ -105,25 +105,25 @@ pub struct Plugin {
     /// What the plugins of this name did.
     pub stats: Arc<Stats>,
     /// What its verdicts depended on.
-    pub habits: Habits,
-    version: Version,
-    component: Arc<Checked>,
-    shared: Arc<Shared>,
+    pub vary_sets: VarySets,
+    version: PluginVersion,
+    component: Arc<LinkedComponent>,
+    context: Arc<PluginContext>,
     engine: Engine,
     /// Of each hook, as they are ordered: what it keeps failing at is done without.
-    breakers: [Breaker; Hook::ALL.len()],
+    breakers: [CircuitBreaker; Hook::ALL.len()],
     /// Guests of it that may run at the same time in the middle of calls.
-    pub midcall: Semaphore,
+    pub mid_call_permits: Semaphore,
     /// The tools that it answers.
     tools: Box<[Box<str>]>,
     /// Of a call that is decided.
-    budget: Duration,
+    decision_timeout: Duration,
     // Behind a lock because it is written on failures only.
-    last_failure: Mutex<Option<Failure>>,
+    last_failure: Mutex<Option<CallFailure>>,
 }
 
 /// What went wrong in a call, and in which one.
-struct Failure {
+struct CallFailure {
     call: Box<str>,
     platform: Platform,
     error: LastError,
@@ -132,21 +132,21 @@ struct Failure {
 impl Plugin {
     /// Its name: the file's, without the ending.
     pub fn name(&self) -> &Arc<str> {
-        &self.shared.name
+        &self.context.name
     }
 
     /// What the operator says about it.
     pub fn settings(&self) -> &Settings {
-        &self.shared.settings
+        &self.context.settings
     }
 
     /// Its file and its settings.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> PluginVersion {
         self.version
     }
 
     /// Of the file's bytes.
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> ContentDigest {
         self.version.file
     }
 
@@ -161,17 +161,17 @@ impl Plugin {
     }
 
     /// Whether it can do that.
-    pub fn has(&self, hook: Hook) -> bool {
+    pub fn has_hook(&self, hook: Hook) -> bool {
         self.component.hooks.contains(&hook)
     }
 
     /// Whether it is done without, by any of its hooks.
-    pub fn is_set_aside(&self, now: Instant) -> bool {
-        self.breakers.iter().any(|breaker| breaker.condition(now) != Condition::Closed)
+    pub fn is_circuit_open(&self, now: Instant) -> bool {
+        self.breakers.iter().any(|breaker| breaker.circuit_state(now) != CircuitState::Closed)
     }
 
     /// Whether it is done without at what this hook is for.
-    pub fn breaker(&self, hook: Hook) -> &Breaker {
+    pub fn breaker(&self, hook: Hook) -> &CircuitBreaker {
         let [router, observer, tools, transfers] = &self.breakers;
         match hook {
             Hook::Router => router,
@@ -187,22 +187,26 @@ impl Plugin {
     }
 
     /// The kinds of events that it is told.
-    pub fn kinds(&self) -> Kinds {
-        if self.has(Hook::Observer) { self.settings().events.kinds() } else { Kinds::NONE }
+    pub fn event_kinds(&self) -> EventKinds {
+        if self.has_hook(Hook::Observer) {
+            self.settings().events.kinds()
+        } else {
+            EventKinds::NONE
+        }
     }
 
     /// Remembers what went wrong in a call.
-    pub fn failed(&self, call: &Call, error: &PluginError) {
-        let error = LastError::now(error, Some(self.digest().to_string()));
-        let failure = Failure { call: call.id.as_str().into(), platform: call.platform, error };
+    pub fn record_failure(&self, call: &Call, error: &PluginError) {
+        let error = LastError::new(error, Some(self.digest().to_string()));
+        let failure = CallFailure { call: call.id.as_str().into(), platform: call.platform, error };
         *self.last_failure() = Some(failure);
     }
 
     /// Knows no more what went wrong, if it did in this call: the plugin's words may be
     /// those of the caller.
-    pub fn forget(&self, call: &CallName) {
-        let mut last = self.last_failure();
-        last.take_if(|failure| call.is(&failure.call, failure.platform));
+    pub fn erase_last_error(&self, call: &CallSelector) {
+        let mut last_failure = self.last_failure();
+        last_failure.take_if(|failure| call.matches_id(&failure.call, failure.platform));
     }
 
     /// Runs the plugin by one of its hooks, unless it is set aside there, and judges
@@ -211,17 +215,18 @@ impl Plugin {
     /// # Errors
     ///
     /// What `work` comes to, or that it is set aside.
-    pub async fn attempt<T>(
+    pub async fn run_with_breaker<T>(
         &self,
         hook: Hook,
         work: impl Future<Output = Result<T, PluginError>>,
     ) -> Result<T, PluginError> {
-        let leave = self.breaker(hook).admit(Instant::now()).ok_or(PluginError::SetAside)?;
+        let permit =
+            self.breaker(hook).try_acquire(Instant::now()).ok_or(PluginError::CircuitOpen)?;
         let result = work.await;
         match &result {
-            Ok(_) => leave.succeeded(),
-            Err(error) if self.is_to_blame(hook, error) => {
-                if leave.failed(Instant::now()) {
+            Ok(_) => permit.record_success(),
+            Err(error) if self.is_plugin_fault(hook, error) => {
+                if permit.record_failure(Instant::now()) {
                     tracing::error!(
                         plugin = &**self.name(),
                         hook = hook.interface(),
@@ -230,18 +235,18 @@ impl Plugin {
                     );
                 }
             }
-            Err(_) => drop(leave),
+            Err(_) => drop(permit),
         }
         result
     }
 
     /// Remembers what went wrong in a call, and tells the operator. That it is set aside
     /// was told when it was.
-    pub fn tell_failure(&self, call: &Call, took: Duration, error: &PluginError) {
-        if matches!(error, PluginError::SetAside) {
+    pub fn log_failure(&self, call: &Call, took: Duration, error: &PluginError) {
+        if matches!(error, PluginError::CircuitOpen) {
             return;
         }
-        self.failed(call, error);
+        self.record_failure(call, error);
         tracing::warn!(
             plugin = &**self.name(),
             call = call.id.as_str(),
@@ -256,20 +261,25 @@ impl Plugin {
         self.last_failure().as_ref().map(|failure| failure.error.clone())
     }
 
-    fn last_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+    fn last_failure(&self) -> MutexGuard<'_, Option<CallFailure>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a failure of a call is the plugin's own: not the want of room,
     /// nor of time that others have used up.
-    fn is_to_blame(&self, hook: Hook, error: &PluginError) -> bool {
+    fn is_plugin_fault(&self, hook: Hook, error: &PluginError) -> bool {
         match error {
             PluginError::Busy => false,
             // Who had this long to answer has only himself to blame; a plugin may be
             // given more time than a call has, or than a tool.
-            PluginError::Timeout(after) => {
-                let own = self.timeout(hook);
-                *after >= if hook == Hook::Tools { own / 2 } else { own.min(self.budget / 2) }
+            PluginError::Timeout(elapsed) => {
+                let plugin_timeout = self.timeout(hook);
+                *elapsed
+                    >= if hook == Hook::Tools {
+                        plugin_timeout / 2
+                    } else {
+                        plugin_timeout.min(self.decision_timeout / 2)
+                    }
             }
             _ => true,
         }
@@ -277,7 +287,7 @@ impl Plugin {
 
     /// How long it may take to be called by this hook.
     pub fn timeout(&self, hook: Hook) -> Duration {
-        let Limits { timeout, event_timeout, tool_timeout, .. } = self.shared.limits;
+        let ResourceLimits { timeout, event_timeout, tool_timeout, .. } = self.context.limits;
         match hook {
             Hook::Router | Hook::Transfers => timeout,
             Hook::Observer => event_timeout,
@@ -293,40 +303,40 @@ fn next_id() -> u64 {
 }
 
 /// What calls of a plugin need for as long as they last.
-struct Shared {
+struct PluginContext {
     name: Arc<str>,
     settings: Settings,
-    limits: Limits,
+    limits: ResourceLimits,
     allowed_sts_hosts: Arc<AllowedHosts>,
     /// The last URL that it gave: most plugins give few, again and again.
     last_url: ArcSwapOption<StsUrl>,
-    /// By whom it works for, as [`Queue`]s are ordered: its work on events says nothing
+    /// By whom it works for, as [`Priority`] is ordered: its work on events says nothing
     /// about its decisions.
-    paces: [Pace; Queue::ALL.len()],
+    overrun_trackers: [OverrunTracker; Priority::ALL.len()],
     kv: Kv,
     /// None: nothing is granted.
     http: Option<HttpClient>,
-    figures: Metrics,
+    metrics: MetricsCapability,
     /// Of what it does. None in the server.
     recorder: Option<Arc<Recorder>>,
     /// The plugin's.
     stats: Arc<Stats>,
 }
 
-impl Shared {
+impl PluginContext {
     /// How fast it was lately.
-    fn pace(&self, queue: Queue) -> &Pace {
-        let [calls, agents, events] = &self.paces;
-        match queue {
-            Queue::Calls => calls,
-            Queue::Agents => agents,
-            Queue::Events => events,
+    fn overrun_tracker(&self, priority: Priority) -> &OverrunTracker {
+        let [decision, mid_call, event] = &self.overrun_trackers;
+        match priority {
+            Priority::Decision => decision,
+            Priority::MidCall => mid_call,
+            Priority::Event => event,
         }
     }
 
     /// A URL of the plugin's, found good.
-    fn url(&self, template: String) -> Result<Arc<StsUrl>, StsUrlError> {
-        if let Some(last) = self.last_url.load().as_ref().filter(|it| it.template() == template) {
+    fn parse_sts_url(&self, template: String) -> Result<Arc<StsUrl>, StsUrlError> {
+        if let Some(last) = self.last_url.load().as_ref().filter(|url| url.template() == template) {
             return Ok(Arc::clone(last));
         }
         let url = Arc::new(StsUrl::parse(template, &self.allowed_sts_hosts)?);

@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::capability::http::HttpGrants;
-use crate::event::{Call, EventKind, Kinds, Platform};
-use crate::toml_text::{self, TomlError};
+use crate::event::{Call, EventKind, EventKinds, Platform};
+use crate::toml_error::{self, TomlError};
 use crate::units;
 
 /// What the operator says about one plugin. Every key may be left out.
@@ -67,13 +67,13 @@ impl Settings {
     ///
     /// When it is not TOML or not settings; names the line.
     pub fn parse(text: &str, file: &Path) -> Result<Self, TomlError> {
-        toml_text::parse(text, file)
+        toml_error::parse(text, file)
     }
 
     /// Whether the plugin is to be asked about a call.
-    pub fn accept(&self, call: &Call) -> bool {
+    pub fn accepts_call(&self, call: &Call) -> bool {
         (self.platforms.is_empty() || self.platforms.contains(&call.platform))
-            && self.matches.fit(call)
+            && self.matches.is_match(call)
     }
 }
 
@@ -129,10 +129,10 @@ pub struct Events {
 
 impl Events {
     /// The kinds of events; all, unless the settings name some.
-    pub fn kinds(&self) -> Kinds {
+    pub fn kinds(&self) -> EventKinds {
         match &self.kinds {
             Some(kinds) => kinds.iter().copied().collect(),
-            None => Kinds::all(),
+            None => EventKinds::all(),
         }
     }
 }
@@ -175,42 +175,44 @@ pub struct Match {
 
 impl Match {
     /// What is asked of a call, field by field.
-    pub fn fields(&self) -> impl Iterator<Item = (Field<'_>, &Globs)> {
+    pub fn fields(&self) -> impl Iterator<Item = (CallField<'_>, &Globs)> {
         let fixed = [("to", &self.to), ("from", &self.from), ("agent", &self.agent)];
         let fixed = fixed
             .into_iter()
-            .filter_map(|(name, globs)| Some((Field::Fixed(name), globs.as_ref()?)));
-        fixed.chain(self.metadata.iter().map(|(name, globs)| (Field::Metadata(name.into()), globs)))
+            .filter_map(|(name, globs)| Some((CallField::Standard(name), globs.as_ref()?)));
+        fixed.chain(
+            self.metadata.iter().map(|(name, globs)| (CallField::Metadata(name.into()), globs)),
+        )
     }
 
-    fn fit(&self, call: &Call) -> bool {
+    fn is_match(&self, call: &Call) -> bool {
         self.fields()
-            .all(|(field, globs)| field.of(call).is_some_and(|value| globs.is_match(&value)))
+            .all(|(field, globs)| field.value_in(call).is_some_and(|value| globs.is_match(&value)))
     }
 }
 
 /// A field of a call that a match can ask for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Field<'a> {
+pub enum CallField<'a> {
     /// One that every platform has.
-    Fixed(&'static str),
+    Standard(&'static str),
     /// By its name.
     Metadata(Cow<'a, str>),
 }
 
-impl Field<'_> {
+impl CallField<'_> {
     /// The field, without what it was borrowed from.
-    pub fn into_owned(self) -> Field<'static> {
+    pub fn into_owned(self) -> CallField<'static> {
         match self {
-            Self::Fixed(name) => Field::Fixed(name),
-            Self::Metadata(name) => Field::Metadata(Cow::Owned(name.into_owned())),
+            Self::Standard(name) => CallField::Standard(name),
+            Self::Metadata(name) => CallField::Metadata(Cow::Owned(name.into_owned())),
         }
     }
 
     /// Its text in this call, if it has it.
-    pub fn of<'a>(&self, call: &'a Call) -> Option<Cow<'a, str>> {
+    pub fn value_in<'a>(&self, call: &'a Call) -> Option<Cow<'a, str>> {
         match self {
-            Self::Fixed(name) => call.field(name),
+            Self::Standard(name) => call.field(name),
             Self::Metadata(name) => call.metadata(name),
         }
     }
@@ -221,7 +223,7 @@ impl Field<'_> {
 #[derive(Debug)]
 pub struct Globs {
     /// Those without a wildcard, in order: most calls are judged by these.
-    texts: Vec<String>,
+    literals: Vec<String>,
     patterns: Vec<Glob>,
     set: GlobSet,
 }
@@ -233,13 +235,13 @@ impl Globs {
     }
 
     fn is_match(&self, value: &str) -> bool {
-        self.texts.binary_search_by(|text| text.as_str().cmp(value)).is_ok()
-            || (self.texts.len() < self.patterns.len() && self.set.is_match(value))
+        self.literals.binary_search_by(|text| text.as_str().cmp(value)).is_ok()
+            || (self.literals.len() < self.patterns.len() && self.set.is_match(value))
     }
 }
 
 /// What a pattern begins with, up to the first character that is special.
-pub fn literal(pattern: &Glob) -> &str {
+pub fn literal_prefix(pattern: &Glob) -> &str {
     let special = ['*', '?', '[', ']', '{', '}', '\\', '!'];
     pattern.glob().split(special).next().unwrap_or_default()
 }
@@ -289,11 +291,11 @@ impl<'de> Deserialize<'de> for Globs {
         };
         let patterns: Vec<Glob> = patterns.iter().map(glob).collect::<Result<_, _>>()?;
         let set = GlobSet::new(&patterns).map_err(de::Error::custom)?;
-        let is_text = |pattern: &&Glob| literal(pattern) == pattern.glob();
-        let texts = patterns.iter().filter(is_text).map(|text| text.glob().to_owned());
-        let mut texts: Vec<String> = texts.collect();
-        texts.sort_unstable();
-        Ok(Self { texts, patterns, set })
+        let is_literal = |pattern: &&Glob| literal_prefix(pattern) == pattern.glob();
+        let literals = patterns.iter().filter(is_literal).map(|pattern| pattern.glob().to_owned());
+        let mut literals: Vec<String> = literals.collect();
+        literals.sort_unstable();
+        Ok(Self { literals, patterns, set })
     }
 }
 
@@ -349,28 +351,28 @@ mod tests {
     }
 
     #[test]
-    fn every_given_field_must_match() {
+    fn settings_accept_call_when_all_fields_match() {
         let settings =
             parse("[match]\nto = ['5001', '60*']\nfrom = '+39*'\nmetadata.channel = 'PJSIP/*'\n")
                 .unwrap();
         let channel = r#"{"channel":"PJSIP/2000-0001"}"#;
-        assert!(settings.accept(&call("+39021", "5001", channel)));
-        assert!(settings.accept(&call("+39021", "6077", channel)));
-        assert!(!settings.accept(&call("+39021", "5002", channel)));
-        assert!(!settings.accept(&call("2000", "5001", channel)));
-        assert!(!settings.accept(&call("+39021", "5001", r#"{"channel":"SIP/1"}"#)));
-        assert!(!settings.accept(&call("+39021", "5001", "{}")));
-        assert!(!parse("[match]\nagent = '*'").unwrap().accept(&call("1", "2", "{}")));
+        assert!(settings.accepts_call(&call("+39021", "5001", channel)));
+        assert!(settings.accepts_call(&call("+39021", "6077", channel)));
+        assert!(!settings.accepts_call(&call("+39021", "5002", channel)));
+        assert!(!settings.accepts_call(&call("2000", "5001", channel)));
+        assert!(!settings.accepts_call(&call("+39021", "5001", r#"{"channel":"SIP/1"}"#)));
+        assert!(!settings.accepts_call(&call("+39021", "5001", "{}")));
+        assert!(!parse("[match]\nagent = '*'").unwrap().accepts_call(&call("1", "2", "{}")));
     }
 
     #[test]
-    fn other_platforms_are_left_alone() {
-        assert!(parse("platforms = ['avr', 'dsai']").unwrap().accept(&call("1", "2", "{}")));
-        assert!(!parse("platforms = ['blackbox']").unwrap().accept(&call("1", "2", "{}")));
+    fn settings_reject_calls_of_other_platforms() {
+        assert!(parse("platforms = ['avr', 'dsai']").unwrap().accepts_call(&call("1", "2", "{}")));
+        assert!(!parse("platforms = ['blackbox']").unwrap().accepts_call(&call("1", "2", "{}")));
     }
 
     #[test]
-    fn mistakes_are_named_with_their_line_and_remedy() {
+    fn parse_errors_name_line_and_suggestion() {
         for (text, expected) in [
             ("\nenabeld = true", "10-vip.toml:2: unknown field `enabeld`"),
             ("enabeld = true", "did you mean `enabled`?"),

@@ -10,32 +10,32 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::error::{PluginError, Stage};
-use super::histogram::{Histogram, Times};
-use crate::capability::metrics::Figures;
-use crate::decision::Kind;
+use super::histogram::{Histogram, HistogramSnapshot};
+use crate::capability::metrics::GuestMetrics;
+use crate::decision::VerdictKind;
 
 /// Counters of one plugin.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// By verdict, as [`Kind`] is ordered; from the guest and from the cache.
-    ran: [AtomicU64; 3],
-    cached: [AtomicU64; 3],
-    misses: AtomicU64,
-    set_aside: AtomicU64,
+    /// By verdict, as [`VerdictKind`] is ordered; from the guest and from the cache.
+    plugin_verdicts: [AtomicU64; 3],
+    cached_verdicts: [AtomicU64; 3],
+    cache_misses: AtomicU64,
+    short_circuited: AtomicU64,
     /// Of its decisions.
-    times: Histogram,
+    latency: Histogram,
     // Behind a lock because it is written on failures only.
     failures: Mutex<BTreeMap<&'static str, u64>>,
     /// What it did with events.
     pub events: EventStats,
     /// What it did for voice agents' tools.
-    pub tools: UseStats,
+    pub tools: MidCallStats,
     /// What it did about transfers.
-    pub transfers: UseStats,
+    pub transfers: MidCallStats,
     /// What it was refused, by capability and error.
-    refusals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    denials: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Its own figures.
-    pub figures: Arc<Figures>,
+    pub guest_metrics: Arc<GuestMetrics>,
 }
 
 /// What an observer did.
@@ -46,16 +46,16 @@ pub struct EventStats {
     /// Attempts that failed.
     pub failed: AtomicU64,
     /// Events that it was given up for.
-    pub dead: AtomicU64,
+    pub dead_lettered: AtomicU64,
     /// How long it took over each attempt.
-    pub times: Histogram,
+    pub latency: Histogram,
     /// From the moment an event was accepted to the one it was taken.
-    pub delays: Histogram,
+    pub delivery_latency: Histogram,
 }
 
 /// What a plugin did in the middle of calls.
 #[derive(Debug, Default)]
-pub struct UseStats {
+pub struct MidCallStats {
     /// Answers.
     pub answered: AtomicU64,
     /// Errors of a tool's own, or transfers that it had no opinion on.
@@ -65,7 +65,7 @@ pub struct UseStats {
     /// Answers that the cache had.
     pub cached: AtomicU64,
     /// How long it took.
-    pub times: Histogram,
+    pub latency: Histogram,
 }
 
 /// Something that went wrong with a plugin.
@@ -87,7 +87,7 @@ pub struct LastError {
 
 impl LastError {
     /// What happened just now to the file of this digest.
-    pub fn now(error: &PluginError, digest: Option<String>) -> Self {
+    pub fn new(error: &PluginError, digest: Option<String>) -> Self {
         Self {
             stage: error.stage(),
             label: error.label(),
@@ -100,26 +100,26 @@ impl LastError {
 
 /// The counters at one moment.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct StatsSnapshot {
     /// Calls of the guest, by verdict.
-    pub ran: Decisions,
+    pub plugin_verdicts: VerdictCounts,
     /// Verdicts that the cache had.
-    pub cached: Decisions,
+    pub cached_verdicts: VerdictCounts,
     /// Questions that the cache could not answer.
-    pub misses: u64,
+    pub cache_misses: u64,
     /// Calls for which it was not asked because it kept failing.
-    pub set_aside: u64,
+    pub short_circuited: u64,
     /// Calls that failed, by label; of every hook.
     pub failures: BTreeMap<&'static str, u64>,
     /// How long decisions took, waiting for a free instance included.
-    pub times: Times,
+    pub latency: HistogramSnapshot,
     /// What it was refused, by capability and error.
-    pub refusals: BTreeMap<(&'static str, &'static str), u64>,
+    pub denials: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 /// Decisions by verdict.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Decisions {
+pub struct VerdictCounts {
     /// No opinion.
     pub pass: u64,
     /// The call goes on.
@@ -130,64 +130,64 @@ pub struct Decisions {
 
 impl Stats {
     /// Counts a call of the guest and what came of it.
-    pub fn ran(&self, took: Duration, result: Result<Kind, &PluginError>) {
-        self.times.add(took);
+    pub fn record_run(&self, took: Duration, result: Result<VerdictKind, &PluginError>) {
+        self.latency.record(took);
         match result {
-            Ok(kind) => count(&self.ran, kind),
-            Err(error) => self.failed(error),
+            Ok(kind) => increment(&self.plugin_verdicts, kind),
+            Err(error) => self.record_failure(error),
         }
     }
 
     /// Counts a failure, of the guest or of what it decided.
-    pub fn failed(&self, error: &PluginError) {
+    pub fn record_failure(&self, error: &PluginError) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         *failures.entry(error.label()).or_default() += 1;
     }
 
     /// Counts a verdict that the cache had.
-    pub fn cached(&self, kind: Kind) {
-        count(&self.cached, kind);
+    pub fn record_cache_hit(&self, kind: VerdictKind) {
+        increment(&self.cached_verdicts, kind);
     }
 
     /// Counts a question that the cache could not answer.
-    pub fn missed(&self) {
-        self.misses.fetch_add(1, Relaxed);
+    pub fn record_cache_miss(&self) {
+        self.cache_misses.fetch_add(1, Relaxed);
     }
 
     /// Counts a call that it was not asked about because it kept failing.
-    pub fn set_aside(&self) {
-        self.set_aside.fetch_add(1, Relaxed);
+    pub fn record_short_circuit(&self) {
+        self.short_circuited.fetch_add(1, Relaxed);
     }
 
     /// Counts something that it wanted and did not get.
-    pub fn refused(&self, capability: &'static str, error: &'static str) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        *refusals.entry((capability, error)).or_default() += 1;
+    pub fn record_denial(&self, capability: &'static str, error: &'static str) {
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        *denials.entry((capability, error)).or_default() += 1;
     }
 
     /// The counters now.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            ran: decisions(&self.ran),
-            cached: decisions(&self.cached),
-            misses: self.misses.load(Relaxed),
-            set_aside: self.set_aside.load(Relaxed),
+    pub fn snapshot(&self) -> StatsSnapshot {
+        StatsSnapshot {
+            plugin_verdicts: load_verdicts(&self.plugin_verdicts),
+            cached_verdicts: load_verdicts(&self.cached_verdicts),
+            cache_misses: self.cache_misses.load(Relaxed),
+            short_circuited: self.short_circuited.load(Relaxed),
             failures: self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            times: self.times.snapshot(),
-            refusals: self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            latency: self.latency.snapshot(),
+            denials: self.denials.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
 
-fn count(counters: &[AtomicU64; 3], kind: Kind) {
+fn increment(counters: &[AtomicU64; 3], kind: VerdictKind) {
     if let Some(counter) = counters.get(kind as usize) {
         counter.fetch_add(1, Relaxed);
     }
 }
 
-fn decisions(counters: &[AtomicU64; 3]) -> Decisions {
+fn load_verdicts(counters: &[AtomicU64; 3]) -> VerdictCounts {
     let [pass, route, reject] = counters.each_ref().map(|counter| counter.load(Relaxed));
-    Decisions { pass, route, reject }
+    VerdictCounts { pass, route, reject }
 }
 
 #[cfg(test)]
@@ -195,16 +195,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_by_verdict_and_label() {
+    fn stats_count_calls_by_verdict_and_label() {
         let stats = Stats::default();
-        stats.ran(Duration::from_micros(25), Ok(Kind::Pass));
-        stats.ran(Duration::from_micros(25), Ok(Kind::Route));
-        stats.ran(Duration::from_secs(3), Err(&PluginError::Busy));
-        stats.cached(Kind::Reject);
-        stats.refused("kv", "quota");
-        let seen = stats.snapshot();
-        assert_eq!((seen.times.count(), seen.ran.route, seen.cached.reject), (3, 1, 1));
-        assert_eq!(seen.failures, BTreeMap::from([("busy", 1)]));
-        assert_eq!(seen.refusals, BTreeMap::from([(("kv", "quota"), 1)]));
+        stats.record_run(Duration::from_micros(25), Ok(VerdictKind::Pass));
+        stats.record_run(Duration::from_micros(25), Ok(VerdictKind::Route));
+        stats.record_run(Duration::from_secs(3), Err(&PluginError::Busy));
+        stats.record_cache_hit(VerdictKind::Reject);
+        stats.record_denial("kv", "quota");
+        let snapshot = stats.snapshot();
+        assert_eq!(
+            (
+                snapshot.latency.count(),
+                snapshot.plugin_verdicts.route,
+                snapshot.cached_verdicts.reject
+            ),
+            (3, 1, 1)
+        );
+        assert_eq!(snapshot.failures, BTreeMap::from([("busy", 1)]));
+        assert_eq!(snapshot.denials, BTreeMap::from([(("kv", "quota"), 1)]));
     }
 }

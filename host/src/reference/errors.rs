@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use expect_test::expect_file;
 
-use super::{MADE, head, holds, row};
+use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
 use crate::capability::http::HttpError as Request;
-use crate::capability::kv::KvError;
+use crate::capability::kv::GuestKvError;
 use crate::capability::metrics::MetricsError;
 use crate::plugin::Hook;
 use crate::plugin::error::PluginError;
-use crate::server::error_answers;
+use crate::server::all_error_responses;
 use crate::sts_url::StsUrlError;
-use crate::toml_text::TomlError;
+use crate::toml_error::TomlError;
 
 #[test]
-fn the_errors_are_described() {
+fn errors_page_is_current() {
     let mut text = format!(
-        "{MADE}\n\n# Errors\n\n\
+        "{GENERATED_NOTICE}\n\n# Errors\n\n\
          ## Of plugins\n\n\
          The label stands in `plugboard_plugin_failures_total` (stage `call`), and with the whole \
          message in the log\nand in `/plugins`. What failed before `call` is a version that was not \
          loaded: the last good one serves on.\n\n"
     );
-    text += &head(&["label", "stage", "what it says", "what to do"]);
+    text += &table_header(&["label", "stage", "what it says", "what to do"]);
     let errors = plugin_errors();
     assert_all(
         errors.iter().map(PluginError::label),
@@ -33,37 +33,39 @@ fn the_errors_are_described() {
     );
     for error in &errors {
         let label = format!("`{}`", error.label());
-        text += &row(&[&label, error.stage().name(), &error.to_string(), remedy(error)]);
+        text +=
+            &table_row(&[&label, error.stage().name(), &error.to_string(), plugin_remedy(error)]);
     }
 
     text += "\n## Of what a plugin wanted\n\nThe plugin gets the error and may go on. The label \
              stands in `plugboard_plugin_refusals_total`.\n\n";
-    text += &head(&["capability", "label", "what it means"]);
-    for (capability, label, meaning) in refusals() {
-        text += &row(&[capability, &format!("`{label}`"), meaning]);
+    text += &table_header(&["capability", "label", "what it means"]);
+    for (capability, label, meaning) in capability_errors() {
+        text += &table_row(&[capability, &format!("`{label}`"), meaning]);
     }
 
     text += "\n## Of HTTP\n\nAs the answer: `{\"error\":{\"code\":\"…\",\"message\":\"…\"}}`. With \
              503 and 429 comes `Retry-After`.\nWhat BlackBox's agents get when a tool fails is told \
              under [tools](../guide/tools-and-events.md#what-an-agent-gets).\n\n";
-    text += &head(&["status", "code", "what it says", "what to do"]);
-    let answers = error_answers();
+    text += &table_header(&["status", "code", "what it says", "what to do"]);
+    let answers = all_error_responses();
     assert_all(
         answers.iter().map(|(_, code, _)| *code),
         include_str!("../server/error.rs"),
         "impl IntoResponse",
     );
     for (status, code, message) in &answers {
-        text += &row(&[&status.to_string(), &format!("`{code}`"), message, http_remedy(code)]);
+        text +=
+            &table_row(&[&status.to_string(), &format!("`{code}`"), message, http_remedy(code)]);
     }
-    holds(&expect_file!["../../../docs/reference/errors.md"], &text);
+    assert_page(&expect_file!["../../../docs/reference/errors.md"], &text);
 }
 
 /// That every word of a source file that is one of these kinds of words is listed: a
 /// new one is not forgotten. They are the only quoted ones without a space.
-fn assert_all<'a>(known: impl Iterator<Item = &'a str>, source: &str, until: &str) {
-    let known: Vec<&str> = known.collect();
-    let (source, _) = source.split_once(until).unwrap();
+fn assert_all<'a>(described: impl Iterator<Item = &'a str>, source: &str, end_marker: &str) {
+    let known: Vec<&str> = described.collect();
+    let (source, _) = source.split_once(end_marker).unwrap();
     let is_word = |word: &&str| {
         word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
@@ -82,12 +84,12 @@ fn plugin_errors() -> Vec<PluginError> {
     vec![
         PluginError::Unreadable { path: file(), source: missing() },
         PluginError::NotAFile(file()),
-        PluginError::Changing(file()),
-        PluginError::Name(PathBuf::from("vip…")),
-        PluginError::Empty,
+        PluginError::FileChanging(file()),
+        PluginError::InvalidFileName(PathBuf::from("vip…")),
+        PluginError::EmptyFile,
         PluginError::FileTooLarge { size: 80_000_000, most: 67_108_864 },
         PluginError::SettingsNotText(PathBuf::from("plugins/10-vip.toml")),
-        PluginError::Settings(TomlError {
+        PluginError::InvalidSettings(TomlError {
             file: text("plugins/10-vip.toml"),
             line: Some(3),
             message: text("unknown field `timeuot`, expected …"),
@@ -99,45 +101,47 @@ fn plugin_errors() -> Vec<PluginError> {
         PluginError::HostPanicked,
         PluginError::NoThread(std::io::ErrorKind::WouldBlock.into()),
         PluginError::Precompiled,
-        PluginError::TooDemanding(text("…")),
+        PluginError::ExceedsEngineLimits(text("…")),
         PluginError::Malformed(text("…")),
         PluginError::NoHook { expected: text("…"), found: text("nothing") },
         PluginError::ContractVersion { found: text("…"), spoken: "…" },
         PluginError::UnknownImport { import: text("…"), known: text("…") },
-        PluginError::Mismatch { spoken: "…", detail: text("…") },
-        PluginError::Grants(text("…")),
-        PluginError::ToolNames(text("…")),
+        PluginError::ContractMismatch { spoken: "…", detail: text("…") },
+        PluginError::GrantSetup(text("…")),
+        PluginError::InvalidToolNames(text("…")),
         PluginError::Instantiate(Box::new(PluginError::Busy)),
         PluginError::NotExported(Hook::Router),
         PluginError::Trap { message: text("…"), said: Some(text("…")) },
-        PluginError::Memory { limit: 32 << 20 },
+        PluginError::MemoryLimitExceeded { limit: 32 << 20 },
         PluginError::Timeout(Duration::from_millis(250)),
         PluginError::Busy,
-        PluginError::SetAside,
-        PluginError::TooMuchData { limit: 1 << 20 },
+        PluginError::CircuitOpen,
+        PluginError::HostCallDataExceeded { limit: 1 << 20 },
         PluginError::TooLong { what: "prompt", length: 70_000, limit: 65_536 },
-        PluginError::Guest(text("…")),
+        PluginError::GuestError(text("…")),
         PluginError::NotJson { what: "result", detail: text("…") },
-        PluginError::BadUrl(StsUrlError::NoHost),
+        PluginError::InvalidStsUrl(StsUrlError::NoHost),
     ]
 }
 
-fn remedy(error: &PluginError) -> &'static str {
+fn plugin_remedy(error: &PluginError) -> &'static str {
     match error {
         PluginError::Unreadable { .. } => {
             "Look at owner and mode of the file. It is tried again by itself."
         }
         PluginError::NotAFile(_) => "Put the component itself there, or a link to it.",
-        PluginError::Changing(_) => {
+        PluginError::FileChanging(_) => {
             "Write to another name and rename. It is tried again by itself."
         }
         PluginError::SettingsNotText(_) => "Save the settings as UTF-8.",
-        PluginError::Name(_) => "Rename the file.",
-        PluginError::Settings(_) => "Mend the line that it names. [All keys](plugin-settings.md).",
+        PluginError::InvalidFileName(_) => "Rename the file.",
+        PluginError::InvalidSettings(_) => {
+            "Mend the line that it names. [All keys](plugin-settings.md)."
+        }
         PluginError::MemoryTooLarge { .. } => {
             "Ask for less in `limits.memory`, or raise `engine.max_memory`."
         }
-        PluginError::Empty | PluginError::Malformed(_) => {
+        PluginError::EmptyFile | PluginError::Malformed(_) => {
             "Copy it again: to another name, then rename. If that does not help, build it again."
         }
         PluginError::FileTooLarge { .. } => {
@@ -150,20 +154,20 @@ fn remedy(error: &PluginError) -> &'static str {
             "Raise the limit of threads (`ulimit -u`, `TasksMax`). It is tried again by itself."
         }
         PluginError::Precompiled => "Deploy the `.wasm`.",
-        PluginError::TooDemanding(_) => {
+        PluginError::ExceedsEngineLimits(_) => {
             "It names what it needs too much of: memory, tables, instances. Make it need less."
         }
         PluginError::NoHook { .. } => {
             "Say `export!(MyPlugin: Router)`, and `crate-type = [\"cdylib\", \"rlib\"]`."
         }
-        PluginError::ContractVersion { .. } | PluginError::Mismatch { .. } => {
+        PluginError::ContractVersion { .. } | PluginError::ContractMismatch { .. } => {
             "Build it against the SDK, or the `wit/`, of this Plugboard."
         }
         PluginError::UnknownImport { .. } => {
             "Do without it. A library wants more of its host than Plugboard lends."
         }
-        PluginError::Grants(_) => "Mend `[grants]` as it says.",
-        PluginError::ToolNames(_) => {
+        PluginError::GrantSetup(_) => "Mend `[grants]` as it says.",
+        PluginError::InvalidToolNames(_) => {
             "Mend the names in `tools()`, or in the settings' `[tools]`: 64 at the most, each once."
         }
         PluginError::Instantiate(_) => {
@@ -175,37 +179,44 @@ fn remedy(error: &PluginError) -> &'static str {
         PluginError::Trap { .. } => {
             "A panic, or a bug. The message has the function, and what the plugin said last."
         }
-        PluginError::Memory { .. } => "Raise `limits.memory`, or make the plugin keep less.",
+        PluginError::MemoryLimitExceeded { .. } => {
+            "Raise `limits.memory`, or make the plugin keep less."
+        }
         PluginError::Timeout(_) => {
             "Raise the limit, or look at what it waits for. What is slow elsewhere, let it cache."
         }
         PluginError::Busy => {
             "Raise `engine.instances` if memory allows; look which plugin takes so long."
         }
-        PluginError::SetAside => {
+        PluginError::CircuitOpen => {
             "Look at the failures before it. A new version, or other settings, are tried at once."
         }
-        PluginError::TooMuchData { .. } | PluginError::TooLong { .. } => "Make it say less.",
-        PluginError::Guest(_) => "The plugin's own words: ask its author.",
+        PluginError::HostCallDataExceeded { .. } | PluginError::TooLong { .. } => {
+            "Make it say less."
+        }
+        PluginError::GuestError(_) => "The plugin's own words: ask its author.",
         PluginError::NotJson { .. } => "Return JSON, nested no deeper than 64.",
-        PluginError::BadUrl(_) => {
+        PluginError::InvalidStsUrl(_) => {
             "Mend the URL; only path and query may have `{…}`. See `allowed_sts_hosts`, too."
         }
     }
 }
 
 /// What a plugin can be refused, and in which words.
-fn refusals() -> Vec<(&'static str, &'static str, &'static str)> {
+fn capability_errors() -> Vec<(&'static str, &'static str, &'static str)> {
     let text = String::new;
     let kv = [
-        (KvError::NotGranted, "`grants.kv` is not set."),
+        (GuestKvError::NotGranted, "`grants.kv` is not set."),
         (
-            KvError::TooLarge(text()),
+            GuestKvError::TooLarge(text()),
             "A key or value is longer than `[kv]` allows, or a key is empty.",
         ),
-        (KvError::Quota(text()), "The plugin has as many bytes as it may (`kv.max_total`)."),
-        (KvError::NotANumber, "`increment` of a value that is no number."),
-        (KvError::Unavailable(text()), "The store cannot be used now: see `plugboard_store_up`."),
+        (GuestKvError::Quota(text()), "The plugin has as many bytes as it may (`kv.max_total`)."),
+        (GuestKvError::NotANumber, "`increment` of a value that is no number."),
+        (
+            GuestKvError::Unavailable(text()),
+            "The store cannot be used now: see `plugboard_store_up`.",
+        ),
     ];
     let http = [
         (Request::NotGranted(text()), "No entry of `grants.http` has this host and port."),
@@ -216,7 +227,7 @@ fn refusals() -> Vec<(&'static str, &'static str, &'static str)> {
         (Request::InvalidRequest(text()), "Method, URL or a header cannot be sent."),
         (Request::TooLarge(text()), "Request or response is larger than `[http]` allows."),
         (Request::Timeout, "No whole response in the time that was left."),
-        (Request::TooMany, "More requests at the same time than `http.concurrency`."),
+        (Request::TooManyRequests, "More requests at the same time than `http.concurrency`."),
         (Request::Failed(text()), "The other side could not be reached, or broke off."),
     ];
     let metrics = [

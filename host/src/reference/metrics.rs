@@ -5,29 +5,29 @@ use std::path::Path;
 
 use expect_test::expect_file;
 
-use super::{MADE, head, holds, row};
+use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
 use crate::metrics::sample;
 
 /// Labels whose values are not ours to list, or are listed elsewhere.
-const OPEN: [&str; 4] = ["plugin", "status", "error", "capability"];
+const OPEN_LABELS: [&str; 4] = ["plugin", "status", "error", "capability"];
 
 /// Labels that Prometheus itself gives.
-const PROMETHEUS: [&str; 3] = ["job", "instance", "le"];
+const PROMETHEUS_LABELS: [&str; 3] = ["job", "instance", "le"];
 
 /// A family of metrics.
 #[derive(Default)]
-struct Family {
+struct MetricFamily {
     kind: String,
     help: String,
     /// The names under which its rows stand, with what they are labelled by.
-    rows: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
+    series: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
 
 #[test]
-fn the_metrics_are_described() {
-    let families = families();
+fn metrics_page_is_current() {
+    let families = parse_families();
     let mut text = format!(
-        "{MADE}\n\n# Metrics\n\n\
+        "{GENERATED_NOTICE}\n\n# Metrics\n\n\
          `GET /metrics` of the admin listener tells these, as OpenMetrics text. A histogram has \
          rows that end in\n`_bucket`, `_sum` and `_count`. [Monitoring](../operations/monitoring.md) \
          tells which to watch.\n\n\
@@ -37,33 +37,39 @@ fn the_metrics_are_described() {
          Plugins with the grant `metrics` add figures of their own, as \
          `plugboard_guest_PLUGIN_NAME`.\n\n"
     );
-    text += &head(&["metric", "type", "labels", "meaning"]);
+    text += &table_header(&["metric", "type", "labels", "meaning"]);
     for (name, family) in &families {
         let shown = match family.kind.as_str() {
             "counter" => format!("`{name}_total`"),
             _ => format!("`{name}`"),
         };
-        let labels: Vec<String> =
-            family.rows.values().next().into_iter().flatten().filter_map(label).collect();
-        text += &row(&[&shown, &family.kind, &labels.join(", "), &family.help]);
+        let labels: Vec<String> = family
+            .series
+            .values()
+            .next()
+            .into_iter()
+            .flatten()
+            .filter_map(describe_label)
+            .collect();
+        text += &table_row(&[&shown, &family.kind, &labels.join(", "), &family.help]);
     }
-    holds(&expect_file!["../../../docs/reference/metrics.md"], &text);
+    assert_page(&expect_file!["../../../docs/reference/metrics.md"], &text);
 }
 
 /// A label with its values. The bounds of a histogram's buckets are its own business.
-fn label((name, values): (&String, &BTreeSet<String>)) -> Option<String> {
+fn describe_label((name, values): (&String, &BTreeSet<String>)) -> Option<String> {
     let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
     match name.as_str() {
         "le" => None,
-        open if OPEN.contains(&open) => Some(format!("`{open}`")),
+        open if OPEN_LABELS.contains(&open) => Some(format!("`{open}`")),
         name => Some(format!("`{name}` ({})", values.join(", "))),
     }
 }
 
 /// What is rendered, by family.
-fn families() -> BTreeMap<String, Family> {
-    let text = sample::text();
-    let mut families = BTreeMap::<String, Family>::new();
+fn parse_families() -> BTreeMap<String, MetricFamily> {
+    let text = sample::render_sample();
+    let mut families = BTreeMap::<String, MetricFamily>::new();
     let mut current = String::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -77,11 +83,11 @@ fn families() -> BTreeMap<String, Family> {
         } else if !line.starts_with('#') {
             let (row, _) = line.rsplit_once(' ').unwrap();
             let (name, labels) = row.trim_end_matches('}').split_once('{').unwrap_or((row, ""));
-            let rows = &mut families.get_mut(&current).unwrap().rows;
-            let known = rows.entry(name.to_owned()).or_default();
+            let series = &mut families.get_mut(&current).unwrap().series;
+            let labels_of_series = series.entry(name.to_owned()).or_default();
             for pair in labels.split(',').filter(|pair| !pair.is_empty()) {
                 let (label, value) = pair.split_once('=').unwrap();
-                let values = known.entry(label.to_owned()).or_default();
+                let values = labels_of_series.entry(label.to_owned()).or_default();
                 values.insert(value.trim_matches('"').to_owned());
             }
         }
@@ -90,41 +96,41 @@ fn families() -> BTreeMap<String, Family> {
 }
 
 #[test]
-fn alerts_and_dashboard_ask_for_metrics_that_exist() {
-    let families = families();
+fn alerts_and_dashboard_reference_existing_metrics() {
+    let families = parse_families();
     let rows: BTreeMap<&str, BTreeSet<&str>> = families
         .values()
-        .flat_map(|family| &family.rows)
+        .flat_map(|family| &family.series)
         .map(|(name, labels)| (name.as_str(), labels.keys().map(String::as_str).collect()))
         .collect();
-    let mut asked = BTreeSet::new();
+    let mut referenced = BTreeSet::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations");
     for file in ["alerts.yml", "grafana.json"] {
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
         let text = text.replace("\\\"", "\"");
-        for (at, _) in text.match_indices("plugboard_") {
+        for (start, _) in text.match_indices("plugboard_") {
             let end = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
-            let (name, rest) = text[at..].split_at(text[at..].find(end).unwrap());
+            let (name, rest) = text[start..].split_at(text[start..].find(end).unwrap());
             let labels = rows.get(name).unwrap_or_else(|| panic!("{file}: there is no {name}"));
-            asked.insert(name.to_owned());
+            referenced.insert(name.to_owned());
             let Some((selector, _)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
             else {
                 continue;
             };
             for matcher in selector.split(',').filter(|matcher| !matcher.trim().is_empty()) {
                 let label = matcher.trim().split(['=', '!']).next().unwrap();
-                let known = labels.contains(label) || PROMETHEUS.contains(&label);
+                let known = labels.contains(label) || PROMETHEUS_LABELS.contains(&label);
                 assert!(known, "{file}: {name} has no label {label}");
             }
         }
-        for (at, found) in text.match_indices("by (") {
-            let list = text[at + found.len()..].split(')').next().unwrap();
+        for (start, found) in text.match_indices("by (") {
+            let list = text[start + found.len()..].split(')').next().unwrap();
             for label in list.split(',').map(str::trim) {
-                let known = PROMETHEUS.contains(&label)
+                let known = PROMETHEUS_LABELS.contains(&label)
                     || rows.values().any(|labels| labels.contains(label));
                 assert!(known, "{file}: there is no label {label}");
             }
         }
     }
-    assert!(asked.len() > 20, "only {asked:?}");
+    assert!(referenced.len() > 20, "only {referenced:?}");
 }

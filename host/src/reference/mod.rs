@@ -9,15 +9,16 @@ mod settings;
 
 use expect_test::ExpectFile;
 
-pub(crate) use self::schema::schema;
+pub(crate) use self::schema::generate_schema;
 
 /// What stands on top of each page.
-const MADE: &str = "<!-- Made from the code by `cargo xtask docs`. Change it there. -->";
+const GENERATED_NOTICE: &str =
+    "<!-- Made from the code by `cargo xtask docs`. Change it there. -->";
 
 /// Compares a page with what it should be, or writes it (`UPDATE_EXPECT`).
-fn holds(page: &ExpectFile, text: &str) {
-    let is_held = page.data() == text;
-    if !is_held && std::env::var_os("UPDATE_EXPECT").is_none() {
+fn assert_page(page: &ExpectFile, text: &str) {
+    let is_current = page.data() == text;
+    if !is_current && std::env::var_os("UPDATE_EXPECT").is_none() {
         eprintln!(
             "{} is not what the code says; run `cargo xtask docs`",
             page.path.display().to_string().trim_start_matches("../")
@@ -27,12 +28,12 @@ fn holds(page: &ExpectFile, text: &str) {
 }
 
 /// A row of a table.
-fn row(cells: &[&str]) -> String {
+fn table_row(cells: &[&str]) -> String {
     let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
     format!("| {} |\n", cells.join(" | "))
 }
 
 /// The head of a table.
-fn head(cells: &[&str]) -> String {
-    format!("{}|{}\n", row(cells), "---|".repeat(cells.len()))
+fn table_header(cells: &[&str]) -> String {
+    format!("{}|{}\n", table_row(cells), "---|".repeat(cells.len()))
 }

@@ -7,16 +7,16 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 /// The schema of a document, without references, as TOML editors like it best.
-pub(crate) fn schema<T: JsonSchema>() -> Value {
-    let mut settings = SchemaSettings::draft07().with_transform(tidy as fn(&mut Schema));
+pub(crate) fn generate_schema<T: JsonSchema>() -> Value {
+    let mut settings = SchemaSettings::draft07().with_transform(simplify as fn(&mut Schema));
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// Takes out what is Rust's: how its numbers are called, that nothing is `null` (which
 /// TOML does not have), how doc comments are wrapped and linked.
-fn tidy(schema: &mut Schema) {
-    transform_subschemas(&mut tidy, schema);
+fn simplify(schema: &mut Schema) {
+    transform_subschemas(&mut simplify, schema);
     schema.remove("title");
     schema.remove("format");
     if schema.get("default").is_some_and(Value::is_null) {
@@ -40,13 +40,13 @@ fn tidy(schema: &mut Schema) {
         }
     }
     if let Some(Value::String(text)) = schema.get_mut("description") {
-        *text = sentence(text);
+        *text = first_sentence(text);
     }
 }
 
 /// A doc comment as a text for people: in one line, without the name of the table in
 /// front (`[limits]`: ...).
-fn sentence(comment: &str) -> String {
+fn first_sentence(comment: &str) -> String {
     let text = comment.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some(("", rest)) = text.split_once("`[") else { return text };
     let Some((_, rest)) = rest.split_once("]`: ") else { return text };

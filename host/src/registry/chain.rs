@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Index;
+use super::ChainIndex;
 use crate::event::Call;
 use crate::plugin::Plugin;
 
@@ -11,13 +11,13 @@ use crate::plugin::Plugin;
 #[derive(Default)]
 pub struct Chain {
     plugins: Vec<Arc<Plugin>>,
-    index: Index,
+    index: ChainIndex,
 }
 
 impl Chain {
     /// A chain of these plugins.
     pub fn new(plugins: Vec<Arc<Plugin>>) -> Self {
-        let index = Index::new(&plugins);
+        let index = ChainIndex::new(&plugins);
         Self { plugins, index }
     }
 
@@ -27,10 +27,10 @@ impl Chain {
     }
 
     /// Those that a call concerns, in the order in which they are asked.
-    pub fn concerned<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a Arc<Plugin>> {
+    pub fn matching<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a Arc<Plugin>> {
         let candidates = self.index.candidates(call).into_iter();
         candidates
-            .filter_map(|place| self.plugins.get(place as usize))
-            .filter(|plugin| plugin.settings().accept(call))
+            .filter_map(|position| self.plugins.get(position as usize))
+            .filter(|plugin| plugin.settings().accepts_call(call))
     }
 }

@@ -16,65 +16,66 @@ use globset::Glob;
 use crate::event::{Call, Platform};
 use crate::platform::PLATFORMS;
 use crate::plugin::Plugin;
-use crate::plugin::settings::{Field, Settings, literal};
+use crate::plugin::settings::{CallField, Settings, literal_prefix};
 
 /// The index of one chain. Places are places in the chain.
 #[derive(Default)]
-pub struct Index {
+pub struct ChainIndex {
     /// A handful.
-    platforms: Vec<(Platform, Gates)>,
+    platforms: Vec<(Platform, PlatformIndex)>,
 }
 
 /// The plugins that one platform's calls may concern.
 #[derive(Default)]
-struct Gates {
+struct PlatformIndex {
     /// Those that every call comes through to.
-    open: Vec<u32>,
-    gates: Vec<(Field<'static>, Gate)>,
+    always: Vec<u32>,
+    by_field: Vec<(CallField<'static>, FieldIndex)>,
 }
 
 /// The gates on one field.
 #[derive(Default)]
-struct Gate {
+struct FieldIndex {
     exact: HashMap<Box<str>, Vec<u32>>,
     /// By length in bytes, so that each length is looked up once.
     prefixes: BTreeMap<usize, HashMap<Box<str>, Vec<u32>>>,
 }
 
-impl Index {
+impl ChainIndex {
     /// The index of a chain.
     pub fn new(chain: &[Arc<Plugin>]) -> Self {
-        Self::of(chain.iter().map(|plugin| plugin.settings()))
+        Self::from_settings(chain.iter().map(|plugin| plugin.settings()))
     }
 
-    fn of<'a>(chain: impl Iterator<Item = &'a Settings> + Clone) -> Self {
-        let gates = |platform: &Platform| (*platform, Gates::new(*platform, chain.clone()));
-        Self { platforms: PLATFORMS.iter().map(gates).collect() }
+    fn from_settings<'a>(chain: impl Iterator<Item = &'a Settings> + Clone) -> Self {
+        let platform_index =
+            |platform: &Platform| (*platform, PlatformIndex::new(*platform, chain.clone()));
+        Self { platforms: PLATFORMS.iter().map(platform_index).collect() }
     }
 
     /// The places of the plugins that the call may concern, in order, each once.
     pub fn candidates(&self, call: &Call) -> Vec<u32> {
-        let gates = self.platforms.iter().find(|(platform, _)| *platform == call.platform);
-        let Some((_, gates)) = gates else { return Vec::new() };
-        let mut places = gates.open.clone();
-        for (field, gate) in &gates.gates {
-            if let Some(value) = field.of(call) {
-                gate.let_through(&value, &mut places);
+        let entry = self.platforms.iter().find(|(platform, _)| *platform == call.platform);
+        let Some((_, index)) = entry else { return Vec::new() };
+        let mut positions = index.always.clone();
+        for (field, field_index) in &index.by_field {
+            if let Some(value) = field.value_in(call) {
+                field_index.add_matches(&value, &mut positions);
             }
         }
-        if !gates.gates.is_empty() {
-            places.sort_unstable();
-            places.dedup();
+        if !index.by_field.is_empty() {
+            positions.sort_unstable();
+            positions.dedup();
         }
-        places
+        positions
     }
 }
 
-impl Gates {
+impl PlatformIndex {
     fn new<'a>(platform: Platform, chain: impl Iterator<Item = &'a Settings>) -> Self {
-        let mut open = Vec::new();
-        let mut gates = BTreeMap::<Field<'_>, Gate>::new();
-        for (place, settings) in (0u32..).zip(chain) {
+        let mut always = Vec::new();
+        let mut by_field = BTreeMap::<CallField<'_>, FieldIndex>::new();
+        for (position, settings) in (0u32..).zip(chain) {
             if !settings.platforms.is_empty() && !settings.platforms.contains(&platform) {
                 continue;
             }
@@ -82,33 +83,36 @@ impl Gates {
                 settings.matches.fields().min_by_key(|(_, globs)| breadth(globs.patterns()));
             match narrowest {
                 Some((field, globs)) if breadth(globs.patterns()) < Breadth::Any => {
-                    let gate = gates.entry(field).or_default();
-                    globs.patterns().iter().for_each(|pattern| gate.add(pattern, place));
+                    let field_index = by_field.entry(field).or_default();
+                    globs.patterns().iter().for_each(|pattern| field_index.add(pattern, position));
                 }
-                _ => open.push(place),
+                _ => always.push(position),
             }
         }
-        let gates = gates.into_iter().map(|(field, gate)| (field.into_owned(), gate)).collect();
-        Self { open, gates }
+        let by_field = by_field
+            .into_iter()
+            .map(|(field, field_index)| (field.into_owned(), field_index))
+            .collect();
+        Self { always, by_field }
     }
 }
 
-impl Gate {
-    fn add(&mut self, pattern: &Glob, place: u32) {
-        let texts = match literal(pattern) {
+impl FieldIndex {
+    fn add(&mut self, pattern: &Glob, position: u32) {
+        let positions = match literal_prefix(pattern) {
             text if text == pattern.glob() => self.exact.entry(text.into()),
             prefix => self.prefixes.entry(prefix.len()).or_default().entry(prefix.into()),
         };
-        texts.or_default().push(place);
+        positions.or_default().push(position);
     }
 
-    fn let_through(&self, value: &str, places: &mut Vec<u32>) {
+    fn add_matches(&self, value: &str, positions: &mut Vec<u32>) {
         let exact = self.exact.get(value).into_iter();
         let prefixes = self
             .prefixes
             .range(..=value.len())
             .filter_map(|(length, prefixes)| prefixes.get(value.get(..*length)?));
-        places.extend(exact.chain(prefixes).flatten());
+        positions.extend(exact.chain(prefixes).flatten());
     }
 }
 
@@ -125,7 +129,7 @@ enum Breadth {
 
 /// The breadth of the widest pattern.
 fn breadth(patterns: &[Glob]) -> Breadth {
-    let breadth = |pattern: &Glob| match literal(pattern) {
+    let breadth = |pattern: &Glob| match literal_prefix(pattern) {
         text if text == pattern.glob() => Breadth::Exact,
         "" => Breadth::Any,
         _ => Breadth::Prefix,
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_found_by_their_narrowest_field_in_order() {
+    fn candidates_come_in_chain_order() {
         let settings = settings(&[
             "[match]\nto = '60*'",
             "",
@@ -155,7 +159,7 @@ mod tests {
             "[match]\nmetadata.channel = 'PJSIP/*'",
             "[match]\nto = ['7001', '*9']",
         ]);
-        let index = Index::of(settings.iter());
+        let index = ChainIndex::from_settings(settings.iter());
         let places = |from, to, metadata| index.candidates(&call(from, to, metadata));
         assert_eq!(places("1", "2", "{}"), [1, 6]);
         assert_eq!(places("2000", "6000", "{}"), [0, 1, 2, 6]);
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_accepts_a_call_is_a_candidate() {
+    fn every_accepting_plugin_is_candidate() {
         let settings = settings(&[
             "[match]\nto = '{50,60}*'\nfrom = '*'",
             "[match]\nto = '[56]001'",
@@ -178,7 +182,7 @@ mod tests {
             "[match]\nto = '*1'\nmetadata.x = '1'",
             "platforms = ['avr']\n[match]\nto = '5001'",
         ]);
-        let index = Index::of(settings.iter());
+        let index = ChainIndex::from_settings(settings.iter());
         let mut accepted = 0;
         for from in ["", "2000", "+39021", "2*"] {
             for to in ["", "5001", "6001", "5002", "50/01", "é1"] {
@@ -186,10 +190,10 @@ mod tests {
                     let call = call(from, to, metadata);
                     let candidates = index.candidates(&call);
                     for (place, settings) in (0..).zip(&settings) {
-                        let accepts = settings.accept(&call);
+                        let accepts = settings.accepts_call(&call);
                         accepted += u32::from(accepts);
-                        let found = candidates.contains(&place);
-                        assert!(found || !accepts, "{place}: {from} {to} {metadata}");
+                        let is_candidate = candidates.contains(&place);
+                        assert!(is_candidate || !accepts, "{place}: {from} {to} {metadata}");
                     }
                 }
             }

@@ -12,8 +12,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use self::chain::Chain;
-pub use self::index::Index;
-use crate::event::Kinds;
+pub use self::index::ChainIndex;
+use crate::event::EventKinds;
 use crate::plugin::stats::LastError;
 use crate::plugin::{Hook, Plugin};
 
@@ -23,20 +23,20 @@ pub struct Generation {
     /// Which one it is: 1 is the first with plugins looked for. Another one has
     /// other plugins.
     pub number: u64,
-    chain: Chain,
+    decision_chain: Chain,
     /// By the name of the tool.
     tools: BTreeMap<Box<str>, Chain>,
     transfers: Chain,
-    kinds: Kinds,
+    event_kinds: EventKinds,
     /// Every plugin in the folder, in the order of their file names.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<PluginEntry>,
     /// Settings without a plugin of their name.
-    pub orphans: Vec<PathBuf>,
+    pub orphan_settings: Vec<PathBuf>,
 }
 
 /// A plugin in the folder, whether it works or not.
 #[derive(Clone)]
-pub struct Entry {
+pub struct PluginEntry {
     /// The plugin's name.
     pub name: String,
     /// Its file.
@@ -49,7 +49,7 @@ pub struct Entry {
     pub error: Option<LastError>,
 }
 
-impl Entry {
+impl PluginEntry {
     /// Whether it should serve, and nothing does.
     pub fn is_broken(&self) -> bool {
         self.plugin.is_none() && self.error.is_some()
@@ -58,14 +58,16 @@ impl Entry {
 
 impl Generation {
     /// A generation of what is in the folder.
-    pub fn new(number: u64, entries: Vec<Entry>, orphans: Vec<PathBuf>) -> Self {
+    pub fn new(number: u64, entries: Vec<PluginEntry>, orphan_settings: Vec<PathBuf>) -> Self {
         let plugins = entries.iter().filter_map(|entry| entry.plugin.as_ref());
-        let kinds = plugins.clone().fold(Kinds::NONE, |kinds, it| kinds.union(it.kinds()));
-        let with = |hook| {
-            let plugins = plugins.clone().filter(move |plugin| plugin.has(hook));
+        let event_kinds = plugins
+            .clone()
+            .fold(EventKinds::NONE, |kinds, plugin| kinds.union(plugin.event_kinds()));
+        let chain_for = |hook| {
+            let plugins = plugins.clone().filter(move |plugin| plugin.has_hook(hook));
             Chain::new(plugins.cloned().collect())
         };
-        let (chain, transfers) = (with(Hook::Router), with(Hook::Transfers));
+        let (decision_chain, transfers) = (chain_for(Hook::Router), chain_for(Hook::Transfers));
         let mut tools = BTreeMap::<Box<str>, Vec<_>>::new();
         for plugin in plugins {
             for tool in plugin.tools() {
@@ -73,7 +75,7 @@ impl Generation {
             }
         }
         let tools = tools.into_iter().map(|(name, chain)| (name, Chain::new(chain))).collect();
-        Self { number, chain, tools, transfers, kinds, entries, orphans }
+        Self { number, decision_chain, tools, transfers, event_kinds, entries, orphan_settings }
     }
 
     /// Every plugin that serves, whatever it can do.
@@ -91,18 +93,18 @@ impl Generation {
         self.entry(name).is_some()
     }
 
-    fn entry(&self, name: &str) -> Option<&Entry> {
+    fn entry(&self, name: &str) -> Option<&PluginEntry> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
     /// The kinds of events that some plugin wants to be told.
-    pub fn kinds(&self) -> Kinds {
-        self.kinds
+    pub fn event_kinds(&self) -> EventKinds {
+        self.event_kinds
     }
 
     /// The plugins that decide.
-    pub fn chain(&self) -> &Chain {
-        &self.chain
+    pub fn decision_chain(&self) -> &Chain {
+        &self.decision_chain
     }
 
     /// The plugins that answer a tool. None: there is no such tool.
@@ -122,12 +124,12 @@ impl Generation {
 
     /// Whether some plugin is asked in the middle of calls, and should know then what
     /// was told at their beginning.
-    pub fn wants_calls(&self) -> bool {
+    pub fn needs_call_context(&self) -> bool {
         !self.tools.is_empty() || !self.transfers.plugins().is_empty()
     }
 
     /// The plugins that should serve, and do not.
-    pub fn broken(&self) -> impl Iterator<Item = &Entry> {
+    pub fn broken(&self) -> impl Iterator<Item = &PluginEntry> {
         self.entries.iter().filter(|entry| entry.is_broken())
     }
 }

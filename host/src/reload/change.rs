@@ -3,15 +3,15 @@
 
 use serde::Serialize;
 
-use crate::capability::log::cut;
+use crate::capability::log::truncate;
 
 /// A change of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct PluginChange {
     /// The plugin's name.
     pub plugin: String,
     /// What became of it.
-    pub what: Changed,
+    pub kind: ChangeKind,
     /// What serves now: the digest of the file, SHA-256 in hex.
     pub version: Option<String>,
     /// Why what is in the folder does not serve.
@@ -21,7 +21,7 @@ pub struct Change {
 /// What became of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Changed {
+pub enum ChangeKind {
     /// It serves, and was not there before.
     Added,
     /// Another version or other settings of it serve.
@@ -31,18 +31,18 @@ pub enum Changed {
     /// What is in the folder cannot be loaded; what served before serves on.
     Broken,
     /// It was broken, and is not any more.
-    Mended,
+    Fixed,
     /// The operator switched it off.
     Disabled,
     /// The operator switched it on.
     Enabled,
 }
 
-impl Change {
+impl PluginChange {
     /// The same with no more of the error than so many bytes.
     #[must_use]
-    pub fn cut(&self, most: usize) -> Self {
-        let error = self.error.as_deref().map(|error| cut(error, most).into_owned());
+    pub fn truncated(&self, max_bytes: usize) -> Self {
+        let error = self.error.as_deref().map(|error| truncate(error, max_bytes).into_owned());
         Self { error, ..self.clone() }
     }
 }

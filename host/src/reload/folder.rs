@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::plugin::Sources;
+use crate::plugin::PluginFiles;
 
 /// What is in a folder.
-pub struct Listing {
+pub struct PluginFolder {
     /// In the order of their file names.
-    pub plugins: Vec<Sources>,
+    pub plugins: Vec<PluginFiles>,
     /// Settings without a plugin of their name.
-    pub orphans: Vec<PathBuf>,
+    pub orphan_settings: Vec<PathBuf>,
 }
 
 /// The plugins in a folder. Hidden files are those of editors and copy tools.
@@ -22,16 +22,17 @@ pub struct Listing {
 /// # Errors
 ///
 /// When the folder cannot be read.
-pub fn list(folder: &Path) -> anyhow::Result<Listing> {
+pub fn list_plugins(folder: &Path) -> anyhow::Result<PluginFolder> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the plugin folder {}", folder.display()))?;
     let mut files = BTreeSet::new();
     let mut settings = BTreeSet::new();
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let is_hidden =
+            path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         match path.extension().and_then(OsStr::to_str) {
-            _ if hidden => {}
+            _ if is_hidden => {}
             // Loading says why it cannot be used.
             Some("wasm" | "cwasm") => _ = files.insert(path),
             Some("toml") => _ = settings.insert(path),
@@ -39,8 +40,8 @@ pub fn list(folder: &Path) -> anyhow::Result<Listing> {
         }
     }
     settings.retain(|path| !files.contains(&path.with_extension("wasm")));
-    let plugins = files.into_iter().map(Sources::beside).collect();
-    Ok(Listing { plugins, orphans: settings.into_iter().collect() })
+    let plugins = files.into_iter().map(PluginFiles::with_adjacent_settings).collect();
+    Ok(PluginFolder { plugins, orphan_settings: settings.into_iter().collect() })
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plugins_come_in_the_order_of_their_names_and_others_are_left() {
+    fn plugins_are_listed_in_file_name_order() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "20-b.wasm",
@@ -61,7 +62,8 @@ mod tests {
         ] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let Listing { plugins, orphans } = list(folder.path()).unwrap();
+        let PluginFolder { plugins, orphan_settings: orphans } =
+            list_plugins(folder.path()).unwrap();
         let names: Vec<_> = plugins.iter().map(|sources| sources.name().unwrap()).collect();
         assert_eq!(names, ["10-a", "20-b", "9"]);
         assert_eq!(plugins[0].settings, folder.path().join("10-a.toml"));
@@ -69,8 +71,8 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
-        let error = format!("{:#}", list(Path::new("/nowhere/plugins")).err().unwrap());
+    fn missing_folder_is_named_in_error() {
+        let error = format!("{:#}", list_plugins(Path::new("/nowhere/plugins")).err().unwrap());
         assert!(error.contains("/nowhere/plugins"), "{error}");
     }
 }

@@ -16,19 +16,19 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::change::Change;
-pub use self::folder::{Listing, list};
-pub use self::reconcile::{Look, Reconciler, Report, Witness};
-use self::watch::Watch;
+pub use self::change::PluginChange;
+pub use self::folder::{PluginFolder, list_plugins};
+pub use self::reconcile::{Reconciler, ReloadMetrics, ReloadReport, ScanMode};
+use self::watch::FolderWatch;
 use crate::config::ReloadConfig;
 use crate::live::Live;
-use crate::plugin::{Sources, Stamps};
+use crate::plugin::{FileFingerprints, PluginFiles};
 
 /// How many times the debounce a folder that is never quiet is waited for.
-const MAX_WAIT: u32 = 10;
+const MAX_DEBOUNCE_FACTOR: u32 = 10;
 
 /// Requests that may wait for the reconcile under way to end.
-const REQUESTS: usize = 64;
+const REQUEST_QUEUE: usize = 64;
 
 /// Why a reload that was asked for was not done.
 #[derive(Debug, Error)]
@@ -41,11 +41,11 @@ pub enum ReloadError {
     Stopping,
 }
 
-type Answer = oneshot::Sender<Result<Arc<Report>, ReloadError>>;
+type ReplySender = oneshot::Sender<Result<Arc<ReloadReport>, ReloadError>>;
 
 /// Asks for reloads.
 #[derive(Clone)]
-pub struct ReloadHandle(mpsc::Sender<Answer>);
+pub struct ReloadHandle(mpsc::Sender<ReplySender>);
 
 impl ReloadHandle {
     /// Looks at the folder now, thoroughly, and publishes what is in it. When this
@@ -54,9 +54,9 @@ impl ReloadHandle {
     /// # Errors
     ///
     /// When the folder cannot be read.
-    pub async fn reload(&self) -> Result<Arc<Report>, ReloadError> {
-        let (answer, report) = oneshot::channel();
-        self.0.send(answer).await.map_err(|_| ReloadError::Stopping)?;
+    pub async fn reload(&self) -> Result<Arc<ReloadReport>, ReloadError> {
+        let (reply_sender, report) = oneshot::channel();
+        self.0.send(reply_sender).await.map_err(|_| ReloadError::Stopping)?;
         report.await.map_err(|_| ReloadError::Stopping)?
     }
 }
@@ -65,29 +65,29 @@ impl ReloadHandle {
 pub struct Reloader {
     reconciler: Reconciler,
     config: ReloadConfig,
-    requests: mpsc::Receiver<Answer>,
-    watch: Watch,
+    requests: mpsc::Receiver<ReplySender>,
+    watch: FolderWatch,
     /// Where operators see what changed.
     live: Live,
     /// What was said last about a folder that cannot be read.
-    complaint: Option<String>,
+    last_error: Option<String>,
 }
 
 /// Since when something is about to be looked at.
-struct Pending {
-    quiet_at: Instant,
-    latest: Instant,
+struct PendingReload {
+    due_at: Instant,
+    deadline: Instant,
     /// What the folder looked like, when nobody tells of changes.
-    seen: Option<Vec<(Sources, Stamps)>>,
+    snapshot: Option<Vec<(PluginFiles, FileFingerprints)>>,
 }
 
 impl Reloader {
     /// A task for a folder, and the way to ask it. [`Reloader::start`] it before
     /// it runs.
     pub fn new(reconciler: Reconciler, config: ReloadConfig, live: Live) -> (Self, ReloadHandle) {
-        let (handle, requests) = mpsc::channel(REQUESTS);
-        let watch = Watch::new(reconciler.folder().clone());
-        let reloader = Self { reconciler, config, requests, watch, live, complaint: None };
+        let (handle, requests) = mpsc::channel(REQUEST_QUEUE);
+        let watch = FolderWatch::new(reconciler.folder().clone());
+        let reloader = Self { reconciler, config, requests, watch, live, last_error: None };
         (reloader, ReloadHandle(handle))
     }
 
@@ -96,11 +96,11 @@ impl Reloader {
     /// # Errors
     ///
     /// When the folder cannot be read.
-    pub async fn start(&mut self) -> anyhow::Result<Report> {
+    pub async fn start(&mut self) -> anyhow::Result<ReloadReport> {
         // Before looking: what changes in between is told.
-        self.arm();
-        let report = self.reconciler.reconcile(Look::Thorough).await?;
-        self.live.reloaded(&report);
+        self.arm_watch();
+        let report = self.reconciler.reconcile(ScanMode::Full).await?;
+        self.live.record_reload(&report);
         Ok(report)
     }
 
@@ -110,34 +110,34 @@ impl Reloader {
         let poll = self.config.poll;
         let mut poll = interval_at(Instant::now() + poll, poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pending: Option<Pending> = None;
+        let mut pending: Option<PendingReload> = None;
         loop {
-            let quiet_at = pending.as_ref().map(|pending| pending.quiet_at);
+            let quiet_at = pending.as_ref().map(|pending| pending.due_at);
             tokio::select! {
                 request = self.requests.recv() => {
                     let Some(request) = request else { return };
                     pending = None;
-                    self.answer(request).await;
+                    self.answer_requests(request).await;
                 }
                 () = hangup.notified() => {
                     pending = None;
                     // What went wrong was logged.
-                    _ = self.reconcile(Look::Thorough, "SIGHUP").await;
+                    _ = self.reconcile(ScanMode::Full, "SIGHUP").await;
                 }
                 () = hints.notified() => {
-                    let seen = pending.as_mut().and_then(|pending| pending.seen.take());
-                    self.put_off(&mut pending, seen);
+                    let seen = pending.as_mut().and_then(|pending| pending.snapshot.take());
+                    self.schedule(&mut pending, seen);
                 }
                 () = sleep_until(quiet_at.unwrap_or_else(Instant::now)), if quiet_at.is_some() => {
-                    self.settle(&mut pending).await;
+                    self.reload_if_quiet(&mut pending).await;
                 }
                 _ = poll.tick() => {
-                    self.arm();
+                    self.arm_watch();
                     if pending.is_none() {
-                        let seen = self.reconciler.stamps().await.ok();
+                        let seen = self.reconciler.fingerprints().await.ok();
                         // A folder that cannot be read is told of by reconciling.
-                        if seen.as_ref().is_none_or(|seen| self.reconciler.looks_changed(seen)) {
-                            self.put_off(&mut pending, seen);
+                        if seen.as_ref().is_none_or(|seen| self.reconciler.has_changed(seen)) {
+                            self.schedule(&mut pending, seen);
                         }
                     }
                 }
@@ -146,66 +146,77 @@ impl Reloader {
     }
 
     /// Something changed just now: waits until nothing does any more.
-    fn put_off(&self, pending: &mut Option<Pending>, seen: Option<Vec<(Sources, Stamps)>>) {
+    fn schedule(
+        &self,
+        pending: &mut Option<PendingReload>,
+        snapshot: Option<Vec<(PluginFiles, FileFingerprints)>>,
+    ) {
         let now = Instant::now();
         let debounce = self.config.debounce;
-        let latest = pending.as_ref().map_or(now + debounce * MAX_WAIT, |pending| pending.latest);
-        *pending = Some(Pending { quiet_at: (now + debounce).min(latest), latest, seen });
+        let deadline = pending
+            .as_ref()
+            .map_or(now + debounce * MAX_DEBOUNCE_FACTOR, |pending| pending.deadline);
+        *pending =
+            Some(PendingReload { due_at: (now + debounce).min(deadline), deadline, snapshot });
     }
 
     /// The folder has been quiet for a while, as far as one was told.
-    async fn settle(&mut self, pending: &mut Option<Pending>) {
-        let Some(Pending { latest, seen, .. }) = pending else { return };
-        if let Some(before) = seen
-            && Instant::now() < *latest
+    async fn reload_if_quiet(&mut self, pending: &mut Option<PendingReload>) {
+        let Some(PendingReload { deadline, snapshot, .. }) = pending else { return };
+        if let Some(previous) = snapshot
+            && Instant::now() < *deadline
         {
-            let now = self.reconciler.stamps().await.ok();
-            if now.as_ref() != Some(before) {
-                return self.put_off(pending, now);
+            let current = self.reconciler.fingerprints().await.ok();
+            if current.as_ref() != Some(previous) {
+                return self.schedule(pending, current);
             }
         }
         *pending = None;
-        _ = self.reconcile(Look::Glance, "change").await;
+        _ = self.reconcile(ScanMode::Quick, "change").await;
     }
 
     /// Answers everybody who asked until now by one look.
-    async fn answer(&mut self, first: Answer) {
-        let mut asked = vec![first];
+    async fn answer_requests(&mut self, first: ReplySender) {
+        let mut senders = vec![first];
         while let Ok(another) = self.requests.try_recv() {
-            asked.push(another);
+            senders.push(another);
         }
-        let done = self.reconcile(Look::Thorough, "request").await;
-        for answer in asked {
-            let done =
-                done.as_ref().map(Arc::clone).map_err(|error| ReloadError::Folder(error.clone()));
+        let result = self.reconcile(ScanMode::Full, "request").await;
+        for sender in senders {
+            let result =
+                result.as_ref().map(Arc::clone).map_err(|error| ReloadError::Folder(error.clone()));
             // Whoever asked may have gone.
-            _ = answer.send(done);
+            _ = sender.send(result);
         }
     }
 
-    async fn reconcile(&mut self, look: Look, cause: &'static str) -> Result<Arc<Report>, String> {
-        self.arm();
+    async fn reconcile(
+        &mut self,
+        mode: ScanMode,
+        cause: &'static str,
+    ) -> Result<Arc<ReloadReport>, String> {
+        self.arm_watch();
         let start = Instant::now();
-        match self.reconciler.reconcile(look).await {
+        match self.reconciler.reconcile(mode).await {
             Ok(report) => {
-                self.complaint = None;
-                log(&report, cause, start.elapsed());
-                self.live.reloaded(&report);
+                self.last_error = None;
+                log_report(&report, cause, start.elapsed());
+                self.live.record_reload(&report);
                 Ok(Arc::new(report))
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 // Said once, and not again by every poll.
-                if self.complaint.as_ref() != Some(&error) {
+                if self.last_error.as_ref() != Some(&error) {
                     tracing::error!(cause, "nothing was reloaded, what served serves on: {error}");
-                    self.complaint = Some(error.clone());
+                    self.last_error = Some(error.clone());
                 }
                 Err(error)
             }
         }
     }
 
-    fn arm(&mut self) {
+    fn arm_watch(&mut self) {
         if self.config.watch {
             // Usually some microseconds; who knows, on a network file system.
             tokio::task::block_in_place(|| self.watch.arm());
@@ -213,7 +224,7 @@ impl Reloader {
     }
 }
 
-fn log(report: &Report, cause: &'static str, took: Duration) {
+fn log_report(report: &ReloadReport, cause: &'static str, took: Duration) {
     let names = |names: &[String]| names.join(", ");
     let changed = report.added.len() + report.updated.len() + report.removed.len();
     if changed == 0 {

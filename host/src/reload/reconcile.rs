@@ -10,26 +10,26 @@ use anyhow::Context;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::change::{Change, Changed};
-use super::folder::{Listing, list};
+use super::change::{ChangeKind, PluginChange};
+use super::folder::{PluginFolder, list_plugins};
 use crate::plugin::error::{PluginError, Stage};
 use crate::plugin::stats::{LastError, Stats};
-use crate::plugin::{Loaded, Loader, Plugin, Sources, Stamps, Version};
-use crate::registry::{Entry, Generation, Registry};
+use crate::plugin::{FileFingerprints, LoadOutcome, Loader, Plugin, PluginFiles, PluginVersion};
+use crate::registry::{Generation, PluginEntry, Registry};
 use crate::traces::spans;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum ScanMode {
     /// Files whose times and sizes are as before are not read.
-    Glance,
+    Quick,
     /// Every file is read, and what failed before is tried again.
-    Thorough,
+    Full,
 }
 
 /// What changed.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct ReloadReport {
     /// The generation that serves now.
     pub generation: u64,
     /// Plugins that serve now and did not before.
@@ -39,17 +39,17 @@ pub struct Report {
     /// Plugins that served and do not any more.
     pub removed: Vec<String>,
     /// Plugins whose files do not serve as they are now.
-    pub failed: Vec<Failed>,
+    pub failed: Vec<FailedPlugin>,
     /// Plugins that serve as before.
     pub unchanged: usize,
     /// What became of each plugin, for the history: news only.
     #[serde(skip)]
-    pub changes: Vec<Change>,
+    pub changes: Vec<PluginChange>,
 }
 
 /// A plugin whose files do not serve as they are now.
 #[derive(Debug, Serialize)]
-pub struct Failed {
+pub struct FailedPlugin {
     /// Its name.
     pub name: String,
     /// Whether an earlier version serves.
@@ -59,13 +59,13 @@ pub struct Failed {
 }
 
 /// Counts what reconciling did, for the metrics.
-pub trait Witness: Send + Sync {
+pub trait ReloadMetrics: Send + Sync {
     /// The folder was looked at: whether that led to another generation.
-    fn reconciled(&self, published: bool);
+    fn record_reconcile(&self, published: bool);
     /// A version could not be loaded.
-    fn load_failed(&self, stage: Stage);
+    fn record_load_failure(&self, stage: Stage);
     /// The folder could not be read.
-    fn unreadable(&self);
+    fn record_unreadable_folder(&self);
 }
 
 /// What is known of the folder, and the way from there to what is in it now.
@@ -73,24 +73,24 @@ pub struct Reconciler {
     loader: Loader,
     folder: PathBuf,
     registry: Arc<Registry>,
-    witness: Arc<dyn Witness>,
-    number: u64,
-    known: BTreeMap<Sources, Known>,
-    orphans: Vec<PathBuf>,
+    metrics: Arc<dyn ReloadMetrics>,
+    generation_number: u64,
+    states: BTreeMap<PluginFiles, ReconciledPlugin>,
+    orphan_settings: Vec<PathBuf>,
 }
 
 /// What is known of a plugin.
 #[derive(Clone, Default)]
-struct Known {
+struct ReconciledPlugin {
     /// Of the files as they were read last, if that tells anything.
-    stamps: Option<Stamps>,
+    fingerprints: Option<FileFingerprints>,
     /// Of the files as they were read last, if they could be.
-    version: Option<Version>,
+    version: Option<PluginVersion>,
     serving: Option<Arc<Plugin>>,
     disabled: bool,
     error: Option<LastError>,
     /// Whether the same files may load another time.
-    try_again: bool,
+    should_retry: bool,
 }
 
 impl Reconciler {
@@ -99,10 +99,18 @@ impl Reconciler {
         loader: Loader,
         folder: PathBuf,
         registry: Arc<Registry>,
-        witness: Arc<dyn Witness>,
+        metrics: Arc<dyn ReloadMetrics>,
     ) -> Self {
-        let (known, orphans) = (BTreeMap::new(), Vec::new());
-        Self { loader, folder, registry, witness, number: 0, known, orphans }
+        let (states, orphans) = (BTreeMap::new(), Vec::new());
+        Self {
+            loader,
+            folder,
+            registry,
+            metrics,
+            generation_number: 0,
+            states,
+            orphan_settings: orphans,
+        }
     }
 
     /// The folder.
@@ -111,12 +119,16 @@ impl Reconciler {
     }
 
     /// Whether the folder looks other than when it was reconciled last, by what
-    /// [`Reconciler::stamps`] tells of it now.
-    pub fn looks_changed(&self, now: &[(Sources, Stamps)]) -> bool {
-        now.len() != self.known.len()
-            || now.iter().zip(&self.known).any(|((sources, stamps), (known_sources, known))| {
-                sources != known_sources || known.try_again || known.stamps != Some(*stamps)
-            })
+    /// [`Reconciler::fingerprints`] tells of it now.
+    pub fn has_changed(&self, current: &[(PluginFiles, FileFingerprints)]) -> bool {
+        current.len() != self.states.len()
+            || current.iter().zip(&self.states).any(
+                |((sources, fingerprints), (known_sources, state))| {
+                    sources != known_sources
+                        || state.should_retry
+                        || state.fingerprints != Some(*fingerprints)
+                },
+            )
     }
 
     /// What the system says of every plugin in the folder.
@@ -124,16 +136,16 @@ impl Reconciler {
     /// # Errors
     ///
     /// When the folder cannot be read.
-    pub async fn stamps(&self) -> anyhow::Result<Vec<(Sources, Stamps)>> {
+    pub async fn fingerprints(&self) -> anyhow::Result<Vec<(PluginFiles, FileFingerprints)>> {
         let folder = self.folder.clone();
-        blocking(move || {
+        run_blocking(move || {
             // In the order of the file names, as what is known.
-            let plugins = list(&folder)?.plugins.into_iter();
-            let stamped = plugins.map(|sources| {
-                let stamps = sources.stamps();
-                (sources, stamps)
+            let plugins = list_plugins(&folder)?.plugins.into_iter();
+            let fingerprinted = plugins.map(|sources| {
+                let fingerprints = sources.fingerprints();
+                (sources, fingerprints)
             });
-            Ok(stamped.collect())
+            Ok(fingerprinted.collect())
         })
         .await
     }
@@ -143,45 +155,49 @@ impl Reconciler {
     /// # Errors
     ///
     /// When the folder cannot be read: everything stays as it is then.
-    pub async fn reconcile(&mut self, look: Look) -> anyhow::Result<Report> {
+    pub async fn reconcile(&mut self, mode: ScanMode) -> anyhow::Result<ReloadReport> {
         let folder = self.folder.clone();
-        let listing = blocking(move || list(&folder)).await;
-        let Listing { plugins, orphans } = listing.inspect_err(|_| self.witness.unreadable())?;
-        let mut report = Report::default();
-        let mut now = BTreeMap::new();
+        let listing = run_blocking(move || list_plugins(&folder)).await;
+        let PluginFolder { plugins, orphan_settings: orphans } =
+            listing.inspect_err(|_| self.metrics.record_unreadable_folder())?;
+        let mut report = ReloadReport::default();
+        let mut current = BTreeMap::new();
         for sources in plugins {
-            let before = self.known.get(&sources).cloned().unwrap_or_default();
-            let known = self.look_at(&sources, &before, look).await;
-            report.compare(&sources, &before, &known);
-            now.insert(sources, known);
+            let previous = self.states.get(&sources).cloned().unwrap_or_default();
+            let state = self.refresh_plugin(&sources, &previous, mode).await;
+            report.record_plugin(&sources, &previous, &state);
+            current.insert(sources, state);
         }
-        for (sources, before) in &self.known {
-            if now.contains_key(sources) {
+        for (sources, previous) in &self.states {
+            if current.contains_key(sources) {
                 continue;
             }
-            report.changes.push(before.change(sources.shown_name(), Changed::Removed));
-            if before.serving.is_some() {
-                report.removed.push(sources.shown_name());
+            report.changes.push(previous.change(sources.display_name(), ChangeKind::Removed));
+            if previous.serving.is_some() {
+                report.removed.push(sources.display_name());
             }
         }
-        let had_plugins = self.known.values().any(|known| known.serving.is_some());
-        let has_plugins = now.values().any(|known| known.serving.is_some());
-        for orphan in orphans.iter().filter(|orphan| !self.orphans.contains(orphan)) {
+        let had_plugins = self.states.values().any(|state| state.serving.is_some());
+        let has_plugins = current.values().any(|state| state.serving.is_some());
+        for orphan in orphans.iter().filter(|orphan| !self.orphan_settings.contains(orphan)) {
             tracing::warn!(file = ?orphan, "settings without a plugin of that name");
         }
         let changes =
             !(report.added.is_empty() && report.updated.is_empty() && report.removed.is_empty())
-                || self.number == 0;
-        let shown = |known: &BTreeMap<Sources, Known>| -> Vec<_> {
-            known.iter().map(|(sources, known)| (sources.clone(), known.shown())).collect()
+                || self.generation_number == 0;
+        let visible_states = |states: &BTreeMap<PluginFiles, ReconciledPlugin>| -> Vec<_> {
+            states.iter().map(|(sources, state)| (sources.clone(), state.visible_state())).collect()
         };
-        if changes || orphans != self.orphans || shown(&now) != shown(&self.known) {
-            self.publish(self.number + u64::from(changes), &now, &orphans).await?;
+        if changes
+            || orphans != self.orphan_settings
+            || visible_states(&current) != visible_states(&self.states)
+        {
+            self.publish(self.generation_number + u64::from(changes), &current, &orphans).await?;
         }
-        self.number += u64::from(changes);
-        (self.known, self.orphans) = (now, orphans);
-        self.witness.reconciled(changes);
-        report.generation = self.number;
+        self.generation_number += u64::from(changes);
+        (self.states, self.orphan_settings) = (current, orphans);
+        self.metrics.record_reconcile(changes);
+        report.generation = self.generation_number;
         if had_plugins && !has_plugins {
             tracing::error!(
                 folder = %self.folder.display(),
@@ -192,163 +208,180 @@ impl Reconciler {
     }
 
     /// Looks at one plugin, and loads it if it is another one than before.
-    async fn look_at(&self, sources: &Sources, before: &Known, look: Look) -> Known {
-        let closely = look == Look::Thorough || before.try_again || before.stamps.is_none();
-        if !closely {
+    async fn refresh_plugin(
+        &self,
+        sources: &PluginFiles,
+        previous: &ReconciledPlugin,
+        mode: ScanMode,
+    ) -> ReconciledPlugin {
+        let must_read =
+            mode == ScanMode::Full || previous.should_retry || previous.fingerprints.is_none();
+        if !must_read {
             let stamped = sources.clone();
-            let stamps = blocking(move || Ok(stamped.stamps())).await.ok();
-            if stamps == before.stamps {
-                return before.clone();
+            let fingerprints = run_blocking(move || Ok(stamped.fingerprints())).await.ok();
+            if fingerprints == previous.fingerprints {
+                return previous.clone();
             }
         }
         let read = sources.clone();
         let files = spawn_blocking(move || read.read()).await;
         let files = match files.unwrap_or(Err(PluginError::HostPanicked)) {
             Ok(files) => files,
-            Err(error) => return self.refused(sources, before, None, None, &error),
+            Err(error) => return self.failed_state(sources, previous, None, None, &error),
         };
-        let (stamps, version) = (files.stamps(), files.version);
-        let same = before.version == Some(version);
-        if same && !before.try_again && (before.error.is_none() || look == Look::Glance) {
-            return Known { stamps, ..before.clone() };
+        let (fingerprints, version) = (files.stable_fingerprints(), files.version);
+        let is_same_version = previous.version == Some(version);
+        if is_same_version
+            && !previous.should_retry
+            && (previous.error.is_none() || mode == ScanMode::Quick)
+        {
+            return ReconciledPlugin { fingerprints, ..previous.clone() };
         }
         // Back to what serves: what was wrong in between is history.
-        if before.serving.is_some() && before.serving_version() == Some(version) {
-            return Known {
-                stamps,
+        if previous.serving.is_some() && previous.serving_version() == Some(version) {
+            return ReconciledPlugin {
+                fingerprints,
                 version: Some(version),
                 error: None,
-                try_again: false,
-                ..before.clone()
+                should_retry: false,
+                ..previous.clone()
             };
         }
-        let stats = before
+        let stats = previous
             .serving
             .as_ref()
             .map_or_else(Arc::<Stats>::default, |plugin| Arc::clone(&plugin.stats));
-        let loaded = self.loader.load(sources, files, stats);
-        let span = spans::load(&sources.shown_name());
-        match spans::within(span, PluginError::label, loaded).await {
+        let load = self.loader.load(sources, files, stats);
+        let span = spans::load_span(&sources.display_name());
+        match spans::in_span(span, PluginError::label, load).await {
             Ok(loaded) => {
                 let serving = match loaded {
-                    Loaded::Plugin(plugin) => Some(plugin),
-                    Loaded::Disabled => None,
+                    LoadOutcome::Plugin(plugin) => Some(plugin),
+                    LoadOutcome::Disabled => None,
                 };
                 let disabled = serving.is_none();
-                Known {
-                    stamps,
+                ReconciledPlugin {
+                    fingerprints,
                     version: Some(version),
                     serving,
                     disabled,
                     error: None,
-                    try_again: false,
+                    should_retry: false,
                 }
             }
-            Err(error) => self.refused(sources, before, stamps, Some(version), &error),
+            Err(error) => self.failed_state(sources, previous, fingerprints, Some(version), &error),
         }
     }
 
     /// What is known of a plugin whose files do not serve.
-    fn refused(
+    fn failed_state(
         &self,
-        sources: &Sources,
-        before: &Known,
-        stamps: Option<Stamps>,
-        version: Option<Version>,
+        sources: &PluginFiles,
+        previous: &ReconciledPlugin,
+        fingerprints: Option<FileFingerprints>,
+        version: Option<PluginVersion>,
         error: &PluginError,
-    ) -> Known {
+    ) -> ReconciledPlugin {
         let digest = version.map(|version| version.file.to_string());
         let message = error.to_string();
         // Said once, and not again by every look at the same files.
-        let is_news = before.version != version
-            || before.error.as_ref().is_none_or(|known| known.message != message);
-        if is_news {
-            self.witness.load_failed(error.stage());
+        let is_new = previous.version != version
+            || previous.error.as_ref().is_none_or(|old| old.message != message);
+        if is_new {
+            self.metrics.record_load_failure(error.stage());
             tracing::error!(
-                plugin = ?sources.shown_name(),
+                plugin = ?sources.display_name(),
                 error = error.label(),
                 stage = error.stage().name(),
-                serving = before.serving.is_some(),
+                serving = previous.serving.is_some(),
                 "plugin is not loaded: {message}"
             );
         }
-        let last = LastError::now(error, digest);
-        Known {
-            stamps,
+        let last_error = LastError::new(error, digest);
+        ReconciledPlugin {
+            fingerprints,
             version,
-            error: Some(before.error.clone().filter(|_| !is_news).unwrap_or(last)),
-            try_again: error.is_transient(),
-            ..before.clone()
+            error: Some(previous.error.clone().filter(|_| !is_new).unwrap_or(last_error)),
+            should_retry: error.is_transient(),
+            ..previous.clone()
         }
     }
 
     async fn publish(
         &self,
         number: u64,
-        known: &BTreeMap<Sources, Known>,
+        states: &BTreeMap<PluginFiles, ReconciledPlugin>,
         orphans: &[PathBuf],
     ) -> anyhow::Result<()> {
-        let entries = known.iter().map(|(sources, known)| Entry {
-            name: sources.shown_name(),
+        let entries = states.iter().map(|(sources, state)| PluginEntry {
+            name: sources.display_name(),
             file: sources.file.clone(),
-            plugin: known.serving.clone(),
-            disabled: known.disabled,
-            error: known.error.clone(),
+            plugin: state.serving.clone(),
+            disabled: state.disabled,
+            error: state.error.clone(),
         });
         let (entries, orphans) = (entries.collect(), orphans.to_vec());
         // The index of a thousand plugins takes its time.
-        let generation = blocking(move || Ok(Generation::new(number, entries, orphans)));
+        let generation = run_blocking(move || Ok(Generation::new(number, entries, orphans)));
         self.registry.publish(generation.await?);
         Ok(())
     }
 }
 
-impl Known {
-    fn serving_version(&self) -> Option<Version> {
+impl ReconciledPlugin {
+    fn serving_version(&self) -> Option<PluginVersion> {
         self.serving.as_ref().map(|plugin| plugin.version())
     }
 
     /// What became of it, when it is so now.
-    fn change(&self, plugin: String, what: Changed) -> Change {
-        let serving = self.serving.as_ref().filter(|_| what != Changed::Removed);
+    fn change(&self, plugin: String, kind: ChangeKind) -> PluginChange {
+        let serving = self.serving.as_ref().filter(|_| kind != ChangeKind::Removed);
         let version = serving.map(|plugin| plugin.digest().to_string());
-        let error = self.error.as_ref().filter(|_| what == Changed::Broken);
-        Change { plugin, what, version, error: error.map(|error| error.message.clone()) }
+        let error = self.error.as_ref().filter(|_| kind == ChangeKind::Broken);
+        PluginChange { plugin, kind, version, error: error.map(|error| error.message.clone()) }
     }
 
     /// What became of it since then, if anything did.
-    fn changed(&self, before: &Self) -> Option<Changed> {
-        let (_, was_disabled, old_error) = before.shown();
-        let (_, is_disabled, error) = self.shown();
+    fn change_since(&self, previous: &Self) -> Option<ChangeKind> {
+        let (_, was_disabled, old_error) = previous.visible_state();
+        let (_, is_disabled, error) = self.visible_state();
         if error.is_some() {
-            return (error != old_error).then_some(Changed::Broken);
+            return (error != old_error).then_some(ChangeKind::Broken);
         }
-        match (before.serving.is_some(), self.serving.is_some()) {
-            _ if is_disabled => (!was_disabled).then_some(Changed::Disabled),
-            (_, true) if old_error.is_some() => Some(Changed::Mended),
-            (false, true) if was_disabled => Some(Changed::Enabled),
-            (false, true) => Some(Changed::Added),
-            (true, true) => (self.shown() != before.shown()).then_some(Changed::Replaced),
+        match (previous.serving.is_some(), self.serving.is_some()) {
+            _ if is_disabled => (!was_disabled).then_some(ChangeKind::Disabled),
+            (_, true) if old_error.is_some() => Some(ChangeKind::Fixed),
+            (false, true) if was_disabled => Some(ChangeKind::Enabled),
+            (false, true) => Some(ChangeKind::Added),
+            (true, true) => {
+                (self.visible_state() != previous.visible_state()).then_some(ChangeKind::Replaced)
+            }
             (_, false) => None,
         }
     }
 
     /// What `/plugins` tells of it: another version, another error.
-    fn shown(&self) -> (Option<u64>, bool, Option<jiff::Timestamp>) {
+    fn visible_state(&self) -> (Option<u64>, bool, Option<jiff::Timestamp>) {
         let serving = self.serving.as_ref().map(|plugin| plugin.id);
         (serving, self.disabled, self.error.as_ref().map(|error| error.at))
     }
 }
 
-impl Report {
-    fn compare(&mut self, sources: &Sources, before: &Known, now: &Known) {
-        let name = sources.shown_name();
-        self.changes.extend(now.changed(before).map(|what| now.change(name.clone(), what)));
-        if let Some(error) = &now.error {
-            let serving = now.serving.is_some();
-            self.failed.push(Failed { name: name.clone(), serving, error: error.clone() });
+impl ReloadReport {
+    fn record_plugin(
+        &mut self,
+        sources: &PluginFiles,
+        previous: &ReconciledPlugin,
+        current: &ReconciledPlugin,
+    ) {
+        let name = sources.display_name();
+        self.changes
+            .extend(current.change_since(previous).map(|kind| current.change(name.clone(), kind)));
+        if let Some(error) = &current.error {
+            let serving = current.serving.is_some();
+            self.failed.push(FailedPlugin { name: name.clone(), serving, error: error.clone() });
         }
-        match (&before.serving, &now.serving) {
+        match (&previous.serving, &current.serving) {
             (None, Some(_)) => self.added.push(name),
             (Some(_), None) => self.removed.push(name),
             (Some(before), Some(now)) if before.id != now.id => self.updated.push(name),
@@ -358,7 +391,7 @@ impl Report {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     spawn_blocking(work).await.context("the host panicked; please report it")?

@@ -13,21 +13,21 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 /// A watch on a folder.
-pub(super) struct Watch {
+pub(super) struct FolderWatch {
     folder: PathBuf,
     hints: Arc<Notify>,
     /// Held for what it does; gone, nothing is told any more.
     watcher: Option<RecommendedWatcher>,
     /// What is watched: device and inode.
-    armed: Option<(u64, u64)>,
-    complained: bool,
+    watched_folder: Option<(u64, u64)>,
+    failure_logged: bool,
 }
 
-impl Watch {
+impl FolderWatch {
     /// A watch that is not armed yet.
     pub(super) fn new(folder: PathBuf) -> Self {
         let (hints, watcher, armed) = (Arc::new(Notify::new()), None, None);
-        Self { folder, hints, watcher, armed, complained: false }
+        Self { folder, hints, watcher, watched_folder: armed, failure_logged: false }
     }
 
     /// Resolves when something happened. What happens while nobody waits is kept.
@@ -37,62 +37,61 @@ impl Watch {
 
     /// Watches the folder that has the name now, if that is not done yet. Blocks.
     pub(super) fn arm(&mut self) {
-        let now = fs::metadata(&self.folder).ok().map(|folder| (folder.dev(), folder.ino()));
-        if now == self.armed && self.watcher.is_some() {
+        let current = fs::metadata(&self.folder).ok().map(|folder| (folder.dev(), folder.ino()));
+        if current == self.watched_folder && self.watcher.is_some() {
             return;
         }
-        match watcher(&self.folder, Arc::clone(&self.hints)) {
+        match new_watcher(&self.folder, Arc::clone(&self.hints)) {
             Ok(watcher) => {
-                if self.watcher.is_some() && now.is_some() {
+                if self.watcher.is_some() && current.is_some() {
                     tracing::info!(folder = %self.folder.display(), "watching the new folder");
                 }
-                (self.watcher, self.armed, self.complained) = (Some(watcher), now, false);
+                (self.watcher, self.watched_folder, self.failure_logged) =
+                    (Some(watcher), current, false);
             }
             Err(error) => {
-                if !self.complained {
+                if !self.failure_logged {
                     tracing::warn!(
                         folder = %self.folder.display(),
                         %error,
                         "cannot watch the plugin folder; looking at it every reload.poll"
                     );
                 }
-                (self.watcher, self.armed, self.complained) = (None, None, true);
+                (self.watcher, self.watched_folder, self.failure_logged) = (None, None, true);
             }
         }
     }
 }
 
 /// Watches the folder, and its own name in the folder above.
-fn watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+fn new_watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let absolute = std::path::absolute(folder)?;
-    let above = absolute.parent().map(Path::to_path_buf);
-    let (name, parent) = (absolute.file_name().map(ToOwned::to_owned), above.clone());
+    let parent_folder = absolute.parent().map(Path::to_path_buf);
+    let (name, parent) = (absolute.file_name().map(ToOwned::to_owned), parent_folder.clone());
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // An error may be one of many that were lost: better to look.
-        let matters = event.map_or(true, |event| {
+        let is_relevant = event.map_or(true, |event| {
             // Reading is what we do ourselves.
-            let reading = matches!(event.kind, EventKind::Access(_));
-            let elsewhere = |path: &PathBuf| {
+            let is_access = matches!(event.kind, EventKind::Access(_));
+            let is_sibling = |path: &PathBuf| {
                 path.parent() == parent.as_deref() && path.file_name() != name.as_deref()
             };
-            let foreign = !event.paths.is_empty() && event.paths.iter().all(elsewhere);
-            event.need_rescan() || (!reading && !foreign)
+            let is_only_siblings = !event.paths.is_empty() && event.paths.iter().all(is_sibling);
+            event.need_rescan() || (!is_access && !is_only_siblings)
         });
-        if matters {
+        if is_relevant {
             hints.notify_one();
         }
     })?;
     // A folder that was replaced, or that is still to come, shows up here; that
     // this cannot be watched everywhere is no reason to complain.
-    let named = above.is_some_and(|above| {
-        let watched = watcher.watch(&above, RecursiveMode::NonRecursive);
-        watched
-            .inspect_err(|error| tracing::debug!(%error, "cannot watch the folder above"))
-            .is_ok()
+    let is_parent_watched = parent_folder.is_some_and(|parent_folder| {
+        let result = watcher.watch(&parent_folder, RecursiveMode::NonRecursive);
+        result.inspect_err(|error| tracing::debug!(%error, "cannot watch the folder above")).is_ok()
     });
     match watcher.watch(&absolute, RecursiveMode::NonRecursive) {
-        Err(_) if named && !absolute.exists() => {}
-        done => done?,
+        Err(_) if is_parent_watched && !absolute.exists() => {}
+        result => result?,
     }
     Ok(watcher)
 }

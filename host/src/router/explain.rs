@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Outcome, Source};
-use crate::decision::{Kind, Verdict};
+use super::{AnswerSource, RoutingOutcome};
+use crate::decision::{Verdict, VerdictKind};
 use crate::event::Call;
 use crate::plugin::Plugin;
 use crate::plugin::error::PluginError;
@@ -17,26 +17,26 @@ pub struct Explanation {
     /// Which plugins there were.
     pub generation: u64,
     /// Every plugin of the chain, in its order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExplainStep>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: RoutingOutcome,
 }
 
 /// What one plugin came to.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct ExplainStep {
     /// The plugin's name.
     pub plugin: String,
     /// Whether the call is one that it is asked about.
     pub matched: bool,
     /// Where its word came from; None: it was not asked.
-    pub source: Option<Source>,
+    pub source: Option<AnswerSource>,
     /// What it decided.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Said>,
+    pub decision: Option<ExplainedVerdict>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Wrong>,
+    pub error: Option<ExplainedError>,
     /// How long it took, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
@@ -46,8 +46,8 @@ pub struct Step {
 
 /// A verdict as the plugin gave it, before it is filled for the call.
 #[derive(Clone, Debug, Serialize)]
-pub struct Said {
-    verdict: Kind,
+pub struct ExplainedVerdict {
+    verdict: VerdictKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     sts_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,29 +58,29 @@ pub struct Said {
 
 /// A failure.
 #[derive(Clone, Debug, Serialize)]
-pub struct Wrong {
+pub struct ExplainedError {
     label: &'static str,
     message: String,
 }
 
-impl Step {
+impl ExplainStep {
     pub(super) fn new(
         plugin: &Plugin,
-        source: Source,
+        source: AnswerSource,
         verdict: Option<&Verdict>,
         error: Option<&PluginError>,
-        took: Duration,
+        elapsed: Duration,
     ) -> Self {
         Self {
             source: Some(source),
-            decision: verdict.map(Said::from),
-            error: error.map(|e| Wrong { label: e.label(), message: e.to_string() }),
-            took_us: Some(units::micros(took)),
-            ..Self::not_asked(plugin, true)
+            decision: verdict.map(ExplainedVerdict::from),
+            error: error.map(|e| ExplainedError { label: e.label(), message: e.to_string() }),
+            took_us: Some(units::micros(elapsed)),
+            ..Self::skipped(plugin, true)
         }
     }
 
-    fn not_asked(plugin: &Plugin, matched: bool) -> Self {
+    fn skipped(plugin: &Plugin, matched: bool) -> Self {
         Self {
             plugin: plugin.name().to_string(),
             matched,
@@ -94,35 +94,35 @@ impl Step {
 }
 
 impl Explanation {
-    /// Adds those that were not asked to the `asked` ones.
+    /// Adds those that were not asked to the `executed` ones.
     pub(super) fn new(
         generation: &Generation,
         call: &Call,
-        asked: Vec<Step>,
-        outcome: Outcome,
+        executed: Vec<ExplainStep>,
+        outcome: RoutingOutcome,
     ) -> Self {
-        let mut asked = asked.into_iter().peekable();
-        let steps = generation.chain().plugins().iter().map(|plugin| {
-            asked
-                .next_if(|step| step.id == plugin.id)
-                .unwrap_or_else(|| Step::not_asked(plugin, plugin.settings().accept(call)))
+        let mut executed = executed.into_iter().peekable();
+        let steps = generation.decision_chain().plugins().iter().map(|plugin| {
+            executed.next_if(|step| step.id == plugin.id).unwrap_or_else(|| {
+                ExplainStep::skipped(plugin, plugin.settings().accepts_call(call))
+            })
         });
         let steps = steps.collect();
         Self { generation: generation.number, steps, outcome }
     }
 }
 
-impl From<&Verdict> for Said {
+impl From<&Verdict> for ExplainedVerdict {
     fn from(verdict: &Verdict) -> Self {
-        let said = Self { verdict: verdict.kind(), sts_url: None, prompt: None, reason: None };
+        let explained = Self { verdict: verdict.kind(), sts_url: None, prompt: None, reason: None };
         match verdict {
-            Verdict::Pass => said,
+            Verdict::Pass => explained,
             Verdict::Route { sts_url, prompt } => Self {
                 sts_url: sts_url.as_ref().map(|url| url.template().to_owned()),
                 prompt: prompt.as_deref().map(str::to_owned),
-                ..said
+                ..explained
             },
-            Verdict::Reject { reason } => Self { reason: Some(reason.to_string()), ..said },
+            Verdict::Reject { reason } => Self { reason: Some(reason.to_string()), ..explained },
         }
     }
 }

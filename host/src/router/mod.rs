@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-pub use self::explain::{Explanation, Step};
-use crate::cache::{Ask, DecisionCache, Word};
-use crate::config::{Answers, CacheConfig};
+pub use self::explain::{ExplainStep, Explanation};
+use crate::cache::{DecisionCache, FillPermit, Lookup};
+use crate::config::{CacheConfig, RoutingConfig};
 use crate::decision::Verdict;
-use crate::deliveries::Kept;
 use crate::event::Call;
-use crate::plugin::breaker::Condition;
+use crate::idempotency::Weigh;
+use crate::plugin::breaker::CircuitState;
 use crate::plugin::error::PluginError;
 use crate::plugin::settings::OnFailure;
 use crate::plugin::{Hook, Plugin};
@@ -23,32 +23,32 @@ use crate::traces::spans;
 
 /// What became of a call.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RoutingOutcome {
     /// The answer.
     pub answer: Answer,
     /// What it was made of.
-    pub ruling: Ruling,
+    pub result: ChainResult,
 }
 
 /// What became of a call, before it is filled for the call: small, and quick to
 /// clone.
 #[derive(Clone, Debug)]
-pub struct Ruling {
+pub struct ChainResult {
     /// The verdict, or why there is none.
-    pub verdict: Result<Verdict, Undecided>,
+    pub verdict: Result<Verdict, FallbackReason>,
     /// The plugin that gave it, or that stopped the chain.
-    pub by: Option<Arc<str>>,
+    pub plugin: Option<Arc<str>>,
     /// Where its word came from.
-    pub source: Source,
+    pub source: AnswerSource,
     /// How many plugins failed on the way.
     pub failures: u32,
 }
 
-impl Kept for Ruling {
+impl Weigh for ChainResult {
     fn bytes(&self) -> usize {
         // What the cache had is shared with it.
         match (&self.verdict, self.source) {
-            (Ok(verdict), Source::Ran) => verdict.size(),
+            (Ok(verdict), AnswerSource::Plugin) => verdict.size(),
             _ => 0,
         }
     }
@@ -78,19 +78,19 @@ pub enum Answer {
         /// The operator's fallback, filled.
         sts_url: Option<String>,
         /// Why.
-        because: Undecided,
+        reason: FallbackReason,
     },
 }
 
 /// Why no plugin decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Undecided {
+pub enum FallbackReason {
     /// Every plugin that was asked passed or failed.
-    Passed,
+    NoDecision,
     /// A plugin with `on_failure = "stop"` failed.
     Stopped,
     /// The budget of the call was used up.
-    Late,
+    DeadlineExceeded,
     /// The host failed; see the log.
     Internal,
 }
@@ -98,23 +98,23 @@ pub enum Undecided {
 /// Where a plugin's word on a call came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum AnswerSource {
     /// It was asked.
     #[default]
-    Ran,
+    Plugin,
     /// The cache had it.
-    Cached,
+    Cache,
     /// It keeps failing, so it was not asked.
-    SetAside,
+    CircuitOpen,
 }
 
-impl Source {
+impl AnswerSource {
     /// The word for traces.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ran => "ran",
-            Self::Cached => "cached",
-            Self::SetAside => "set_aside",
+            Self::Plugin => "ran",
+            Self::Cache => "cached",
+            Self::CircuitOpen => "set_aside",
         }
     }
 }
@@ -125,35 +125,35 @@ impl Answer {
         match self {
             Self::Route { .. } => "route",
             Self::Reject { .. } => "reject",
-            Self::Fallback { because: Undecided::Passed, .. } => "pass",
-            Self::Fallback { because: Undecided::Stopped, .. } => "stopped",
-            Self::Fallback { because: Undecided::Late, .. } => "late",
-            Self::Fallback { because: Undecided::Internal, .. } => "internal",
+            Self::Fallback { reason: FallbackReason::NoDecision, .. } => "pass",
+            Self::Fallback { reason: FallbackReason::Stopped, .. } => "stopped",
+            Self::Fallback { reason: FallbackReason::DeadlineExceeded, .. } => "late",
+            Self::Fallback { reason: FallbackReason::Internal, .. } => "internal",
         }
     }
 }
 
 /// What one plugin came to.
-struct Heard {
-    source: Source,
-    said: Result<Arc<Verdict>, PluginError>,
+struct PluginReply {
+    source: AnswerSource,
+    verdict: Result<Arc<Verdict>, PluginError>,
 }
 
 /// What the chain needs beside its plugins.
 pub struct Router {
-    answers: Answers,
+    config: RoutingConfig,
     cache: Option<DecisionCache>,
 }
 
 impl Router {
     /// A router with these answers of the operator's, and an empty cache.
-    pub fn new(answers: Answers, cache: &CacheConfig) -> Self {
-        Self { answers, cache: DecisionCache::new(cache) }
+    pub fn new(config: RoutingConfig, cache: &CacheConfig) -> Self {
+        Self { config, cache: DecisionCache::new(cache) }
     }
 
     /// The operator's own answers.
-    pub fn answers(&self) -> &Answers {
-        &self.answers
+    pub fn config(&self) -> &RoutingConfig {
+        &self.config
     }
 
     /// The cache, if there is one.
@@ -163,7 +163,12 @@ impl Router {
 
     /// Asks the plugins of a generation about a call. Always answers, until the
     /// deadline at the latest (give or take the engine's tick).
-    pub async fn decide(&self, generation: &Generation, call: &Call, deadline: Instant) -> Outcome {
+    pub async fn decide(
+        &self,
+        generation: &Generation,
+        call: &Call,
+        deadline: Instant,
+    ) -> RoutingOutcome {
         self.walk(generation, call, deadline, None).await
     }
 
@@ -185,122 +190,150 @@ impl Router {
         generation: &Generation,
         call: &Call,
         deadline: Instant,
-        mut steps: Option<&mut Vec<Step>>,
-    ) -> Outcome {
+        mut steps: Option<&mut Vec<ExplainStep>>,
+    ) -> RoutingOutcome {
         let mut failures = 0;
-        for plugin in generation.chain().concerned(call) {
+        for plugin in generation.decision_chain().matching(call) {
             let start = Instant::now();
             if start >= deadline {
-                return self.undecided(Undecided::Late, None, failures, call);
+                return self.fallback_outcome(
+                    FallbackReason::DeadlineExceeded,
+                    None,
+                    failures,
+                    call,
+                );
             }
-            let span = spans::plugin(plugin, Hook::Router);
-            let Heard { source, said } = match steps {
-                None => self.ask(plugin, call, deadline).instrument(span.clone()).await,
-                Some(_) => self.peek(plugin, call, deadline).await,
+            let span = spans::plugin_span(plugin, Hook::Router);
+            let PluginReply { source, verdict } = match steps {
+                None => self.ask_plugin(plugin, call, deadline).instrument(span.clone()).await,
+                Some(_) => self.ask_unrecorded(plugin, call, deadline).await,
             };
-            let answer = match &said {
+            let answer = match &verdict {
                 Ok(verdict) => self.fill(verdict, call),
                 Err(_) => Ok(None),
             };
-            let failed = said.as_ref().err().or(answer.as_ref().err());
-            spans::decided(&span, source, said.as_deref(), failed);
+            let error = verdict.as_ref().err().or(answer.as_ref().err());
+            spans::record_verdict(&span, source, verdict.as_deref(), error);
             match &mut steps {
                 Some(steps) => {
-                    let verdict = said.as_deref().ok();
-                    steps.push(Step::new(plugin, source, verdict, failed, start.elapsed()));
+                    let verdict = verdict.as_deref().ok();
+                    steps.push(ExplainStep::new(plugin, source, verdict, error, start.elapsed()));
                 }
                 None => {
-                    if let Some(error) = failed {
-                        if said.is_ok() {
+                    if let Some(error) = error {
+                        if verdict.is_ok() {
                             // What it decided cannot be used.
-                            plugin.stats.failed(error);
+                            plugin.stats.record_failure(error);
                         }
-                        plugin.tell_failure(call, start.elapsed(), error);
+                        plugin.log_failure(call, start.elapsed(), error);
                     }
                 }
             }
-            if failed.is_some() {
+            if error.is_some() {
                 failures += 1;
                 if plugin.settings().on_failure == OnFailure::Stop {
-                    let mut outcome =
-                        self.undecided(Undecided::Stopped, Some(plugin), failures, call);
-                    outcome.ruling.source = source;
+                    let mut outcome = self.fallback_outcome(
+                        FallbackReason::Stopped,
+                        Some(plugin),
+                        failures,
+                        call,
+                    );
+                    outcome.result.source = source;
                     return outcome;
                 }
-            } else if let (Ok(verdict), Ok(Some(answer))) = (said, answer) {
-                let by = Some(Arc::clone(plugin.name()));
-                let ruling = Ruling { verdict: Ok((*verdict).clone()), by, source, failures };
-                return Outcome { answer, ruling };
+            } else if let (Ok(verdict), Ok(Some(answer))) = (verdict, answer) {
+                let plugin_name = Some(Arc::clone(plugin.name()));
+                let result = ChainResult {
+                    verdict: Ok((*verdict).clone()),
+                    plugin: plugin_name,
+                    source,
+                    failures,
+                };
+                return RoutingOutcome { answer, result };
             }
         }
-        let late = failures > 0 && Instant::now() >= deadline;
-        let because = if late { Undecided::Late } else { Undecided::Passed };
-        self.undecided(because, None, failures, call)
+        let timed_out = failures > 0 && Instant::now() >= deadline;
+        let reason =
+            if timed_out { FallbackReason::DeadlineExceeded } else { FallbackReason::NoDecision };
+        self.fallback_outcome(reason, None, failures, call)
     }
 
     /// The operator's answer when no plugin decided.
-    pub fn undecided(
+    pub fn fallback_outcome(
         &self,
-        because: Undecided,
-        by: Option<&Arc<Plugin>>,
+        reason: FallbackReason,
+        plugin: Option<&Arc<Plugin>>,
         failures: u32,
         call: &Call,
-    ) -> Outcome {
-        let by = by.map(|plugin| Arc::clone(plugin.name()));
-        let ruling = Ruling { verdict: Err(because), by, source: Source::Ran, failures };
-        Outcome { answer: self.fallback(because, call), ruling }
+    ) -> RoutingOutcome {
+        let plugin_name = plugin.map(|plugin| Arc::clone(plugin.name()));
+        let result = ChainResult {
+            verdict: Err(reason),
+            plugin: plugin_name,
+            source: AnswerSource::Plugin,
+            failures,
+        };
+        RoutingOutcome { answer: self.fallback(reason, call), result }
     }
 
     /// The same ruling once more, for the same call.
-    pub fn again(&self, ruling: Ruling, call: &Call) -> Outcome {
-        let answer = match &ruling.verdict {
+    pub fn replay(&self, result: ChainResult, call: &Call) -> RoutingOutcome {
+        let answer = match &result.verdict {
             Ok(verdict) => self.fill(verdict, call).ok().flatten(),
-            Err(because) => Some(self.fallback(*because, call)),
+            Err(reason) => Some(self.fallback(*reason, call)),
         };
         // It was filled before, unless it is not the same call.
-        let answer = answer.unwrap_or_else(|| self.fallback(Undecided::Passed, call));
-        Outcome { answer, ruling }
+        let answer = answer.unwrap_or_else(|| self.fallback(FallbackReason::NoDecision, call));
+        RoutingOutcome { answer, result }
     }
 
-    fn fallback(&self, because: Undecided, call: &Call) -> Answer {
-        Answer::Fallback { sts_url: self.fallback_url(call), because }
+    fn fallback(&self, reason: FallbackReason, call: &Call) -> Answer {
+        Answer::Fallback { sts_url: self.fallback_url(call), reason }
     }
 
     fn fallback_url(&self, call: &Call) -> Option<String> {
-        own_url(self.answers.fallback_sts_url.as_ref(), call)
+        operator_url(self.config.fallback_sts_url.as_ref(), call)
     }
 
     /// One plugin's word on a call: the cache's, else its own.
-    async fn ask(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Heard {
-        let Some(cache) = &self.cache else { return run(plugin, call, deadline, None).await };
-        match cache.get_or_ask(plugin, call, deadline).await {
-            Word::Kept(verdict) => kept(plugin, verdict),
-            Word::Ask(ask) => {
-                if plugin.habits.allow_reuse() {
-                    plugin.stats.missed();
+    async fn ask_plugin(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> PluginReply {
+        let Some(cache) = &self.cache else {
+            return run_plugin(plugin, call, deadline, None).await;
+        };
+        match cache.lookup(plugin, call, deadline).await {
+            Lookup::Hit(verdict) => cached_reply(plugin, verdict),
+            Lookup::Miss(permit) => {
+                if plugin.vary_sets.has_cacheable_verdicts() {
+                    plugin.stats.record_cache_miss();
                 }
-                run(plugin, call, deadline, Some(ask)).await
+                run_plugin(plugin, call, deadline, Some(permit)).await
             }
-            Word::Race(ask, race) => tokio::select! {
-                verdict = race.won(plugin, call) => kept(plugin, verdict),
-                heard = run(plugin, call, deadline, Some(ask)) => {
-                    plugin.stats.missed();
+            Lookup::MissRacing(ask, race) => tokio::select! {
+                verdict = race.wait(plugin, call) => cached_reply(plugin, verdict),
+                heard = run_plugin(plugin, call, deadline, Some(ask)) => {
+                    plugin.stats.record_cache_miss();
                     heard
                 }
             },
         }
     }
 
-    /// As [`Router::ask`], without a trace.
-    async fn peek(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> Heard {
+    /// As [`Router::ask_plugin`], without a trace.
+    async fn ask_unrecorded(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> PluginReply {
         if let Some(verdict) = self.cache.as_ref().and_then(|cache| cache.get(plugin, call)) {
-            return Heard { source: Source::Cached, said: Ok(verdict) };
+            return PluginReply { source: AnswerSource::Cache, verdict: Ok(verdict) };
         }
-        if plugin.breaker(Hook::Router).condition(Instant::now()) == Condition::Open {
-            return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
+        if plugin.breaker(Hook::Router).circuit_state(Instant::now()) == CircuitState::Open {
+            return PluginReply {
+                source: AnswerSource::CircuitOpen,
+                verdict: Err(PluginError::CircuitOpen),
+            };
         }
-        let said = Box::pin(plugin.decide(call, deadline)).await;
-        Heard { source: Source::Ran, said: said.map(|decision| Arc::new(decision.verdict)) }
+        let decision = Box::pin(plugin.decide(call, deadline)).await;
+        PluginReply {
+            source: AnswerSource::Plugin,
+            verdict: decision.map(|decision| Arc::new(decision.verdict)),
+        }
     }
 
     /// A verdict as an answer for this call. None: the plugin has no opinion.
@@ -308,12 +341,12 @@ impl Router {
         match verdict {
             Verdict::Pass => Ok(None),
             Verdict::Route { sts_url, prompt } => {
-                let sts_url = sts_url.as_ref().filter(|_| call.platform.takes_url);
+                let sts_url = sts_url.as_ref().filter(|_| call.platform.accepts_sts_url);
                 let sts_url = sts_url.map(|url| url.fill(call)).transpose()?;
                 Ok(Some(Answer::Route { sts_url, prompt: prompt.clone() }))
             }
             Verdict::Reject { reason } => {
-                let sts_url = own_url(self.answers.reject_sts_url.as_ref(), call)
+                let sts_url = operator_url(self.config.reject_sts_url.as_ref(), call)
                     .or_else(|| self.fallback_url(call));
                 Ok(Some(Answer::Reject { reason: Arc::clone(reason), sts_url }))
             }
@@ -322,33 +355,47 @@ impl Router {
 }
 
 /// A verdict that the plugin need not be asked for.
-fn kept(plugin: &Plugin, verdict: Arc<Verdict>) -> Heard {
-    plugin.stats.cached(verdict.kind());
-    plugin.breaker(Hook::Router).answered();
-    Heard { source: Source::Cached, said: Ok(verdict) }
+fn cached_reply(plugin: &Plugin, verdict: Arc<Verdict>) -> PluginReply {
+    plugin.stats.record_cache_hit(verdict.kind());
+    plugin.breaker(Hook::Router).record_success();
+    PluginReply { source: AnswerSource::Cache, verdict: Ok(verdict) }
 }
 
 /// Runs a plugin, unless it is set aside; counts, and tells the cache.
-async fn run(plugin: &Plugin, call: &Call, deadline: Instant, ask: Option<Ask<'_>>) -> Heard {
+async fn run_plugin(
+    plugin: &Plugin,
+    call: &Call,
+    deadline: Instant,
+    permit: Option<FillPermit<'_>>,
+) -> PluginReply {
     let start = Instant::now();
     // On the heap, or every call would carry the room for it around, though the
     // cache has its answer.
-    let said = plugin.attempt(Hook::Router, Box::pin(plugin.decide(call, deadline))).await;
-    if let Err(PluginError::SetAside) = &said {
-        plugin.stats.set_aside();
-        return Heard { source: Source::SetAside, said: Err(PluginError::SetAside) };
+    let decision =
+        plugin.run_with_breaker(Hook::Router, Box::pin(plugin.decide(call, deadline))).await;
+    if let Err(PluginError::CircuitOpen) = &decision {
+        plugin.stats.record_short_circuit();
+        return PluginReply {
+            source: AnswerSource::CircuitOpen,
+            verdict: Err(PluginError::CircuitOpen),
+        };
     }
-    plugin.stats.ran(start.elapsed(), said.as_ref().map(|decision| decision.verdict.kind()));
-    if let Some(ask) = ask {
-        ask.answered(plugin, call, said.as_ref().ok());
+    plugin
+        .stats
+        .record_run(start.elapsed(), decision.as_ref().map(|decision| decision.verdict.kind()));
+    if let Some(permit) = permit {
+        permit.fill(plugin, call, decision.as_ref().ok());
     }
-    Heard { source: Source::Ran, said: said.map(|decision| Arc::new(decision.verdict)) }
+    PluginReply {
+        source: AnswerSource::Plugin,
+        verdict: decision.map(|decision| Arc::new(decision.verdict)),
+    }
 }
 
 /// One of the operator's own URLs, filled. It was checked at start; what is
 /// left is a caller whose text would bend its path.
-fn own_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
-    let filled = url.filter(|_| call.platform.takes_url)?.fill(call);
+fn operator_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
+    let filled = url.filter(|_| call.platform.accepts_sts_url)?.fill(call);
     filled
         .inspect_err(|error| {
             tracing::warn!(call = call.id.as_str(), "fallback or reject URL: {error}")

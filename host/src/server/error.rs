@@ -8,18 +8,18 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::erasure::ErasureError;
-use crate::live::Unreadable;
+use crate::live::SubscribeError;
 use crate::platform::{BadRequest, Unauthorized};
 use crate::reload::ReloadError;
 use crate::store::StoreError;
 
 /// When to try again what cannot be kept now, in seconds: whoever can should not
 /// wait long, as order within a call depends on it.
-const RETRY_AFTER: u32 = 1;
+const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// Why a request is not answered as it asks.
 #[derive(Debug)]
-pub(super) struct HttpError {
+pub(super) struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -27,7 +27,7 @@ pub(super) struct HttpError {
     retry_after: Option<u32>,
 }
 
-impl HttpError {
+impl ErrorResponse {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }
     }
@@ -50,13 +50,13 @@ impl HttpError {
         // Not 408, after which BlackBox never sends a report again.
         let message = format!("the body did not arrive in time ({key})");
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "body_timeout", message);
-        Self { retry_after: Some(RETRY_AFTER), ..error }
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     pub(super) fn too_many_large_bodies() -> Self {
         let message = "too many large bodies are being read now";
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
-        Self { retry_after: Some(RETRY_AFTER), ..error }
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     pub(super) fn internal() -> Self {
@@ -70,7 +70,7 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    pub(super) fn sender_not_allowed() -> Self {
+    pub(super) fn ip_not_allowed() -> Self {
         let message = "this address may not send (senders.allow)";
         Self::new(StatusCode::FORBIDDEN, "sender_not_allowed", message)
     }
@@ -91,7 +91,7 @@ impl HttpError {
     }
 
     /// Why something is not kept or not found. It should come again.
-    pub(super) fn not_kept(error: &StoreError) -> Self {
+    pub(super) fn from_store_error(error: &StoreError) -> Self {
         let (code, message) = match error {
             // The details are the operator's, and stand in the log.
             StoreError::Unavailable(_) => ("store_unavailable", "the store cannot be used now"),
@@ -100,20 +100,20 @@ impl HttpError {
             StoreError::Closed => ("stopping", "the service is stopping"),
         };
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        Self { retry_after: Some(RETRY_AFTER), ..error }
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     /// Why a call is not erased. It is to be asked for once more.
-    pub(super) fn not_erased(error: &ErasureError) -> Self {
+    pub(super) fn from_erasure_error(error: &ErasureError) -> Self {
         match error {
-            ErasureError::Store(error) => Self::not_kept(error),
-            ErasureError::StillTold => {
+            ErasureError::Store(error) => Self::from_store_error(error),
+            ErasureError::ErasureIncomplete => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "still_told", error.to_string())
             }
         }
     }
 
-    pub(super) fn no_instructions() -> Self {
+    pub(super) fn prompt_not_found() -> Self {
         let message = "no prompt is remembered for this call";
         Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
     }
@@ -141,7 +141,7 @@ impl HttpError {
     }
 }
 
-impl From<ReloadError> for HttpError {
+impl From<ReloadError> for ErrorResponse {
     fn from(error: ReloadError) -> Self {
         let code = match error {
             ReloadError::Folder(_) => "folder_unreadable",
@@ -151,44 +151,44 @@ impl From<ReloadError> for HttpError {
     }
 }
 
-impl From<Unreadable> for HttpError {
-    fn from(error: Unreadable) -> Self {
+impl From<SubscribeError> for ErrorResponse {
+    fn from(error: SubscribeError) -> Self {
         let (code, message) = match error {
-            Unreadable::TooMany => ("too_many_readers", "as many read this as may at a time"),
-            Unreadable::Stopping => ("stopping", "the service is stopping"),
+            SubscribeError::TooMany => ("too_many_readers", "as many read this as may at a time"),
+            SubscribeError::Stopping => ("stopping", "the service is stopping"),
         };
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
-        Self { retry_after: Some(RETRY_AFTER), ..error }
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 }
 
-impl From<Unauthorized> for HttpError {
+impl From<Unauthorized> for ErrorResponse {
     fn from(error: Unauthorized) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string())
     }
 }
 
-impl From<BadRequest> for HttpError {
+impl From<BadRequest> for ErrorResponse {
     fn from(error: BadRequest) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", error.message)
     }
 }
 
-impl IntoResponse for HttpError {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         #[derive(Serialize)]
-        struct Body<'a> {
-            error: Inner<'a>,
+        struct ErrorBody<'a> {
+            error: ErrorDetail<'a>,
         }
         #[derive(Serialize)]
-        struct Inner<'a> {
+        struct ErrorDetail<'a> {
             code: &'a str,
             message: &'a str,
         }
         // The message may quote what the sender wrote.
         tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request refused");
-        let error = Inner { code: self.code, message: &self.message };
-        let mut response = (self.status, json(&Body { error })).into_response();
+        let error = ErrorDetail { code: self.code, message: &self.message };
+        let mut response = (self.status, json_response(&ErrorBody { error })).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -197,7 +197,7 @@ impl IntoResponse for HttpError {
 }
 
 /// A document as the body of an answer.
-pub(super) fn json(document: &impl Serialize) -> Response {
+pub(super) fn json_response(document: &impl Serialize) -> Response {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
     match serde_json::to_vec(document) {
         Ok(body) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
@@ -211,27 +211,27 @@ pub(super) fn json(document: &impl Serialize) -> Response {
 
 /// Every error answer, as status, code and message, for the reference.
 #[cfg(test)]
-pub(crate) fn error_answers() -> Vec<(u16, &'static str, String)> {
+pub(crate) fn all_error_responses() -> Vec<(u16, &'static str, String)> {
     [
-        HttpError::body_unreadable(),
-        HttpError::https_expected(),
-        HttpError::unauthorized_admin(),
-        HttpError::sender_not_allowed(),
-        HttpError::cross_site(),
-        HttpError::host_not_allowed(),
-        HttpError::not_found(),
-        HttpError::no_instructions(),
-        HttpError::method_not_allowed(),
-        HttpError::too_large(1 << 20, "limits.body"),
-        HttpError::too_many_requests(Duration::from_secs(1)),
-        HttpError::internal(),
-        HttpError::body_timeout("limits.body_timeout"),
-        HttpError::too_many_large_bodies(),
-        HttpError::not_kept(&StoreError::Unavailable("…".into())),
-        HttpError::not_kept(&StoreError::Full),
-        HttpError::not_kept(&StoreError::Closed),
-        Unreadable::TooMany.into(),
-        HttpError::not_erased(&ErasureError::StillTold),
+        ErrorResponse::body_unreadable(),
+        ErrorResponse::https_expected(),
+        ErrorResponse::unauthorized_admin(),
+        ErrorResponse::ip_not_allowed(),
+        ErrorResponse::cross_site(),
+        ErrorResponse::host_not_allowed(),
+        ErrorResponse::not_found(),
+        ErrorResponse::prompt_not_found(),
+        ErrorResponse::method_not_allowed(),
+        ErrorResponse::too_large(1 << 20, "limits.body"),
+        ErrorResponse::too_many_requests(Duration::from_secs(1)),
+        ErrorResponse::internal(),
+        ErrorResponse::body_timeout("limits.body_timeout"),
+        ErrorResponse::too_many_large_bodies(),
+        ErrorResponse::from_store_error(&StoreError::Unavailable("…".into())),
+        ErrorResponse::from_store_error(&StoreError::Full),
+        ErrorResponse::from_store_error(&StoreError::Closed),
+        SubscribeError::TooMany.into(),
+        ErrorResponse::from_erasure_error(&ErasureError::ErasureIncomplete),
         ReloadError::Folder("the plugin folder cannot be read".to_owned()).into(),
     ]
     .map(|error| (error.status.as_u16(), error.code, error.message))

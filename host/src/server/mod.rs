@@ -2,9 +2,9 @@
 //! admin surface for operators.
 
 mod admin;
+mod admission;
 mod error;
 mod listener;
-mod senders;
 mod tls;
 mod webhook;
 
@@ -16,23 +16,23 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use self::admission::AdmissionPolicy;
 #[cfg(test)]
-pub(crate) use self::error::error_answers;
-use self::listener::{Bounds, Listener};
-use self::senders::Gate;
+pub(crate) use self::error::all_error_responses;
+use self::listener::{Listener, ListenerLimits};
 pub use self::tls::Tls;
 use crate::config::Config;
-use crate::deliveries::Deliveries;
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
+use crate::idempotency::IdempotencyCache;
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::midcall::MidCall;
-use crate::platform::{self, Dialect};
+use crate::mid_call::MidCall;
+use crate::platform::{self, PlatformAdapter};
 use crate::registry::Registry;
 use crate::reload::ReloadHandle;
-use crate::router::{Router, Ruling};
+use crate::router::{ChainResult, Router};
 use crate::store::Store;
 
 /// Connections of operators and probes.
@@ -40,10 +40,10 @@ const ADMIN_CONNECTIONS: usize = 256;
 
 /// Decisions in one of the maps of those that may be asked for again, as many as fill
 /// a table of 32,768 places: a minute of four hundred calls a second.
-const DELIVERIES: usize = 28_000;
+const IDEMPOTENCY_CAPACITY: usize = 28_000;
 
 /// What every request may need.
-struct App {
+struct AppState {
     /// The configuration.
     config: Config,
     /// The plugins.
@@ -51,12 +51,12 @@ struct App {
     /// The chain.
     router: Router,
     /// What was answered already.
-    deliveries: Option<Arc<Deliveries<Ruling>>>,
+    idempotency: Option<Arc<IdempotencyCache<ChainResult>>>,
     /// Who speaks to us.
-    dialects: Vec<Arc<dyn Dialect>>,
+    adapters: Vec<Arc<dyn PlatformAdapter>>,
     /// What is asked in the middle of calls.
-    midcall: Arc<MidCall>,
-    bodies: webhook::Bodies,
+    mid_call: Arc<MidCall>,
+    body_budget: webhook::BodyBudget,
     /// The way in for events.
     journal: Arc<Journal>,
     /// What is kept.
@@ -69,17 +69,17 @@ struct App {
     metrics: Arc<Metrics>,
     /// What operators see of what happens.
     live: Live,
-    unlocks: admin::Unlocks,
+    unmask_audit: admin::UnmaskAudit,
     /// The way to have plugins loaded again.
     reload: ReloadHandle,
     /// The certificate of the webhook listener, if it has one.
     tls: Option<Arc<Tls>>,
     broken_at_start: Vec<String>,
-    stopping: AtomicBool,
+    is_stopping: AtomicBool,
 }
 
 /// What the server is to be in front of.
-pub struct Parts {
+pub struct Services {
     /// Where plugins run.
     pub engine: Engine,
     /// The plugins, once looked for.
@@ -102,7 +102,7 @@ pub struct Parts {
 
 /// A service whose addresses are bound.
 pub struct Server {
-    app: Arc<App>,
+    app: Arc<AppState>,
     webhooks: TcpListener,
     admin: TcpListener,
 }
@@ -113,26 +113,26 @@ impl Server {
     /// # Errors
     ///
     /// When one of them cannot be had.
-    pub fn bind(config: Config, parts: Parts) -> anyhow::Result<Self> {
+    pub fn bind(config: Config, services: Services) -> anyhow::Result<Self> {
         let bind = |key, address| {
             listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
         };
         let webhooks = bind("listen", config.listen)?;
         let admin = bind("admin", config.admin)?;
-        let Parts { engine, registry, journal, store, dispatcher, metrics, live, reload, tls } =
-            parts;
-        let app = App {
-            router: Router::new(config.answers.clone(), &config.cache),
-            deliveries: config
+        let Services { engine, registry, journal, store, dispatcher, metrics, live, reload, tls } =
+            services;
+        let app = AppState {
+            router: Router::new(config.routing.clone(), &config.cache),
+            idempotency: config
                 .cache
                 .deliveries
-                .map(|keep| Arc::new(Deliveries::new(keep, DELIVERIES))),
-            dialects: platform::dialects(&config),
-            midcall: Arc::new(MidCall::new(&engine, &config.cache)),
-            bodies: webhook::Bodies::default(),
-            unlocks: admin::Unlocks::default(),
-            broken_at_start: registry.current().broken().map(|it| it.name.clone()).collect(),
-            stopping: AtomicBool::new(false),
+                .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
+            adapters: platform::adapters(&config),
+            mid_call: Arc::new(MidCall::new(&engine, &config.cache)),
+            body_budget: webhook::BodyBudget::default(),
+            unmask_audit: admin::UnmaskAudit::default(),
+            broken_at_start: registry.current().broken().map(|entry| entry.name.clone()).collect(),
+            is_stopping: AtomicBool::new(false),
             config,
             registry,
             journal,
@@ -171,69 +171,69 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Self { app, webhooks, admin } = self;
         let limits = &app.config.limits;
-        let admin_bounds = Bounds {
-            connections: ADMIN_CONNECTIONS,
+        let admin_limits = ListenerLimits {
+            max_connections: ADMIN_CONNECTIONS,
             header_timeout: limits.header_timeout,
-            drain: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(1),
         };
-        let webhook_bounds = Bounds {
-            connections: limits.connections,
+        let webhook_limits = ListenerLimits {
+            max_connections: limits.connections,
             header_timeout: limits.header_timeout,
-            drain: limits.shutdown,
+            drain_timeout: limits.shutdown,
         };
         let http = Arc::clone(app.metrics.http());
-        let (end_admin, admin_ends) = tokio::sync::oneshot::channel::<()>();
+        let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
         let admin = Listener {
             socket: admin,
             routes: admin::routes(Arc::clone(&app)),
-            count: {
+            count_status: {
                 let http = Arc::clone(&http);
                 move |status| http.admin.count(status)
             },
-            bounds: admin_bounds,
-            gate: None,
+            limits: admin_limits,
+            admission: None,
             tls: None,
-            tells_peer: true,
+            exposes_peer: true,
         };
         // Sent, or dropped with the sender: the end either way.
-        let admin = tokio::spawn(admin.serve(async move { _ = admin_ends.await }));
+        let admin = tokio::spawn(admin.serve(async move { _ = admin_stopped.await }));
         let network = app.metrics.network();
-        let keeping_up = app
+        let certificate_watch = app
             .tls
             .clone()
-            .map(|tls| tokio::spawn(tls.keep_up(app.config.reload.poll, network.clone())));
+            .map(|tls| tokio::spawn(tls.watch(app.config.reload.poll, network.clone())));
         let stop = async {
             stop.await;
-            app.stopping.store(true, Ordering::Relaxed);
+            app.is_stopping.store(true, Ordering::Relaxed);
             // Streams do not end by themselves.
             app.live.close();
         };
         let webhooks = Listener {
             socket: webhooks,
             routes: webhook::routes(Arc::clone(&app)),
-            count: move |status| http.webhooks.count(status),
-            bounds: webhook_bounds,
-            gate: Gate::new(&app.config.senders, network).map(Arc::new),
+            count_status: move |status| http.webhooks.count(status),
+            limits: webhook_limits,
+            admission: AdmissionPolicy::new(&app.config.senders, network).map(Arc::new),
             tls: app.tls.clone(),
-            tells_peer: false,
+            exposes_peer: false,
         };
         webhooks.serve(stop).await;
         // What goes on although its platform has hung up.
-        if !app.midcall.settled(app.config.limits.shutdown).await {
+        if !app.mid_call.wait_until_idle(app.config.limits.shutdown).await {
             tracing::warn!("stopping while tools are at work");
         }
-        if let Some(keeping_up) = keeping_up {
+        if let Some(keeping_up) = certificate_watch {
             keeping_up.abort();
         }
-        drop(end_admin);
+        drop(stop_admin);
         _ = admin.await;
     }
 }
 
-impl App {
+impl AppState {
     /// Whether the service is on its way out.
     fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.is_stopping.load(Ordering::Relaxed)
     }
 }
 

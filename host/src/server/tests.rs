@@ -8,13 +8,13 @@ use super::*;
 use crate::config::{Flags, load};
 use crate::dispatch;
 use crate::engine::Purpose;
-use crate::journal::Interest;
+use crate::journal::Subscriptions;
 use crate::plugin::Loader;
-use crate::reload::{Look, Reconciler, Reloader};
-use crate::store::sqlite::Sqlite;
+use crate::reload::{Reconciler, Reloader, ScanMode};
+use crate::store::sqlite::SqliteStore;
 
 /// A sample plugin, as `cargo xtask test` builds it.
-fn sample(name: &str) -> Vec<u8> {
+fn sample_plugin(name: &str) -> Vec<u8> {
     let test = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(3).unwrap().join("plugins").join(name);
     std::fs::read(&path)
@@ -34,28 +34,30 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     std::fs::create_dir(&data).unwrap();
     let config = load(flags, []).unwrap().config;
     let engine = Engine::start(&config.engine, Purpose::Serve { threads: 2 }).unwrap();
-    let store = Sqlite::start(&data, config.journal.clone(), config.kv.max_total).unwrap();
+    let store = SqliteStore::start(&data, config.journal.clone(), config.kv.max_total).unwrap();
     let store: Arc<dyn Store> = Arc::new(store);
     let loader = Loader::new(engine.clone(), None, Some(Arc::clone(&store)), &config).unwrap();
     let registry = Arc::new(Registry::default());
     let metrics = Arc::new(Metrics::default());
     let witness = Arc::clone(&metrics);
     let mut reconciler = Reconciler::new(loader, folder.to_owned(), Arc::clone(&registry), witness);
-    reconciler.reconcile(Look::Thorough).await.unwrap();
+    reconciler.reconcile(ScanMode::Full).await.unwrap();
     let live = Live::start(config.calls.max_age);
     let (_, reload) = Reloader::new(reconciler, config.reload.clone(), live.clone());
-    let interest = Arc::new(Interest::default());
-    let parts = dispatch::Parts {
+    let interest = Arc::new(Subscriptions::default());
+    let parts = dispatch::DispatcherServices {
         registry: Arc::clone(&registry),
         store: Arc::clone(&store),
-        interest: Arc::clone(&interest),
+        subscriptions: Arc::clone(&interest),
     };
     let (events, journal) = (config.events.clone(), config.journal.clone());
     let dispatcher = Dispatcher::start(parts, events, journal, 1, Duration::from_secs(1));
     // Its observers are known, which the store was asked for.
-    assert!(dispatcher.adopted(registry.current().number, Duration::from_secs(60)).await);
+    assert!(
+        dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await
+    );
     let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
-    let parts = Parts {
+    let parts = Services {
         engine,
         registry,
         journal: Arc::new(journal),
@@ -70,10 +72,10 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_platform_takes_a_file_and_two_lines() {
+async fn new_platform_is_served_end_to_end() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
-    write("10-number-plan.wasm", &sample("10-number-plan.wasm"));
+    write("10-number-plan.wasm", &sample_plugin("10-number-plan.wasm"));
     // Its name is one that settings know.
     let settings = "platforms = ['toy']\n[config]\n5001 = 'ws://sts/{platform}?from={from}'\n";
     write("10-number-plan.toml", settings.as_bytes());
@@ -83,7 +85,7 @@ async fn a_new_platform_takes_a_file_and_two_lines() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async move { _ = stopped.await }));
 
-    let (client, _) = crate::tls::client(reqwest::Client::builder).unwrap();
+    let (client, _) = crate::tls::build_client(reqwest::Client::builder).unwrap();
     let post = async |url: String, toy: bool, body: &'static str| {
         let mut request = client.post(url).body(body);
         if toy {
@@ -104,8 +106,8 @@ async fn a_new_platform_takes_a_file_and_two_lines() {
     assert!(error.contains("expected a verb and a call"), "{error}");
     let long = post(format!("http://{address}/toy"), true, include_str!("tests.rs")).await;
     assert_eq!(long.0, StatusCode::PAYLOAD_TOO_LARGE);
-    let stranger = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
-    assert_eq!(stranger.0, StatusCode::UNAUTHORIZED);
+    let unauthorized = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
+    assert_eq!(unauthorized.0, StatusCode::UNAUTHORIZED);
     // AVR's calls are not the toy's.
     let call = r#"{"uuid":"u","type":"call_initiated","timestamp":"2026-01-01T00:00:00Z",
         "payload":{"to":"5001"}}"#;

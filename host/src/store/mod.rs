@@ -18,12 +18,12 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use self::erase::{CallName, Erased};
-use crate::event::{Event, EventKind, Kinds};
+use self::erase::{CallSelector, ErasureResult};
+use crate::event::{Event, EventKind, EventKinds};
 
 /// An answer that comes later; the work is under way whether it is awaited or
 /// not.
-pub type Pending<T, E = StoreError> = BoxFuture<'static, Result<T, E>>;
+pub type StoreFuture<T, E = StoreError> = BoxFuture<'static, Result<T, E>>;
 
 /// The place of an event in the journal: later ones have greater numbers. The
 /// first is 1.
@@ -33,18 +33,18 @@ pub type Seq = i64;
 pub type UnixMs = i64;
 
 /// Now, by the clock on the wall: it has to be the same after a restart.
-pub fn now() -> UnixMs {
+pub fn unix_now() -> UnixMs {
     jiff::Timestamp::now().as_millisecond()
 }
 
 /// So long before now.
-pub fn ago(time: Duration) -> UnixMs {
-    now().saturating_sub(milliseconds(time))
+pub fn unix_ago(time: Duration) -> UnixMs {
+    unix_now().saturating_sub(milliseconds(time))
 }
 
 /// So long after now.
-pub fn from_now(time: Duration) -> UnixMs {
-    now().saturating_add(milliseconds(time))
+pub fn unix_from_now(time: Duration) -> UnixMs {
+    unix_now().saturating_add(milliseconds(time))
 }
 
 fn milliseconds(time: Duration) -> UnixMs {
@@ -54,9 +54,9 @@ fn milliseconds(time: Duration) -> UnixMs {
 /// What makes two deliveries of an event the same, and an event's id for
 /// plugins: as good as unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity(pub [u8; 16]);
+pub struct EventId(pub [u8; 16]);
 
-impl std::fmt::Display for Identity {
+impl std::fmt::Display for EventId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -97,11 +97,11 @@ impl StoreError {
 
 /// An event to be kept.
 #[derive(Clone)]
-pub struct Record {
+pub struct NewEvent {
     /// What tells it from others.
-    pub identity: Identity,
+    pub event_id: EventId,
     /// When it was taken.
-    pub accepted: UnixMs,
+    pub accepted_at: UnixMs,
     /// The event, with what is remembered of its call.
     pub event: Arc<Event>,
     /// Its call as JSON.
@@ -112,22 +112,22 @@ pub struct Record {
 
 /// What one delivery leaves behind: kept together, or not at all.
 #[derive(Clone, Default)]
-pub struct Writes {
+pub struct AppendBatch {
     /// Events.
-    pub events: Vec<Record>,
+    pub events: Vec<NewEvent>,
     /// What is remembered of their call from now on.
     pub call: Option<CallDocument>,
 }
 
-impl Writes {
+impl AppendBatch {
     /// Memory in bytes, roughly, while it is waiting.
     pub fn size(&self) -> usize {
         let call = self.call.as_ref().map_or(0, |call| call.key.len() + call.document.len());
-        call + self.events.iter().map(Record::size).sum::<usize>()
+        call + self.events.iter().map(NewEvent::size).sum::<usize>()
     }
 }
 
-impl Record {
+impl NewEvent {
     /// Memory in bytes, roughly.
     pub fn size(&self) -> usize {
         /// Of an event and of a metadata value beside their texts.
@@ -147,43 +147,43 @@ pub struct CallDocument {
     /// What, in JSON.
     pub document: Arc<str>,
     /// Until when.
-    pub until: UnixMs,
+    pub expires_at: UnixMs,
 }
 
 /// Whether an event may be lost when it cannot be kept now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Debt {
+pub enum AppendMode {
     /// Its sender is told, and may send it again.
-    None,
+    Acknowledged,
     /// Nobody will send it again: it is held in memory, within bounds, and
     /// written as soon as that is possible.
-    Owed,
+    Deferred,
 }
 
 /// An event of the journal.
-pub struct Stored {
+pub struct JournalEvent {
     /// Its place.
     pub seq: Seq,
     /// What tells it from others.
-    pub identity: Identity,
+    pub event_id: EventId,
     /// When it was taken.
-    pub accepted: UnixMs,
+    pub accepted_at: UnixMs,
     /// The one observer that it is for; None: all.
-    pub only: Option<Arc<str>>,
+    pub target: Option<Arc<str>>,
     /// The event.
     pub event: Arc<Event>,
     /// Its memory in bytes, roughly.
     pub size: usize,
 }
 
-impl Progress {
+impl Checkpoint {
     /// Up to here everything is done.
-    pub fn done(&self) -> Seq {
-        self.undone.first().map_or(self.position, |(first, _)| first - 1)
+    pub fn acked_up_to(&self) -> Seq {
+        self.unacked.first().map_or(self.seq, |(first, _)| first - 1)
     }
 }
 
-impl Stored {
+impl JournalEvent {
     /// Which kind of event it is.
     pub fn kind(&self) -> EventKind {
         self.event.body.kind()
@@ -192,33 +192,33 @@ impl Stored {
 
 /// A part of the journal.
 #[derive(Default)]
-pub struct Page {
+pub struct JournalPage {
     /// The events, in order.
-    pub events: Vec<Arc<Stored>>,
+    pub events: Vec<Arc<JournalEvent>>,
     /// How far the page reaches: there is nothing else up to here.
-    pub reaches: Seq,
+    pub up_to: Seq,
 }
 
 /// How far an observer is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct Checkpoint {
     /// Everything up to here is done, except...
-    pub position: Seq,
+    pub seq: Seq,
     /// ...these, with how often each was tried.
-    pub undone: Vec<(Seq, u32)>,
+    pub unacked: Vec<(Seq, u32)>,
     /// The kinds of events that it wants.
-    pub kinds: Kinds,
+    pub kinds: EventKinds,
     /// When its plugin was there last.
-    pub seen: UnixMs,
+    pub last_seen: UnixMs,
 }
 
 /// Who is told of the journal.
-pub struct Observers {
+pub struct Consumers {
     /// Every observer of an earlier run, with how far it was.
-    pub known: Vec<(String, Progress)>,
+    pub checkpoints: Vec<(String, Checkpoint)>,
     /// The last event of the earlier runs: what comes after it was accepted by this
     /// one, for the observers that it had.
-    pub last_before: Seq,
+    pub last_seq_before_start: Seq,
 }
 
 /// A delivery that was given up.
@@ -227,17 +227,17 @@ pub struct DeadLetter {
     /// Its number; 0 for a new one.
     pub id: i64,
     /// Who could not take it.
-    pub observer: Arc<str>,
+    pub consumer: Arc<str>,
     /// The event's.
-    pub identity: Identity,
+    pub event_id: EventId,
     /// The event's.
     pub kind: EventKind,
     /// The platform's name for the call.
     pub call: String,
     /// When the event was taken.
-    pub accepted: UnixMs,
+    pub accepted_at: UnixMs,
     /// When it was given up.
-    pub at: UnixMs,
+    pub dead_lettered_at: UnixMs,
     /// How often it was tried.
     pub attempts: u32,
     /// What went wrong last.
@@ -250,20 +250,20 @@ pub struct DeadLetters {
     /// Those that were asked for.
     pub letters: Vec<DeadLetter>,
     /// How many there are of each observer.
-    pub total: Vec<(String, u64)>,
+    pub totals: Vec<(String, u64)>,
 }
 
 /// Which dead letters.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub struct DeadLetterFilter {
     /// This one.
     pub id: Option<i64>,
     /// Those of one observer.
-    pub observer: Option<String>,
+    pub consumer: Option<String>,
     /// Those with greater numbers.
-    pub after: i64,
+    pub after_id: i64,
     /// Not more than so many.
-    pub most: u32,
+    pub limit: u32,
 }
 
 /// What a plugin does with its values.
@@ -339,11 +339,11 @@ pub enum KvError {
 
 /// What upkeep is to remove.
 #[derive(Clone, Debug)]
-pub struct Upkeep {
+pub struct RetentionPolicy {
     /// Events up to here are done for every observer.
-    pub done: Seq,
+    pub acked_up_to: Seq,
     /// Of those, the ones that were taken before.
-    pub keep_since: UnixMs,
+    pub retain_since: UnixMs,
     /// Events that were taken before are given up, whoever has not had them. So
     /// are dead letters.
     pub expire_before: UnixMs,
@@ -353,7 +353,7 @@ pub struct Upkeep {
 
 /// What upkeep did and found.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
+pub struct StoreStats {
     /// Events in the journal.
     pub events: u64,
     /// Bytes of events and dead letters.
@@ -363,7 +363,7 @@ pub struct Figures {
     /// Events that were given up, as they were too old.
     pub expired: u64,
     /// Whether there is more to remove at once.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 /// The seam. See the [module](self).
@@ -371,44 +371,44 @@ pub trait Store: Send + Sync {
     /// Appends events, all or none. Durable when it resolves, in the order of the
     /// calls; what was appended before, not longer ago than `journal.keep` and among
     /// the last 500,000, is left out. How many were new.
-    fn append(&self, writes: Writes, debt: Debt) -> Pending<usize>;
+    fn append(&self, batch: AppendBatch, mode: AppendMode) -> StoreFuture<usize>;
 
     /// What comes after a place in the journal, some hundred events at once.
-    fn read(&self, after: Seq, most: usize) -> Pending<Page>;
+    fn read(&self, after: Seq, limit: usize) -> StoreFuture<JournalPage>;
 
     /// Events by their places, as far as they are there.
-    fn find(&self, seqs: Vec<Seq>) -> Pending<Vec<Arc<Stored>>>;
+    fn find_events(&self, seqs: Vec<Seq>) -> StoreFuture<Vec<Arc<JournalEvent>>>;
 
     /// The last event's place, and word of every new one.
-    fn last(&self) -> watch::Receiver<Seq>;
+    fn last_seq(&self) -> watch::Receiver<Seq>;
 
     /// Every observer that is known.
-    fn observers(&self) -> Pending<Observers>;
+    fn consumers(&self) -> StoreFuture<Consumers>;
 
     /// Keeps an observer's progress.
-    fn save(&self, observer: Arc<str>, progress: Progress) -> Pending<()>;
+    fn save_checkpoint(&self, consumer: Arc<str>, checkpoint: Checkpoint) -> StoreFuture<()>;
 
     /// Forgets an observer.
-    fn forget(&self, observer: String) -> Pending<()>;
+    fn remove_consumer(&self, consumer: String) -> StoreFuture<()>;
 
     /// Keeps a delivery that was given up, with its event.
-    fn bury(&self, letter: DeadLetter, event: Arc<Stored>) -> Pending<()>;
+    fn add_dead_letter(&self, letter: DeadLetter, event: Arc<JournalEvent>) -> StoreFuture<()>;
 
     /// Dead letters.
-    fn dead(&self, selection: Selection) -> Pending<DeadLetters>;
+    fn dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<DeadLetters>;
 
     /// Appends dead letters to the journal once more, each for its observer
     /// alone, if that is known. How many.
-    fn revive(&self, selection: Selection) -> Pending<u64>;
+    fn redrive_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64>;
 
     /// Throws dead letters away. How many.
-    fn discard(&self, selection: Selection) -> Pending<u64>;
+    fn purge_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64>;
 
     /// Changes until when the document is kept.
-    fn expire(&self, key: String, until: UnixMs) -> Pending<()>;
+    fn set_call_expiry(&self, key: String, expires_at: UnixMs) -> StoreFuture<()>;
 
     /// The document about a call.
-    fn recall(&self, key: String) -> Pending<Option<String>>;
+    fn load_call(&self, key: String) -> StoreFuture<Option<String>>;
 
     /// A plugin's command on one of its values.
     fn kv(
@@ -416,25 +416,25 @@ pub trait Store: Send + Sync {
         namespace: Arc<str>,
         key: String,
         command: KvCommand,
-    ) -> Pending<KvAnswer, KvError>;
+    ) -> StoreFuture<KvAnswer, KvError>;
 
     /// Erases a call but for plugins' values: its events and dead letters, told or
     /// not, and what is remembered of it, as far as they were asked to be kept before.
     /// Others are not held up for long, however much it is.
-    fn erase(&self, call: CallName) -> Pending<Erased>;
+    fn erase(&self, call: CallSelector) -> StoreFuture<ErasureResult>;
 
     /// Erases the values of all plugins whose key has this call's id as a part
     /// between slashes. How many.
-    fn erase_values(&self, call: Arc<str>) -> Pending<u64>;
+    fn erase_values(&self, call: Arc<str>) -> StoreFuture<u64>;
 
     /// Sees to it that nothing that was removed can be read from the files.
-    fn scrub(&self) -> Pending<()>;
+    fn truncate_wal(&self) -> StoreFuture<()>;
 
     /// Removes what need not be kept.
-    fn tidy(&self, upkeep: Upkeep) -> Pending<Figures>;
+    fn enforce_retention(&self, policy: RetentionPolicy) -> StoreFuture<StoreStats>;
 
     /// Whether it can be used, as far as is known, else why not.
-    fn trouble(&self) -> Option<StoreError>;
+    fn health(&self) -> Option<StoreError>;
 
     /// Writes what is waiting, and ends. Whatever is asked then is refused.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -27,49 +27,49 @@ use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::OnlySpans;
-use crate::capability::log::quote;
+use super::SpanFilter;
+use crate::capability::log::sanitize;
 use crate::config::TracesConfig;
-use crate::tls::{self, NoRoots};
+use crate::tls::{self, MissingRootCertificates};
 
 /// Spans that may wait to be sent, those under way included: each has about 1 KiB.
-const QUEUE: usize = 8192;
+const MAX_QUEUED_SPANS: usize = 8192;
 
 /// Spans of one message.
-const BATCH: usize = 512;
+const MAX_BATCH_SPANS: usize = 512;
 
 /// How late spans are sent, unless there are many.
-const DELAY: Duration = Duration::from_secs(1);
+const EXPORT_DELAY: Duration = Duration::from_secs(1);
 
 /// For one message to be taken, with what is tried again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For what waits at the end of the process.
-const FLUSH: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often the log tells of lost spans at the most.
-const COMPLAINT: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Most of an answer that is read, in bytes: nothing in it is needed, but a connection
 /// whose answer was read serves again.
-const MAX_ANSWER: usize = 64 << 10;
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// As much as a message has of the words of libraries and other sides, in bytes.
-const MAX_REASON: usize = 300;
+const MAX_REASON_BYTES: usize = 300;
 
 /// What became of spans. Shared with its clones.
 #[derive(Clone, Debug, Default)]
-pub struct Counts {
+pub struct SpanCounts {
     /// Taken by the collector.
     pub exported: Counter,
     /// Not taken, or there were too many.
-    pub lost: Counter,
+    pub dropped: Counter,
 }
 
 /// The traces of this process.
 pub struct Traces {
     provider: SdkTracerProvider,
-    queue: Arc<Queue>,
+    queue: Arc<SpanQueue>,
 }
 
 impl Traces {
@@ -81,21 +81,21 @@ impl Traces {
     ///
     /// When there are no threads to be had, or no client can be made.
     pub fn start(config: &TracesConfig) -> anyhow::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        let client = Collector::new(config, Arc::clone(&queue))?;
+        let queue = Arc::new(SpanQueue::default());
+        let client = CollectorClient::new(config, Arc::clone(&queue))?;
         let otlp = Otlp::builder()
             .with_http()
             .with_http_client(client)
             .with_endpoint(config.endpoint.as_str())
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .context("cannot send traces")?;
         let endpoint = config.endpoint.origin().ascii_serialization();
-        let exporter = Exporter { otlp, endpoint, queue: Arc::clone(&queue) };
+        let exporter = CountingExporter { otlp, endpoint, queue: Arc::clone(&queue) };
         let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE)
-            .with_max_export_batch_size(BATCH)
-            .with_scheduled_delay(DELAY)
+            .with_max_queue_size(MAX_QUEUED_SPANS)
+            .with_max_export_batch_size(MAX_BATCH_SPANS)
+            .with_scheduled_delay(EXPORT_DELAY)
             .build();
         let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let resource = Resource::builder()
@@ -109,9 +109,9 @@ impl Traces {
             .with_resource(resource)
             // What is not to be traced has no span, or a parent that says so.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
-            .with_span_processor(Bounded { batches, queue: Arc::clone(&queue) })
+            .with_span_processor(BoundedSpanProcessor { batches, queue: Arc::clone(&queue) })
             .build();
-        super::share(config.sample);
+        super::set_sample_ratio(config.sample);
         Ok(Self { provider, queue })
     }
 
@@ -131,19 +131,19 @@ impl Traces {
             .with_location(false)
             .with_threads(false)
             .with_target(false)
-            .with_filter(OnlySpans)
+            .with_filter(SpanFilter)
     }
 
     /// What became of spans.
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &SpanCounts {
         &self.queue.counts
     }
 
     /// Begins no further trace, and sends what waits, within two seconds.
     pub fn stop(self) {
-        super::share(0.0);
-        if self.provider.shutdown_with_timeout(FLUSH).is_err() {
-            let spans = self.queue.waiting.load(Relaxed);
+        super::set_sample_ratio(0.0);
+        if self.provider.shutdown_with_timeout(FLUSH_TIMEOUT).is_err() {
+            let spans = self.queue.queued.load(Relaxed);
             tracing::warn!(spans, "spans are lost: the collector did not take them in time");
         }
     }
@@ -151,67 +151,67 @@ impl Traces {
 
 /// How many spans wait, and what became of the others.
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: AtomicUsize,
-    counts: Counts,
-    trouble: Mutex<Trouble>,
+struct SpanQueue {
+    queued: AtomicUsize,
+    counts: SpanCounts,
+    failure: Mutex<ExportFailure>,
 }
 
 #[derive(Debug, Default)]
-struct Trouble {
+struct ExportFailure {
     /// What the last request came to, if not to an answer.
     reason: Option<String>,
     /// When the log told of it last, and of how many lost spans it has told.
-    told: Option<Instant>,
-    told_lost: u64,
+    warned_at: Option<Instant>,
+    warned_dropped: u64,
 }
 
-impl Queue {
+impl SpanQueue {
     /// Takes a place for a span. Whether there was one.
-    fn enter(&self) -> bool {
-        let had_room = self.waiting.fetch_add(1, Relaxed) < QUEUE;
+    fn try_reserve(&self) -> bool {
+        let had_room = self.queued.fetch_add(1, Relaxed) < MAX_QUEUED_SPANS;
         if !had_room {
-            self.waiting.fetch_sub(1, Relaxed);
-            self.counts.lost.inc();
+            self.queued.fetch_sub(1, Relaxed);
+            self.counts.dropped.inc();
         }
         had_room
     }
 
     fn set_reason(&self, reason: Option<String>) {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).reason = reason;
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).reason = reason;
     }
 
     /// Tells of lost spans, though not all the time.
-    fn complain(&self, endpoint: &str, error: Option<String>) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = self.counts.lost.get();
-        let is_soon = trouble.told.is_some_and(|told| told.elapsed() < COMPLAINT);
-        if lost == trouble.told_lost || is_soon {
+    fn warn_dropped(&self, endpoint: &str, error: Option<String>) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = self.counts.dropped.get();
+        let warned_recently = failure.warned_at.is_some_and(|told| told.elapsed() < WARN_INTERVAL);
+        if dropped == failure.warned_dropped || warned_recently {
             return;
         }
-        let spans = lost - trouble.told_lost;
-        (trouble.told, trouble.told_lost) = (Some(Instant::now()), lost);
-        let why = trouble.reason.clone().or(error);
+        let spans = dropped - failure.warned_dropped;
+        (failure.warned_at, failure.warned_dropped) = (Some(Instant::now()), dropped);
+        let why = failure.reason.clone().or(error);
         let why = why.unwrap_or_else(|| "it is slower than spans are made".to_owned());
-        let why = quote(&why, MAX_REASON);
+        let why = sanitize(&why, MAX_REASON_BYTES);
         tracing::warn!(endpoint, spans, why, "spans are lost: the collector does not take them");
     }
 }
 
 /// Lets no more spans wait than there may be.
 #[derive(Debug)]
-struct Bounded {
+struct BoundedSpanProcessor {
     batches: BatchSpanProcessor,
-    queue: Arc<Queue>,
+    queue: Arc<SpanQueue>,
 }
 
-impl SpanProcessor for Bounded {
+impl SpanProcessor for BoundedSpanProcessor {
     fn on_start(&self, span: &mut Span, context: &Context) {
         self.batches.on_start(span, context);
     }
 
     fn on_end(&self, span: SpanData) {
-        if self.queue.enter() {
+        if self.queue.try_reserve() {
             self.batches.on_end(span);
         }
     }
@@ -231,23 +231,23 @@ impl SpanProcessor for Bounded {
 
 /// Counts what is sent.
 #[derive(Debug)]
-struct Exporter {
+struct CountingExporter {
     otlp: Otlp,
     /// For the log: scheme, host and port.
     endpoint: String,
-    queue: Arc<Queue>,
+    queue: Arc<SpanQueue>,
 }
 
-impl SpanExporter for Exporter {
+impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
         let counts = &self.queue.counts;
-        let counter = if result.is_ok() { &counts.exported } else { &counts.lost };
+        let counter = if result.is_ok() { &counts.exported } else { &counts.dropped };
         counter.inc_by(spans as u64);
-        self.queue.waiting.fetch_sub(spans, Relaxed);
+        self.queue.queued.fetch_sub(spans, Relaxed);
         let error = result.as_ref().err().map(ToString::to_string);
-        self.queue.complain(&self.endpoint, error);
+        self.queue.warn_dropped(&self.endpoint, error);
         result
     }
 
@@ -265,30 +265,30 @@ impl SpanExporter for Exporter {
 }
 
 /// The collector, as a client sees it.
-struct Collector {
+struct CollectorClient {
     client: Client,
     /// Why https cannot work, if it cannot.
-    no_roots: Option<NoRoots>,
+    missing_roots: Option<MissingRootCertificates>,
     /// The connections' own: the thread that sends has none, and those of the calls
     /// have other things to do.
     runtime: Runtime,
-    queue: Arc<Queue>,
+    queue: Arc<SpanQueue>,
 }
 
-impl Collector {
-    fn new(config: &TracesConfig, queue: Arc<Queue>) -> anyhow::Result<Self> {
+impl CollectorClient {
+    fn new(config: &TracesConfig, queue: Arc<SpanQueue>) -> anyhow::Result<Self> {
         let mut headers = HeaderMap::new();
         for header in &config.headers {
-            let mut value: reqwest::header::HeaderValue = header.value().text().parse()?;
+            let mut value: reqwest::header::HeaderValue = header.value().expose().parse()?;
             value.set_sensitive(true);
             headers.append(header.name(), value);
         }
-        let (client, no_roots) = tls::client(|| {
+        let (client, no_roots) = tls::build_client(|| {
             Client::builder()
                 .default_headers(headers.clone())
                 // Headers are for the collector alone.
                 .redirect(Policy::none())
-                .timeout(PATIENCE)
+                .timeout(EXPORT_TIMEOUT)
         })?;
         let no_roots = no_roots.filter(|_| config.endpoint.scheme() == "https");
         let runtime = runtime::Builder::new_multi_thread()
@@ -297,16 +297,16 @@ impl Collector {
             .enable_all()
             .build()
             .context("cannot start a thread that sends traces")?;
-        Ok(Self { client, no_roots, runtime, queue })
+        Ok(Self { client, missing_roots: no_roots, runtime, queue })
     }
 
-    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, reqwest::Error> {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, reqwest::Error> {
         let mut response = self.client.execute(request.try_into()?).await?;
-        let mut read = 0;
+        let mut received = 0;
         while let Some(chunk) = response.chunk().await?
-            && read < MAX_ANSWER
+            && received < MAX_RESPONSE_BYTES
         {
-            read += chunk.len();
+            received += chunk.len();
         }
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = response.status();
@@ -315,14 +315,14 @@ impl Collector {
     }
 }
 
-impl fmt::Debug for Collector {
+impl fmt::Debug for CollectorClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the headers, which are secrets.
         f.write_str("Collector")
     }
 }
 
-impl HttpClient for Collector {
+impl HttpClient for CollectorClient {
     // What `async_trait` would make of it.
     fn send_bytes<'a, 'b>(
         &'a self,
@@ -334,17 +334,17 @@ impl HttpClient for Collector {
     {
         Box::pin(async move {
             // Of the thread that does nothing but sending, so it may be blocked.
-            let answer = self.runtime.block_on(self.exchange(request));
+            let answer = self.runtime.block_on(self.send(request));
             match answer {
                 Ok(answer) => {
                     self.queue.set_reason(None);
                     Ok(answer)
                 }
                 Err(error) => {
-                    let reason = match &self.no_roots {
+                    let reason = match &self.missing_roots {
                         _ if error.is_timeout() => "it did not answer in time".to_owned(),
                         Some(no_roots) => no_roots.advice(),
-                        None => tls::root_of(&error),
+                        None => tls::root_cause(&error),
                     };
                     self.queue.set_reason(Some(reason));
                     Err(error.without_url().into())
@@ -359,29 +359,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_spans_wait_than_there_is_room_for() {
-        let queue = Queue::default();
-        assert!((0..QUEUE).all(|_| queue.enter()));
-        assert!(!queue.enter() && !queue.enter());
-        assert_eq!((queue.counts.lost.get(), queue.waiting.load(Relaxed)), (2, QUEUE));
-        queue.waiting.fetch_sub(1, Relaxed);
-        assert!(queue.enter() && !queue.enter());
+    fn full_queue_drops_and_counts_spans() {
+        let queue = SpanQueue::default();
+        assert!((0..MAX_QUEUED_SPANS).all(|_| queue.try_reserve()));
+        assert!(!queue.try_reserve() && !queue.try_reserve());
+        assert_eq!((queue.counts.dropped.get(), queue.queued.load(Relaxed)), (2, MAX_QUEUED_SPANS));
+        queue.queued.fetch_sub(1, Relaxed);
+        assert!(queue.try_reserve() && !queue.try_reserve());
     }
 
     #[test]
-    fn the_log_is_told_of_lost_spans_once_a_minute() {
-        let queue = Queue::default();
-        let told = || queue.trouble.lock().unwrap().told_lost;
-        queue.complain("http://a", None);
-        assert!(queue.trouble.lock().unwrap().told.is_none());
-        queue.counts.lost.inc_by(3);
-        queue.complain("http://a", None);
-        assert_eq!(told(), 3);
-        queue.counts.lost.inc_by(4);
-        queue.complain("http://a", None);
-        assert_eq!(told(), 3);
-        queue.trouble.lock().unwrap().told = Instant::now().checked_sub(COMPLAINT);
-        queue.complain("http://a", None);
-        assert_eq!(told(), 7);
+    fn dropped_spans_are_logged_once_a_minute() {
+        let queue = SpanQueue::default();
+        let warned_dropped = || queue.failure.lock().unwrap().warned_dropped;
+        queue.warn_dropped("http://a", None);
+        assert!(queue.failure.lock().unwrap().warned_at.is_none());
+        queue.counts.dropped.inc_by(3);
+        queue.warn_dropped("http://a", None);
+        assert_eq!(warned_dropped(), 3);
+        queue.counts.dropped.inc_by(4);
+        queue.warn_dropped("http://a", None);
+        assert_eq!(warned_dropped(), 3);
+        queue.failure.lock().unwrap().warned_at = Instant::now().checked_sub(WARN_INTERVAL);
+        queue.warn_dropped("http://a", None);
+        assert_eq!(warned_dropped(), 7);
     }
 }

@@ -17,54 +17,55 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-pub use self::export::{Counts, Traces};
+pub use self::export::{SpanCounts, Traces};
 
 /// The target of spans that are made within another one only: without it, whoever is
 /// not traced would begin traces of parts.
-const TARGET: &str = "plugboard::span";
+const CHILD_TARGET: &str = "plugboard::span";
 
 /// The target of spans that begin a trace.
-const ROOT: &str = "plugboard::span::root";
+const ROOT_TARGET: &str = "plugboard::span::root";
 
 /// The share of what may be traced that is, as the bits of a number from 0 to 1. One for
 /// the process, as its subscriber is; 0 as long as nothing is traced.
-static SHARE: AtomicU64 = AtomicU64::new(0);
+static SAMPLE_RATIO: AtomicU64 = AtomicU64::new(0);
 
 /// From now on, this share is traced.
-fn share(share: f64) {
+fn set_sample_ratio(ratio: f64) {
     // Also of -0.0, which is not all zeros.
-    SHARE.store(if share > 0.0 { share.to_bits() } else { 0 }, Relaxed);
+    SAMPLE_RATIO.store(if ratio > 0.0 { ratio.to_bits() } else { 0 }, Relaxed);
 }
 
 /// Whether anything is traced.
-fn is_on() -> bool {
-    SHARE.load(Relaxed) != 0
+fn is_enabled() -> bool {
+    SAMPLE_RATIO.load(Relaxed) != 0
 }
 
 /// Whether the next one that may be traced is.
-fn drawn() -> bool {
-    let share = f64::from_bits(SHARE.load(Relaxed));
-    share > 0.0 && (share >= 1.0 || fastrand::f64() < share)
+fn should_sample() -> bool {
+    let ratio = f64::from_bits(SAMPLE_RATIO.load(Relaxed));
+    ratio > 0.0 && (ratio >= 1.0 || fastrand::f64() < ratio)
 }
 
 /// What of the program's own words is for the log: no spans.
-pub fn without(level: Targets) -> Targets {
+pub fn exclude_spans(level: Targets) -> Targets {
     // The longest target that fits wins, so both.
-    level.with_target(TARGET, LevelFilter::OFF).with_target(ROOT, LevelFilter::OFF)
+    level.with_target(CHILD_TARGET, LevelFilter::OFF).with_target(ROOT_TARGET, LevelFilter::OFF)
 }
 
 /// Our spans, and nothing else.
-struct OnlySpans;
+struct SpanFilter;
 
-impl OnlySpans {
-    fn wants(metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && matches!(metadata.target(), TARGET | ROOT)
+impl SpanFilter {
+    fn is_own_span(metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && matches!(metadata.target(), CHILD_TARGET | ROOT_TARGET)
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for OnlySpans {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for SpanFilter {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
-        Self::wants(metadata) && (metadata.target() == ROOT || context.lookup_current().is_some())
+        Self::is_own_span(metadata)
+            && (metadata.target() == ROOT_TARGET || context.lookup_current().is_some())
     }
 
     fn callsite_enabled(
@@ -73,8 +74,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for OnlySpans {
     ) -> tracing::subscriber::Interest {
         use tracing::subscriber::Interest;
         match metadata.target() {
-            _ if !Self::wants(metadata) => Interest::never(),
-            ROOT => Interest::always(),
+            _ if !Self::is_own_span(metadata) => Interest::never(),
+            ROOT_TARGET => Interest::always(),
             _ => Interest::sometimes(),
         }
     }

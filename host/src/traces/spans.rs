@@ -6,17 +6,17 @@ use std::fmt::Display;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Level, Span, span};
 
-use super::{ROOT, TARGET, drawn};
-use crate::decision::{Kind, Verdict};
+use super::{CHILD_TARGET, ROOT_TARGET, should_sample};
+use crate::decision::{Verdict, VerdictKind};
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
-use crate::router::Source;
-use crate::store::{KvCommand, Stored};
+use crate::router::AnswerSource;
+use crate::store::{JournalEvent, KvCommand};
 
 /// A plugin is asked.
-pub fn plugin(plugin: &Plugin, hook: Hook) -> Span {
+pub fn plugin_span(plugin: &Plugin, hook: Hook) -> Span {
     span!(
-        target: TARGET,
+        target: CHILD_TARGET,
         Level::INFO,
         "plugin",
         plugin.name = &**plugin.name(),
@@ -30,44 +30,52 @@ pub fn plugin(plugin: &Plugin, hook: Hook) -> Span {
 }
 
 /// What a plugin decided, where its word came from, and why it is none.
-pub fn decided(
+pub fn record_verdict(
     span: &Span,
-    source: Source,
+    source: AnswerSource,
     verdict: Result<&Verdict, &PluginError>,
     error: Option<&PluginError>,
 ) {
     if span.is_disabled() {
         return;
     }
-    let outcome = verdict.map_or(Kind::Pass, Verdict::kind);
-    said(span, source, error.map_or(Ok(outcome.name()), Err));
+    let outcome = verdict.map_or(VerdictKind::Pass, Verdict::kind);
+    record_outcome(span, source, error.map_or(Ok(outcome.name()), Err));
 }
 
 /// What a plugin said in the middle of a call: an answer, or that it has none.
-pub fn answered(span: &Span, source: Source, declines: Result<bool, &PluginError>) {
+pub fn record_mid_call_answer(
+    span: &Span,
+    source: AnswerSource,
+    declines: Result<bool, &PluginError>,
+) {
     if span.is_disabled() {
         return;
     }
     let outcome = |declines| if declines { "declined" } else { "answered" };
-    said(span, source, declines.map(outcome));
+    record_outcome(span, source, declines.map(outcome));
 }
 
-fn said(span: &Span, source: Source, said: Result<&'static str, &PluginError>) {
-    let source = if let Err(PluginError::SetAside) = said { Source::SetAside } else { source };
+fn record_outcome(span: &Span, source: AnswerSource, outcome: Result<&'static str, &PluginError>) {
+    let source = if let Err(PluginError::CircuitOpen) = outcome {
+        AnswerSource::CircuitOpen
+    } else {
+        source
+    };
     span.record("plugin.source", source.name());
-    span.record("plugin.outcome", said.unwrap_or("failed"));
-    if let Err(error) = said {
-        failed(span, error.label());
+    span.record("plugin.outcome", outcome.unwrap_or("failed"));
+    if let Err(error) = outcome {
+        record_error(span, error.label());
     }
 }
 
 /// An observer is told of an event, for the `attempt`th time: a trace of its own.
-pub fn observe(plugin: &Plugin, event: &Stored, attempt: u32) -> Span {
-    if !drawn() {
+pub fn observer_span(plugin: &Plugin, event: &JournalEvent, attempt: u32) -> Span {
+    if !should_sample() {
         return Span::none();
     }
     span!(
-        target: ROOT,
+        target: ROOT_TARGET,
         parent: None,
         Level::INFO,
         "observe",
@@ -85,12 +93,12 @@ pub fn observe(plugin: &Plugin, event: &Stored, attempt: u32) -> Span {
 }
 
 /// A version of a plugin is loaded: a trace of its own.
-pub fn load(name: &str) -> Span {
-    if !super::is_on() {
+pub fn load_span(name: &str) -> Span {
+    if !super::is_enabled() {
         return Span::none();
     }
     span!(
-        target: ROOT,
+        target: ROOT_TARGET,
         parent: None,
         Level::INFO,
         "load",
@@ -101,7 +109,7 @@ pub fn load(name: &str) -> Span {
 }
 
 /// A plugin reads or writes one of its values. Not which: a key may be a number.
-pub fn kv(key: &str, command: &KvCommand) -> Span {
+pub fn kv_span(key: &str, command: &KvCommand) -> Span {
     let name = |command: &KvCommand| match command {
         KvCommand::Get => "kv.get",
         KvCommand::Set { .. } => "kv.set",
@@ -110,21 +118,21 @@ pub fn kv(key: &str, command: &KvCommand) -> Span {
         KvCommand::Swap { .. } => "kv.compare_and_swap",
     };
     span!(
-        target: TARGET,
+        target: CHILD_TARGET,
         Level::INFO,
         "kv",
         otel.name = name(command),
-        kv.key.length = length(key.len()),
-        kv.value.length = length(command.size()),
+        kv.key.length = saturating_i64_len(key.len()),
+        kv.value.length = saturating_i64_len(command.size()),
         error.type = Empty,
         otel.status_code = Empty,
     )
 }
 
 /// A plugin sends a request.
-pub fn http() -> Span {
+pub fn http_span() -> Span {
     span!(
-        target: TARGET,
+        target: CHILD_TARGET,
         Level::INFO,
         "http",
         otel.kind = "client",
@@ -139,7 +147,7 @@ pub fn http() -> Span {
 
 /// Where a request goes: not its path. A host that is not granted may be any text, and is
 /// not told.
-pub fn requested(span: &Span, method: &str, host: &dyn Display, port: u16) {
+pub fn record_request(span: &Span, method: &str, host: &dyn Display, port: u16) {
     if span.is_disabled() {
         return;
     }
@@ -150,14 +158,14 @@ pub fn requested(span: &Span, method: &str, host: &dyn Display, port: u16) {
 
 /// What a request was answered with. An error's status is one of the other side's, and for
 /// the plugin to judge.
-pub fn responded(span: &Span, status: u16) {
+pub fn record_response(span: &Span, status: u16) {
     span.record("http.response.status_code", i64::from(status));
 }
 
 /// Something waits until it is on the disk.
-pub fn append() -> Span {
+pub fn append_span() -> Span {
     span!(
-        target: TARGET,
+        target: CHILD_TARGET,
         Level::INFO,
         "journal.append",
         error.type = Empty,
@@ -170,25 +178,25 @@ pub fn append() -> Span {
 /// # Errors
 ///
 /// Those of the work.
-pub async fn within<T, E>(
+pub async fn in_span<T, E>(
     span: Span,
     label: impl FnOnce(&E) -> &'static str,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let result = work.instrument(span.clone()).await;
     if let Err(error) = &result {
-        failed(&span, label(error));
+        record_error(&span, label(error));
     }
     result
 }
 
 /// It went wrong: one of our words for why.
-pub fn failed(span: &Span, label: &str) {
+pub fn record_error(span: &Span, label: &str) {
     span.record("error.type", label);
     span.record("otel.status_code", "error");
 }
 
 /// A length as attributes have them.
-fn length(bytes: usize) -> i64 {
+fn saturating_i64_len(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

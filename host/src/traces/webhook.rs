@@ -14,21 +14,24 @@ use tracing::field::Empty;
 use tracing::{Level, Span, span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{ROOT, drawn, is_on};
+use super::{ROOT_TARGET, is_enabled, should_sample};
 use crate::event::Call;
-use crate::midcall::ToolRuling;
-use crate::platform::{Message, ToolAnswer};
-use crate::router::{Outcome, Source};
+use crate::mid_call::ToolResponse;
+use crate::platform::{PlatformRequest, ToolAnswer};
+use crate::router::{AnswerSource, RoutingOutcome};
 
 /// Begins the span of a webhook to this path, if it is traced or may turn out to be.
-pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, Parent) {
-    if !is_on() {
-        return (Span::none(), Parent { span: Span::none(), told: None, drawn: false });
+pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
+    if !is_enabled() {
+        return (
+            Span::none(),
+            RemoteParent { span: Span::none(), remote: None, is_sampled: false },
+        );
     }
-    let (told, drawn) = (told(headers), drawn());
-    let span = if drawn || told.as_ref().is_some_and(SpanContext::is_sampled) {
+    let (remote, is_sampled) = (extract_parent(headers), should_sample());
+    let span = if is_sampled || remote.as_ref().is_some_and(SpanContext::is_sampled) {
         span!(
-            target: ROOT,
+            target: ROOT_TARGET,
             parent: None,
             Level::INFO,
             "webhook",
@@ -51,64 +54,64 @@ pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, Parent) {
     } else {
         Span::none()
     };
-    (span.clone(), Parent { span, told, drawn })
+    (span.clone(), RemoteParent { span, remote, is_sampled })
 }
 
 /// What the sender says that its webhook is a part of.
-fn told(headers: &HeaderMap) -> Option<SpanContext> {
+fn extract_parent(headers: &HeaderMap) -> Option<SpanContext> {
     let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     let span = context.span();
-    let told = span.span_context();
-    told.is_valid().then(|| parent(told, told.trace_flags()))
+    let remote = span.span_context();
+    remote.is_valid().then(|| remote_context(remote, remote.trace_flags()))
 }
 
 /// A remote span. Not its state, which is text of the sender's.
-fn parent(of: &SpanContext, flags: TraceFlags) -> SpanContext {
-    SpanContext::new(of.trace_id(), of.span_id(), flags, true, TraceState::NONE)
+fn remote_context(remote: &SpanContext, flags: TraceFlags) -> SpanContext {
+    SpanContext::new(remote.trace_id(), remote.span_id(), flags, true, TraceState::NONE)
 }
 
 /// What a webhook's trace may go on from, if its sender may say so.
 #[must_use = "dropped, the sender is not believed"]
-pub struct Parent {
+pub struct RemoteParent {
     span: Span,
-    told: Option<SpanContext>,
-    drawn: bool,
+    remote: Option<SpanContext>,
+    is_sampled: bool,
 }
 
-impl Parent {
+impl RemoteParent {
     /// The sender has shown who it is.
-    pub fn believed(mut self) {
-        if let Some(told) = self.told.take() {
-            self.adopt(told);
+    pub fn trust(mut self) {
+        if let Some(remote) = self.remote.take() {
+            self.adopt(remote);
         }
     }
 
-    fn adopt(&self, told: SpanContext) {
-        let context = opentelemetry::Context::new().with_remote_span_context(told);
+    fn adopt(&self, remote: SpanContext) {
+        let context = opentelemetry::Context::new().with_remote_span_context(remote);
         // It is ours, and has no children yet.
         _ = self.span.set_parent(context);
     }
 }
 
-impl Drop for Parent {
+impl Drop for RemoteParent {
     fn drop(&mut self) {
         // Begun for no other reason than what a stranger says: not traced, then.
-        if let Some(told) = self.told.take().filter(|_| !self.drawn) {
-            self.adopt(parent(&told, TraceFlags::default()));
+        if let Some(remote) = self.remote.take().filter(|_| !self.is_sampled) {
+            self.adopt(remote_context(&remote, TraceFlags::default()));
         }
     }
 }
 
 /// What the sender wants.
-pub fn understood(span: &Span, message: &Message) {
+pub fn record_request(span: &Span, message: &PlatformRequest) {
     if span.is_disabled() {
         return;
     }
     let (kind, call): (_, Option<&Call>) = match message {
-        Message::Decide(event) => ("decision", Some(&event.call)),
-        Message::Tool(used) => ("tool", Some(&used.call)),
-        Message::Transfer(asked) => ("transfer", Some(&asked.call)),
-        Message::Events(events) => {
+        PlatformRequest::Decision(event) => ("decision", Some(&event.call)),
+        PlatformRequest::Tool(tool_use) => ("tool", Some(&tool_use.call)),
+        PlatformRequest::Transfer(transfer) => ("transfer", Some(&transfer.call)),
+        PlatformRequest::Events(events) => {
             span.record("events.count", i64::try_from(events.len()).unwrap_or(i64::MAX));
             ("events", events.first().map(|event| &*event.call))
         }
@@ -121,51 +124,51 @@ pub fn understood(span: &Span, message: &Message) {
 }
 
 /// What was decided; and whether that was before, for the same delivery.
-pub fn decided(span: &Span, outcome: &Outcome, again: bool) {
+pub fn record_decision(span: &Span, outcome: &RoutingOutcome, is_replay: bool) {
     if span.is_disabled() {
         return;
     }
-    span.record("plugin.source", outcome.ruling.source.name());
-    ended(span, outcome.answer.name(), outcome.ruling.by.as_deref(), again);
+    span.record("plugin.source", outcome.result.source.name());
+    record_outcome(span, outcome.answer.name(), outcome.result.plugin.as_deref(), is_replay);
 }
 
 /// What an agent got for using a tool. The tool's name is told if some plugin has it:
 /// otherwise it may be any text.
-pub fn tool(span: &Span, name: &str, ruling: &ToolRuling, again: bool) {
+pub fn record_tool(span: &Span, name: &str, ruling: &ToolResponse, is_replay: bool) {
     if span.is_disabled() {
         return;
     }
     if !matches!(ruling.answer, ToolAnswer::Unknown) {
         span.record("tool.name", name);
     }
-    let source = if ruling.cached { Source::Cached } else { Source::Ran };
+    let source = if ruling.cached { AnswerSource::Cache } else { AnswerSource::Plugin };
     span.record("plugin.source", source.name());
-    ended(span, ruling.outcome(), ruling.by.as_deref(), again);
+    record_outcome(span, ruling.outcome(), ruling.plugin.as_deref(), is_replay);
 }
 
 /// Whether somebody had a say in a transfer.
-pub fn transfer(span: &Span, answered: bool, again: bool) {
-    ended(span, if answered { "answered" } else { "pass" }, None, again);
+pub fn record_transfer(span: &Span, answered: bool, is_replay: bool) {
+    record_outcome(span, if answered { "answered" } else { "pass" }, None, is_replay);
 }
 
-fn ended(span: &Span, outcome: &'static str, by: Option<&str>, again: bool) {
+fn record_outcome(span: &Span, outcome: &'static str, plugin: Option<&str>, is_replay: bool) {
     if span.is_disabled() {
         return;
     }
     span.record("webhook.outcome", outcome);
-    span.record("webhook.repeated", again);
-    if let Some(by) = by {
-        span.record("plugin.name", by);
+    span.record("webhook.repeated", is_replay);
+    if let Some(plugin) = plugin {
+        span.record("plugin.name", plugin);
     }
 }
 
 /// The status that the sender gets; of a refusal, our word for why.
-pub fn answered(span: &Span, status: u16, refused: Option<&'static str>) {
+pub fn record_response(span: &Span, status: u16, error_code: Option<&'static str>) {
     if span.is_disabled() {
         return;
     }
     span.record("http.response.status_code", i64::from(status));
-    if let Some(code) = refused {
+    if let Some(code) = error_code {
         span.record("webhook.outcome", "refused");
         span.record("error.type", code);
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated, initiated_as};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, ServerBuilder, call_initiated,
+    call_initiated_for,
+};
 use tokio::task::JoinSet;
 
 use super::ALONE;
@@ -17,13 +20,13 @@ const SLACK: Duration = Duration::from_secs(5);
 async fn spinning_plugins_starve_nobody() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[limits]\ntimeout = '250ms'\n[match]\nto = '5001'\n")
-        .guest("20-good", GOOD)
-        .settings("20-good", "[limits]\ntimeout = '15s'\n");
+        .with_guest("10-spins", "spins")
+        .with_settings("10-spins", "[limits]\ntimeout = '250ms'\n[match]\nto = '5001'\n")
+        .with_guest("20-good", ROUTING_GUEST)
+        .with_settings("20-good", "[limits]\ntimeout = '15s'\n");
     // All of them shall spin, at once: it is not to be set aside, and nobody waits
     // for what the first one comes to.
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
     let setup = setup.env("PLUGBOARD_CACHE_ENABLED", "false");
     let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
     let client = tests::client();
@@ -31,7 +34,9 @@ async fn spinning_plugins_starve_nobody() {
     for call in 0..200 {
         let (server, client) = (server.clone(), client.clone());
         calls.spawn(async move {
-            server.post_with(&client, &[], initiated_as(&format!("call-{call}"), "5001")).await
+            server
+                .post_with_client(&client, &[], call_initiated_for(&format!("call-{call}"), "5001"))
+                .await
         });
     }
     let mut health = Vec::new();
@@ -41,19 +46,19 @@ async fn spinning_plugins_starve_nobody() {
     while answered < 200 {
         let probe = tests::client();
         let request = async {
-            health.push(server.get("/health").await.took);
+            health.push(server.get("/health").await.elapsed);
             // Another number, so another plugin: it must not stand in that queue.
-            let body = initiated_as("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001");
-            let answer = server.post_with(&probe, &[], body).await;
-            assert_eq!(answer.sts_url(), Some(GOOD_URL));
-            quick.push(answer.took);
+            let body = call_initiated_for("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001");
+            let answer = server.post_with_client(&probe, &[], body).await;
+            assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
+            quick.push(answer.elapsed);
         };
         request.await;
         while let Some(answer) = calls.try_join_next() {
             let answer = answer.unwrap();
             assert_eq!(answer.status, 200);
             assert!(answer.sts_url().is_some_and(|url| url.starts_with("ws://sts-good:6030/")));
-            slowest = slowest.max(answer.took);
+            slowest = slowest.max(answer.elapsed);
             answered += 1;
         }
     }
@@ -84,8 +89,9 @@ async fn spinning_plugins_starve_nobody() {
 async fn a_pool_that_is_too_small_makes_calls_wait() {
     let _alone = ALONE.lock().await;
     let patient = "[limits]\ntimeout = '15s'\n";
-    let folder = PluginFolder::new().guest("10-good", GOOD).settings("10-good", patient);
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "50");
+    let folder =
+        PluginFolder::new().with_guest("10-good", ROUTING_GUEST).with_settings("10-good", patient);
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "50");
     let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
     let client = tests::client();
     let mut calls = JoinSet::new();
@@ -93,7 +99,8 @@ async fn a_pool_that_is_too_small_makes_calls_wait() {
         let (server, client) = (server.clone(), client.clone());
         calls.spawn(async move {
             let id = format!("call-{call}");
-            let answer = server.post_with(&client, &[], initiated_as(&id, "5001")).await;
+            let answer =
+                server.post_with_client(&client, &[], call_initiated_for(&id, "5001")).await;
             assert_eq!(answer.status, 200);
             assert_eq!(answer.sts_url(), Some(&*format!("ws://sts-good:6030/?uuid={id}")));
         });
@@ -104,7 +111,7 @@ async fn a_pool_that_is_too_small_makes_calls_wait() {
         answered += 1;
     }
     assert_eq!(answered, 500);
-    let plugin = server.plugin("10-good").await;
+    let plugin = server.plugin_status("10-good").await;
     assert_eq!((&plugin["calls"], &plugin["failures"]), (&json!(500), &json!(0)));
 }
 
@@ -114,9 +121,9 @@ async fn a_pool_that_is_too_small_makes_calls_wait() {
 async fn whoever_finds_no_instance_falls_back_in_time() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[limits]\ntimeout = '10s'\n");
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
+        .with_guest("10-spins", "spins")
+        .with_settings("10-spins", "[limits]\ntimeout = '10s'\n");
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
     let server = std::sync::Arc::new(
         setup
             .env("PLUGBOARD_LIMITS_BUDGET", "1s")
@@ -126,12 +133,12 @@ async fn whoever_finds_no_instance_falls_back_in_time() {
     let mut calls = JoinSet::new();
     for _ in 0..8 {
         let server = server.clone();
-        calls.spawn(async move { server.post(initiated()).await });
+        calls.spawn(async move { server.post(call_initiated()).await });
     }
     while let Some(answer) = calls.join_next().await {
         let answer = answer.unwrap();
         assert_eq!(answer.sts_url(), Some("ws://sts-fallback/"));
-        assert!(answer.took < Duration::from_secs(1) + SLACK, "{:?}", answer.took);
+        assert!(answer.elapsed < Duration::from_secs(1) + SLACK, "{:?}", answer.elapsed);
     }
     for label in ["timeout", "busy"] {
         server.wait_for_log(|line| line["error"] == label);
@@ -145,19 +152,19 @@ async fn whoever_finds_no_instance_falls_back_in_time() {
 async fn who_sleeps_keeps_nobody_from_computing() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
-        .guest("10-naps", "naps")
-        .settings("10-naps", "[limits]\ntimeout = '15s'\n");
-    let server = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s").start();
+        .with_guest("10-naps", "naps")
+        .with_settings("10-naps", "[limits]\ntimeout = '15s'\n");
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s").start();
     let server = std::sync::Arc::new(server);
     let mut calls = JoinSet::new();
     // One of the cores is left to the service.
     let turns = std::thread::available_parallelism().unwrap().get().saturating_sub(1).max(1);
     for _ in 0..60 * turns {
         let server = server.clone();
-        calls.spawn(async move { server.post(initiated()).await });
+        calls.spawn(async move { server.post(call_initiated()).await });
     }
     while let Some(answer) = calls.join_next().await {
-        assert_eq!(answer.unwrap().sts_url(), Some(GOOD_URL));
+        assert_eq!(answer.unwrap().sts_url(), Some(ROUTING_GUEST_URL));
     }
 }
 
@@ -166,15 +173,16 @@ async fn who_sleeps_keeps_nobody_from_computing() {
 async fn a_caller_that_is_gone_holds_nothing() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[limits]\ntimeout = '60s'\n[match]\nto = '5001'\n")
-        .guest("20-good", GOOD);
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
+        .with_guest("10-spins", "spins")
+        .with_settings("10-spins", "[limits]\ntimeout = '60s'\n[match]\nto = '5001'\n")
+        .with_guest("20-good", ROUTING_GUEST);
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
     let server = setup.env("PLUGBOARD_LIMITS_BUDGET", "60s").start();
-    let client = tests::client_for(Duration::from_millis(300));
+    let client = tests::client_with_timeout(Duration::from_millis(300));
     let url = format!("http://{}/events", server.webhook_address());
-    assert!(client.post(url).body(initiated()).send().await.is_err());
+    assert!(client.post(url).body(call_initiated()).send().await.is_err());
     // The only instance is free again, or this would wait for a minute.
-    let answer = server.post(initiated_as("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001")).await;
-    assert_eq!(answer.sts_url(), Some(GOOD_URL));
+    let answer =
+        server.post(call_initiated_for("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001")).await;
+    assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tests::{PluginFolder, Setup, initiated_as};
+use tests::{PluginFolder, ServerBuilder, call_initiated_for};
 use tokio::task::JoinSet;
 
 use super::ALONE;
@@ -21,8 +21,8 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
     const RATE: f64 = 1_000.0;
     // A call that comes late on a busy machine is not one that was lost.
     let patient = "[limits]\ntimeout = '15s'\n";
-    let folder = PluginFolder::new().guest("10-a", "alpha").settings("10-a", patient);
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
+    let folder = PluginFolder::new().with_guest("10-a", "alpha").with_settings("10-a", patient);
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
     let server = Arc::new(setup.start());
     // How many flips were begun, and how many acknowledged.
     let (begun, acknowledged) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -42,7 +42,8 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
                 let nth = calls.fetch_add(1, Ordering::Relaxed);
                 let id = format!("call-{caller}-{nth}");
                 let known = acknowledged.load(Ordering::SeqCst);
-                let answer = server.post_with(&client, &[], initiated_as(&id, "5001")).await;
+                let answer =
+                    server.post_with_client(&client, &[], call_initiated_for(&id, "5001")).await;
                 let later = begun.load(Ordering::SeqCst);
                 assert_eq!(answer.status, 200);
                 let url = |name| format!("ws://{name}:6030/?tag=&uuid={id}");
@@ -59,7 +60,7 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
     for flip in 1..=FLIPS {
         let flipped = Instant::now();
         begun.store(flip, Ordering::SeqCst);
-        folder.replace("10-a", ["alpha", "beta"][flip % 2]);
+        folder.replace_guest("10-a", ["alpha", "beta"][flip % 2]);
         server.reload().await;
         acknowledged.store(flip, Ordering::SeqCst);
         // For as long again at least, there is one right answer.
@@ -73,8 +74,8 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
     println!("{calls} calls, {rate:.0}/s, {sure} of them with one right answer, {FLIPS} flips");
     assert!(calls > 20 * FLIPS, "{calls} calls");
     assert!(sure > calls / 10, "{sure} of {calls}");
-    assert_eq!(server.plugin("10-a").await["failures"], 0);
-    assert_eq!(server.admin("/plugins").await.body["generation"], FLIPS + 1);
+    assert_eq!(server.plugin_status("10-a").await["failures"], 0);
+    assert_eq!(server.admin_get("/plugins").await.body["generation"], FLIPS + 1);
 }
 
 /// A hundred guests that spin for longer than anybody would wait.
@@ -82,27 +83,27 @@ async fn reloading_under_load_loses_and_mixes_nothing() {
 async fn calls_that_spin_do_not_hold_up_a_reload() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[match]\nto = '6001'\n[limits]\ntimeout = '30s'\n")
-        .guest("20-a", "alpha")
-        .settings("20-a", "[limits]\ntimeout = '20s'\n");
+        .with_guest("10-spins", "spins")
+        .with_settings("10-spins", "[match]\nto = '6001'\n[limits]\ntimeout = '30s'\n")
+        .with_guest("20-a", "alpha")
+        .with_settings("20-a", "[limits]\ntimeout = '20s'\n");
     // Without the cache, none of them waits for what the first one comes to.
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false");
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false");
     let setup = setup.env("PLUGBOARD_BREAKER_FAILURES", "0");
     let server = Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "30s").start());
     let (mut calls, client) = (JoinSet::new(), tests::client());
     for call in 0..100 {
         let (server, client) = (server.clone(), client.clone());
         calls.spawn(async move {
-            let body = initiated_as(&call.to_string(), "6001");
-            server.post_with(&client, &[], body).await;
+            let body = call_initiated_for(&call.to_string(), "6001");
+            server.post_with_client(&client, &[], body).await;
         });
     }
     server.wait_for_guests(2).await;
     let start = Instant::now();
-    folder.replace("20-a", "beta");
+    folder.replace_guest("20-a", "beta");
     server.reload().await;
     println!("reloaded after {:?}", start.elapsed());
-    assert!(server.route().await.unwrap().starts_with("ws://beta:"));
+    assert!(server.route_call().await.unwrap().starts_with("ws://beta:"));
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
 }

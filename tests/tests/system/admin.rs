@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated};
+use tests::{PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, ServerBuilder, call_initiated};
 
 const FAILS: &str = "[config]\nrules = '* * error boom'\n";
 const WORKS: &str = "[config]\nrules = '* * route ws://works/'\n";
@@ -12,20 +12,20 @@ const WORKS: &str = "[config]\nrules = '* * route ws://works/'\n";
 #[tokio::test]
 async fn explain_tells_what_each_plugin_came_to() {
     let folder = PluginFolder::new()
-        .guest("10-other", "alpha")
-        .settings("10-other", "[match]\nto = '6*'\n")
-        .guest("20-fails", "rules")
-        .settings("20-fails", FAILS)
-        .guest("30-passes", "rules")
-        .settings("30-passes", "[config]\nttl_ms = 60000\nrules = 'from 1 reject no'\n")
-        .guest("40-alpha", "alpha")
-        .guest("50-late", GOOD);
-    let server = Setup::new(folder.path()).start();
+        .with_guest("10-other", "alpha")
+        .with_settings("10-other", "[match]\nto = '6*'\n")
+        .with_guest("20-fails", "rules")
+        .with_settings("20-fails", FAILS)
+        .with_guest("30-passes", "rules")
+        .with_settings("30-passes", "[config]\nttl_ms = 60000\nrules = 'from 1 reject no'\n")
+        .with_guest("40-alpha", "alpha")
+        .with_guest("50-late", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
     // What the cache has is what live calls have put there.
-    let before = server.post(initiated()).await;
-    let counted = server.admin("/plugins").await.body;
+    let before = server.post(call_initiated()).await;
+    let counted = server.admin_get("/plugins").await.body;
     for _ in 0..2 {
-        let answer = server.admin_post("/explain", initiated()).await;
+        let answer = server.admin_post("/explain", call_initiated()).await;
         assert_eq!(answer.status, 200);
         let told = answer.body;
         assert_eq!((&told["generation"], &told["platform"]), (&json!(1), &json!("avr")));
@@ -51,7 +51,7 @@ async fn explain_tells_what_each_plugin_came_to() {
         assert_eq!(steps[3]["decision"], json!({"verdict": "route", "sts_url": url}));
     }
     // It leaves no trace.
-    assert_eq!(server.admin("/plugins").await.body, counted);
+    assert_eq!(server.admin_get("/plugins").await.body, counted);
     let answer = server.admin_post("/explain", "{").await;
     assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
     let ended = tests::fixture("call_ended.json");
@@ -60,76 +60,81 @@ async fn explain_tells_what_each_plugin_came_to() {
 
 #[tokio::test]
 async fn explain_keeps_nothing_for_later_calls() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
-    let server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
+    let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..2 {
-        let told = server.admin_post("/explain", initiated()).await.body;
+        let told = server.admin_post("/explain", call_initiated()).await.body;
         assert_eq!(
             (&told["source"], &told["plugins"][0]["source"]),
             (&json!("ran"), &json!("ran"))
         );
     }
-    let answer = server.post(initiated()).await;
+    let answer = server.post(call_initiated()).await;
     assert_eq!(answer.headers["cache-status"], "plugboard; fwd=miss");
 }
 
 #[tokio::test]
 async fn a_plugin_that_keeps_failing_is_set_aside() {
     let pause = Duration::from_secs(10);
-    let folder =
-        PluginFolder::new().guest("10-a", "rules").settings("10-a", FAILS).guest("20-good", GOOD);
-    let server = Setup::new(folder.path())
+    let folder = PluginFolder::new()
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", FAILS)
+        .with_guest("20-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_BREAKER_FAILURES", "3")
         .env("PLUGBOARD_BREAKER_PAUSE", "10s")
         .start();
-    let calls = async || server.plugin("10-a").await["calls"].as_u64().unwrap();
+    let calls = async || server.plugin_status("10-a").await["calls"].as_u64().unwrap();
     // Of the call that sets it aside; a moment before that happens.
     let mut opened = std::time::Instant::now();
     for nth in 1..=3 {
-        assert_eq!(server.plugin("10-a").await["state"], "active");
+        assert_eq!(server.plugin_status("10-a").await["state"], "active");
         opened = std::time::Instant::now();
-        assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+        assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
         assert_eq!(calls().await, nth);
     }
-    let plugin = server.plugin("10-a").await;
+    let plugin = server.plugin_status("10-a").await;
     assert_eq!((&plugin["state"], &plugin["breaker"]), (&json!("set_aside"), &json!("open")));
     assert_eq!(plugin["last_error"]["label"], "guest_error");
     server.wait_for_log(|line| line["level"] == "ERROR" && line["plugin"] == "10-a");
     // Its `on_failure` counts, without running it.
-    assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
-    let told = server.admin_post("/explain", initiated()).await.body;
+    assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
+    let told = server.admin_post("/explain", call_initiated()).await.body;
     assert_eq!(told["plugins"][0]["source"], "set_aside", "{told}");
     assert!(opened.elapsed() >= pause || calls().await == 3);
     // One call tries it again, and opens it again.
     server.wait_for_plugin("10-a", |row| row["breaker"] == "half_open").await;
     assert!(opened.elapsed() >= pause);
-    server.route().await;
-    assert_eq!((calls().await, &server.plugin("10-a").await["breaker"]), (4, &json!("open")));
+    server.route_call().await;
+    assert_eq!(
+        (calls().await, &server.plugin_status("10-a").await["breaker"]),
+        (4, &json!("open"))
+    );
     // A new version starts anew.
-    folder.configure("10-a", &format!("on_failure = 'stop'\n{FAILS}"));
+    folder.replace_settings("10-a", &format!("on_failure = 'stop'\n{FAILS}"));
     server.reload().await;
-    assert_eq!(server.plugin("10-a").await["state"], "active");
+    assert_eq!(server.plugin_status("10-a").await["state"], "active");
     for _ in 0..4 {
-        assert_eq!(server.post(initiated()).await.body, json!({}));
+        assert_eq!(server.post(call_initiated()).await.body, json!({}));
     }
-    assert_eq!(server.plugin("10-a").await["state"], "set_aside");
+    assert_eq!(server.plugin_status("10-a").await["state"], "set_aside");
     assert_eq!(calls().await, 7);
-    folder.configure("10-a", WORKS);
+    folder.replace_settings("10-a", WORKS);
     server.reload().await;
-    assert_eq!(server.route().await.as_deref(), Some("ws://works/"));
+    assert_eq!(server.route_call().await.as_deref(), Some("ws://works/"));
 }
 
 /// A plugin that fails for some and works for others, as a caller with a strange
 /// number could bring about, serves the others.
 #[tokio::test]
 async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
-    let folder = PluginFolder::new().guest("10-a", "rules").settings(
+    let folder = PluginFolder::new().with_guest("10-a", "rules").with_settings(
         "10-a",
         "[config]\nrules = '''from 666 error boom\n* * route ws://works/{from}'''\n",
     );
-    let server = Setup::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "3").start();
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "3").start();
     let post = async |from: &str| {
-        let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+        let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
         body["payload"]["from"] = json!(from);
         server.post(body.to_string()).await
     };
@@ -141,38 +146,41 @@ async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
     }
     // Nor where the others are answered by the cache.
     let plan = "to 666 error boom\n* * route ws://works/{from}";
-    folder.configure("10-a", &format!("[config]\nttl_ms = 60000\nrules = '''{plan}'''\n"));
+    folder.replace_settings("10-a", &format!("[config]\nttl_ms = 60000\nrules = '''{plan}'''\n"));
     server.reload().await;
     for nth in 0..10 {
-        let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+        let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
         body["payload"]["to"] = json!("666");
         server.post(body.to_string()).await;
         for _ in 0..2 {
             assert_eq!(post("1").await.sts_url(), Some("ws://works/1"), "{nth}");
         }
     }
-    assert_eq!(server.plugin("10-a").await["state"], "active");
+    assert_eq!(server.plugin_status("10-a").await["state"], "active");
     // Nor by text that fits no URL, which is no fault of the plugin's.
     for _ in 0..10 {
         assert_eq!(post("..").await.body, json!({}));
     }
-    assert_eq!(server.plugin("10-a").await["state"], "active");
+    assert_eq!(server.plugin_status("10-a").await["state"], "active");
 }
 
 #[tokio::test]
 async fn metrics_are_for_prometheus_and_name_no_caller() {
     let folder = PluginFolder::new()
-        .guest("10-\"quoted\\name", "rules")
-        .settings("10-\"quoted\\name", "[config]\nttl_ms = 60000\nrules = 'from 2000 error boom'\n")
-        .guest("20-alpha", "alpha")
-        .guest("30-broken", "core-module");
-    let server = Setup::new(folder.path()).start();
+        .with_guest("10-\"quoted\\name", "rules")
+        .with_settings(
+            "10-\"quoted\\name",
+            "[config]\nttl_ms = 60000\nrules = 'from 2000 error boom'\n",
+        )
+        .with_guest("20-alpha", "alpha")
+        .with_guest("30-broken", "core-module");
+    let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..3 {
-        server.post(initiated()).await;
+        server.post(call_initiated()).await;
     }
     server.post("{").await;
     server.reload().await;
-    let text = server.metrics().await;
+    let text = server.metrics_text().await;
     for line in [
         "plugboard_http_requests_total{listener=\"webhooks\",status=\"200\"} 3",
         "plugboard_http_requests_total{listener=\"webhooks\",status=\"400\"} 1",
@@ -208,14 +216,14 @@ async fn metrics_are_for_prometheus_and_name_no_caller() {
 #[tokio::test]
 async fn everything_but_probes_needs_the_token() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
     for path in ["/plugins", "/metrics"] {
-        assert_eq!(server.admin(path).await.status, 401, "{path}");
+        assert_eq!(server.admin_get(path).await.status, 401, "{path}");
         let shown = [("authorization", "Bearer t0ken")];
-        assert_eq!(server.admin_with(path, &shown).await.status, 200, "{path}");
+        assert_eq!(server.admin_get_with_headers(path, &shown).await.status, 200, "{path}");
     }
     for path in ["/reload", "/explain"] {
-        assert_eq!(server.admin_post(path, initiated()).await.status, 401, "{path}");
+        assert_eq!(server.admin_post(path, call_initiated()).await.status, 401, "{path}");
     }
-    assert_eq!(server.admin("/livez").await.status, 200);
+    assert_eq!(server.admin_get("/livez").await.status, 200);
 }

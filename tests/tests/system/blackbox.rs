@@ -10,7 +10,7 @@ mod start;
 mod transfers;
 
 use serde_json::{Value, json};
-use tests::{Collector, PluginFolder, Setup, blackbox_document, blackbox_fixture};
+use tests::{Collector, PluginFolder, ServerBuilder, blackbox_document, blackbox_fixture};
 
 /// What becomes of a fixture.
 struct Expected {
@@ -174,8 +174,8 @@ async fn every_fixture_is_answered_and_told_field_by_field() {
     for Expected { file, answer, from, to, metadata, events } in expected {
         let collector = Collector::start().await;
         let folder = PluginFolder::with_every_hook(&collector, "");
-        let mut server = Setup::new(folder.path()).blackbox().start();
-        let answered = server.blackbox(blackbox_fixture(file)).await;
+        let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+        let answered = server.post_blackbox(blackbox_fixture(file)).await;
         assert_eq!((answered.status, &answered.body), (200, &answer), "{file}");
         assert_eq!(answered.headers["content-type"], "application/json");
         let told = collector.wait_for(|told| told.len() >= events.len()).await;
@@ -200,7 +200,7 @@ async fn every_fixture_is_answered_and_told_field_by_field() {
 async fn unknown_types_and_fields_are_taken() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, "");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let long = "x".repeat(128);
     let kinds =
         ["UnknownWebHookPayload", "RecordingReadyWebHookPayload", "startwebhookpayload", &*long];
@@ -208,7 +208,7 @@ async fn unknown_types_and_fields_are_taken() {
         let mut document = blackbox_document("failed.json", "unknown");
         document["type"] = json!(kind);
         document["new"] = json!({"deep": [1, {"a": null}]});
-        let answer = server.blackbox(document.to_string()).await;
+        let answer = server.post_blackbox(document.to_string()).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})), "{kind}");
         let told = collector.wait_for(|told| told.iter().any(|it| it["detail"]["kind"] == kind));
         let told = told.await.pop().unwrap();
@@ -219,7 +219,7 @@ async fn unknown_types_and_fields_are_taken() {
     for kind in ["", &*"x".repeat(129)] {
         let mut document = blackbox_document("failed.json", "unknown");
         document["type"] = json!(kind);
-        let answer = server.blackbox(document.to_string()).await;
+        let answer = server.post_blackbox(document.to_string()).await;
         assert_eq!(answer.status, 400);
         let message = answer.body["error"]["message"].as_str().unwrap();
         assert!(message.contains("`type`"), "{message}");
@@ -227,10 +227,10 @@ async fn unknown_types_and_fields_are_taken() {
     // The older name of the type counts where there is no other.
     let mut document = blackbox_document("start.json", "older");
     document["eventType"] = json!("CompletedWebHookPayload");
-    assert_eq!(server.blackbox(document.to_string()).await.body, json!({"accept": true}));
+    assert_eq!(server.post_blackbox(document.to_string()).await.body, json!({"accept": true}));
     let mut document = blackbox_document("start.json", "older-2");
     document["eventType"] = document["type"].take();
-    assert_eq!(server.blackbox(document.to_string()).await.body, json!({"accept": true}));
+    assert_eq!(server.post_blackbox(document.to_string()).await.body, json!({"accept": true}));
     for (file, answer) in [
         ("start.json", json!({"accept": true})),
         ("completed.json", json!({"status": "ok"})),
@@ -239,7 +239,7 @@ async fn unknown_types_and_fields_are_taken() {
         let mut document = blackbox_document(file, &format!("new fields in {file}"));
         document["a new field"] = json!([[["x"]], 1e3, null]);
         document["result"]["new"] = json!({"x": 1});
-        let answered = server.blackbox(document.to_string()).await;
+        let answered = server.post_blackbox(document.to_string()).await;
         assert_eq!((answered.status, answered.body), (200, answer), "{file}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Answer, PluginFolder, Server, Setup, initiated};
+use tests::{PluginFolder, Server, ServerBuilder, ServerResponse, call_initiated};
 use tokio::task::JoinSet;
 
 /// What an answer may take longer on a machine that is busy.
@@ -26,8 +26,8 @@ const AT_ONCE: Duration = Duration::ZERO;
 /// A server, and settings for it, with time for a busy machine: who comes late would not
 /// have what the test is about.
 fn patient(folder: PluginFolder, settings: &str) -> (PluginFolder, Arc<Server>) {
-    let folder = folder.settings("10-a", &settings.replace("1500ms", "15s"));
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
+    let folder = folder.with_settings("10-a", &settings.replace("1500ms", "15s"));
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
     let server = Arc::new(setup.start());
     (folder, server)
 }
@@ -37,13 +37,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A call of its own id, from and to these numbers.
 fn call(id: &str, from: &str, to: &str) -> String {
-    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
     body["uuid"] = json!(id);
     (body["payload"]["from"], body["payload"]["to"]) = (json!(from), json!(to));
     body.to_string()
 }
 
-fn cache_status(answer: &Answer) -> &str {
+fn cache_status(answer: &ServerResponse) -> &str {
     answer.headers["cache-status"].to_str().unwrap()
 }
 
@@ -51,15 +51,15 @@ const HIT: &str = "plugboard; hit";
 const MISS: &str = "plugboard; fwd=miss";
 
 async fn calls(server: &Server, plugin: &str) -> u64 {
-    server.plugin(plugin).await["calls"].as_u64().unwrap()
+    server.plugin_status(plugin).await["calls"].as_u64().unwrap()
 }
 
 #[tokio::test]
 async fn a_verdict_is_used_for_the_calls_that_it_fits_and_filled_for_each() {
     let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 route ws://a/{from}?u={id}"));
-    let server = Setup::new(folder.path()).start();
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 route ws://a/{from}?u={id}"));
+    let server = ServerBuilder::new(folder.path()).start();
     let answer = server.post(call("one", "2000", "5001")).await;
     assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/2000?u=one"), MISS));
     let answer = server.post(call("two", "2001", "5001")).await;
@@ -69,13 +69,13 @@ async fn a_verdict_is_used_for_the_calls_that_it_fits_and_filled_for_each() {
         assert_eq!(server.post(call("x", "2000", "5002")).await.body, json!({}));
         assert_eq!(calls(&server, "10-a").await, expected);
     }
-    let plugin = server.plugin("10-a").await;
+    let plugin = server.plugin_status("10-a").await;
     assert_eq!(plugin["cached"], json!({"pass": 1, "route": 1, "reject": 0}), "{plugin}");
     for (result, count) in [("hit", 2), ("miss", 2)] {
         let series =
             format!("plugboard_cache_requests_total{{plugin=\"10-a\",result=\"{result}\"}}");
         // The first call came before it was known that there would be a cache.
-        assert_eq!(server.metric(&series).await, Some(count - u64::from(result == "miss")));
+        assert_eq!(server.metric_value(&series).await, Some(count - u64::from(result == "miss")));
     }
 }
 
@@ -84,11 +84,11 @@ async fn a_verdict_is_used_for_the_calls_that_it_fits_and_filled_for_each() {
 #[tokio::test]
 async fn what_one_plugin_says_is_not_what_the_chain_says() {
     let folder = PluginFolder::new()
-        .guest("10-vip", "rules")
-        .settings("10-vip", &rules(MINUTE, AT_ONCE, "from 2000 route ws://vip/?u={id}"))
-        .guest("20-plan", "rules")
-        .settings("20-plan", &rules(MINUTE, AT_ONCE, "to 5001 route ws://plan/?u={id}"));
-    let server = Setup::new(folder.path()).start();
+        .with_guest("10-vip", "rules")
+        .with_settings("10-vip", &rules(MINUTE, AT_ONCE, "from 2000 route ws://vip/?u={id}"))
+        .with_guest("20-plan", "rules")
+        .with_settings("20-plan", &rules(MINUTE, AT_ONCE, "to 5001 route ws://plan/?u={id}"));
+    let server = ServerBuilder::new(folder.path()).start();
     for round in 0..3 {
         for (from, host) in [("2001", "plan"), ("2000", "vip"), ("2002", "plan")] {
             let id = format!("{round}-{from}");
@@ -104,9 +104,10 @@ async fn what_one_plugin_says_is_not_what_the_chain_says() {
 async fn every_field_that_a_verdict_names_counts() {
     let plan = "to 6000 route ws://six/?u={id}\nfrom 2000 route ws://two/?u={id}\n\
                 channel \"x\" reject no\n* * route ws://all/?u={id}";
-    let folder =
-        PluginFolder::new().guest("10-a", "rules").settings("10-a", &rules(MINUTE, AT_ONCE, plan));
-    let server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new()
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, AT_ONCE, plan));
+    let server = ServerBuilder::new(folder.path()).start();
     for round in 0..2 {
         for (from, to, host) in [
             ("2000", "6000", "six"),
@@ -140,15 +141,16 @@ async fn nothing_is_used_longer_than_it_may() {
     let settings = |ttl| rules(ttl, AT_ONCE, "* * route ws://a/?u={id}");
     // Once by the plugin's word, once by the operator's.
     for (asked, most) in [(ttl, "5m"), (MINUTE, "2s")] {
-        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings(asked));
-        let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_MAX_TTL", most).start();
-        server.post(initiated()).await;
+        let folder =
+            PluginFolder::new().with_guest("10-a", "rules").with_settings("10-a", &settings(asked));
+        let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_MAX_TTL", most).start();
+        server.post(call_initiated()).await;
         let kept = Instant::now();
         let mut hits = 0;
         loop {
             // Judged by when the call began: what is answered later may be late.
             let began = kept.elapsed();
-            let answer = server.post(initiated()).await;
+            let answer = server.post(call_initiated()).await;
             if cache_status(&answer) == MISS {
                 break;
             }
@@ -157,25 +159,26 @@ async fn nothing_is_used_longer_than_it_may() {
         }
         assert!(hits > 0);
     }
-    let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings(AT_ONCE));
-    let server = Setup::new(folder.path()).start();
+    let folder =
+        PluginFolder::new().with_guest("10-a", "rules").with_settings("10-a", &settings(AT_ONCE));
+    let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..2 {
-        assert_eq!(cache_status(&server.post(initiated()).await), MISS);
+        assert_eq!(cache_status(&server.post(call_initiated()).await), MISS);
     }
 }
 
 #[tokio::test]
 async fn the_cache_can_be_switched_off_and_asks_for_leave() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
-    let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false").start();
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false").start();
     for _ in 0..2 {
-        assert_eq!(cache_status(&server.post(initiated()).await), "plugboard; fwd=bypass");
+        assert_eq!(cache_status(&server.post(call_initiated()).await), "plugboard; fwd=bypass");
     }
     // A plugin that gives no leave is asked each time.
-    let folder = PluginFolder::new().guest("10-a", "routes");
-    let server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new().with_guest("10-a", "routes");
+    let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..3 {
-        assert_eq!(cache_status(&server.post(initiated()).await), MISS);
+        assert_eq!(cache_status(&server.post(call_initiated()).await), MISS);
     }
     assert_eq!(calls(&server, "10-a").await, 3);
 }
@@ -187,7 +190,7 @@ async fn many_equal_calls_are_one_computation() {
     let slow = rules(MINUTE, Duration::from_millis(300), plan);
     // Also the very first one, of which nobody knows yet what it depends on.
     for known in [true, false] {
-        let folder = PluginFolder::new().guest("10-a", "rules");
+        let folder = PluginFolder::new().with_guest("10-a", "rules");
         let (_folder, server) = patient(folder, &slow);
         if known {
             server.post(call("first", "1", "9999")).await;
@@ -199,7 +202,7 @@ async fn many_equal_calls_are_one_computation() {
                 let id = format!("call-{nth}");
                 let answer = server.post(call(&id, &nth.to_string(), "5001")).await;
                 assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
-                assert!(answer.took < PATIENCE, "{:?}", answer.took);
+                assert!(answer.elapsed < PATIENCE, "{:?}", answer.elapsed);
             });
         }
         waiting.join_all().await;
@@ -214,10 +217,10 @@ async fn who_waits_is_not_failed_by_who_asks() {
     let plan = "from 1 error boom\nto 5001 route ws://a/?u={id}";
     let slow = rules(MINUTE, Duration::from_millis(1_500), plan);
     for hangs_up in [false, true] {
-        let folder = PluginFolder::new().guest("10-a", "rules");
+        let folder = PluginFolder::new().with_guest("10-a", "rules");
         let (_folder, server) = patient(folder, &slow);
         let patience = if hangs_up { Duration::from_secs(1) } else { PATIENCE };
-        let leader = tests::client_for(patience);
+        let leader = tests::client_with_timeout(patience);
         let url = format!("http://{}/events", server.webhook_address());
         let leader = tokio::spawn(leader.post(url).body(call("leader", "1", "5001")).send());
         // It is the leader once it holds an instance.
@@ -229,13 +232,13 @@ async fn who_waits_is_not_failed_by_who_asks() {
                 let id = format!("call-{nth}");
                 let answer = server.post(call(&id, "2", "5001")).await;
                 assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
-                assert!(answer.took < PATIENCE, "{:?}", answer.took);
+                assert!(answer.elapsed < PATIENCE, "{:?}", answer.elapsed);
             });
         }
         waiting.join_all().await;
         let led = leader.await.unwrap();
         assert_eq!(led.is_err(), hangs_up);
-        let plugin = server.plugin("10-a").await;
+        let plugin = server.plugin_status("10-a").await;
         assert_eq!(plugin["failures"], u64::from(!hangs_up), "{plugin}");
         if hangs_up {
             // One of those who waited took over, and the rest waited for him.
@@ -250,9 +253,9 @@ async fn who_waits_is_not_failed_by_who_asks() {
 async fn who_waits_looks_whether_the_verdict_fits() {
     let plan = "to 5001 route ws://one/?u={id}\nto 6001 route ws://two/?u={id}";
     let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, Duration::from_millis(200), plan));
-    let server = Arc::new(Setup::new(folder.path()).start());
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, Duration::from_millis(200), plan));
+    let server = Arc::new(ServerBuilder::new(folder.path()).start());
     let mut waiting = JoinSet::new();
     for nth in 0..20 {
         let server = server.clone();
@@ -278,8 +281,9 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
     let slow = rules(MINUTE, Duration::from_millis(4500), "* * route ws://a/?u={id}");
     for (settings, within) in [(hangs, 5_000), (slow, 5_900)] {
         let settings = settings.replace("1500ms", "30s");
-        let folder = PluginFolder::new().guest("10-a", "rules").settings("10-a", &settings);
-        let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "6s");
+        let folder =
+            PluginFolder::new().with_guest("10-a", "rules").with_settings("10-a", &settings);
+        let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "6s");
         let server = Arc::new(setup.start());
         let leader = tokio::spawn({
             let server = server.clone();
@@ -294,7 +298,7 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
                 let id = format!("call-{nth}");
                 let answer = server.post(call(&id, "2", "5001")).await;
                 assert_eq!(answer.sts_url(), Some(&*format!("ws://a/?u={id}")));
-                assert!(answer.took < Duration::from_millis(within), "{:?}", answer.took);
+                assert!(answer.elapsed < Duration::from_millis(within), "{:?}", answer.elapsed);
             });
         }
         waiting.join_all().await;
@@ -306,9 +310,9 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_keeps_his_own_budget() {
     let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, MINUTE, "* * pass").replace("1500ms", "60s"));
-    let server = Setup::new(folder.path())
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, MINUTE, "* * pass").replace("1500ms", "60s"));
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_LIMITS_BUDGET", "6s")
         .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/");
     let server = Arc::new(server.start());
@@ -316,9 +320,9 @@ async fn who_waits_keeps_his_own_budget() {
     for _ in 0..10 {
         let server = server.clone();
         waiting.spawn(async move {
-            let answer = server.post(initiated()).await;
+            let answer = server.post(call_initiated()).await;
             assert_eq!(answer.sts_url(), Some("ws://sts-fallback/"));
-            assert!(answer.took < Duration::from_secs(6) + SLACK, "{:?}", answer.took);
+            assert!(answer.elapsed < Duration::from_secs(6) + SLACK, "{:?}", answer.elapsed);
         });
     }
     waiting.join_all().await;
@@ -327,11 +331,11 @@ async fn who_waits_keeps_his_own_budget() {
 /// While one call tries a plugin that was set aside, the others do without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_plugin_that_keeps_failing() {
-    let folder = PluginFolder::new().guest("10-a", "rules").settings(
+    let folder = PluginFolder::new().with_guest("10-a", "rules").with_settings(
         "10-a",
         &rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}").replace("1500ms", "8s"),
     );
-    let server = Setup::new(folder.path())
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_LIMITS_BUDGET", "8s")
         .env("PLUGBOARD_BREAKER_FAILURES", "1")
         .env("PLUGBOARD_BREAKER_PAUSE", "100ms");
@@ -348,18 +352,18 @@ async fn nobody_waits_for_a_plugin_that_keeps_failing() {
     let answer = server.post(call("other", "1", "5001")).await;
     assert_eq!(answer.body, json!({}));
     // Who waited for the trial would do so for half of his budget.
-    assert!(answer.took < SLACK && !trial.is_finished(), "{:?}", answer.took);
+    assert!(answer.elapsed < SLACK && !trial.is_finished(), "{:?}", answer.elapsed);
     trial.await.unwrap();
 }
 
 #[tokio::test]
 async fn failures_are_asked_again() {
     let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 error boom"));
-    let server = Setup::new(folder.path()).start();
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 error boom"));
+    let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..3 {
-        server.post(initiated()).await;
+        server.post(call_initiated()).await;
     }
     assert_eq!(calls(&server, "10-a").await, 3);
 }
@@ -369,40 +373,40 @@ async fn failures_are_asked_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_never_meets_the_verdict_of_another() {
     let settings = |sleep, host: &str| rules(MINUTE, sleep, &format!("to 5001 route ws://{host}/"));
-    let folder = PluginFolder::new().guest("10-a", "rules");
+    let folder = PluginFolder::new().with_guest("10-a", "rules");
     let (folder, server) = patient(folder, &settings(Duration::from_secs(2), "old"));
     // So that it is known what the old version looks at.
     server.post(call("first", "1", "9999")).await;
     let old = tokio::spawn({
         let server = server.clone();
-        async move { server.post(initiated()).await }
+        async move { server.post(call_initiated()).await }
     });
     server.wait_for_guests(1).await;
-    folder.configure("10-a", &settings(AT_ONCE, "new"));
+    folder.replace_settings("10-a", &settings(AT_ONCE, "new"));
     server.reload().await;
-    assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://new/"));
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some("ws://new/"));
     assert_eq!(old.await.unwrap().sts_url(), Some("ws://old/"));
     // It has landed now.
-    let answer = server.post(initiated()).await;
+    let answer = server.post(call_initiated()).await;
     assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://new/"), HIT));
     // Back to the old one: what it said before is not its word today.
-    folder.configure("10-a", &settings(Duration::from_millis(1), "old"));
+    folder.replace_settings("10-a", &settings(Duration::from_millis(1), "old"));
     server.reload().await;
-    assert_eq!(cache_status(&server.post(initiated()).await), MISS);
+    assert_eq!(cache_status(&server.post(call_initiated()).await), MISS);
 }
 
 /// A reload of one plugin leaves the verdicts of the others.
 #[tokio::test]
 async fn who_is_not_reloaded_stays_warm() {
     let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, AT_ONCE, "* * pass"))
-        .guest("20-b", "alpha");
-    let server = Setup::new(folder.path()).start();
-    server.post(initiated()).await;
-    folder.replace("20-b", "beta");
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, AT_ONCE, "* * pass"))
+        .with_guest("20-b", "alpha");
+    let server = ServerBuilder::new(folder.path()).start();
+    server.post(call_initiated()).await;
+    folder.replace_guest("20-b", "beta");
     server.reload().await;
-    assert_eq!(server.route().await.unwrap().split(':').nth(1), Some("//beta"));
+    assert_eq!(server.route_call().await.unwrap().split(':').nth(1), Some("//beta"));
     assert_eq!(calls(&server, "10-a").await, 1);
     // Counting goes on where the old version stopped.
     assert_eq!(calls(&server, "20-b").await, 2);
@@ -410,16 +414,17 @@ async fn who_is_not_reloaded_stays_warm() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_that_comes_again_gets_the_same_answer() {
-    let folder = PluginFolder::new().guest("10-a", "rules").settings(
+    let folder = PluginFolder::new().with_guest("10-a", "rules").with_settings(
         "10-a",
         "[config]\nsleep_ms = 300\nrules = '* * route ws://a/?u={id}'\n[limits]\ntimeout = '1s'\n",
     );
-    let serve = |keep| Setup::new(folder.path()).env("PLUGBOARD_CACHE_DELIVERIES", keep).start();
+    let serve =
+        |keep| ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_DELIVERIES", keep).start();
     let server = Arc::new(serve("10m"));
     // Twice at once, and once more after a change.
     let body = call("one", "1", "2");
     let (first, second) = tokio::join!(server.post(&*body), server.post(&*body));
-    folder.configure("10-a", "[config]\nrules = '* * route ws://b/?u={id}'\n");
+    folder.replace_settings("10-a", "[config]\nrules = '* * route ws://b/?u={id}'\n");
     server.reload().await;
     let third = server.post(&*body).await;
     for answer in [&first, &second, &third] {
@@ -454,20 +459,21 @@ async fn a_delivery_that_comes_again_gets_the_same_answer() {
 #[tokio::test]
 async fn the_cache_has_a_size() {
     let folder = PluginFolder::new()
-        .guest("10-a", "rules")
-        .settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 pass\n* * route ws://a/?u={id}"));
-    let server = Setup::new(folder.path()).env("PLUGBOARD_CACHE_SIZE", "16KiB").start();
+        .with_guest("10-a", "rules")
+        .with_settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 pass\n* * route ws://a/?u={id}"));
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_SIZE", "16KiB").start();
     let client = tests::client();
     for caller in 0..500 {
-        let answer = server.post_with(&client, &[], call("x", &caller.to_string(), "1")).await;
+        let answer =
+            server.post_with_client(&client, &[], call("x", &caller.to_string(), "1")).await;
         assert_eq!(answer.status, 200);
     }
-    let bytes = server.metric("plugboard_cache_bytes").await.unwrap();
+    let bytes = server.metric_value("plugboard_cache_bytes").await.unwrap();
     assert!(bytes <= 16 << 10, "{bytes}");
     // A caller who sends pages of text is answered, and not remembered.
     for _ in 0..2 {
         let answer = server.post(call("x", &"9".repeat(100_000), "1")).await;
         assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/?u=x"), MISS));
     }
-    assert_eq!(server.metric("plugboard_cache_refusals_total").await, Some(2));
+    assert_eq!(server.metric_value("plugboard_cache_refusals_total").await, Some(2));
 }

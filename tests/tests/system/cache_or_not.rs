@@ -6,7 +6,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use tests::{PluginFolder, Server, Setup, guest_bytes, initiated};
+use tests::{PluginFolder, Server, ServerBuilder, call_initiated, guest_bytes};
 
 const FIELDS: [&str; 6] = ["from", "to", "agent", "channel", "id", "platform"];
 const VALUES: [&str; 4] = ["-", "1", "2", "3"];
@@ -61,7 +61,7 @@ async fn answer(
     (fields, dsai): ([usize; 5], bool),
 ) -> Value {
     let [from, to, agent, channel, id] = fields.map(|value| VALUES[value]);
-    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
     body["uuid"] = json!(id);
     let mut payload = serde_json::Map::new();
     // As the guest reads it, `platform` is the platform; the metadata of that name
@@ -78,7 +78,7 @@ async fn answer(
         false => [("x-avr-webhook-secret", ""), ("x-avr-agent-id", agent)],
     };
     let headers = if agent == "-" { &headers[..1] } else { &headers };
-    server.post_with(client, headers, body.to_string()).await.body
+    server.post_with_client(client, headers, body.to_string()).await.body
 }
 
 /// For plugins that name every field they looked at, nobody can tell by the
@@ -88,7 +88,7 @@ fn answers_are_the_same_with_and_without_the_cache() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = PluginFolder::new();
     let serve = |enabled| {
-        Setup::new(folder.path())
+        ServerBuilder::new(folder.path())
             .env("PLUGBOARD_CACHE_ENABLED", enabled)
             .env("PLUGBOARD_FALLBACK_STS_URL", "ws://fallback/{id}")
             .env("PLUGBOARD_RELOAD_WATCH", "false")
@@ -125,7 +125,7 @@ fn answers_are_the_same_with_and_without_the_cache() {
     });
     done.unwrap();
     // Or it would have shown nothing.
-    let hits = runtime.block_on(with.metrics());
+    let hits = runtime.block_on(with.metrics_text());
     let hits: u64 = hits
         .lines()
         .filter(|line| line.starts_with("plugboard_cache_requests_total") && line.contains("hit"))

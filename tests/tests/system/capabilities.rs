@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, GOOD, PluginFolder, Server, Setup, guest_bytes, initiated_as, program};
+use tests::{
+    Collector, PluginFolder, ROUTING_GUEST, Server, ServerBuilder, call_initiated_for, guest_bytes,
+    program,
+};
 
 const ALL: &str = "[grants]\nkv = true\nmetrics = true\n";
 
 /// A call to the plugin of this number, which the fixture guest `reaches` shall
 /// reach for this in.
 fn call(uuid: &str, to: &str, script: &str) -> String {
-    let mut body: Value = serde_json::from_str(&initiated_as(uuid, to)).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated_for(uuid, to)).unwrap();
     body["payload"]["script"] = json!(script);
     body.to_string()
 }
@@ -52,22 +55,22 @@ async fn wait_until(server: &Server, to: &str, operation: &str, result: &str) {
 }
 
 /// With time for a busy machine.
-fn patient(folder: &PluginFolder) -> Setup {
-    Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "20s")
+fn patient(folder: &PluginFolder) -> ServerBuilder {
+    ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "20s")
 }
 
 /// A folder with a `reaches` that is asked about calls to this number. It gets
 /// time for a busy machine.
 fn reaching(folder: PluginFolder, name: &str, to: &str, settings: &str) -> PluginFolder {
     let settings = format!("match.to = '{to}'\nlimits.timeout = '20s'\n{settings}");
-    folder.guest(name, "reaches").settings(name, &settings)
+    folder.with_guest(name, "reaches").with_settings(name, &settings)
 }
 
 #[tokio::test]
 async fn without_a_grant_nothing_can_be_reached() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = reaching(PluginFolder::new(), "50-none", "a", "");
-    let mut server = patient(&folder).data(data.path()).start();
+    let mut server = patient(&folder).with_data_folder(data.path()).start();
     let get = format!("http.GET {}", collector.url("/4930123?number=4930123"));
     let table = [
         "kv.get k",
@@ -87,13 +90,13 @@ async fn without_a_grant_nothing_can_be_reached() {
     let script = table.map(|(operation, _)| operation).join("\n");
     let answer = server.post(call("for-real", "a", &script)).await;
     assert_eq!((answer.status, answer.body), (200, json!({})));
-    let text = server.metrics().await;
+    let text = server.metrics_text().await;
     for (capability, operations) in [("kv", 7), ("http", 2), ("metrics", 2)] {
         let error = "error=\"not_granted\"";
         let series = format!(
             "plugboard_plugin_refusals_total{{plugin=\"50-none\",capability=\"{capability}\",{error}}}"
         );
-        let found = server.metric(&series).await;
+        let found = server.metric_value(&series).await;
         // What is only explained may or may not count.
         assert!(found == Some(operations) || found == Some(2 * operations), "{found:?} {text}");
     }
@@ -197,7 +200,7 @@ async fn values_are_kept_changed_and_forgotten() {
 async fn values_outlive_the_process_and_the_version() {
     let data = TempDir::new().unwrap();
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let start = || patient(&folder).data(data.path()).start();
+    let start = || patient(&folder).with_data_folder(data.path()).start();
     let mut server = start();
     holds(&server, "a", &[("kv.set k v", "ok"), ("kv.increment n 41", "ok 41")]).await;
     server.kill();
@@ -205,16 +208,16 @@ async fn values_outlive_the_process_and_the_version() {
     holds(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 42")]).await;
     // The same code with something said about it (a section of its own).
     let new = [&guest_bytes("reaches")[..], &[0, 2, 1, b'v']].concat();
-    let before = server.plugin("50-a").await["digest"].clone();
-    let folder = folder.bytes("50-a", &new);
+    let before = server.plugin_status("50-a").await["digest"].clone();
+    let folder = folder.with_bytes("50-a", &new);
     server.reload().await;
-    assert_ne!(server.plugin("50-a").await["digest"], before);
+    assert_ne!(server.plugin_status("50-a").await["digest"], before);
     holds(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 43")]).await;
     // A grant that is taken back hides them, and does not lose them.
-    folder.configure("50-a", "match.to = 'a'");
+    folder.replace_settings("50-a", "match.to = 'a'");
     server.reload().await;
     holds(&server, "a", &[("kv.get k", "error not-granted")]).await;
-    folder.configure("50-a", &format!("match.to = 'a'\n{ALL}"));
+    folder.replace_settings("50-a", &format!("match.to = 'a'\n{ALL}"));
     server.reload().await;
     holds(&server, "a", &[("kv.get k", "ok v")]).await;
 }
@@ -250,7 +253,7 @@ async fn a_plugin_cannot_keep_more_than_its_share() {
     holds(&server, "a", &[(&passing, "ok"), ("kv.fill four 600", "error quota")]).await;
     wait_until(&server, "a", "kv.fill four 600", "ok").await;
     let series = "plugboard_plugin_refusals_total{plugin=\"60-b\",capability=\"kv\"";
-    assert!(!server.metrics().await.contains(series));
+    assert!(!server.metrics_text().await.contains(series));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,7 +268,7 @@ async fn no_increment_is_lost() {
     for answer in calls.join_all().await {
         assert_eq!((answer.status, answer.body), (200, json!({})));
     }
-    assert_eq!(server.plugin("50-a").await["failures"], 0);
+    assert_eq!(server.plugin_status("50-a").await["failures"], 0);
     holds(&server, "a", &[("kv.get n", "ok 100")]).await;
 }
 
@@ -290,7 +293,8 @@ async fn a_grant_that_is_none_is_named_with_its_line() {
         ("network = true", 3, "unknown field `network`"),
     ] {
         let settings = format!("# what it may\n[grants]\n{grants}\n");
-        let folder = PluginFolder::new().guest("50-a", GOOD).settings("50-a", &settings);
+        let folder =
+            PluginFolder::new().with_guest("50-a", ROUTING_GUEST).with_settings("50-a", &settings);
         let mut check = Command::new(program());
         check.args(["check", "--plugins", "."]).current_dir(folder.path()).env_clear();
         let output = check.output().unwrap();
@@ -302,9 +306,9 @@ async fn a_grant_that_is_none_is_named_with_its_line() {
     // What serves goes on with the grants that it had.
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
     let server = patient(&folder).start();
-    folder.configure("50-a", "match.to = 'a'\n[grants]\nhttp = ['*']\n");
+    folder.replace_settings("50-a", "match.to = 'a'\n[grants]\nhttp = ['*']\n");
     server.reload().await;
-    let row = server.plugin("50-a").await;
+    let row = server.plugin_status("50-a").await;
     let message = row["last_error"]["message"].as_str().unwrap();
     assert!(message.contains("50-a.toml:3: \"*\" is no grant"), "{row}");
     holds(&server, "a", &[("kv.set k v", "ok"), ("http.GET http://x/", "error not-granted")]).await;

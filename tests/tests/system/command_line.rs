@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tests::{GOOD, PluginFolder, program};
+use tests::{PluginFolder, ROUTING_GUEST, program};
 
 fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(program());
@@ -15,15 +15,15 @@ fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (Opti
 #[test]
 fn check_judges_every_plugin() {
     let folder = PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("20-core", "core-module")
-        .guest("30-typo", GOOD)
-        .settings("30-typo", "\n[limits]\ntimeuot = '1s'\n")
-        .guest("40-off", "traps")
-        .settings("40-off", "enabled = false\n")
-        .guest("50-greedy", GOOD)
-        .settings("50-greedy", "[limits]\nmemory = '8GiB'\n")
-        .settings("60-orphan", "enabled = true\n");
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("20-core", "core-module")
+        .with_guest("30-typo", ROUTING_GUEST)
+        .with_settings("30-typo", "\n[limits]\ntimeuot = '1s'\n")
+        .with_guest("40-off", "traps")
+        .with_settings("40-off", "enabled = false\n")
+        .with_guest("50-greedy", ROUTING_GUEST)
+        .with_settings("50-greedy", "[limits]\nmemory = '8GiB'\n")
+        .with_settings("60-orphan", "enabled = true\n");
     let (status, said) = run(folder.path(), &["check", "--plugins", "."], &[]);
     assert_eq!(status, Some(1), "{said}");
     for line in [
@@ -38,7 +38,7 @@ fn check_judges_every_plugin() {
     ] {
         assert!(said.contains(line), "{line:?} is not in:\n{said}");
     }
-    let good = PluginFolder::new().guest("10-good", GOOD);
+    let good = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     assert_eq!(run(good.path(), &["check", "--plugins", "."], &[]).0, Some(0));
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{
-    Answer, Collector, GOOD, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture,
+    Collector, PluginFolder, ROUTING_GUEST, Server, ServerBuilder, ServerResponse,
+    blackbox_document, blackbox_fixture,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,9 +29,9 @@ fn measured(text: &str) -> Value {
 }
 
 /// Its reason, if it was refused as it should be.
-fn refusal(answer: &Answer) -> &str {
+fn refusal(answer: &ServerResponse) -> &str {
     assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
-    assert!(answer.took < QUICK, "{:?}", answer.took);
+    assert!(answer.elapsed < QUICK, "{:?}", answer.elapsed);
     answer.body["error"]["message"].as_str().unwrap()
 }
 
@@ -81,29 +82,29 @@ fn report(call: &str, length: usize) -> String {
 async fn a_report_of_ten_megabytes_is_taken_and_told_whole() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     for (call, length) in [("ten", 10_000_000), ("most", 16 << 20)] {
         let report = report(call, length);
-        let answer = server.blackbox(report.clone()).await;
+        let answer = server.post_blackbox(report.clone()).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})), "{length}");
-        assert!(answer.took < QUICK, "{:?}", answer.took);
-        println!("a report of {length} bytes was taken in {:?}", answer.took);
+        assert!(answer.elapsed < QUICK, "{:?}", answer.elapsed);
+        println!("a report of {length} bytes was taken in {:?}", answer.elapsed);
         let is_it = |told: &Value| told["kind"] == "ended" && told["call"] == call;
         let told = collector.wait_for(|told| told.iter().any(is_it)).await;
         let told = told.iter().find(|told| is_it(told)).unwrap();
         assert_eq!(told["detail"]["report"], measured(&report));
     }
-    println!("{} MiB of memory at the most", server.peak() >> 20);
-    assert_eq!(collector.kinds("ten"), ["transcription", "transcription", "ended"]);
+    println!("{} MiB of memory at the most", server.peak_memory() >> 20);
+    assert_eq!(collector.event_kinds("ten"), ["transcription", "transcription", "ended"]);
 }
 
 #[tokio::test]
 async fn what_is_larger_than_it_may_be_is_refused() {
     let folder = PluginFolder::new();
     let most = 2 << 20;
-    let setup = Setup::new(folder.path()).blackbox();
+    let setup = ServerBuilder::new(folder.path()).enable_blackbox();
     let server = setup.env("PLUGBOARD_BLACKBOX_MAX_BODY", "2MiB").start();
-    assert_eq!(server.blackbox(report("c", most)).await.status, 200);
+    assert_eq!(server.post_blackbox(report("c", most)).await.status, 200);
     assert!(in_chunks(&server, report("c", most).as_bytes()).await.starts_with("HTTP/1.1 200 "));
     let answer = by_hand(&server, &format!("Content-Length: {}", most + 1), &[]).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
@@ -112,7 +113,7 @@ async fn what_is_larger_than_it_may_be_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     // The bound of the other platform is another one.
     assert_eq!(server.post(" ".repeat((1 << 20) + 1)).await.status, 413);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let answer = by_hand(&server, &format!("Content-Length: {}", (16 << 20) + 1), &[]).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
@@ -120,9 +121,11 @@ async fn what_is_larger_than_it_may_be_is_refused() {
 /// A body whose length nobody tells, and one that does not come.
 #[tokio::test]
 async fn a_body_may_come_in_any_pieces_but_it_must_come() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server =
-        Setup::new(folder.path()).blackbox().env("PLUGBOARD_BLACKBOX_BODY_TIMEOUT", "3s").start();
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
+        .enable_blackbox()
+        .env("PLUGBOARD_BLACKBOX_BODY_TIMEOUT", "3s")
+        .start();
     let start = blackbox_fixture("start.json");
     let answer = in_chunks(&server, start.as_bytes()).await;
     assert!(
@@ -158,20 +161,20 @@ fn moment(nth: usize) -> String {
 async fn long_transcripts_are_told_entry_by_entry_in_their_order() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let mut before = 0;
     // Ten thousand are told one by one; the report has all of them.
     for (call, entries, told) in [("five", 5_000, 5_000), ("twenty", 20_000, 10_000)] {
         let report = transcript(call, entries);
-        let answer = server.blackbox(report.clone()).await;
+        let answer = server.post_blackbox(report.clone()).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
-        assert!(answer.took < QUICK, "{:?}", answer.took);
+        assert!(answer.elapsed < QUICK, "{:?}", answer.elapsed);
         let start = std::time::Instant::now();
         let all = collector.wait_for_count(before + told + 1).await.split_off(before);
         println!(
             "{entries} entries ({} bytes) were taken in {:?} and told in {:?}",
             report.len(),
-            answer.took,
+            answer.elapsed,
             start.elapsed()
         );
         before += told + 1;
@@ -193,7 +196,7 @@ async fn long_transcripts_are_told_entry_by_entry_in_their_order() {
 async fn what_is_nested_too_deep_is_refused_at_once() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let mut server = Setup::new(folder.path()).blackbox().start();
+    let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let within = |depth: usize, [open, close]: [&str; 2]| {
         // One of them is the document itself.
         let (open, close) = (open.repeat(depth - 1), close.repeat(depth - 1));
@@ -209,18 +212,18 @@ async fn what_is_nested_too_deep_is_refused_at_once() {
                     document.to_string().replace("\"@\"", &within(depth, kind))
                 };
                 for depth in [65, 100_000] {
-                    let answer = server.blackbox(body(depth)).await;
+                    let answer = server.post_blackbox(body(depth)).await;
                     let reason = refusal(&answer);
                     assert!(reason.contains("nested deeper than 64"), "{file} {place}: {reason}");
                 }
-                let answer = server.blackbox(body(64)).await;
+                let answer = server.post_blackbox(body(64)).await;
                 assert!([200, 400].contains(&answer.status), "{answer:?}");
                 assert!(!answer.text.contains("nested"), "{answer:?}");
             }
         }
         for depth in [100_000, 2_000_000] {
             for body in [within(depth, kind), kind[0].repeat(depth)] {
-                let answer = server.blackbox(body).await;
+                let answer = server.post_blackbox(body).await;
                 assert!(refusal(&answer).contains("nested deeper than 64"));
             }
         }
@@ -228,11 +231,11 @@ async fn what_is_nested_too_deep_is_refused_at_once() {
     let mut document = blackbox_document("failed.json", "deepest");
     document["new"] = json!("@");
     let body = document.to_string().replace("\"@\"", &within(5_000_000, arrays));
-    let answer = server.blackbox(body).await;
+    let answer = server.post_blackbox(body).await;
     assert!(refusal(&answer).contains("nested deeper than 64"));
-    println!("5,000,000 levels were refused in {:?}", answer.took);
+    println!("5,000,000 levels were refused in {:?}", answer.elapsed);
     // What stands in a text is not nested.
     let text = blackbox_fixture("start.json").replace("Queued", &"[{".repeat(100_000));
-    assert_eq!(server.blackbox(text).await.status, 200);
+    assert_eq!(server.post_blackbox(text).await.status, 200);
     server.stop();
 }

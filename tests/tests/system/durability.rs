@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{
-    Collector, PluginFolder, Server, Setup, distinct, initiated_as, program, said, skipped,
+    Collector, PluginFolder, Server, ServerBuilder, call_initiated_for, count_distinct, program,
+    report_skipped, user_transcription,
 };
 
 /// What simulate may take to write something.
@@ -102,9 +103,9 @@ async fn all_came_in_order(collector: &Collector, sent: &[Acknowledged]) -> (usi
 
 fn observed(collector: &Collector, more: &str) -> PluginFolder {
     PluginFolder::new()
-        .guest("10-good", tests::GOOD)
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(more))
+        .with_guest("10-good", tests::ROUTING_GUEST)
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &collector.settings(more))
 }
 
 /// Twenty times, the process ends at some moment while calls are played.
@@ -113,7 +114,7 @@ async fn killed(more: &str, rounds: u32, settings: &[(&str, &str)]) -> (usize, u
     let folder = observed(&collector, more);
     let data = work.path().join("data");
     let start = || {
-        let setup = Setup::new(folder.path()).data(&data);
+        let setup = ServerBuilder::new(folder.path()).with_data_folder(&data);
         settings.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start()
     };
     let mut sent = Vec::new();
@@ -169,7 +170,7 @@ impl Disk {
         if mount.output().is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
-        skipped("this needs leave to mount a file system (mount -t tmpfs)");
+        report_skipped("this needs leave to mount a file system (mount -t tmpfs)");
         None
     }
 
@@ -191,14 +192,14 @@ impl Drop for Disk {
 async fn wait_until_taken(server: &Server) {
     let deadline = Instant::now() + PATIENCE;
     let mut nth = 0;
-    while server.post(said("probe", nth, "hello")).await.status != 200 {
+    while server.post(user_transcription("probe", nth, "hello")).await.status != 200 {
         assert!(Instant::now() < deadline, "it does not recover:\n{}", server.log_text());
         nth += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn is_refused(answer: &tests::Answer) -> bool {
+fn is_refused(answer: &tests::ServerResponse) -> bool {
     let refused = answer.status == 503;
     assert!(!refused || answer.headers["retry-after"] == "1", "{answer:?}");
     refused
@@ -210,13 +211,13 @@ async fn a_full_disk_refuses_events_and_loses_none_that_it_took() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
     let data = disk.0.path().join("data");
-    let start = || Setup::new(folder.path()).data(&data).start();
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(&data).start();
     let mut server = start();
     let mut sent = Simulation::start(&server, work.path().join("a.jsonl"), 1_500).finish();
-    let refused = server.metric("plugboard_events_total{result=\"refused\"}").await.unwrap();
+    let refused = server.metric_value("plugboard_events_total{result=\"refused\"}").await.unwrap();
     assert!(refused > 0, "the disk was not filled by {} events", sent.len());
     let mut nth = 0;
-    while !is_refused(&server.post(said("full", nth, "hello")).await) {
+    while !is_refused(&server.post(user_transcription("full", nth, "hello")).await) {
         nth += 1;
         assert!(nth < 10_000);
     }
@@ -224,7 +225,7 @@ async fn a_full_disk_refuses_events_and_loses_none_that_it_took() {
         line["level"] == "ERROR" && line["message"].as_str().unwrap_or("").contains("full")
     });
     // Calls are decided, and what became of them is told when there is room.
-    let decided = server.post(initiated_as("while-full", "5001")).await;
+    let decided = server.post(call_initiated_for("while-full", "5001")).await;
     assert_eq!((decided.status, decided.sts_url().is_some()), (200, true));
     disk.remount("size=64m");
     wait_until_taken(&server).await;
@@ -235,7 +236,7 @@ async fn a_full_disk_refuses_events_and_loses_none_that_it_took() {
         }
     };
     collector.wait_for(came("routed")).await;
-    assert_eq!(collector.kinds("while-full"), ["initiated", "routed"]);
+    assert_eq!(collector.event_kinds("while-full"), ["initiated", "routed"]);
     sent.extend(Simulation::start(&server, work.path().join("b.jsonl"), 100).finish());
     server.kill();
     let _server = start();
@@ -250,14 +251,14 @@ async fn a_full_disk_refuses_events_and_loses_none_that_it_took() {
 async fn a_locked_file_refuses_events_until_it_is_free() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
-    let server = Setup::new(folder.path()).data(work.path()).start();
+    let server = ServerBuilder::new(folder.path()).with_data_folder(work.path()).start();
     wait_until_taken(&server).await;
     let other = rusqlite::Connection::open(work.path().join("plugboard.db")).unwrap();
     // Between two transactions of the program.
     other.busy_timeout(Duration::from_secs(10)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(is_refused(&server.post(said("a", 1, "hello")).await));
-    let decided = server.post(initiated_as("while-locked", "5001")).await;
+    assert!(is_refused(&server.post(user_transcription("a", 1, "hello")).await));
+    let decided = server.post(call_initiated_for("while-locked", "5001")).await;
     assert!(decided.sts_url().is_some());
     server.wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("locked"));
     // Longer than the program tries.
@@ -272,9 +273,10 @@ async fn a_folder_that_cannot_be_written_refuses_events_until_it_can() {
     let Some(disk) = Disk::new("size=8m,ro") else { return };
     let collector = Collector::start().await;
     let folder = observed(&collector, "");
-    let server = Setup::new(folder.path()).data(&disk.0.path().join("data")).start();
-    assert!(is_refused(&server.post(said("a", 1, "hello")).await));
-    assert!(server.post(initiated_as("early", "5001")).await.sts_url().is_some());
+    let server =
+        ServerBuilder::new(folder.path()).with_data_folder(&disk.0.path().join("data")).start();
+    assert!(is_refused(&server.post(user_transcription("a", 1, "hello")).await));
+    assert!(server.post(call_initiated_for("early", "5001")).await.sts_url().is_some());
     server.wait_for_log(|line| {
         line["level"] == "ERROR" && line["message"].as_str().unwrap_or("").contains("Read-only")
     });
@@ -288,11 +290,11 @@ async fn a_folder_that_cannot_be_written_refuses_events_until_it_can() {
 async fn two_processes_never_share_a_data_folder() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
-    let start = || Setup::new(folder.path()).data(work.path()).start();
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(work.path()).start();
     let mut first = start();
-    assert_eq!(first.post(said("a", 1, "hello")).await.status, 200);
+    assert_eq!(first.post(user_transcription("a", 1, "hello")).await.status, 200);
     let second = start();
-    assert!(is_refused(&second.post(said("a", 2, "hello")).await));
+    assert!(is_refused(&second.post(user_transcription("a", 2, "hello")).await));
     second.wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("running twice"));
     first.stop();
     wait_until_taken(&second).await;
@@ -303,26 +305,26 @@ async fn two_processes_never_share_a_data_folder() {
 async fn the_journal_has_a_size_and_forgets_what_is_done() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
-    let server = Setup::new(folder.path())
-        .data(work.path())
+    let server = ServerBuilder::new(folder.path())
+        .with_data_folder(work.path())
         .env("PLUGBOARD_JOURNAL_KEEP", "1s")
         .env("PLUGBOARD_JOURNAL_MAX_SIZE", "1MiB")
         .start();
     let long = "x".repeat(50_000);
     // Delivered, so that room is made for more.
     for nth in 0..60 {
-        let answer = server.post(said("a", nth, &long)).await;
+        let answer = server.post(user_transcription("a", nth, &long)).await;
         if is_refused(&answer) {
             wait_until_taken(&server).await;
         }
     }
     // Nobody takes it, so that it stays.
-    folder.configure("50-observer", "enabled = false\n");
+    folder.replace_settings("50-observer", "enabled = false\n");
     server.reload().await;
     let deadline = Instant::now() + PATIENCE;
     let mut taken = 0;
     for nth in 1_000.. {
-        let answer = server.post(said("b", nth, &long)).await;
+        let answer = server.post(user_transcription("b", nth, &long)).await;
         // One may be refused because the disk is slow.
         if !is_refused(&answer) {
             taken += 1;
@@ -331,12 +333,12 @@ async fn the_journal_has_a_size_and_forgets_what_is_done() {
         }
         assert!(Instant::now() < deadline, "it has no bound");
     }
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
     wait_until_taken(&server).await;
     // However full it was, what nobody had is not what was removed.
     let came = move |events: &[Value]| {
-        distinct(events.iter().filter(|event| event["call"] == "b")) >= taken
+        count_distinct(events.iter().filter(|event| event["call"] == "b")) >= taken
     };
     collector.wait_for(came).await;
 }
@@ -346,21 +348,21 @@ async fn what_is_not_done_is_kept_for_longer_than_what_is() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "do = 'error'\n");
     let start = || {
-        Setup::new(folder.path())
-            .data(work.path())
+        ServerBuilder::new(folder.path())
+            .with_data_folder(work.path())
             .env("PLUGBOARD_JOURNAL_KEEP", "1s")
             .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
             .start()
     };
     let mut server = start();
     for nth in 0..3 {
-        assert_eq!(server.post(said("a", nth, "hello")).await.status, 200);
+        assert_eq!(server.post(user_transcription("a", nth, "hello")).await.status, 200);
     }
     server.wait_for_plugin("50-observer", |row| row["events"]["failed"].as_u64() >= Some(1)).await;
     // Some rounds of upkeep.
     tokio::time::sleep(Duration::from_secs(6)).await;
     server.kill();
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     let _server = start();
     collector.wait_for(|events| events.len() == 3).await;
 }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Server, Setup, initiated_as, program, said};
+use tests::{
+    Collector, PluginFolder, Server, ServerBuilder, call_initiated_for, program, user_transcription,
+};
 
 /// For what is on its way.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,7 +24,9 @@ const OTHER: &str = "Marker-of-another-call";
 /// A folder with the fixture guest `observer`, which tells the collector.
 fn observed(collector: &Collector, more: &str) -> PluginFolder {
     let settings = collector.settings(more);
-    PluginFolder::new().guest("50-observer", "observer").settings("50-observer", &settings)
+    PluginFolder::new()
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &settings)
 }
 
 /// An observer that does this with events.
@@ -55,8 +59,8 @@ fn is_readable(folder: &Path, text: &str) -> bool {
 
 /// A server that leaves what failed alone for long, and keeps nothing that is done.
 fn patient(folder: &PluginFolder, data: &Path) -> Server {
-    Setup::new(folder.path())
-        .data(data)
+    ServerBuilder::new(folder.path())
+        .with_data_folder(data)
         .env("PLUGBOARD_EVENTS_BACKOFF", "60s")
         .env("PLUGBOARD_JOURNAL_KEEP", "1s")
         .start()
@@ -64,7 +68,7 @@ fn patient(folder: &PluginFolder, data: &Path) -> Server {
 
 /// How many events came of a call.
 fn told(collector: &Collector, call: &str) -> usize {
-    collector.kinds(call).len()
+    collector.event_kinds(call).len()
 }
 
 async fn wait_for_told(collector: &Collector, call: &str, count: usize) {
@@ -79,11 +83,12 @@ async fn wait_until_all_is_done(server: &Server, data: &Path) {
     let db = rusqlite::Connection::open(data.join("plugboard.db")).unwrap();
     let left = || db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, u64>(0));
     loop {
-        let backlog = server.metric("plugboard_observer_backlog{plugin=\"50-observer\"}").await;
+        let backlog =
+            server.metric_value("plugboard_observer_backlog{plugin=\"50-observer\"}").await;
         if (backlog, left().unwrap()) == (Some(0), 0) {
             return;
         }
-        assert!(Instant::now() < deadline, "somebody waits:\n{}", server.metrics().await);
+        assert!(Instant::now() < deadline, "somebody waits:\n{}", server.metrics_text().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -93,16 +98,16 @@ async fn a_server_that_runs_erases_everything_about_a_call() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     // One that has a prompt, one that is told, and one that keeps what was said.
     let folder = observed(&collector, "")
-        .guest("10-full", "full")
-        .settings("10-full", "[grants]\nkv = true\n")
-        .sample("60-transcript-log", "60-transcript-log")
-        .settings("60-transcript-log", "[config]\nurl = 'http://x/'\n[grants]\nkv = true\n");
-    let start = || Setup::new(folder.path()).data(data.path()).start();
+        .with_guest("10-full", "full")
+        .with_settings("10-full", "[grants]\nkv = true\n")
+        .with_sample("60-transcript-log", "60-transcript-log")
+        .with_settings("60-transcript-log", "[config]\nurl = 'http://x/'\n[grants]\nkv = true\n");
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
     for (call, text) in [("a/1 ü", SECRET), ("b", OTHER)] {
-        assert!(server.post(initiated_as(call, "5001")).await.sts_url().is_some());
+        assert!(server.post(call_initiated_for(call, "5001")).await.sts_url().is_some());
         for nth in 0..3 {
-            post(&server, said(call, nth, text)).await;
+            post(&server, user_transcription(call, nth, text)).await;
         }
         wait_for_told(&collector, call, 5).await;
     }
@@ -110,7 +115,7 @@ async fn a_server_that_runs_erases_everything_about_a_call() {
     server.wait_for_plugin("60-transcript-log", keeps).await;
     assert!(is_readable(data.path(), SECRET) && is_readable(data.path(), OTHER));
     let prompt = async |server: &Server, call| {
-        server.get_with("/instructions", &[("X-AVR-UUID", call)]).await.status
+        server.get_with_headers("/instructions", &[("X-AVR-UUID", call)]).await.status
     };
     assert_eq!(prompt(&server, "b").await, 200);
 
@@ -127,17 +132,17 @@ async fn a_server_that_runs_erases_everything_about_a_call() {
     assert_eq!(forget(&["a/1 ü", "--admin", &at], &[]).1, "nothing was kept about this call\n");
 
     // What comes later is new, and nothing is remembered of before.
-    post(&server, said("a/1 ü", 9, "again")).await;
+    post(&server, user_transcription("a/1 ü", 9, "again")).await;
     wait_for_told(&collector, "a/1 ü", 6).await;
     let again = collector.events().pop().unwrap();
     assert_eq!((&again["from"], &again["detail"]["text"]), (&Value::Null, &json!("again")));
     // What was erased is no news, if it comes again.
-    post(&server, said("a/1 ü", 1, SECRET)).await;
+    post(&server, user_transcription("a/1 ü", 1, SECRET)).await;
     assert!(!is_readable(data.path(), SECRET));
 
     // Of the other one, all is there.
     assert_eq!(prompt(&server, "b").await, 200);
-    post(&server, said("b", 9, "more")).await;
+    post(&server, user_transcription("b", 9, "more")).await;
     wait_for_told(&collector, "b", 6).await;
     let erased = server.admin_delete("/calls/b", &[]).await;
     assert_eq!(erased.status, 200);
@@ -152,12 +157,12 @@ async fn a_server_that_runs_erases_everything_about_a_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_an_observer_that_fails_is_never_told() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").settings("50-observer", &doing("error"));
+    let folder = observed(&collector, "").with_settings("50-observer", &doing("error"));
     let start = || patient(&folder, data.path());
     let mut server = start();
     for nth in 0..5 {
         for call in ["a", "b", "c"] {
-            post(&server, said(call, nth, SECRET)).await;
+            post(&server, user_transcription(call, nth, SECRET)).await;
         }
     }
     let failed = |row: &Value| row["events"]["failed"].as_u64() >= Some(3);
@@ -169,20 +174,20 @@ async fn what_waits_for_an_observer_that_fails_is_never_told() {
     assert_eq!(erased.body["events"], 5, "{erased:?}");
     let backlog = "plugboard_observer_backlog{plugin=\"50-observer\"}";
     let deadline = Instant::now() + PATIENCE;
-    while server.metric(backlog).await != Some(5) {
+    while server.metric_value(backlog).await != Some(5) {
         assert!(Instant::now() < deadline, "they are still before it");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // With new settings, what rests is told at once.
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
     wait_for_told(&collector, "b", 5).await;
-    post(&server, said("a", 7, "later")).await;
+    post(&server, user_transcription("a", 7, "later")).await;
     wait_for_told(&collector, "a", 1).await;
     wait_until_all_is_done(&server, data.path()).await;
     server.stop();
     let server = start();
-    post(&server, said("b", 7, "later")).await;
+    post(&server, user_transcription("b", 7, "later")).await;
     wait_for_told(&collector, "b", 6).await;
     assert_eq!((told(&collector, "a"), told(&collector, "c")), (1, 0));
 }
@@ -192,38 +197,38 @@ async fn what_is_being_told_is_waited_for_and_leaves_nothing_behind() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     // Its time is over, and it would be given up.
     let settings = doing("sleep") + "[limits]\nevent_timeout = '5s'\n";
-    let folder = observed(&collector, "").settings("50-observer", &settings);
-    let server = Setup::new(folder.path())
-        .data(data.path())
+    let folder = observed(&collector, "").with_settings("50-observer", &settings);
+    let server = ServerBuilder::new(folder.path())
+        .with_data_folder(data.path())
         .env("PLUGBOARD_EVENTS_ATTEMPTS", "1")
         .env("PLUGBOARD_JOURNAL_KEEP", "1s")
         .start();
     for nth in 0..3 {
-        post(&server, said("a", nth, SECRET)).await;
+        post(&server, user_transcription("a", nth, SECRET)).await;
     }
     server.wait_for_guests(1).await;
     let erased = server.admin_delete("/calls/a", &[]).await;
     assert_eq!((erased.status, &erased.body["events"]), (200, &json!(3)));
-    let failed = server.plugin("50-observer").await["events"]["failed"].clone();
+    let failed = server.plugin_status("50-observer").await["events"]["failed"].clone();
     assert_eq!(failed, 1, "it was not waited for, or more was told");
     wait_until_all_is_done(&server, data.path()).await;
-    let dead = server.admin("/events/dead").await.body;
+    let dead = server.admin_get("/events/dead").await.body;
     assert_eq!(dead, json!({"total": [], "dead": []}));
-    assert_eq!(server.plugin("50-observer").await["events"]["failed"], 1);
+    assert_eq!(server.plugin_status("50-observer").await["events"]["failed"], 1);
     assert!(!is_readable(data.path(), SECRET));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_are_erased_with_their_events() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").settings("50-observer", &doing("error"));
-    let server = Setup::new(folder.path())
-        .data(data.path())
+    let folder = observed(&collector, "").with_settings("50-observer", &doing("error"));
+    let server = ServerBuilder::new(folder.path())
+        .with_data_folder(data.path())
         .env("PLUGBOARD_EVENTS_ATTEMPTS", "1")
         .env("PLUGBOARD_JOURNAL_KEEP", "1s")
         .start();
-    post(&server, said("a", 1, SECRET)).await;
-    post(&server, said("b", 1, OTHER)).await;
+    post(&server, user_transcription("a", 1, SECRET)).await;
+    post(&server, user_transcription("b", 1, OTHER)).await;
     let dead = |row: &Value| row["events"]["dead"].as_u64() == Some(2);
     server.wait_for_plugin("50-observer", dead).await;
     // They outlive their events.
@@ -232,7 +237,7 @@ async fn dead_letters_are_erased_with_their_events() {
     let erased = server.admin_delete("/calls/a", &[]).await;
     assert_eq!((&erased.body["events"], &erased.body["dead"]), (&json!(0), &json!(1)));
     assert!(!is_readable(data.path(), SECRET) && is_readable(data.path(), OTHER));
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
     let retried = server.admin_post("/events/dead/retry", "").await;
     assert_eq!(retried.body, json!({"retried": 1}));
@@ -244,13 +249,13 @@ async fn dead_letters_are_erased_with_their_events() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_went_wrong_last_in_a_plugin_is_not_known_any_more() {
     let folder = PluginFolder::new()
-        .guest("10-errs", "errs")
-        .settings("10-errs", "[limits]\ntimeout = '15s'\n")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &doing("error"));
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
+        .with_guest("10-errs", "errs")
+        .with_settings("10-errs", "[limits]\ntimeout = '15s'\n")
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &doing("error"));
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
     let server = setup.env("PLUGBOARD_EVENTS_BACKOFF", "60s").start();
-    server.post(initiated_as("a", "5001")).await;
+    server.post(call_initiated_for("a", "5001")).await;
     let failed = |row: &Value| row["last_error"]["label"] == "guest_error";
     for plugin in ["10-errs", "50-observer"] {
         server.wait_for_plugin(plugin, failed).await;
@@ -258,12 +263,12 @@ async fn what_went_wrong_last_in_a_plugin_is_not_known_any_more() {
     // Neither another call nor another platform's.
     for path in ["/calls/b", "/calls/a?platform=blackbox"] {
         assert_eq!(server.admin_delete(path, &[]).await.status, 200);
-        assert!(failed(&server.plugin("10-errs").await), "{path}");
-        assert!(failed(&server.plugin("50-observer").await), "{path}");
+        assert!(failed(&server.plugin_status("10-errs").await), "{path}");
+        assert!(failed(&server.plugin_status("50-observer").await), "{path}");
     }
     assert_eq!(server.admin_delete("/calls/a?platform=dsai", &[]).await.status, 200);
     for plugin in ["10-errs", "50-observer"] {
-        let row = server.plugin(plugin).await;
+        let row = server.plugin_status(plugin).await;
         assert_eq!((&row["state"], &row["last_error"]), (&json!("active"), &Value::Null));
     }
 }
@@ -271,12 +276,12 @@ async fn what_went_wrong_last_in_a_plugin_is_not_known_any_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_server_it_is_done_in_the_data_folder() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").settings("50-observer", &doing("error"));
+    let folder = observed(&collector, "").with_settings("50-observer", &doing("error"));
     let start = || patient(&folder, data.path());
     let mut server = start();
     for nth in 0..3 {
-        post(&server, said("a", nth, SECRET)).await;
-        post(&server, said("b", nth, OTHER)).await;
+        post(&server, user_transcription("a", nth, SECRET)).await;
+        post(&server, user_transcription("b", nth, OTHER)).await;
     }
     let failed = |row: &Value| row["events"]["failed"].as_u64() >= Some(2);
     server.wait_for_plugin("50-observer", failed).await;
@@ -296,7 +301,7 @@ async fn without_a_server_it_is_done_in_the_data_folder() {
     assert_eq!(forget(&offline, &[]), (Some(0), said_so));
     assert!(!is_readable(data.path(), SECRET) && is_readable(data.path(), OTHER));
     assert_eq!(forget(&offline, &[]), (Some(0), "nothing was kept about this call\n".to_owned()));
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     let server = start();
     wait_for_told(&collector, "b", 3).await;
     wait_until_all_is_done(&server, data.path()).await;
@@ -328,8 +333,11 @@ async fn it_takes_the_token_of_operators() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
     let token = ("PLUGBOARD_ADMIN_TOKEN", "t0ken");
-    let server = Setup::new(folder.path()).data(data.path()).env(token.0, token.1).start();
-    post(&server, said("a", 1, SECRET)).await;
+    let server = ServerBuilder::new(folder.path())
+        .with_data_folder(data.path())
+        .env(token.0, token.1)
+        .start();
+    post(&server, user_transcription("a", 1, SECRET)).await;
     wait_for_told(&collector, "a", 1).await;
     assert_eq!(server.admin_delete("/calls/a", &[]).await.status, 401);
     let bearer = ("authorization", "Bearer another");
@@ -347,8 +355,8 @@ async fn it_takes_the_token_of_operators() {
 async fn a_platform_that_is_named_is_the_only_one() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
-    let server = Setup::new(folder.path()).data(data.path()).start();
-    post(&server, said("a", 1, SECRET)).await;
+    let server = ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
+    post(&server, user_transcription("a", 1, SECRET)).await;
     wait_for_told(&collector, "a", 1).await;
     let at = server.admin_address().to_owned();
     let of_platform = |platform| forget(&["a", "--admin", &at, "--platform", platform], &[]);
@@ -361,5 +369,5 @@ async fn a_platform_that_is_named_is_the_only_one() {
         let refused = server.admin_delete(path, &[]).await;
         assert_eq!(refused.body["error"]["code"], "bad_request", "{path}");
     }
-    assert_eq!(server.admin("/calls/a").await.status, 405);
+    assert_eq!(server.admin_get("/calls/a").await.status, 405);
 }

@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Server, Setup, distinct, event, fixture, initiated, said};
+use tests::{
+    Collector, PluginFolder, Server, ServerBuilder, call_initiated, count_distinct, event, fixture,
+    user_transcription,
+};
 
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
 
 /// A folder with the fixture guest `observer`, which tells the collector.
 fn observed(collector: &Collector, more: &str) -> PluginFolder {
     let settings = collector.settings(more);
-    PluginFolder::new().guest("50-observer", "observer").settings("50-observer", &settings)
+    PluginFolder::new()
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &settings)
 }
 
 /// Posts what must be acknowledged.
@@ -26,9 +31,9 @@ async fn post(server: &Server, body: String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_told_from_its_first_moment_to_its_last() {
     let collector = Collector::start().await;
-    let folder = observed(&collector, "").guest("10-good", tests::GOOD);
-    let server = Setup::new(folder.path()).start();
-    let url = server.post(initiated()).await.sts_url().unwrap().to_owned();
+    let folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
+    let url = server.post(call_initiated()).await.sts_url().unwrap().to_owned();
     for name in [
         "call_started.json",
         "transcription.json",
@@ -64,7 +69,7 @@ async fn a_call_is_told_from_its_first_moment_to_its_last() {
         assert_eq!(event["metadata"]["channel"], sent["payload"]["channel"], "{event}");
         assert_eq!((&event["call"], &event["platform"]), (&json!(CALL), &json!("avr")));
     }
-    assert_eq!(distinct(&events), events.len());
+    assert_eq!(count_distinct(&events), events.len());
     let routed = &events[1]["detail"];
     assert_eq!((&routed["by"], &routed["sts_url"]), (&json!("10-good"), &json!(url)));
     let transcription: Value = serde_json::from_str(&fixture("transcription.json")).unwrap();
@@ -77,45 +82,48 @@ async fn a_call_is_told_from_its_first_moment_to_its_last() {
 async fn a_call_first_seen_when_it_starts_has_no_metadata() {
     let collector = Collector::start().await;
     let folder = observed(&collector, "");
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     post(&server, event("late", "call_started", 1, &json!({}))).await;
     post(&server, event("late", "call_ended", 2, &json!({}))).await;
     let events = collector.wait_for(|events| events.len() == 2).await;
-    assert_eq!(collector.kinds("late"), ["started", "ended"]);
+    assert_eq!(collector.event_kinds("late"), ["started", "ended"]);
     assert_eq!((&events[1]["from"], &events[1]["metadata"]), (&Value::Null, &json!({})));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_remembered_of_a_call_outlives_a_restart() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").guest("10-full", "full");
-    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let folder = observed(&collector, "").with_guest("10-full", "full");
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
     let asked = [("X-AVR-UUID", CALL)];
-    assert_eq!(server.get_with("/instructions", &asked).await.status, 404);
-    server.post(initiated()).await;
+    assert_eq!(server.get_with_headers("/instructions", &asked).await.status, 404);
+    server.post(call_initiated()).await;
     let prompt = json!({"system": format!("Be brief, call {CALL}")});
-    assert_eq!(server.get_with("/instructions", &asked).await.body, prompt);
+    assert_eq!(server.get_with_headers("/instructions", &asked).await.body, prompt);
     // A caller does not wait long for the disk: what was told was written down.
     collector.wait_for(|events| events.len() >= 2).await;
     server.kill();
     let server = start();
-    assert_eq!(server.get_with("/instructions", &asked).await.body, prompt);
+    assert_eq!(server.get_with_headers("/instructions", &asked).await.body, prompt);
     post(&server, fixture("call_ended.json")).await;
     collector.wait_for(|events| events.iter().any(|event| event["kind"] == "ended")).await;
     let ended = collector.events().pop().unwrap();
     assert_eq!((&ended["from"], &ended["to"]), (&json!("2000"), &json!("5001")));
     for (headers, status) in [(vec![], 400), (vec![("X-AVR-UUID", "another")], 404)] {
-        assert_eq!(server.get_with("/instructions", &headers).await.status, status);
+        assert_eq!(server.get_with_headers("/instructions", &headers).await.status, status);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_remembered_is_forgotten_after_the_end() {
-    let (data, folder) = (TempDir::new().unwrap(), PluginFolder::new().guest("10-full", "full"));
-    let mut server =
-        Setup::new(folder.path()).data(data.path()).env("PLUGBOARD_CALLS_KEEP", "1s").start();
-    server.post(initiated()).await;
+    let (data, folder) =
+        (TempDir::new().unwrap(), PluginFolder::new().with_guest("10-full", "full"));
+    let mut server = ServerBuilder::new(folder.path())
+        .with_data_folder(data.path())
+        .env("PLUGBOARD_CALLS_KEEP", "1s")
+        .start();
+    server.post(call_initiated()).await;
     post(&server, fixture("call_ended.json")).await;
     // Upkeep removes it from the file, too: what was said to an agent is not left
     // lying about.
@@ -135,26 +143,26 @@ async fn what_is_remembered_is_forgotten_after_the_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_delivery_is_told_once() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").guest("10-good", tests::GOOD);
-    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
-    let first = initiated();
+    let first = call_initiated();
     for _ in 0..3 {
         server.post(first.clone()).await;
-        post(&server, said("a", 1, "hello")).await;
+        post(&server, user_transcription("a", 1, "hello")).await;
     }
     server.kill();
     let server = start();
-    post(&server, said("a", 1, "hello")).await;
+    post(&server, user_transcription("a", 1, "hello")).await;
     // In the same millisecond, but something else.
-    post(&server, said("a", 1, "good bye")).await;
+    post(&server, user_transcription("a", 1, "good bye")).await;
     post(&server, event("a", "call_ended", 2, &json!({}))).await;
     // What was told just before the end may be told again; the id says that it is
     // the same.
     let ended = |events: &[Value]| events.iter().any(|event| event["kind"] == "ended");
-    let events = collector.wait_for(|events| distinct(events) >= 5 && ended(events)).await;
-    assert_eq!(distinct(&events), 5, "{events:?}");
-    assert_eq!(server.metric("plugboard_events_total{result=\"repeated\"}").await, Some(1));
+    let events = collector.wait_for(|events| count_distinct(events) >= 5 && ended(events)).await;
+    assert_eq!(count_distinct(&events), 5, "{events:?}");
+    assert_eq!(server.metric_value("plugboard_events_total{result=\"repeated\"}").await, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,17 +170,17 @@ async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder =
         observed(&collector, "[match]\nto = '5001'\n[events]\nkinds = ['ended', 'dtmf_digit']\n");
-    let mut server = Setup::new(folder.path()).data(data.path()).start();
-    server.post(initiated()).await;
-    server.post(tests::initiated_as("other", "6000")).await;
+    let mut server = ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
+    server.post(call_initiated()).await;
+    server.post(tests::call_initiated_for("other", "6000")).await;
     for call in [CALL, "other"] {
-        post(&server, said(call, 1, "secret words")).await;
+        post(&server, user_transcription(call, 1, "secret words")).await;
         post(&server, event(call, "call_ended", 2, &json!({}))).await;
     }
     post(&server, event(CALL, "dtmf_digit", 3, &json!({"digit": "1"}))).await;
     collector.wait_for(|events| events.len() == 2).await;
-    assert_eq!(collector.kinds(CALL), ["ended", "dtmf_digit"]);
-    assert_eq!(server.metric("plugboard_events_total{result=\"unwanted\"}").await, Some(2));
+    assert_eq!(collector.event_kinds(CALL), ["ended", "dtmf_digit"]);
+    assert_eq!(server.metric_value("plugboard_events_total{result=\"unwanted\"}").await, Some(2));
     server.stop();
     let db = rusqlite::Connection::open(data.path().join("plugboard.db")).unwrap();
     let of = |kind: &str| -> u32 {
@@ -189,19 +197,19 @@ async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
 async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
     let collector = Collector::start().await;
     let others = Collector::start().await;
-    let folder = observed(&collector, "poison = 'poison'\n").guest("60-other", "observer");
-    let folder = folder.settings("60-other", &others.settings(""));
-    let server = Setup::new(folder.path())
+    let folder = observed(&collector, "poison = 'poison'\n").with_guest("60-other", "observer");
+    let folder = folder.with_settings("60-other", &others.settings(""));
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_EVENTS_ATTEMPTS", "3")
         .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
         .start();
     for (nth, text) in ["one", "poison", "three"].into_iter().enumerate() {
-        post(&server, said("a", nth as u32, text)).await;
+        post(&server, user_transcription("a", nth as u32, text)).await;
     }
     let events = collector.wait_for(|events| events.len() == 2).await;
     let text = |event: &Value| event["detail"]["text"].as_str().unwrap().to_owned();
     assert_eq!(events.iter().map(text).collect::<Vec<_>>(), ["one", "three"]);
-    let dead = server.admin("/events/dead").await.body;
+    let dead = server.admin_get("/events/dead").await.body;
     assert_eq!(dead["total"], json!([{"observer": "50-observer", "count": 1}]));
     let letter = &dead["dead"][0];
     assert_eq!((&letter["call"], &letter["attempts"]), (&json!("a"), &json!(3)));
@@ -214,19 +222,19 @@ async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
     assert!(!dead.to_string().contains("\"text\""), "{dead}");
     server.wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("given up"));
     let series = "plugboard_observer_dead_letters_total{plugin=\"50-observer\"}";
-    assert_eq!(server.metric(series).await, Some(1));
+    assert_eq!(server.metric_value(series).await, Some(1));
     // Mended, it gets the letter, alone and once.
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
     assert_eq!(server.admin_post("/events/dead/retry?observer=other", "").await.body["retried"], 0);
     assert_eq!(server.admin_post("/events/dead/retry", "").await.body["retried"], 1);
     let events = collector.wait_for(|events| events.len() == 3).await;
     assert_eq!((text(&events[2]), &events[2]["id"]), ("poison".to_owned(), &letter["event"]));
-    assert_eq!(server.admin("/events/dead").await.body, json!({"total": [], "dead": []}));
-    post(&server, said("a", 9, "last")).await;
+    assert_eq!(server.admin_get("/events/dead").await.body, json!({"total": [], "dead": []}));
+    post(&server, user_transcription("a", 9, "last")).await;
     let others = others.wait_for(|events| events.iter().any(|event| text(event) == "last")).await;
     assert_eq!(others.len(), 4, "a letter is for one observer alone: {others:?}");
-    assert_eq!(server.admin("/events/dead?what=1").await.status, 400);
+    assert_eq!(server.admin_get("/events/dead?what=1").await.status, 400);
 }
 
 /// 500 calls of 40 events, posted by 50 senders at a time: an observer checks that
@@ -237,9 +245,9 @@ async fn the_order_within_a_call_holds_under_load() {
     const EVENTS: u32 = 40;
     let collector = Collector::start().await;
     let folder = observed(&collector, "")
-        .guest("10-trap", "observer")
-        .settings("10-trap", "[config]\ndo = 'trap'\n");
-    let server = std::sync::Arc::new(Setup::new(folder.path()).start());
+        .with_guest("10-trap", "observer")
+        .with_settings("10-trap", "[config]\ndo = 'trap'\n");
+    let server = std::sync::Arc::new(ServerBuilder::new(folder.path()).start());
     let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let client = tests::client();
     let senders: Vec<_> = (0..50)
@@ -252,8 +260,8 @@ async fn the_order_within_a_call_holds_under_load() {
                         return;
                     }
                     for nth in 0..EVENTS {
-                        let body = said(&format!("call-{call}"), nth, "hello");
-                        assert_eq!(server.post_with(&client, &[], body).await.status, 200);
+                        let body = user_transcription(&format!("call-{call}"), nth, "hello");
+                        assert_eq!(server.post_with_client(&client, &[], body).await.status, 200);
                     }
                 }
             })
@@ -270,7 +278,7 @@ async fn the_order_within_a_call_holds_under_load() {
         let (call, at) = (event["call"].as_str().unwrap(), event["unix_ms"].as_u64().unwrap());
         assert!(last.insert(call, at).is_none_or(|before| before < at), "{event}");
     }
-    let delay = server.plugin("50-observer").await["events"]["delay_us"].clone();
+    let delay = server.plugin_status("50-observer").await["events"]["delay_us"].clone();
     println!("{all} events in order; from acceptance to delivery (us): {delay}");
 }
 
@@ -282,34 +290,35 @@ async fn who_traps_or_sleeps_delays_nobody_else() {
     let bad = [("20-trap", "trap"), ("30-sleep", "sleep"), ("90-spin", "spin")];
     for bad in [&bad[..0], &bad[..2], &bad[..]] {
         let collector = Collector::start().await;
-        let mut folder = observed(&collector, "").guest("10-good", tests::GOOD);
+        let mut folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
         for (name, what) in bad {
             let settings = format!("[config]\ndo = '{what}'\n[limits]\nevent_timeout = '1s'\n");
-            folder = folder.guest(name, "observer").settings(name, &settings);
+            folder = folder.with_guest(name, "observer").with_settings(name, &settings);
         }
-        let server = Setup::new(folder.path()).start();
+        let server = ServerBuilder::new(folder.path()).start();
         let client = tests::client();
         let mut decisions = Vec::new();
         for call in 0..200 {
             let id = format!("call-{call}");
-            let answer = server.post_with(&client, &[], tests::initiated_as(&id, "5001")).await;
+            let answer =
+                server.post_with_client(&client, &[], tests::call_initiated_for(&id, "5001")).await;
             assert!(answer.sts_url().is_some());
-            decisions.push(answer.took);
+            decisions.push(answer.elapsed);
             for nth in 0..5 {
-                let body = said(&id, nth, "hello");
-                assert_eq!(server.post_with(&client, &[], body).await.status, 200);
+                let body = user_transcription(&id, nth, "hello");
+                assert_eq!(server.post_with_client(&client, &[], body).await.status, 200);
             }
         }
         // The good one has had everything while the others have had next to nothing.
         collector.wait_for(|events| events.len() == 200 * 7).await;
         decisions.sort();
-        let delay = server.plugin("50-observer").await["events"]["delay_us"].clone();
+        let delay = server.plugin_status("50-observer").await["events"]["delay_us"].clone();
         let (p50, p90, p99) = (decisions[100], decisions[180], decisions[198]);
         let beside: Vec<&str> = bad.iter().map(|(_, what)| *what).collect();
         println!("beside {beside:?}: decisions p50 {p50:?}, p99 {p99:?}; delays (us): {delay}");
         figures.push((p90, delay["p99"].as_u64().unwrap()));
         for (name, _) in bad {
-            let events = &server.plugin(name).await["events"];
+            let events = &server.plugin_status(name).await["events"];
             assert_eq!(events["delivered"], 0, "{name}: {events}");
         }
     }
@@ -326,12 +335,13 @@ async fn who_traps_or_sleeps_delays_nobody_else() {
 async fn a_call_of_two_brands_is_one_call() {
     let collector = Collector::start().await;
     let folder = observed(&collector, "delay_ms = '20'\n");
-    let server = Setup::new(folder.path()).start();
-    server.post(initiated()).await;
+    let server = ServerBuilder::new(folder.path()).start();
+    server.post(call_initiated()).await;
     let client = tests::client();
     for nth in 0..20 {
         let headers: &[(&str, &str)] = if nth % 2 == 0 { &[("x-dsai-agent-id", "a")] } else { &[] };
-        let answer = server.post_with(&client, headers, said(CALL, nth, "hello")).await;
+        let answer =
+            server.post_with_client(&client, headers, user_transcription(CALL, nth, "hello")).await;
         assert_eq!(answer.status, 200);
     }
     let events = collector.wait_for(|events| events.len() == 22).await;
@@ -348,14 +358,14 @@ async fn a_call_of_two_brands_is_one_call() {
 async fn a_decision_that_nobody_waits_for_is_remembered() {
     let collector = Collector::start().await;
     let folder = observed(&collector, "")
-        .guest("10-slow", "spins")
-        .settings("10-slow", "[limits]\ntimeout = '2s'\n");
-    let server = Setup::new(folder.path()).start();
-    let client = tests::client_for(Duration::from_secs(1));
-    assert!(client.post(server.events_url()).body(initiated()).send().await.is_err());
+        .with_guest("10-slow", "spins")
+        .with_settings("10-slow", "[limits]\ntimeout = '2s'\n");
+    let server = ServerBuilder::new(folder.path()).start();
+    let client = tests::client_with_timeout(Duration::from_secs(1));
+    assert!(client.post(server.events_url()).body(call_initiated()).send().await.is_err());
     collector.wait_for(|events| events.len() == 1).await;
     post(&server, fixture("call_ended.json")).await;
     let events = collector.wait_for(|events| events.len() == 2).await;
-    assert_eq!(collector.kinds(CALL), ["initiated", "ended"]);
+    assert_eq!(collector.event_kinds(CALL), ["initiated", "ended"]);
     assert_eq!(events[1]["from"], "2000");
 }

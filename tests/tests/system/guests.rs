@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{GOOD, GOOD_URL, PluginFolder, Server, Setup, guest_bytes, initiated};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, ServerBuilder, call_initiated,
+    guest_bytes,
+};
 
 /// `limits.budget`, of which nothing here may need more.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -19,50 +22,51 @@ fn serve(folder: &PluginFolder) -> Server {
 
 /// With plugins that have this time to answer.
 fn serve_within(folder: &PluginFolder, timeout: &str) -> Server {
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", FALLBACK);
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", FALLBACK);
     setup.env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", timeout).start()
 }
 
 /// A guest that fails when it is asked.
 async fn fails(guest: &str, label: &str, message: &str) {
     let timeout = if label == "timeout" { "250ms" } else { "1s" };
-    let folder = PluginFolder::new().guest("10-bad", guest);
+    let folder = PluginFolder::new().with_guest("10-bad", guest);
     let server = serve_within(&folder, timeout);
     for round in 1..=3 {
-        let answer = server.post(initiated()).await;
+        let answer = server.post(call_initiated()).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.body, json!({"sts_url": FALLBACK_URL}), "round {round}");
-        assert!(answer.took < BUDGET, "{:?}", answer.took);
+        assert!(answer.elapsed < BUDGET, "{:?}", answer.elapsed);
     }
-    let bad = server.plugin("10-bad").await;
+    let bad = server.plugin_status("10-bad").await;
     assert_eq!((&bad["calls"], &bad["failures"]), (&json!(3), &json!(3)), "{bad}");
     named(&bad["last_error"], "call", label, message);
     let line = server.wait_for_log(|line| line["plugin"] == "10-bad" && line["error"] == label);
     assert_eq!(line["call"], "935652e3-7c59-4edc-b17f-9646a9c2a265");
 
     // The same guest ahead of a good one harms nobody.
-    let folder = PluginFolder::new().guest("10-bad", guest).guest("20-good", GOOD);
+    let folder =
+        PluginFolder::new().with_guest("10-bad", guest).with_guest("20-good", ROUTING_GUEST);
     let server = serve_within(&folder, timeout);
     for _ in 0..2 {
-        let answer = server.post(initiated()).await;
-        assert_eq!(answer.sts_url(), Some(GOOD_URL));
-        assert!(answer.took < BUDGET, "{:?}", answer.took);
+        let answer = server.post(call_initiated()).await;
+        assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
+        assert!(answer.elapsed < BUDGET, "{:?}", answer.elapsed);
     }
-    assert_eq!(server.plugin("20-good").await["failures"], 0);
-    assert_eq!(server.admin("/readyz").await.status, 200);
+    assert_eq!(server.plugin_status("20-good").await["failures"], 0);
+    assert_eq!(server.admin_get("/readyz").await.status, 200);
 }
 
 /// A file that is not loaded.
 async fn is_refused(folder: PluginFolder, stage: &str, label: &str, message: &str) {
-    let folder = folder.guest("20-good", GOOD);
+    let folder = folder.with_guest("20-good", ROUTING_GUEST);
     let server = serve(&folder);
-    assert_eq!(server.post(initiated()).await.sts_url(), Some(GOOD_URL));
-    let bad = server.plugin("10-bad").await;
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some(ROUTING_GUEST_URL));
+    let bad = server.plugin_status("10-bad").await;
     assert_eq!(bad["state"], "broken", "{bad}");
     named(&bad["last_error"], stage, label, message);
     let line = server.wait_for_log(|line| line["error"] == label);
     assert!(line["message"].as_str().unwrap().contains(message), "{line}");
-    let ready = server.admin("/readyz").await;
+    let ready = server.admin_get("/readyz").await;
     assert_eq!(ready.status, 503);
     assert_eq!(ready.body, json!({"status": "degraded", "broken": ["10-bad"]}));
 }
@@ -125,9 +129,9 @@ async fn one_that_exits() {
 #[tokio::test]
 async fn one_that_panics_says_why_in_the_log() {
     fails("panics", "trap", "the plan for avr is missing").await;
-    let folder = PluginFolder::new().guest("10-bad", "panics");
+    let folder = PluginFolder::new().with_guest("10-bad", "panics");
     let server = serve(&folder);
-    server.post(initiated()).await;
+    server.post(call_initiated()).await;
     let said = server.wait_for_log(|line| line["target"] == "plugboard::guest");
     assert_eq!((&said["level"], &said["plugin"]), (&json!("ERROR"), &json!("10-bad")));
     assert!(said["said"].as_str().unwrap().contains("the plan for avr is missing"), "{said}");
@@ -135,7 +139,7 @@ async fn one_that_panics_says_why_in_the_log() {
 
 #[tokio::test]
 async fn one_without_a_hook() {
-    let folder = PluginFolder::new().guest("10-bad", "no-hook");
+    let folder = PluginFolder::new().with_guest("10-bad", "no-hook");
     is_refused(
         folder,
         "link",
@@ -147,55 +151,55 @@ async fn one_without_a_hook() {
 
 #[tokio::test]
 async fn one_that_wants_an_unknown_import() {
-    let folder = PluginFolder::new().guest("10-bad", "unknown-import");
+    let folder = PluginFolder::new().with_guest("10-bad", "unknown-import");
     is_refused(folder, "link", "unknown_import", "`acme:crm/lookup@1.0.0`").await;
 }
 
 #[tokio::test]
 async fn one_that_wants_an_unknown_function() {
-    let folder = PluginFolder::new().guest("10-bad", "wrong-function");
+    let folder = PluginFolder::new().with_guest("10-bad", "wrong-function");
     is_refused(folder, "link", "mismatch", "teleport").await;
 }
 
 #[tokio::test]
 async fn one_of_another_contract() {
-    let folder = PluginFolder::new().guest("10-bad", "old-contract");
+    let folder = PluginFolder::new().with_guest("10-bad", "old-contract");
     is_refused(folder, "link", "contract_version", "this host speaks plugboard:plugin@0.1.0").await;
 }
 
 #[tokio::test]
 async fn a_core_module() {
-    let folder = PluginFolder::new().guest("10-bad", "core-module");
+    let folder = PluginFolder::new().with_guest("10-bad", "core-module");
     is_refused(folder, "compile", "core_module", "build for wasm32-wasip2").await;
 }
 
 #[tokio::test]
 async fn an_empty_file() {
-    is_refused(PluginFolder::new().bytes("10-bad", b""), "read", "empty", "the file is empty")
+    is_refused(PluginFolder::new().with_bytes("10-bad", b""), "read", "empty", "the file is empty")
         .await;
 }
 
 #[tokio::test]
 async fn a_file_that_is_not_wasm() {
-    let folder = PluginFolder::new().bytes("10-bad", b"<html>404 not found</html>");
+    let folder = PluginFolder::new().with_bytes("10-bad", b"<html>404 not found</html>");
     is_refused(folder, "compile", "not_wasm", "this is not WebAssembly: it starts with").await;
 }
 
 #[tokio::test]
 async fn a_truncated_file() {
-    let bytes = guest_bytes(GOOD);
+    let bytes = guest_bytes(ROUTING_GUEST);
     for length in [9, bytes.len() / 2, bytes.len() - 1] {
-        let folder = PluginFolder::new().bytes("10-bad", &bytes[..length]);
+        let folder = PluginFolder::new().with_bytes("10-bad", &bytes[..length]);
         is_refused(folder, "compile", "malformed", "damaged or unfinished component").await;
     }
 }
 
 #[tokio::test]
 async fn a_file_with_a_tail_of_zeros() {
-    let mut bytes = guest_bytes(GOOD);
+    let mut bytes = guest_bytes(ROUTING_GUEST);
     let half = bytes.len() / 2;
     bytes[half..].fill(0);
-    let folder = PluginFolder::new().bytes("10-bad", &bytes);
+    let folder = PluginFolder::new().with_bytes("10-bad", &bytes);
     is_refused(folder, "compile", "malformed", "damaged or unfinished component").await;
 }
 
@@ -204,8 +208,8 @@ async fn a_file_with_a_tail_of_zeros() {
 /// unharmed.
 #[tokio::test]
 async fn files_with_a_flipped_bit() {
-    let bytes = guest_bytes(GOOD);
-    let mut folder = PluginFolder::new().guest("90-good", GOOD);
+    let bytes = guest_bytes(ROUTING_GUEST);
+    let mut folder = PluginFolder::new().with_guest("90-good", ROUTING_GUEST);
     let places = 40;
     // Not asked about the usual call, or the first that still works would win; and if they
     // hang, all of them do so within the budget of another call.
@@ -215,33 +219,34 @@ async fn files_with_a_flipped_bit() {
         let at = bytes.len() / places * place;
         bytes[at] ^= 1 << (place % 8);
         let name = format!("10-flipped-{place}");
-        folder = folder.bytes(&name, &bytes).settings(&name, SELDOM);
+        folder = folder.with_bytes(&name, &bytes).with_settings(&name, SELDOM);
     }
     let server = serve(&folder);
-    assert_eq!(server.post(initiated()).await.sts_url(), Some(GOOD_URL));
-    let listing = server.admin("/plugins").await.body;
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some(ROUTING_GUEST_URL));
+    let listing = server.admin_get("/plugins").await.body;
     let rows = listing["plugins"].as_array().unwrap();
     assert_eq!(rows.len(), places + 1);
     let broken = rows.iter().filter(|row| row["state"] == "broken");
     let broken: Vec<_> = broken.inspect(|row| assert_ne!(row["last_error"], Value::Null)).collect();
     assert!(broken.len() > places / 4, "only {} of {places} are refused", broken.len());
     // Those that loaded run into whatever they run into.
-    let to_them = tests::initiated_as("935652e3-7c59-4edc-b17f-9646a9c2a265", "7000");
+    let to_them = tests::call_initiated_for("935652e3-7c59-4edc-b17f-9646a9c2a265", "7000");
     for _ in 0..3 {
         let answer = server.post(to_them.clone()).await;
         assert_eq!(answer.status, 200);
-        assert!(answer.took < BUDGET + Duration::from_millis(500), "{:?}", answer.took);
+        assert!(answer.elapsed < BUDGET + Duration::from_millis(500), "{:?}", answer.elapsed);
     }
 }
 
 #[tokio::test]
 async fn one_that_needs_wasi_gets_clocks_and_nothing_else() {
-    let folder = PluginFolder::new().guest("10-wasi", "wasi");
+    let folder = PluginFolder::new().with_guest("10-wasi", "wasi");
     // Something that it could see if it could see anything.
-    let server = Setup::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
+    let server = ServerBuilder::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
     let client = tests::client();
-    let answer =
-        server.post_with(&client, &[("x-avr-webhook-secret", "s3cret")], initiated()).await;
+    let answer = server
+        .post_with_client(&client, &[("x-avr-webhook-secret", "s3cret")], call_initiated())
+        .await;
     assert_eq!(
         answer.sts_url(),
         Some("ws://sts/?environment=0&arguments=0&files=0&network=0&clock=true")
@@ -251,28 +256,28 @@ async fn one_that_needs_wasi_gets_clocks_and_nothing_else() {
 #[tokio::test]
 async fn one_without_wasi() {
     let folder = PluginFolder::new()
-        .guest("10-plan", "without-wasi")
-        .settings("10-plan", "[config]\n'50*' = 'ws://sts-fifty:6030/{to}'\n");
+        .with_guest("10-plan", "without-wasi")
+        .with_settings("10-plan", "[config]\n'50*' = 'ws://sts-fifty:6030/{to}'\n");
     let server = serve(&folder);
-    assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://sts-fifty:6030/5001"));
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some("ws://sts-fifty:6030/5001"));
 }
 
 #[tokio::test]
 async fn nothing_of_one_call_is_seen_by_the_next() {
-    let folder = PluginFolder::new().guest("10-counts", "counts");
+    let folder = PluginFolder::new().with_guest("10-counts", "counts");
     let server = serve(&folder);
     let client = tests::client();
     for _ in 0..50 {
-        let answer = server.post_with(&client, &[], initiated()).await;
+        let answer = server.post_with_client(&client, &[], call_initiated()).await;
         assert_eq!(answer.sts_url(), Some("ws://sts/?calls=1"));
     }
 }
 
 #[tokio::test]
 async fn one_that_talks_too_much_is_cut_short() {
-    let folder = PluginFolder::new().guest("10-talks", "talks");
+    let folder = PluginFolder::new().with_guest("10-talks", "talks");
     let server = serve(&folder);
-    assert_eq!(server.post(initiated()).await.sts_url(), Some(FALLBACK_URL));
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some(FALLBACK_URL));
     let dropped = server.wait_for_log(|line| line["message"] == "it logged too many lines");
     // 201 lines by log, 3 by printing; 100 are written.
     assert_eq!(dropped["dropped"], 104, "{dropped}");
@@ -281,5 +286,5 @@ async fn one_that_talks_too_much_is_cut_short() {
     assert_eq!(said.len(), 100);
     // A line feed of the guest's makes no line of ours.
     assert!(!text.lines().any(|line| line.starts_with("2026 ERROR")), "{text}");
-    assert_eq!(server.plugin("10-talks").await["failures"], 0);
+    assert_eq!(server.plugin_status("10-talks").await["failures"], 0);
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{GOOD, GOOD_URL, PluginFolder, Server, Setup, initiated};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, ServerBuilder, call_initiated,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -24,23 +26,23 @@ async fn rest(stream: &mut TcpStream) -> (String, Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_in_flight_are_finished_on_sigterm() {
     let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[limits]\ntimeout = '1s'\n")
-        .guest("20-good", GOOD);
-    let mut server = Setup::new(folder.path()).start();
+        .with_guest("10-spins", "spins")
+        .with_settings("10-spins", "[limits]\ntimeout = '1s'\n")
+        .with_guest("20-good", ROUTING_GUEST);
+    let mut server = ServerBuilder::new(folder.path()).start();
     let address = server.webhook_address().to_owned();
-    let body = initiated();
+    let body = call_initiated();
     let mut stream = TcpStream::connect(&address).await.unwrap();
     let request =
         format!("POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await.unwrap();
     server.wait_for_guests(1).await;
-    server.terminate();
+    server.send_sigterm();
     server.wait_for_log(|line| line["signal"] == "SIGTERM");
     let (answer, _) = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(answer.contains(GOOD_URL), "{answer}");
-    assert!(server.wait(), "it ended badly:\n{}", server.log_text());
+    assert!(answer.contains(ROUTING_GUEST_URL), "{answer}");
+    assert!(server.wait_for_exit(), "it ended badly:\n{}", server.log_text());
     server.wait_for_log(|line| line["message"] == "stopped");
     assert!(TcpStream::connect(&address).await.is_err());
 }
@@ -48,23 +50,23 @@ async fn calls_in_flight_are_finished_on_sigterm() {
 #[tokio::test]
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let folder = PluginFolder::new();
-    let mut server = Setup::new(folder.path()).start();
+    let mut server = ServerBuilder::new(folder.path()).start();
     let mut idle = connect(&server).await;
     assert_eq!(server.get("/health").await.status, 200);
-    server.terminate();
+    server.send_sigterm();
     let (_, took) = rest(&mut idle).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert!(server.wait());
+    assert!(server.wait_for_exit());
 }
 
 /// A machine that allows few open files: it is said, not shouted, and goes on when there
 /// are some again.
 #[tokio::test]
 async fn without_files_to_open_it_keeps_trying() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
-    assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
-    server.spare_files(10);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
+    assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
+    server.limit_open_files(10);
     let mut streams = Vec::new();
     for _ in 0..20 {
         streams.push(connect(&server).await);
@@ -75,13 +77,13 @@ async fn without_files_to_open_it_keeps_trying() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(said(&server.log_text()), 1);
     drop(streams);
-    assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+    assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
 }
 
 #[tokio::test]
 async fn slow_senders_are_let_go() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path())
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "2s")
         .env("PLUGBOARD_LIMITS_BODY_TIMEOUT", "2s")
         .start();
@@ -100,40 +102,41 @@ async fn slow_senders_are_let_go() {
     // A kept-alive connection serves one request after the other.
     let client = tests::client();
     for _ in 0..3 {
-        let answer = server.post_with(&client, &[], initiated()).await;
-        assert_eq!(answer.sts_url(), Some(GOOD_URL));
+        let answer = server.post_with_client(&client, &[], call_initiated()).await;
+        assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
     }
 }
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_LIMITS_CONNECTIONS", "2");
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_CONNECTIONS", "2");
     let server = Arc::new(setup.start());
     let held = [connect(&server).await, connect(&server).await];
     let waiting = tokio::spawn({
         let server = Arc::clone(&server);
-        async move { server.post(initiated()).await }
+        async move { server.post(call_initiated()).await }
     });
     // Operators have a listener of their own.
-    assert_eq!(server.admin("/livez").await.status, 200);
+    assert_eq!(server.admin_get("/livez").await.status, 200);
     assert!(!waiting.is_finished());
     drop(held);
-    assert_eq!(waiting.await.unwrap().sts_url(), Some(GOOD_URL));
+    assert_eq!(waiting.await.unwrap().sts_url(), Some(ROUTING_GUEST_URL));
 }
 
 #[tokio::test]
 async fn the_admin_surface_tells_and_can_be_locked() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "open-sesame").start();
-    server.post(initiated()).await;
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server =
+        ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "open-sesame").start();
+    server.post(call_initiated()).await;
     for wrong in
         [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "open-sesame")]]
     {
-        assert_eq!(server.admin_with("/plugins", wrong).await.status, 401);
+        assert_eq!(server.admin_get_with_headers("/plugins", wrong).await.status, 401);
     }
     let token = [("authorization", "Bearer open-sesame")];
-    let listing = server.admin_with("/plugins", &token).await.body;
+    let listing = server.admin_get_with_headers("/plugins", &token).await.body;
     assert_eq!(listing["generation"], 1);
     let plugin = &listing["plugins"][0];
     assert_eq!(plugin["name"], "10-good");
@@ -147,7 +150,7 @@ async fn the_admin_surface_tells_and_can_be_locked() {
     assert_eq!(plugin["last_error"], json!(null));
     // Probes have no token.
     for probe in ["/livez", "/readyz"] {
-        let answer = server.admin(probe).await;
+        let answer = server.admin_get(probe).await;
         assert_eq!((answer.status, answer.body), (200, json!({"status": "ok"})), "{probe}");
     }
 }

@@ -6,8 +6,8 @@ mod readers;
 
 use serde_json::{Value, json};
 use tests::{
-    GOOD, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture, event, initiated,
-    initiated_as, said,
+    PluginFolder, ROUTING_GUEST, Server, ServerBuilder, blackbox_document, blackbox_fixture,
+    call_initiated, call_initiated_for, event, user_transcription,
 };
 use tokio::time::{Duration, timeout};
 
@@ -76,7 +76,7 @@ impl Stream {
 
 /// A `call_initiated` of a call between the two numbers.
 fn between_numbers(call: &str) -> String {
-    let mut body: Value = serde_json::from_str(&initiated_as(call, TO)).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated_for(call, TO)).unwrap();
     body["payload"]["from"] = json!(FROM);
     body.to_string()
 }
@@ -88,7 +88,7 @@ async fn post(server: &Server, body: String) {
 
 /// `GET /calls`.
 async fn calls(server: &Server) -> Vec<Value> {
-    let answer = server.admin("/calls").await;
+    let answer = server.admin_get("/calls").await;
     assert_eq!(answer.status, 200);
     answer.body["calls"].as_array().unwrap().clone()
 }
@@ -110,10 +110,10 @@ fn timeline(call: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_reader_is_told_what_was_and_then_what_is() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
-    server.post(initiated_as("one", "5001")).await;
-    post(&server, said("one", 0, "a secret word")).await;
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
+    server.post(call_initiated_for("one", "5001")).await;
+    post(&server, user_transcription("one", 0, "a secret word")).await;
     let mut stream = Stream::open(&server, "").await;
     let past = stream.past().await;
     let kinds: Vec<_> = past.iter().map(|(kind, _)| &**kind).collect();
@@ -128,14 +128,14 @@ async fn a_reader_is_told_what_was_and_then_what_is() {
     let told = &past[2].1;
     assert_eq!((&told["kind"], &told["detail"]), (&json!("transcription"), &json!("user")));
     // Now.
-    let again = initiated_as("two", "5001");
+    let again = call_initiated_for("two", "5001");
     for source in ["ran", "repeated"] {
         server.post(again.clone()).await;
         let decision = stream.next_of("decision").await;
         assert_eq!((&decision["call"], &decision["source"]), (&json!("two"), &json!(source)));
     }
     // What an operator tries is no call.
-    server.admin_post("/explain", initiated_as("three", "5001")).await;
+    server.admin_post("/explain", call_initiated_for("three", "5001")).await;
     post(&server, event("two", "call_ended", 0, &json!({}))).await;
     assert_eq!(stream.next().await.unwrap().1["kind"], "ended");
     assert!(!stream.text.contains("secret"));
@@ -143,15 +143,15 @@ async fn a_reader_is_told_what_was_and_then_what_is() {
 
 #[tokio::test]
 async fn numbers_are_hidden_until_they_are_asked_for() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let mut server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let mut server = ServerBuilder::new(folder.path()).start();
     server.post(between_numbers("before")).await;
     let mut masked = Stream::open(&server, "").await;
     masked.past().await;
     server.post(between_numbers("after")).await;
     let decision = masked.next_of("decision").await;
     assert_eq!((&decision["from"], &decision["to"]), (&json!("•••• 99"), &json!("•••• 77")));
-    let listed = server.admin("/calls").await;
+    let listed = server.admin_get("/calls").await;
     assert_eq!(listed.body["calls"][0]["from"], "•••• 99");
     for text in [&masked.text, &listed.text, &server.log_text()] {
         for number in [FROM, TO] {
@@ -169,11 +169,11 @@ async fn numbers_are_hidden_until_they_are_asked_for() {
     assert_eq!((&decision["from"], &decision["to"]), (&json!(FROM), &json!(TO)));
     let line = server.wait_for_log(|line| line["message"] == unlocking);
     assert_eq!((&line["level"], &line["peer"]), (&json!("INFO"), &json!("127.0.0.1")));
-    let listed = server.admin("/calls?numbers=shown").await.body;
+    let listed = server.admin_get("/calls?numbers=shown").await.body;
     assert_eq!(listed["calls"][0]["to"], TO);
     assert_eq!(listed["calls"][0]["timeline"][0]["to"], TO);
     for query in ["/live?numbers=all", "/calls?number=shown"] {
-        let answer = server.admin(query).await;
+        let answer = server.admin_get(query).await;
         assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
     }
     let log = server.stop();
@@ -186,15 +186,15 @@ async fn numbers_are_hidden_until_they_are_asked_for() {
 async fn text_from_outside_is_a_string_and_no_message() {
     const HOSTILE: &str =
         "x\r\n\r\nevent: decision\ndata: {}\n\n</script><img src=x onerror=1>\u{0}";
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
     let mut stream = Stream::open(&server, "?numbers=shown").await;
     stream.past().await;
     post(&server, event(HOSTILE, HOSTILE, 0, &json!({}))).await;
     let (kind, told) = stream.next().await.unwrap();
     assert_eq!((&*kind, &told["kind"]), ("event", &json!("other")));
     assert_eq!((&told["call"], &told["detail"]), (&json!(HOSTILE), &json!(HOSTILE)));
-    let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
     (body["uuid"], body["payload"]["from"]) = (json!(HOSTILE), json!(HOSTILE));
     server.post(body.to_string()).await;
     let (kind, told) = stream.next().await.unwrap();
@@ -204,12 +204,12 @@ async fn text_from_outside_is_a_string_and_no_message() {
 
 #[tokio::test]
 async fn a_call_is_shown_from_its_first_moment_to_its_last() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
-    server.post(initiated_as("one", "5001")).await;
-    server.post(initiated_as("two", "5001")).await;
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
+    server.post(call_initiated_for("one", "5001")).await;
+    server.post(call_initiated_for("two", "5001")).await;
     post(&server, event("one", "call_started", 0, &json!({}))).await;
-    post(&server, said("one", 1, "hello")).await;
+    post(&server, user_transcription("one", 1, "hello")).await;
     post(&server, event("one", "interruption", 2, &json!({}))).await;
     post(&server, event("one", "dtmf_digit", 3, &json!({"digit": "7"}))).await;
     let now = calls(&server).await;
@@ -230,19 +230,19 @@ async fn a_call_is_shown_from_its_first_moment_to_its_last() {
 #[tokio::test]
 async fn what_is_asked_in_the_middle_of_a_call_is_shown() {
     let folder = PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("20-tools", "tools")
-        .settings("20-tools", "[config]\nnames = 'check_availability'\n")
-        .guest("30-transfers", "transfers");
-    let server = Setup::new(folder.path()).blackbox().start();
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("20-tools", "tools")
+        .with_settings("20-tools", "[config]\nnames = 'check_availability'\n")
+        .with_guest("30-transfers", "transfers");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let mut unknown = blackbox_document("tool.json", "call_abc123def456");
     unknown["toolName"] = json!("nonesuch");
     for document in
         ["start.json", "tool.json", "transfer.json", "completed.json"].map(blackbox_fixture)
     {
-        assert_eq!(server.blackbox(document).await.status, 200);
+        assert_eq!(server.post_blackbox(document).await.status, 200);
     }
-    server.blackbox(unknown.to_string()).await;
+    server.post_blackbox(unknown.to_string()).await;
     let now = calls(&server).await;
     let call = &now[0];
     assert_eq!((now.len(), &call["platform"]), (1, &json!("blackbox")));
@@ -262,9 +262,9 @@ async fn what_is_asked_in_the_middle_of_a_call_is_shown() {
     assert_eq!((moment(6, "name"), moment(6, "outcome")), (Value::Null, "unknown".into()));
     assert!(call["ended"].is_string());
     // Nor is anything said about a call that was never taken.
-    let folder = PluginFolder::new().guest("10-rejects", "rejects");
-    let server = Setup::new(folder.path()).blackbox().start();
-    server.blackbox(blackbox_fixture("start.json")).await;
+    let folder = PluginFolder::new().with_guest("10-rejects", "rejects");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    server.post_blackbox(blackbox_fixture("start.json")).await;
     let now = calls(&server).await;
     assert_eq!((timeline(&now[0]), now[0]["ended"].is_string()), (vec!["reject"], true));
 }
@@ -272,10 +272,10 @@ async fn what_is_asked_in_the_middle_of_a_call_is_shown() {
 #[tokio::test]
 async fn the_history_tells_what_became_of_plugins() {
     let folder = PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("20-off", "alpha")
-        .settings("20-off", "enabled = false\n");
-    let server = Setup::new(folder.path())
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("20-off", "alpha")
+        .with_settings("20-off", "enabled = false\n");
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_RELOAD_WATCH", "false")
         .env("PLUGBOARD_RELOAD_POLL", "1h")
         .start();
@@ -291,10 +291,10 @@ async fn the_history_tells_what_became_of_plugins() {
         (&first["generation"], word(&first)),
         (&json!(1), vec!["10-good added".to_owned(), "20-off disabled".to_owned()])
     );
-    let digest = server.plugin("10-good").await["digest"].clone();
+    let digest = server.plugin_status("10-good").await["digest"].clone();
     assert_eq!(first["changes"][0]["version"], digest);
 
-    folder.replace("10-good", "core-module");
+    folder.replace_guest("10-good", "core-module");
     server.reload().await;
     // Nothing new.
     server.reload().await;
@@ -302,23 +302,23 @@ async fn the_history_tells_what_became_of_plugins() {
     assert_eq!(word(&broken), ["10-good broken"]);
     // What served serves on.
     assert_eq!((&broken["changes"][0]["version"], &broken["generation"]), (&digest, &json!(1)));
-    let row = server.plugin("10-good").await;
+    let row = server.plugin_status("10-good").await;
     assert_eq!((&row["state"], &row["outdated"]), (&json!("active"), &json!(true)));
     assert_eq!(broken["changes"][0]["error"], row["last_error"]["message"]);
 
-    folder.replace("10-good", GOOD);
-    folder.configure("20-off", "");
+    folder.replace_guest("10-good", ROUTING_GUEST);
+    folder.replace_settings("20-off", "");
     server.reload().await;
     let mended = stream.next_of("reload").await;
     assert_eq!(word(&mended), ["10-good mended", "20-off enabled"]);
     assert_eq!(mended["changes"][0]["error"], Value::Null);
-    assert_eq!(server.plugin("10-good").await["outdated"], false);
+    assert_eq!(server.plugin_status("10-good").await["outdated"], false);
 
-    folder.configure("10-good", "on_failure = 'stop'\n");
+    folder.replace_settings("10-good", "on_failure = 'stop'\n");
     std::fs::remove_file(folder.file("20-off", "wasm")).unwrap();
     server.reload().await;
     let last = stream.next_of("reload").await;
     assert_eq!(word(&last), ["10-good replaced", "20-off removed"]);
-    let history = server.admin("/reloads").await.body;
+    let history = server.admin_get("/reloads").await.body;
     assert_eq!(history, json!({"reloads": [last, mended, broken, first]}));
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{PluginFolder, Server, Setup, guest_bytes};
+use tests::{PluginFolder, Server, ServerBuilder, guest_bytes};
 
 const ALPHA: &str = "ws://alpha:6030/?tag=&uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
 const BETA: &str = "ws://beta:6030/?tag=&uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
@@ -30,7 +30,7 @@ fn serve(folder: &Path, notice: Notice) -> Server {
         Notice::Watch => ("true", NEVER),
         Notice::Poll => ("false", "100ms"),
     };
-    Setup::new(folder)
+    ServerBuilder::new(folder)
         .env("PLUGBOARD_RELOAD_WATCH", watch)
         .env("PLUGBOARD_RELOAD_POLL", poll)
         .start()
@@ -40,13 +40,13 @@ fn serve(folder: &Path, notice: Notice) -> Server {
 /// `beta`, and that is served.
 async fn becomes_beta(change: impl Fn(&Path)) {
     for notice in [Notice::Watch, Notice::Poll] {
-        let folder = PluginFolder::new().guest("10-a", "alpha");
+        let folder = PluginFolder::new().with_guest("10-a", "alpha");
         let server = serve(folder.path(), notice);
-        assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+        assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
         change(folder.path());
         server.wait_for_route(Some(BETA)).await;
         // Nothing was said of it that an operator would have to look into.
-        let plugin = server.plugin("10-a").await;
+        let plugin = server.plugin_status("10-a").await;
         assert_eq!((&plugin["state"], &plugin["last_error"]), (&json!("active"), &Value::Null));
     }
 }
@@ -64,7 +64,10 @@ async fn settled(server: &Server) {
 
 /// How often the folder was looked at, by what came of it.
 async fn looks(server: &Server, result: &str) -> u64 {
-    server.metric(&format!("plugboard_reloads_total{{result=\"{result}\"}}")).await.unwrap_or(0)
+    server
+        .metric_value(&format!("plugboard_reloads_total{{result=\"{result}\"}}"))
+        .await
+        .unwrap_or(0)
 }
 
 #[tokio::test]
@@ -84,13 +87,13 @@ async fn a_temporary_file_that_is_renamed() {
 /// Found by what the system says of files that are not read each time.
 #[tokio::test]
 async fn a_change_after_a_long_time() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let server = serve(folder.path(), Notice::Poll);
     settled(&server).await;
-    folder.replace("10-a", "beta");
+    folder.replace_guest("10-a", "beta");
     server.wait_for_route(Some(BETA)).await;
     settled(&server).await;
-    folder.configure("10-a", "enabled = false");
+    folder.replace_settings("10-a", "enabled = false");
     server.wait_for_route(None).await;
 }
 
@@ -121,10 +124,10 @@ async fn a_file_that_is_removed_and_linked_anew() {
 #[tokio::test]
 async fn a_file_that_is_renamed_into_place_twice() {
     for notice in [Notice::Watch, Notice::Poll] {
-        let folder = PluginFolder::new().guest("10-a", "alpha");
+        let folder = PluginFolder::new().with_guest("10-a", "alpha");
         let server = serve(folder.path(), notice);
         for (guest, url) in [("beta", BETA), ("alpha", ALPHA), ("beta", BETA)] {
-            folder.replace("10-a", guest);
+            folder.replace_guest("10-a", guest);
             server.wait_for_route(Some(url)).await;
         }
     }
@@ -135,7 +138,7 @@ async fn a_file_that_is_renamed_into_place_twice() {
 #[tokio::test]
 async fn a_write_that_stalls() {
     for notice in [Notice::Watch, Notice::Poll] {
-        let folder = PluginFolder::new().guest("10-a", "alpha");
+        let folder = PluginFolder::new().with_guest("10-a", "alpha");
         let server = serve(folder.path(), notice);
         let new = guest_bytes("beta");
         let (first, rest) = new.split_at(new.len() / 2);
@@ -143,14 +146,14 @@ async fn a_write_that_stalls() {
         let stalled = Instant::now();
         let mut broken = Value::Null;
         while stalled.elapsed() < Duration::from_millis(500) || broken.is_null() {
-            assert_eq!(server.route().await.as_deref(), Some(ALPHA));
-            broken = server.plugin("10-a").await["last_error"].clone();
+            assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
+            broken = server.plugin_status("10-a").await["last_error"].clone();
         }
         assert_eq!(broken["stage"], "compile", "{broken}");
         let file = fs::OpenOptions::new().append(true).open(folder.file("10-a", "wasm"));
         std::io::Write::write_all(&mut file.unwrap(), rest).unwrap();
         server.wait_for_route(Some(BETA)).await;
-        assert_eq!(server.plugin("10-a").await["last_error"], Value::Null);
+        assert_eq!(server.plugin_status("10-a").await["last_error"], Value::Null);
     }
 }
 
@@ -171,7 +174,7 @@ async fn a_link_to_all_files_that_is_swapped_twice() {
         release("..2026_01", "alpha");
         std::os::unix::fs::symlink("..data/10-a.wasm", folder.file("10-a", "wasm")).unwrap();
         let server = serve(folder.path(), notice);
-        assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+        assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
         release("..2026_02", "beta");
         server.wait_for_route(Some(BETA)).await;
         release("..2026_03", "alpha");
@@ -191,7 +194,7 @@ async fn a_folder_that_is_removed_and_made_anew() {
         fs::remove_dir_all(&folder).unwrap();
         // A folder that cannot be read is no order to forget its plugins.
         server.wait_for_log(|line| message(line).contains("what served serves on"));
-        assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+        assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
         fs::create_dir(&folder).unwrap();
         put("beta");
         server.wait_for_route(Some(BETA)).await;
@@ -225,7 +228,7 @@ async fn a_folder_that_is_another_one_now() {
 /// A copy that keeps the size and the times of what was there.
 #[tokio::test]
 async fn a_change_that_hides_is_found_by_the_poll() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let file = folder.file("10-a", "wasm");
     let server = serve(folder.path(), Notice::Poll);
     settled(&server).await;
@@ -240,7 +243,7 @@ async fn a_change_that_hides_is_found_by_the_poll() {
 
 #[tokio::test]
 async fn reading_is_no_change() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let server = serve(folder.path(), Notice::Watch);
     // What the folder's making still had to tell.
     let quiet = Duration::from_millis(600);
@@ -259,19 +262,19 @@ async fn reading_is_no_change() {
     }
     tokio::time::sleep(quiet).await;
     assert_eq!(looks(&server, "unchanged").await, before + 1);
-    assert_eq!(server.admin("/plugins").await.body["generation"], 1);
+    assert_eq!(server.admin_get("/plugins").await.body["generation"], 1);
 }
 
 #[tokio::test]
 async fn settings_that_change_alone() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let server = serve(folder.path(), Notice::Watch);
     let tagged = ALPHA.replace("tag=", "tag=new");
     fs::write(folder.file("10-a", "toml"), "[config]\ntag = 'new'\n").unwrap();
     server.wait_for_route(Some(&tagged)).await;
     fs::write(folder.file("10-a", "toml"), "enabled = false\n").unwrap();
     server.wait_for_route(None).await;
-    assert_eq!(server.plugin("10-a").await["state"], "disabled");
+    assert_eq!(server.plugin_status("10-a").await["state"], "disabled");
     fs::remove_file(folder.file("10-a", "toml")).unwrap();
     server.wait_for_route(Some(ALPHA)).await;
 }
@@ -279,23 +282,24 @@ async fn settings_that_change_alone() {
 /// A plugin and its settings, copied one after the other: no call meets a mix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_and_its_settings_change_together() {
-    let folder =
-        PluginFolder::new().guest("10-a", "alpha").settings("10-a", "[config]\ntag = 'alpha'\n");
-    let setup = Setup::new(folder.path()).env("PLUGBOARD_RELOAD_POLL", NEVER);
+    let folder = PluginFolder::new()
+        .with_guest("10-a", "alpha")
+        .with_settings("10-a", "[config]\ntag = 'alpha'\n");
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_RELOAD_POLL", NEVER);
     let server = Arc::new(setup.env("PLUGBOARD_RELOAD_DEBOUNCE", "4s").start());
     let (seen, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     let calls = tokio::spawn({
         let (server, seen, done) = (Arc::clone(&server), Arc::clone(&seen), Arc::clone(&done));
         async move {
             while !done.load(Ordering::Relaxed) {
-                let url = server.route().await.unwrap();
+                let url = server.route_call().await.unwrap();
                 seen.lock().unwrap().push(url);
             }
         }
     });
     let url = |name: &str| BETA.replace("beta", name).replace("tag=", &format!("tag={name}"));
     for name in ["beta", "alpha", "beta"] {
-        folder.replace("10-a", name);
+        folder.replace_guest("10-a", name);
         // As long as a person with two commands in one line takes.
         tokio::time::sleep(Duration::from_millis(250)).await;
         fs::write(folder.file("10-a", "toml"), format!("[config]\ntag = '{name}'\n")).unwrap();
@@ -309,16 +313,16 @@ async fn a_file_and_its_settings_change_together() {
 
 #[tokio::test]
 async fn a_signal_and_a_request_are_enough() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
-    let server = Setup::new(folder.path())
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_RELOAD_WATCH", "false")
         .env("PLUGBOARD_RELOAD_POLL", NEVER)
         .start();
-    folder.replace("10-a", "beta");
-    server.hang_up();
+    folder.replace_guest("10-a", "beta");
+    server.send_sighup();
     server.wait_for_route(Some(BETA)).await;
 
-    folder.replace("10-a", "alpha");
+    folder.replace_guest("10-a", "alpha");
     fs::write(folder.file("20-b", "wasm"), guest_bytes("beta")).unwrap();
     fs::write(folder.file("30-c", "wasm"), "no plugin").unwrap();
     let report = server.reload().await;
@@ -329,7 +333,7 @@ async fn a_signal_and_a_request_are_enough() {
     assert_eq!((&failed["name"], &failed["serving"]), (&json!("30-c"), &json!(false)));
     assert_eq!(failed["error"]["label"], "not_wasm");
     // Answered by the new ones as soon as the request is.
-    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
     let report = server.reload().await;
     assert_eq!((&report["generation"], &report["unchanged"]), (&json!(3), &json!(2)));
 
@@ -340,50 +344,51 @@ async fn a_signal_and_a_request_are_enough() {
     assert_eq!(server.reload().await["removed"], json!(["10-a", "20-b"]));
     let line = server.wait_for_log(|line| message(line).contains("the last plugin is gone"));
     assert_eq!(line["level"], "ERROR");
-    assert_eq!(server.route().await, None);
+    assert_eq!(server.route_call().await, None);
 }
 
 #[tokio::test]
 async fn a_broken_file_is_a_non_event() {
-    let folder = PluginFolder::new().guest("10-a", "alpha");
+    let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let server = serve(folder.path(), Notice::Watch);
-    let good = server.plugin("10-a").await;
+    let good = server.plugin_status("10-a").await;
     let bad = &guest_bytes("beta")[..1000];
     fs::write(folder.file("10-a", "wasm"), bad).unwrap();
     let plugin = server.wait_for_plugin("10-a", |row| !row["last_error"].is_null()).await;
-    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
     let error = &plugin["last_error"];
     assert_eq!((&error["stage"], &error["label"]), (&json!("compile"), &json!("malformed")));
     assert!(error["message"].as_str().unwrap().contains("damaged or unfinished"), "{error}");
     assert_eq!((&plugin["state"], &plugin["digest"]), (&json!("active"), &good["digest"]));
     assert!(error["digest"].is_string() && error["digest"] != good["digest"], "{error}");
     // Whoever serves is ready, whatever stands in the folder.
-    assert_eq!(server.admin("/readyz").await.status, 200);
+    assert_eq!(server.admin_get("/readyz").await.status, 200);
     let failures = "plugboard_plugin_load_failures_total{stage=\"compile\"}";
-    assert_eq!(server.metric(failures).await, Some(1));
+    assert_eq!(server.metric_value(failures).await, Some(1));
     // Neither looked at again nor told again.
     let report = server.reload().await;
     assert_eq!(report["failed"][0]["error"], *error);
-    assert_eq!(server.metric(failures).await, Some(1));
+    assert_eq!(server.metric_value(failures).await, Some(1));
 
     // Wrong settings with a good file: neither is taken.
     fs::write(folder.file("10-a", "toml"), "enabeld = true\n").unwrap();
-    folder.replace("10-a", "beta");
+    folder.replace_guest("10-a", "beta");
     let plugin =
         server.wait_for_plugin("10-a", |row| row["last_error"]["stage"] == "settings").await;
     assert!(plugin["last_error"]["message"].as_str().unwrap().contains("`enabled`"), "{plugin}");
-    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
     // The fix.
     fs::write(folder.file("10-a", "toml"), "enabled = true\n").unwrap();
     server.wait_for_route(Some(BETA)).await;
-    assert_eq!(server.plugin("10-a").await["last_error"], Value::Null);
+    assert_eq!(server.plugin_status("10-a").await["last_error"], Value::Null);
 }
 
 /// A restart takes compiled code from the data folder, unless somebody was at it.
 #[tokio::test]
 async fn compiled_code_is_kept_and_not_trusted_blindly() {
-    let (folder, data) = (PluginFolder::new().guest("10-a", "alpha"), tempfile::tempdir().unwrap());
-    let setup = || Setup::new(folder.path()).data(data.path()).start();
+    let (folder, data) =
+        (PluginFolder::new().with_guest("10-a", "alpha"), tempfile::tempdir().unwrap());
+    let setup = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let compiled = || {
         let files = fs::read_dir(data.path().join("compiled")).unwrap();
         let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
@@ -395,18 +400,18 @@ async fn compiled_code_is_kept_and_not_trusted_blindly() {
     let [file] = &compiled()[..] else { panic!("{:?}", compiled()) };
     let (first, code) = (inode(file), fs::read(file).unwrap());
     let mut server = setup();
-    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
     assert!(!server.stop().contains("compiled code"));
     assert_eq!(inode(file), first, "it was not compiled again");
 
     // The code of `beta` in the place of that of `alpha`.
-    folder.replace("10-a", "beta");
+    folder.replace_guest("10-a", "beta");
     setup().stop();
     let other = compiled().into_iter().find(|path| path != file).unwrap();
     fs::write(file, fs::read(other).unwrap()).unwrap();
-    folder.replace("10-a", "alpha");
+    folder.replace_guest("10-a", "alpha");
     let server = setup();
-    assert_eq!(server.route().await.as_deref(), Some(ALPHA));
+    assert_eq!(server.route_call().await.as_deref(), Some(ALPHA));
     let line = server.wait_for_log(|line| message(line).contains("compiled code is not used"));
     assert!(line["reason"].as_str().unwrap().contains("another component"), "{line}");
     assert_eq!(fs::read(file).unwrap(), code, "it was compiled again");

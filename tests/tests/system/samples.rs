@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{
-    Collector, GOOD, GOOD_URL, PluginFolder, Server, Setup, event, fixture, initiated,
-    initiated_as, said,
+    Collector, PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, ServerBuilder,
+    call_initiated, call_initiated_for, event, fixture, user_transcription,
 };
 
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
@@ -51,13 +51,13 @@ fn with_crm(address: &str, more: &[(&str, &str)]) -> PluginFolder {
     let place = ("crm.example.com:8080", address);
     let changes = [&[("enabled = false", ""), place, place][..], more].concat();
     PluginFolder::new()
-        .sample("30-crm-lookup", "30-crm-lookup")
-        .settings("30-crm-lookup", &settings("crm-lookup", &changes))
-        .guest("90-good", GOOD)
+        .with_sample("30-crm-lookup", "30-crm-lookup")
+        .with_settings("30-crm-lookup", &settings("crm-lookup", &changes))
+        .with_guest("90-good", ROUTING_GUEST)
 }
 
 fn from(uuid: &str, from: &str) -> String {
-    let mut body: Value = serde_json::from_str(&initiated_as(uuid, "5001")).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated_for(uuid, "5001")).unwrap();
     body["payload"]["from"] = json!(from);
     body.to_string()
 }
@@ -65,27 +65,27 @@ fn from(uuid: &str, from: &str) -> String {
 #[tokio::test]
 async fn the_crm_says_who_is_important_and_is_asked_once() {
     let crm = Collector::start().await;
-    let server = Setup::new(with_crm(&crm.address(), &[]).path()).start();
-    let everybody = |uuid| GOOD_URL.replace(CALL, uuid);
-    crm.answer(200, &[], r#"{"vip": true, "name": "Ada"}"#);
+    let server = ServerBuilder::new(with_crm(&crm.address(), &[]).path()).start();
+    let everybody = |uuid| ROUTING_GUEST_URL.replace(CALL, uuid);
+    crm.respond_with(200, &[], r#"{"vip": true, "name": "Ada"}"#);
     for (nth, uuid) in ["first", "second", "third"].into_iter().enumerate() {
         let answer = server.post(from(uuid, "4930123")).await;
         let vip = format!("ws://avr-sts-openai:6030/?uuid={uuid}");
         assert_eq!(answer.sts_url(), Some(&*vip));
         let cache = if nth == 0 { "plugboard; fwd=miss" } else { "plugboard; hit" };
         assert_eq!(answer.headers["cache-status"], cache);
-        let prompt = server.get_with("/instructions", &[("X-AVR-UUID", uuid)]).await.body;
+        let prompt = server.get_with_headers("/instructions", &[("X-AVR-UUID", uuid)]).await.body;
         assert!(prompt["system"].as_str().unwrap().contains("very important"), "{prompt}");
     }
     assert_eq!(crm.requests().len(), 1);
     assert_eq!(crm.requests()[0].uri, "/callers?number=4930123");
-    crm.answer(200, &[], r#"{"vip": false}"#);
+    crm.respond_with(200, &[], r#"{"vip": false}"#);
     for uuid in ["a", "b"] {
         assert_eq!(server.post(from(uuid, "2000")).await.sts_url(), Some(&*everybody(uuid)));
         let asked = [("X-AVR-UUID", uuid)];
-        assert_eq!(server.get_with("/instructions", &asked).await.status, 404);
+        assert_eq!(server.get_with_headers("/instructions", &asked).await.status, 404);
     }
-    crm.answer(404, &[], "");
+    crm.respond_with(404, &[], "");
     for uuid in ["c", "d"] {
         assert_eq!(server.post(from(uuid, "2001")).await.sts_url(), Some(&*everybody(uuid)));
     }
@@ -98,8 +98,8 @@ async fn the_crm_says_who_is_important_and_is_asked_once() {
 #[tokio::test]
 async fn what_a_caller_says_he_is_stays_one_value() {
     let crm = Collector::start().await;
-    let server = Setup::new(with_crm(&crm.address(), &[]).path()).start();
-    crm.answer(200, &[], r#"{"vip": true}"#);
+    let server = ServerBuilder::new(with_crm(&crm.address(), &[]).path()).start();
+    crm.respond_with(200, &[], r#"{"vip": true}"#);
     for (caller, sent) in [
         ("+49 30 123", "%2B49%2030%20123"),
         ("1&number=2000&vip=1", "1%26number%3D2000%26vip%3D1"),
@@ -131,27 +131,28 @@ async fn without_the_crm_calls_go_where_the_operator_says() {
     for (address, stop) in
         [(gone.to_string(), false), (gone.to_string(), true), (crm.address(), false)]
     {
-        crm.answer(500, &[], "{\"vip\": true}");
+        crm.respond_with(500, &[], "{\"vip\": true}");
         let stop_instead = [("on_failure = \"pass\"", "on_failure = \"stop\"")];
         let folder = with_crm(&address, if stop { &stop_instead } else { &[] });
         let fallback = "ws://fallback/";
-        let server = Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", fallback).start();
+        let server =
+            ServerBuilder::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", fallback).start();
         for _ in 0..3 {
-            let expected = if stop { fallback } else { GOOD_URL };
-            assert_eq!(server.route().await.as_deref(), Some(expected));
+            let expected = if stop { fallback } else { ROUTING_GUEST_URL };
+            assert_eq!(server.route_call().await.as_deref(), Some(expected));
         }
         // A failure is not kept.
-        assert_eq!(server.plugin("30-crm-lookup").await["failures"], 3);
+        assert_eq!(server.plugin_status("30-crm-lookup").await["failures"], 3);
     }
     assert_eq!(crm.requests().len(), 3);
-    let server = Setup::new(with_crm(&crm.address(), &[]).path()).start();
+    let server = ServerBuilder::new(with_crm(&crm.address(), &[]).path()).start();
     for (status, body) in [(200, ""), (200, "{}"), (200, "{\"vip\": \"yes\"}"), (204, "")] {
-        crm.answer(status, &[], body);
-        assert_eq!(server.route().await.as_deref(), Some(GOOD_URL));
+        crm.respond_with(status, &[], body);
+        assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
     }
-    crm.answer(200, &[], "{\"vip\": true}");
+    crm.respond_with(200, &[], "{\"vip\": true}");
     let vip = format!("ws://avr-sts-openai:6030/?uuid={CALL}");
-    assert_eq!(server.route().await, Some(vip));
+    assert_eq!(server.route_call().await, Some(vip));
 }
 
 // === call-analytics ===
@@ -160,11 +161,11 @@ async fn without_the_crm_calls_go_where_the_operator_says() {
 async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
     let data = TempDir::new().unwrap();
     let name = "50-call-analytics";
-    let folder = PluginFolder::new().sample(name, name);
-    let folder = folder.settings(name, &settings("call-analytics", &[]));
-    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let folder = PluginFolder::new().with_sample(name, name);
+    let folder = folder.with_settings(name, &settings("call-analytics", &[]));
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
-    server.post(initiated()).await;
+    server.post(call_initiated()).await;
     post(&server, event(CALL, "call_started", 1_000, &json!({}))).await;
     for nth in 0..10 {
         let role = if nth % 2 == 0 { "agent" } else { "user" };
@@ -184,9 +185,9 @@ async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
     };
     server.wait_for_metric(&series("interruptions_total"), 1).await;
     for (figure, value) in [("calls_total", 1), ("turns_total", 10), ("interruptions_total", 1)] {
-        assert_eq!(server.metric(&series(figure)).await, Some(value), "{figure}");
+        assert_eq!(server.metric_value(&series(figure)).await, Some(value), "{figure}");
     }
-    let text = server.metrics().await;
+    let text = server.metrics_text().await;
     let seconds =
         |what: &str, value: &str| format!("{} {value}\n", series(&format!("call_seconds_{what}")));
     assert!(text.contains(&seconds("sum", "62.5")), "{text}");
@@ -198,7 +199,7 @@ async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
     post(&server, event("other", "call_ended", 3, &json!({}))).await;
     server.wait_for_metric(&series("turns_total"), 11).await;
     server.wait_for_plugin(name, |row| row["backlog"] == 0).await;
-    assert_eq!(server.metric(&series("calls_total")).await, Some(2));
+    assert_eq!(server.metric_value(&series("calls_total")).await, Some(2));
     server.stop();
     let kept = values(&data, name);
     let value = |key: &str| &kept.iter().find(|(other, _)| other == key).unwrap().1;
@@ -219,12 +220,12 @@ fn with_avr_app(app: &Collector, more: &[(&str, &str)]) -> PluginFolder {
         ("\"avr-app-backend:3001\", \"172.16.0.0/12:3001\"", &*format!("\"{address}\"")),
     ];
     let settings = settings("avr-app-tee", &[&own[..], more].concat());
-    PluginFolder::new().sample(name, name).settings(name, &settings)
+    PluginFolder::new().with_sample(name, name).with_settings(name, &settings)
 }
 
 /// With attempts that follow one another at once, and do not end.
-fn impatient(folder: &PluginFolder) -> Setup {
-    Setup::new(folder.path())
+fn impatient(folder: &PluginFolder) -> ServerBuilder {
+    ServerBuilder::new(folder.path())
         .env("PLUGBOARD_BREAKER_FAILURES", "0")
         .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
         .env("PLUGBOARD_EVENTS_MAX_BACKOFF", "20ms")
@@ -235,7 +236,7 @@ fn impatient(folder: &PluginFolder) -> Setup {
 async fn avr_app_gets_what_avr_sent() {
     let app = Collector::start().await;
     let folder = with_avr_app(&app, &[("# secret = \"...\"", "secret = 'shared'")]);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let mut posted = Vec::new();
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/avr");
     for file in std::fs::read_dir(fixtures).unwrap() {
@@ -270,14 +271,14 @@ async fn what_avr_app_refuses_is_not_sent_for_ever() {
     let app = Collector::start().await;
     let folder = with_avr_app(&app, &[]);
     let server = impatient(&folder).start();
-    app.answer(400, &[], "property x should not exist");
-    post(&server, said(CALL, 1, "secret words")).await;
+    app.respond_with(400, &[], "property x should not exist");
+    post(&server, user_transcription(CALL, 1, "secret words")).await;
     app.wait_for(|bodies| bodies.len() == 1).await;
     let line = server.wait_for_log(|line| line["said"].as_str().unwrap_or("").contains("refused"));
     assert_eq!((&line["plugin"], &line["level"]), (&json!("70-avr-app-tee"), &json!("WARN")));
-    app.answer(201, &[], "");
+    app.respond_with(201, &[], "");
     for nth in 2..6 {
-        post(&server, said(CALL, nth, "more")).await;
+        post(&server, user_transcription(CALL, nth, "more")).await;
     }
     let bodies = app.wait_for(|bodies| bodies.len() >= 5).await;
     let texts: Vec<&Value> = bodies.iter().map(|body| &body["payload"]["text"]).collect();
@@ -291,19 +292,19 @@ async fn what_avr_app_cannot_take_now_comes_later_and_in_order() {
     let app = Collector::start().await;
     let folder = with_avr_app(&app, &[]);
     let server = impatient(&folder).start();
-    app.answer(503, &[], "");
+    app.respond_with(503, &[], "");
     for nth in 0..5 {
-        post(&server, said(CALL, nth, &format!("word {nth}"))).await;
+        post(&server, user_transcription(CALL, nth, &format!("word {nth}"))).await;
     }
     // Others need not wait.
-    post(&server, said("0f8fad5b-d9cb-469f-a165-70867728950e", 0, "other")).await;
+    post(&server, user_transcription("0f8fad5b-d9cb-469f-a165-70867728950e", 0, "other")).await;
     let tried = |bodies: &[Value], text: &str| {
         bodies.iter().filter(|body| body["payload"]["text"] == text).count()
     };
     let bodies =
         app.wait_for(|bodies| tried(bodies, "word 0") >= 3 && tried(bodies, "other") >= 1).await;
     assert_eq!(tried(&bodies, "word 1"), 0, "{bodies:?}");
-    app.answer(201, &[], "");
+    app.respond_with(201, &[], "");
     let bodies = app.wait_for(|bodies| tried(bodies, "word 4") == 1).await;
     let mut words: Vec<&str> = bodies
         .iter()
@@ -329,12 +330,12 @@ async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
         ("archive.example.com:443", &*address),
         ("# token = \"...\"", "token = 't0ken'"),
     ];
-    let folder = PluginFolder::new().sample(name, name);
-    let folder = folder.settings(name, &settings("transcript-log", &changes));
-    let start = || impatient(&folder).data(data.path()).start();
+    let folder = PluginFolder::new().with_sample(name, name);
+    let folder = folder.with_settings(name, &settings("transcript-log", &changes));
+    let start = || impatient(&folder).with_data_folder(data.path()).start();
     let mut server = start();
-    archive.answer(503, &[], "");
-    server.post(initiated()).await;
+    archive.respond_with(503, &[], "");
+    server.post(call_initiated()).await;
     post(&server, event(CALL, "call_started", 1, &json!({}))).await;
     for nth in 0..20 {
         let role = if nth % 2 == 0 { "agent" } else { "user" };
@@ -352,7 +353,7 @@ async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
     let mut server = start();
     let before = archive.requests().len();
     archive.wait_for(|sent| sent.len() > before).await;
-    archive.answer(201, &[], "");
+    archive.respond_with(201, &[], "");
     let deadline = Instant::now() + Duration::from_secs(120);
     while !values(&data, name).is_empty() {
         assert!(Instant::now() < deadline, "it is not forgotten");

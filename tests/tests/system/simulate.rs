@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, GOOD, PluginFolder, Server, Setup, program};
+use tests::{Collector, PluginFolder, ROUTING_GUEST, Server, ServerBuilder, program};
 
 /// What came of a run: its exit status, what it said, what it complained of.
 type Run = (Option<i32>, String, String);
@@ -27,12 +27,12 @@ async fn simulate(url: &str, arguments: &[&str], environment: &[(&str, &str)]) -
 /// Two plugins that route, each its calls, and one that observes.
 fn folder(collector: &Collector) -> PluginFolder {
     PluginFolder::new()
-        .guest("10-alpha", "alpha")
-        .settings("10-alpha", "match.to = '6001'\n")
-        .guest("20-good", GOOD)
-        .settings("20-good", "match.to = '50*'\n")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(""))
+        .with_guest("10-alpha", "alpha")
+        .with_settings("10-alpha", "match.to = '6001'\n")
+        .with_guest("20-good", ROUTING_GUEST)
+        .with_settings("20-good", "match.to = '50*'\n")
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &collector.settings(""))
 }
 
 /// The rows of a report's list as pairs.
@@ -49,7 +49,7 @@ async fn settled(server: &Server) {
 async fn every_call_that_is_played_is_answered_and_told() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = folder(&collector);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let record = data.path().join("record");
     let arguments = [
         "--calls",
@@ -123,7 +123,7 @@ async fn every_call_that_is_played_is_answered_and_told() {
         let of_call = || recorded.iter().filter(|line| line["call"] == call);
         assert!(of_call().map(|line| line["nth"].as_u64().unwrap()).eq(0..9));
         assert!(of_call().all(|line| line["status"] == 200));
-        let kinds = collector.kinds(call);
+        let kinds = collector.event_kinds(call);
         assert_eq!(kinds[..3], ["initiated", "routed", "started"]);
         assert_eq!((kinds.len(), kinds.last().unwrap().as_str()), (10, "ended"));
     }
@@ -139,7 +139,7 @@ fn recorded(file: &Path) -> Vec<Value> {
 async fn what_it_says_is_for_people_and_keeps_urls_to_itself() {
     let collector = Collector::start().await;
     let folder = folder(&collector);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let url = server.events_url();
     let arguments = ["--calls", "4", "--events", "1", "--from", "4930123"];
     let (status, said, _) = simulate(&url, &arguments, &[]).await;
@@ -166,7 +166,7 @@ async fn what_it_says_is_for_people_and_keeps_urls_to_itself() {
 async fn a_secret_must_be_shown() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = folder(&collector);
-    let server = Setup::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
+    let server = ServerBuilder::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
     let url = server.events_url();
     let record = data.path().join("record");
     let usual = ["--calls", "3", "--events", "2", "--json", "--record", record.to_str().unwrap()];
@@ -220,7 +220,7 @@ async fn nobody_there_is_said_at_once() {
 async fn a_run_that_cannot_go_well_says_why() {
     let collector = Collector::start().await;
     let folder = folder(&collector);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     // Another path is none of a webhook.
     let wrong = server.events_url().replace("/events", "/nothing");
     let (status, said, _) = simulate(&wrong, &["--calls", "2", "--json"], &[]).await;
@@ -234,13 +234,13 @@ async fn a_run_that_cannot_go_well_says_why() {
     assert_eq!((&report["calls"]["finished"], &report["events"]["sent"]), (&json!(0), &json!(2)));
     // A record that cannot be written is better known before.
     settled(&server).await;
-    let before = server.plugin("50-observer").await["events"]["delivered"].clone();
+    let before = server.plugin_status("50-observer").await["events"]["delivered"].clone();
     let nowhere = ["--record", "/nowhere/record"];
     let (status, said, complaints) = simulate(&server.events_url(), &nowhere, &[]).await;
     assert_eq!((status, &*said), (Some(1), ""));
     assert!(complaints.contains("cannot write /nowhere/record"), "{complaints}");
     settled(&server).await;
-    assert_eq!(before, server.plugin("50-observer").await["events"]["delivered"]);
+    assert_eq!(before, server.plugin_status("50-observer").await["events"]["delivered"]);
     for bad in [&["--calls", "0"][..], &["--rate", "-1"], &["--pace", "5"], &["--concurrency", "0"]]
     {
         assert_eq!(simulate(&server.events_url(), bad, &[]).await.0, Some(2), "{bad:?}");

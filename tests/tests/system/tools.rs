@@ -9,7 +9,7 @@ mod load;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Answer, Collector, PluginFolder, Server, Setup, blackbox_document};
+use tests::{Collector, PluginFolder, Server, ServerBuilder, ServerResponse, blackbox_document};
 
 /// What an answer may take longer than its plugin may.
 const SLACK: Duration = Duration::from_secs(2);
@@ -23,17 +23,17 @@ fn used(tool: &str, call: &str, arguments: &Value) -> String {
 }
 
 /// The usual use of a tool, in the usual call.
-async fn invoke(server: &Server, tool: &str) -> Answer {
-    server.blackbox(used(tool, "call", &json!({"n": 1}))).await
+async fn invoke(server: &Server, tool: &str) -> ServerResponse {
+    server.post_blackbox(used(tool, "call", &json!({"n": 1}))).await
 }
 
 /// The fixture guest `tools` with these settings, under this name.
 fn tools(folder: PluginFolder, name: &str, settings: &str) -> PluginFolder {
-    folder.guest(name, "tools").settings(name, settings)
+    folder.with_guest(name, "tools").with_settings(name, settings)
 }
 
 /// Its error in words, and for programs; there must be both.
-fn error(answer: &Answer) -> (u16, &str, &str) {
+fn error(answer: &ServerResponse) -> (u16, &str, &str) {
     let text = |name: &str| {
         let text = answer.body[name].as_str();
         text.unwrap_or_else(|| panic!("no `{name}`: {answer:?}"))
@@ -67,8 +67,8 @@ async fn whatever_goes_wrong_the_agent_is_told_so_in_time() {
             let settings =
                 format!("[limits]\ntool_timeout = '{own}'\n[config]\nnames = 'bad'\n{settings}\n");
             let folder = tools(PluginFolder::new(), "10-bad", &settings);
-            let server = Setup::new(folder.path())
-                .blackbox()
+            let server = ServerBuilder::new(folder.path())
+                .enable_blackbox()
                 .env("PLUGBOARD_BLACKBOX_TOOL_TIMEOUT", of_all)
                 .env("PLUGBOARD_PLUGIN_LIMITS_TOOL_TIMEOUT", "20s")
                 .start();
@@ -78,9 +78,9 @@ async fn whatever_goes_wrong_the_agent_is_told_so_in_time() {
             assert!(message.starts_with("The tool"), "{message}");
             assert_eq!(answer.body.as_object().unwrap().len(), 2, "{answer:?}");
             let limit = Duration::from_secs(1) + SLACK;
-            assert!(answer.took < limit, "{settings}: {:?}", answer.took);
+            assert!(answer.elapsed < limit, "{settings}: {:?}", answer.elapsed);
             if *code == "TOOL_TIMEOUT" {
-                assert!(answer.took > Duration::from_millis(990), "{:?}", answer.took);
+                assert!(answer.elapsed > Duration::from_millis(990), "{:?}", answer.elapsed);
             }
             let log = server.wait_for_log(|line| line["error"] == *label);
             assert_eq!((&log["plugin"], &log["level"]), (&json!("10-bad"), &json!("WARN")));
@@ -99,8 +99,9 @@ async fn a_result_that_is_no_json_is_not_passed_on() {
         "[config]\nresult = '{} {}'\n",
         "[config]\nresult = '['\n",
     ] {
-        let folder = PluginFolder::new().guest("10-bad", "bad-tool").settings("10-bad", settings);
-        let server = Setup::new(folder.path()).blackbox().start();
+        let folder =
+            PluginFolder::new().with_guest("10-bad", "bad-tool").with_settings("10-bad", settings);
+        let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
         let answer = invoke(&server, "bad").await;
         assert_eq!(error(&answer).2, "TOOL_FAILED", "{settings}");
         assert!(!answer.text.contains("no JSON"), "{answer:?}");
@@ -108,8 +109,8 @@ async fn a_result_that_is_no_json_is_not_passed_on() {
     }
     // What is, goes as it stands.
     let odd = "[config]\nresult = ' { \"b\":1.50, \"a\":1e3,\t\"a\":\"\\u0041\" } '\n";
-    let folder = PluginFolder::new().guest("10-bad", "bad-tool").settings("10-bad", odd);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let folder = PluginFolder::new().with_guest("10-bad", "bad-tool").with_settings("10-bad", odd);
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let answer = invoke(&server, "bad").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text.trim(), "{ \"b\":1.50, \"a\":1e3,\t\"a\":\"\\u0041\" }");
@@ -119,9 +120,9 @@ async fn a_result_that_is_no_json_is_not_passed_on() {
 async fn an_unknown_tool_is_named_in_the_log_with_those_there_are() {
     let collector = Collector::start().await;
     let folder = tools(PluginFolder::new(), "10-a", "[config]\nnames = 'one, two'\n")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(""));
-    let server = Setup::new(folder.path()).blackbox().start();
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &collector.settings(""));
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let long = "x".repeat(128);
     let names = ["three", "ONE", "one ", "one\u{0}", "../one", "line\nbreak\u{1b}[2J", &long];
     for name in names {
@@ -145,7 +146,7 @@ async fn an_unknown_tool_is_named_in_the_log_with_those_there_are() {
     let outcome = json!({"error": "no plugin knows this tool"});
     assert!(told.iter().all(|it| it["detail"]["outcome"] == outcome), "{told:?}");
     // No tools at all.
-    let server = Setup::new(PluginFolder::new().path()).blackbox().start();
+    let server = ServerBuilder::new(PluginFolder::new().path()).enable_blackbox().start();
     assert_eq!(error(&invoke(&server, "one").await).2, "UNKNOWN_TOOL");
 }
 
@@ -158,9 +159,9 @@ async fn a_tools_own_error_is_for_the_agent() {
     let folder = tools(folder, "20-other", "[config]\ndo = 'nonsense'\nnames = 'no-code'\n");
     let long = "[config]\ndo = 'long_error'\nbytes = 100000\ncode_bytes = 128\nnames = 'long'\n";
     let folder = tools(folder, "30-long", long)
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(""));
-    let server = Setup::new(folder.path()).blackbox().start();
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &collector.settings(""));
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let answer = invoke(&server, "error").await;
     let expected = json!({"error": "there is no such day", "errorCode": "NO_SUCH_DAY"});
     assert_eq!((answer.status, &answer.body), (200, &expected));
@@ -179,7 +180,7 @@ async fn a_tools_own_error_is_for_the_agent() {
         assert_eq!(invoke(&server, "error").await.body, expected);
     }
     assert!(!server.log_text().contains("keeps failing"), "{}", server.log_text());
-    let row = server.plugin("10-error").await["tools"].clone();
+    let row = server.plugin_status("10-error").await["tools"].clone();
     assert_eq!((&row["declined"], &row["answered"]), (&json!(31), &json!(0)), "{row}");
     assert_eq!((&row["failed"], &row["breaker"]), (&json!(0), &json!("closed")), "{row}");
 }
@@ -190,14 +191,14 @@ async fn a_large_result_is_passed_on() {
     for bytes in [60_000, 1_000_000] {
         let settings = format!("[config]\ndo = 'huge'\nbytes = {bytes}\nnames = 'huge'\n");
         let folder = tools(PluginFolder::new(), "10-huge", &settings);
-        let server = Setup::new(folder.path()).blackbox().start();
+        let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
         let answer = invoke(&server, "huge").await;
         assert_eq!((answer.status, answer.text.len()), (200, bytes + 2));
-        assert!(answer.took < SLACK, "{:?}", answer.took);
+        assert!(answer.elapsed < SLACK, "{:?}", answer.elapsed);
     }
     // Nested as deep as a result may be.
     let folder = tools(PluginFolder::new(), "10-deep", "[config]\ndo = 'deep'\ndepth = 64\n");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     assert_eq!(invoke(&server, "echo").await.text, "[".repeat(64) + &"]".repeat(64));
 }
 
@@ -205,7 +206,7 @@ async fn a_large_result_is_passed_on() {
 #[tokio::test]
 async fn arguments_of_any_kind_reach_the_tool() {
     let folder = tools(PluginFolder::new(), "10-echo", "");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     for arguments in [
         json!({}),
         json!({"date": "2025-10-25", "deep": [{"x": null}], "": "", "☎": "\u{0}\n\""}),
@@ -214,16 +215,16 @@ async fn arguments_of_any_kind_reach_the_tool() {
         json!(1.5),
         json!(true),
     ] {
-        let answer = server.blackbox(used("echo", "call", &arguments)).await;
+        let answer = server.post_blackbox(used("echo", "call", &arguments)).await;
         assert_eq!((answer.status, &answer.body["arguments"]), (200, &arguments));
         let body = json!({"toolName": "echo", "toolArguments": arguments, "callId": "c"});
-        let answer = server.blackbox(body.to_string()).await;
+        let answer = server.post_blackbox(body.to_string()).await;
         assert_eq!((answer.status, &answer.body["arguments"]), (200, &arguments));
     }
     // None are no reason to fail.
     for none in ["", ",\"arguments\":null", ",\"toolArguments\":null"] {
         let body = format!("{{\"toolName\":\"echo\",\"callId\":\"c\"{none}}}");
-        let answer = server.blackbox(body).await;
+        let answer = server.post_blackbox(body).await;
         assert_eq!((answer.status, &answer.body["arguments"]), (200, &json!({})), "{none}");
     }
 }

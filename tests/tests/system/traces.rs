@@ -5,7 +5,10 @@ mod trouble;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
-use tests::{Collector, GOOD, PluginFolder, Setup, blackbox_document, initiated, initiated_as};
+use tests::{
+    Collector, PluginFolder, ROUTING_GUEST, ServerBuilder, blackbox_document, call_initiated,
+    call_initiated_for,
+};
 
 use self::otlp::{Behaviour, Otlp, children};
 
@@ -23,7 +26,7 @@ fn traceparent(flags: &str) -> String {
 
 /// A call of theirs with a script for the fixture guest `reaches`.
 fn scripted(uuid: &str, script: &str) -> String {
-    let mut body: Value = serde_json::from_str(&initiated_as(uuid, TO)).unwrap();
+    let mut body: Value = serde_json::from_str(&call_initiated_for(uuid, TO)).unwrap();
     body["payload"]["from"] = json!(FROM);
     body["payload"]["script"] = json!(script);
     body.to_string()
@@ -32,17 +35,17 @@ fn scripted(uuid: &str, script: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_is_one_trace_with_its_plugins_and_what_they_use() {
     let (otlp, crm) = (Otlp::start(Behaviour::Takes).await, Collector::start().await);
-    crm.answer(418, &[], "short and stout");
+    crm.respond_with(418, &[], "short and stout");
     let settings =
         format!("limits.timeout = '2s'\n[grants]\nkv = true\nhttp = ['{}']\n", crm.address());
     let folder = PluginFolder::new()
-        .guest("10-passes", "passes")
-        .guest("20-errs", "errs")
-        .guest("50-reaches", "reaches")
-        .settings("50-reaches", &settings)
-        .guest("60-never", GOOD);
+        .with_guest("10-passes", "passes")
+        .with_guest("20-errs", "errs")
+        .with_guest("50-reaches", "reaches")
+        .with_settings("50-reaches", &settings)
+        .with_guest("60-never", ROUTING_GUEST);
     let server = otlp
-        .of(Setup::new(folder.path()))
+        .of(ServerBuilder::new(folder.path()))
         .env("PLUGBOARD_TRACES_HEADERS", "Authorization: Bearer s3cret, X-Tenant: voice")
         .env("PLUGBOARD_TRACES_SERVICE", "routing")
         .start();
@@ -145,15 +148,17 @@ async fn a_decision_is_one_trace_with_its_plugins_and_what_they_use() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_knows_nothing_of_spans_however_much_it_tells() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD).guest("90-observer", "observer");
+    let folder = PluginFolder::new()
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("90-observer", "observer");
     let setup = || {
-        Setup::new(folder.path())
+        ServerBuilder::new(folder.path())
             .env("PLUGBOARD_LOG_LEVEL", "trace,plugboard::span=trace,plugboard::span::root=trace")
     };
     let with = otlp.of(setup()).env("PLUGBOARD_TRACES_HEADERS", "X-Key: s3cret");
     for setup in [with, setup()] {
         let mut server = setup.start();
-        server.post(initiated()).await;
+        server.post(call_initiated()).await;
         let log = server.stop();
         assert!(log.contains("\"decided\"") && log.contains("\"TRACE\""), "{log}");
         for line in log.lines() {
@@ -174,9 +179,9 @@ async fn the_log_knows_nothing_of_spans_however_much_it_tells() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_shows_what_was_not_asked_again() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-alpha", "alpha");
-    let server = otlp.of(Setup::new(folder.path())).start();
-    let (first, second) = (initiated(), initiated());
+    let folder = PluginFolder::new().with_guest("10-alpha", "alpha");
+    let server = otlp.of(ServerBuilder::new(folder.path())).start();
+    let (first, second) = (call_initiated(), call_initiated());
     server.post(first).await;
     server.post(second.clone()).await;
     let trace = otlp.webhook(2).await;
@@ -201,18 +206,20 @@ async fn events_wait_for_the_disk_and_observers_have_traces_of_their_own() {
         crm.url("/events")
     );
     let folder = PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("90-observer", "observer")
-        .settings("90-observer", &settings)
-        .guest("91-fails", "observer")
-        .settings("91-fails", "events.kinds = ['routed']\nconfig.do = 'error'\n");
-    let server = otlp.of(Setup::new(folder.path())).env("PLUGBOARD_EVENTS_ATTEMPTS", "2").start();
-    server.post(initiated()).await;
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("90-observer", "observer")
+        .with_settings("90-observer", &settings)
+        .with_guest("91-fails", "observer")
+        .with_settings("91-fails", "events.kinds = ['routed']\nconfig.do = 'error'\n");
+    let server =
+        otlp.of(ServerBuilder::new(folder.path())).env("PLUGBOARD_EVENTS_ATTEMPTS", "2").start();
+    server.post(call_initiated()).await;
     let trace = otlp.webhook(1).await;
     let names: Vec<_> = trace.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["webhook", "plugin", "journal.append"]);
     assert!(trace[1..].iter().all(|span| span.parent == trace[0].id), "{trace:#?}");
-    let said = tests::said("935652e3-7c59-4edc-b17f-9646a9c2a265", 1, "the-caller-says-so");
+    let said =
+        tests::user_transcription("935652e3-7c59-4edc-b17f-9646a9c2a265", 1, "the-caller-says-so");
     server.post(said).await;
     let trace = otlp.webhook(2).await;
     let names: Vec<_> = trace.iter().map(|span| span.name.as_str()).collect();
@@ -256,10 +263,10 @@ async fn a_tool_that_goes_on_by_itself_stays_in_the_trace() {
     let otlp = Otlp::start(Behaviour::Takes).await;
     let settings = "grants.kv = true\n[config]\nnames = 'book'\ndo = 'cached'\nttl_ms = 60000\n";
     let folder = PluginFolder::new()
-        .guest("10-tools", "tools")
-        .settings("10-tools", settings)
-        .guest("20-transfers", "transfers");
-    let server = otlp.of(Setup::new(folder.path())).blackbox().start();
+        .with_guest("10-tools", "tools")
+        .with_settings("10-tools", settings)
+        .with_guest("20-transfers", "transfers");
+    let server = otlp.of(ServerBuilder::new(folder.path())).enable_blackbox().start();
     let used = |tool: &str| {
         let mut document = blackbox_document("tool.json", "the-call");
         document["toolName"] = json!(tool);
@@ -268,7 +275,7 @@ async fn a_tool_that_goes_on_by_itself_stays_in_the_trace() {
     };
     for (nth, source) in ["ran", "cached"].into_iter().enumerate() {
         let ran = nth == 0;
-        assert_eq!(server.blackbox(used("book")).await.status, 200);
+        assert_eq!(server.post_blackbox(used("book")).await.status, 200);
         let trace = otlp.webhook(nth + 1).await;
         let (webhook, plugin) = (&trace[0], &trace[1]);
         // It counts its uses, in its own task.
@@ -293,12 +300,12 @@ async fn a_tool_that_goes_on_by_itself_stays_in_the_trace() {
         assert!(plugin.has("plugin.outcome", &json!("answered")), "{plugin:?}");
     }
     // An agent's invention may be any text.
-    assert_eq!(server.blackbox(used("call-back-Ada")).await.status, 404);
+    assert_eq!(server.post_blackbox(used("call-back-Ada")).await.status, 404);
     let trace = otlp.webhook(3).await;
     assert!(trace[0].has("webhook.outcome", &json!("unknown")), "{trace:?}");
     assert!(trace[0].has("http.response.status_code", &json!(404)), "{trace:?}");
     let transfer = blackbox_document("transfer.json", "the-call").to_string();
-    assert_eq!(server.blackbox(transfer).await.status, 200);
+    assert_eq!(server.post_blackbox(transfer).await.status, 200);
     let trace = otlp.webhook(4).await;
     assert!(trace[0].has("webhook.kind", &json!("transfer")), "{trace:?}");
     assert!(trace[1].has("plugin.hook", &json!("transfers")), "{trace:?}");
@@ -311,8 +318,10 @@ async fn a_tool_that_goes_on_by_itself_stays_in_the_trace() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_loaded_has_a_trace() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD).bytes("20-broken", b"nothing");
-    let _server = otlp.of(Setup::new(folder.path())).start();
+    let folder = PluginFolder::new()
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_bytes("20-broken", b"nothing");
+    let _server = otlp.of(ServerBuilder::new(folder.path())).start();
     let spans = otlp.wait_for(|spans| spans.len() == 2).await;
     assert!(spans.iter().all(|span| span.name == "load" && span.parent.is_empty()), "{spans:?}");
     let of = |name: &str| spans.iter().find(|span| span.get("plugin.name") == name).unwrap();
@@ -325,14 +334,14 @@ async fn post(server: &tests::Server, secret: &str, parent: Option<&str>) -> u16
     let mut headers = vec![("X-AVR-WEBHOOK-SECRET", secret)];
     headers.extend(parent.map(|parent| ("traceparent", parent)));
     headers.push(("tracestate", "vendor=+4930123456789"));
-    server.post_with(&tests::client(), &headers, initiated()).await.status
+    server.post_with_client(&tests::client(), &headers, call_initiated()).await.status
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_goes_on_if_its_sender_is_known() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let setup = || otlp.of(Setup::new(folder.path())).env("WEBHOOK_SECRET", "s");
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let setup = || otlp.of(ServerBuilder::new(folder.path())).env("WEBHOOK_SECRET", "s");
     let mut server = setup().start();
     let sampled = traceparent("01");
     assert_eq!(post(&server, "s", Some(&sampled)).await, 200);
@@ -371,8 +380,8 @@ async fn a_trace_goes_on_if_its_sender_is_known() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_no_secret_to_show_is_not_known() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = otlp.of(Setup::new(folder.path())).start();
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = otlp.of(ServerBuilder::new(folder.path())).start();
     assert_eq!(post(&server, "any", Some(&traceparent("01"))).await, 200);
     let trace = otlp.webhook(1).await;
     assert!(trace[0].trace != TRACE && trace[0].parent.is_empty(), "{trace:?}");
@@ -381,9 +390,11 @@ async fn who_has_no_secret_to_show_is_not_known() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_of_nothing_is_nothing() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD).guest("90-observer", "observer");
+    let folder = PluginFolder::new()
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("90-observer", "observer");
     let mut server = otlp
-        .of(Setup::new(folder.path()))
+        .of(ServerBuilder::new(folder.path()))
         .env("WEBHOOK_SECRET", "s")
         .env("PLUGBOARD_TRACES_SAMPLE", "0")
         .start();
@@ -396,12 +407,12 @@ async fn a_share_of_nothing_is_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_of_half_is_about_half() {
     let otlp = Otlp::start(Behaviour::Takes).await;
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let mut server =
-        otlp.of(Setup::new(folder.path())).env("PLUGBOARD_TRACES_SAMPLE", "0.5").start();
+        otlp.of(ServerBuilder::new(folder.path())).env("PLUGBOARD_TRACES_SAMPLE", "0.5").start();
     let client = tests::client();
     for _ in 0..400 {
-        server.post_with(&client, &[], initiated()).await;
+        server.post_with_client(&client, &[], call_initiated()).await;
     }
     server.stop();
     let spans = otlp.spans();

@@ -1,7 +1,10 @@
 //! What AVR and DSAI post, and what they get.
 
 use serde_json::{Value, json};
-use tests::{GOOD, GOOD_URL, PluginFolder, Server, Setup, fixture, initiated, initiated_as};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, ServerBuilder, call_initiated,
+    call_initiated_for, fixture,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -9,10 +12,12 @@ const PLAN: &str = "[config]\n5001 = 'ws://avr-sts-openai:6030/?uuid={id}'\n\
                     '50*' = 'ws://avr-sts-gemini:6037/?uuid={id}&to={to}'\n";
 
 fn plan() -> PluginFolder {
-    PluginFolder::new().sample("10-number-plan", "10-number-plan").settings("10-number-plan", PLAN)
+    PluginFolder::new()
+        .with_sample("10-number-plan", "10-number-plan")
+        .with_settings("10-number-plan", PLAN)
 }
 
-fn error(answer: &tests::Answer) -> (u16, &str, &str) {
+fn error(answer: &tests::ServerResponse) -> (u16, &str, &str) {
     let error = &answer.body["error"];
     (answer.status, error["code"].as_str().unwrap(), error["message"].as_str().unwrap())
 }
@@ -20,8 +25,8 @@ fn error(answer: &tests::Answer) -> (u16, &str, &str) {
 #[tokio::test]
 async fn a_call_is_routed_by_the_dial_plan() {
     let folder = plan();
-    let server = Setup::new(folder.path()).start();
-    let answer = server.post(initiated()).await;
+    let server = ServerBuilder::new(folder.path()).start();
+    let answer = server.post(call_initiated()).await;
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.body,
@@ -38,7 +43,7 @@ async fn a_call_is_routed_by_the_dial_plan() {
         Some("ws://avr-sts-gemini:6037/?uuid=0f8fad5b-d9cb-469f-a165-70867728950e&to=5003")
     );
     // Nobody's number: no opinion, no fallback.
-    let answer = server.post(initiated_as("u", "9999")).await;
+    let answer = server.post(call_initiated_for("u", "9999")).await;
     assert_eq!((answer.status, answer.body), (200, json!({})));
     assert_eq!(server.get("/health").await.body, json!({"status": "ok"}));
 }
@@ -50,16 +55,16 @@ async fn the_sample_plugins_work_with_their_sample_settings() {
         std::fs::read_to_string(plugins.join(name).join(name).with_extension("toml")).unwrap()
     };
     let folder = PluginFolder::new()
-        .sample("10-number-plan", "10-number-plan")
-        .settings("10-number-plan", &settings("number-plan"))
-        .sample("20-ab-split", "20-ab-split")
-        .settings("20-ab-split", &settings("ab-split"));
-    let server = Setup::new(folder.path()).start();
-    let answer = server.post(initiated()).await;
+        .with_sample("10-number-plan", "10-number-plan")
+        .with_settings("10-number-plan", &settings("number-plan"))
+        .with_sample("20-ab-split", "20-ab-split")
+        .with_settings("20-ab-split", &settings("ab-split"));
+    let server = ServerBuilder::new(folder.path()).start();
+    let answer = server.post(call_initiated()).await;
     assert!(answer.sts_url().unwrap().starts_with("ws://avr-sts-openai:6030/"), "{answer:?}");
     let mut targets = std::collections::BTreeSet::new();
     for call in 0..60 {
-        let body = initiated_as(&format!("call-{call}"), "7000");
+        let body = call_initiated_for(&format!("call-{call}"), "7000");
         let first = server.post(body.clone()).await;
         assert_eq!(first.body, server.post(body).await.body);
         targets.insert(first.sts_url().unwrap().split('?').next().unwrap().to_owned());
@@ -71,7 +76,7 @@ async fn the_sample_plugins_work_with_their_sample_settings() {
 #[tokio::test]
 async fn every_other_event_is_acknowledged() {
     let folder = plan();
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     for event in
         ["call_started", "call_ended", "dtmf_digit", "error", "interruption", "transcription"]
     {
@@ -80,14 +85,14 @@ async fn every_other_event_is_acknowledged() {
     }
     let novelty = fixture("call_ended.json").replace("call_ended", "call_paused");
     assert_eq!(server.post(novelty).await.status, 200);
-    assert_eq!(server.plugin("10-number-plan").await["calls"], 0);
+    assert_eq!(server.plugin_status("10-number-plan").await["calls"], 0);
 }
 
 /// Host, path and names of parameters are the plugin's, whatever a caller sends.
 #[tokio::test]
 async fn a_hostile_caller_changes_nothing_but_values() {
-    let folder = PluginFolder::new().guest("10-echoes", "echoes");
-    let mut server = Setup::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "info").start();
+    let folder = PluginFolder::new().with_guest("10-echoes", "echoes");
+    let mut server = ServerBuilder::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "info").start();
     let answer = server.post(fixture("call_initiated_hostile_caller.json")).await;
     assert_eq!(
         answer.sts_url(),
@@ -103,7 +108,7 @@ async fn a_hostile_caller_changes_nothing_but_values() {
     ];
     for (field, other) in [("to", "from"), ("from", "to")] {
         for text in hostile {
-            let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+            let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
             body["payload"][field] = json!(text);
             body["payload"][other] = json!("1");
             let answer = server.post(body.to_string()).await;
@@ -134,26 +139,26 @@ async fn a_hostile_caller_changes_nothing_but_values() {
 #[tokio::test]
 async fn the_first_decision_wins_and_matches_are_honoured() {
     let folder = PluginFolder::new()
-        .guest("10-passes", "passes")
-        .guest("20-other-platform", "rejects")
-        .settings("20-other-platform", "platforms = ['dsai', 'blackbox']\n")
-        .guest("30-other-number", "rejects")
-        .settings("30-other-number", "[match]\nto = ['6*', '700[1-3]']\n")
-        .guest("40-disabled", "rejects")
-        .settings("40-disabled", "enabled = false\n")
-        .guest("50-good", GOOD)
-        .guest("60-never", "traps");
-    let server = Setup::new(folder.path()).start();
-    assert_eq!(server.post(initiated()).await.sts_url(), Some(GOOD_URL));
-    let calls = async |name| server.plugin(name).await["calls"].as_u64().unwrap();
+        .with_guest("10-passes", "passes")
+        .with_guest("20-other-platform", "rejects")
+        .with_settings("20-other-platform", "platforms = ['dsai', 'blackbox']\n")
+        .with_guest("30-other-number", "rejects")
+        .with_settings("30-other-number", "[match]\nto = ['6*', '700[1-3]']\n")
+        .with_guest("40-disabled", "rejects")
+        .with_settings("40-disabled", "enabled = false\n")
+        .with_guest("50-good", ROUTING_GUEST)
+        .with_guest("60-never", "traps");
+    let server = ServerBuilder::new(folder.path()).start();
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some(ROUTING_GUEST_URL));
+    let calls = async |name| server.plugin_status(name).await["calls"].as_u64().unwrap();
     assert_eq!(calls("10-passes").await, 1);
     assert_eq!(calls("20-other-platform").await, 0);
     assert_eq!(calls("30-other-number").await, 0);
     assert_eq!(calls("60-never").await, 0);
-    assert_eq!(server.plugin("40-disabled").await["state"], "disabled");
+    assert_eq!(server.plugin_status("40-disabled").await["state"], "disabled");
     // Rejected by 30, for which nobody asks 50.
     for to in ["6", "7002"] {
-        assert_eq!(server.post(initiated_as("u", to)).await.body, json!({}));
+        assert_eq!(server.post(call_initiated_for("u", to)).await.body, json!({}));
     }
     assert_eq!(calls("30-other-number").await, 2);
     assert_eq!(calls("50-good").await, 1);
@@ -165,12 +170,13 @@ async fn the_first_decision_wins_and_matches_are_honoured() {
 #[tokio::test]
 async fn dsai_is_a_platform_of_its_own() {
     let folder = PluginFolder::new()
-        .guest("10-dsai", GOOD)
-        .settings("10-dsai", "platforms = ['dsai']\n[match]\nagent = 'sales-*'\n");
-    let server = Setup::new(folder.path()).start();
+        .with_guest("10-dsai", ROUTING_GUEST)
+        .with_settings("10-dsai", "platforms = ['dsai']\n[match]\nagent = 'sales-*'\n");
+    let server = ServerBuilder::new(folder.path()).start();
     let client = tests::client();
-    let post = async |headers: &[_]| server.post_with(&client, headers, initiated()).await;
-    assert_eq!(post(&[("x-dsai-agent-id", "sales-1")]).await.sts_url(), Some(GOOD_URL));
+    let post =
+        async |headers: &[_]| server.post_with_client(&client, headers, call_initiated()).await;
+    assert_eq!(post(&[("x-dsai-agent-id", "sales-1")]).await.sts_url(), Some(ROUTING_GUEST_URL));
     assert_eq!(post(&[("x-dsai-agent-id", "support")]).await.sts_url(), None);
     assert_eq!(post(&[("x-avr-agent-id", "sales-1")]).await.sts_url(), None);
 }
@@ -178,59 +184,63 @@ async fn dsai_is_a_platform_of_its_own() {
 #[tokio::test]
 async fn a_plugin_that_fails_can_stop_the_chain() {
     let folder = PluginFolder::new()
-        .guest("10-bad", "traps")
-        .settings("10-bad", "on_failure = 'stop'\n")
-        .guest("20-good", GOOD);
-    let server =
-        Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/").start();
-    assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://sts-fallback/"));
+        .with_guest("10-bad", "traps")
+        .with_settings("10-bad", "on_failure = 'stop'\n")
+        .with_guest("20-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
+        .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/")
+        .start();
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some("ws://sts-fallback/"));
     let decided = server.wait_for_log(|line| line["decision"] == "stopped");
     assert_eq!(decided["plugin"], "10-bad");
 }
 
 #[tokio::test]
 async fn a_rejected_call_goes_where_the_operator_says() {
-    let folder = PluginFolder::new().guest("10-rejects", "rejects");
-    let setup =
-        || Setup::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/");
+    let folder = PluginFolder::new().with_guest("10-rejects", "rejects");
+    let setup = || {
+        ServerBuilder::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/")
+    };
     let server = setup().env("PLUGBOARD_REJECT_STS_URL", "ws://sts-closed/{id}").start();
-    let answer = server.post(initiated()).await;
+    let answer = server.post(call_initiated()).await;
     assert_eq!(answer.sts_url(), Some("ws://sts-closed/935652e3-7c59-4edc-b17f-9646a9c2a265"));
     // Without such a place: as if nobody had an opinion, and the log says so.
     let server = setup().start();
-    assert_eq!(server.post(initiated()).await.sts_url(), Some("ws://sts-fallback/"));
+    assert_eq!(server.post(call_initiated()).await.sts_url(), Some("ws://sts-fallback/"));
     let said = |line: &Value, text| line["message"].as_str().is_some_and(|it| it.contains(text));
     let warning = server.wait_for_log(|line| said(line, "the platform cannot reject"));
     assert_eq!((&warning["level"], &warning["plugin"]), (&json!("WARN"), &json!("10-rejects")));
     let decided = server.wait_for_log(|line| said(line, "decided"));
     assert_eq!(decided["decision"], "reject");
-    let decisions = &server.plugin("10-rejects").await["decisions"];
+    let decisions = &server.plugin_status("10-rejects").await["decisions"];
     assert_eq!(*decisions, json!({"pass": 0, "route": 0, "reject": 1}));
 }
 
 #[tokio::test]
 async fn hosts_can_be_bounded() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let with = |hosts| Setup::new(folder.path()).env("PLUGBOARD_ALLOWED_STS_HOSTS", hosts).start();
-    assert_eq!(with("sts-good").post(initiated()).await.sts_url(), Some(GOOD_URL));
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let with =
+        |hosts| ServerBuilder::new(folder.path()).env("PLUGBOARD_ALLOWED_STS_HOSTS", hosts).start();
+    assert_eq!(with("sts-good").post(call_initiated()).await.sts_url(), Some(ROUTING_GUEST_URL));
     let server = with("sts-other,*.example.com");
-    assert_eq!(server.post(initiated()).await.body, json!({}));
-    assert_eq!(server.plugin("10-good").await["last_error"]["label"], "bad_url");
+    assert_eq!(server.post(call_initiated()).await.body, json!({}));
+    assert_eq!(server.plugin_status("10-good").await["last_error"]["label"], "bad_url");
 }
 
 #[tokio::test]
 async fn without_the_secret_nothing_is_even_parsed() {
     let folder = plan();
-    let mut server = Setup::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
+    let mut server = ServerBuilder::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
     let client = tests::client();
-    let post = async |headers: &[_], body: String| server.post_with(&client, headers, body).await;
+    let post =
+        async |headers: &[_], body: String| server.post_with_client(&client, headers, body).await;
     for headers in [
         &[][..],
         &[("x-avr-webhook-secret", "")],
         &[("x-avr-webhook-secret", "wrong")],
         &[("x-avr-webhook-secret", "s3cret"), ("x-dsai-webhook-secret", "wrong")],
     ] {
-        for body in [initiated(), "not json".to_owned()] {
+        for body in [call_initiated(), "not json".to_owned()] {
             let answer = post(headers, body).await;
             assert_eq!(error(&answer).0, 401, "{headers:?}");
             assert_eq!(error(&answer).1, "unauthorized");
@@ -248,7 +258,7 @@ async fn without_the_secret_nothing_is_even_parsed() {
         &[("X-DSAI-WEBHOOK-SECRET", "s3cret")],
         &[("x-avr-webhook-secret", "s3cret"), ("x-dsai-webhook-secret", "s3cret")],
     ] {
-        assert_eq!(post(headers, initiated()).await.status, 200, "{headers:?}");
+        assert_eq!(post(headers, call_initiated()).await.status, 200, "{headers:?}");
     }
     assert_eq!(server.get("/health").await.status, 200);
     assert!(!server.stop().contains("s3cret"));
@@ -257,7 +267,7 @@ async fn without_the_secret_nothing_is_even_parsed() {
 #[tokio::test]
 async fn bad_input_is_refused_by_name() {
     let folder = plan();
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     for body in ["", "{", "hello", "{\"uuid\":"] {
         let answer = server.post(body).await;
         let (status, code, message) = error(&answer);
@@ -290,7 +300,7 @@ async fn bad_input_is_refused_by_name() {
 
     let limit = 1 << 20;
     let padded = |length: usize| {
-        let mut body = initiated();
+        let mut body = call_initiated();
         let padding = " ".repeat(length - body.len());
         body.push_str(&padding);
         body

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
-use tests::{PluginFolder, Setup, initiated, program};
+use tests::{PluginFolder, ServerBuilder, call_initiated, program};
 
 /// Where the call of [`initiated`] is sent by a router as it was generated.
 const VIP_URL: &str = "ws://sts-vip:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
@@ -111,8 +111,8 @@ fn text(path: &Path) -> &str {
 async fn from_a_name_to_a_call_that_is_routed() {
     let desk = Desk::new();
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).start();
-    assert_eq!(server.route().await, None);
+    let server = ServerBuilder::new(folder.path()).start();
+    assert_eq!(server.route_call().await, None);
 
     desk.make("vip", "router");
     desk.test("vip");
@@ -122,14 +122,14 @@ async fn from_a_name_to_a_call_that_is_routed() {
     assert!(built.stdout.contains("10-vip.wasm\ndeployed  "), "{}", built.stdout);
     assert_eq!(names(folder.path()), ["10-vip.toml", "10-vip.wasm"]);
     server.wait_for_route(Some(VIP_URL)).await;
-    let told = server.admin_post("/explain", initiated()).await.body;
+    let told = server.admin_post("/explain", call_initiated()).await.body;
     assert_eq!(told["by"], "10-vip");
 
     // What an operator made of name and settings stays.
     let ours = "[config]\ncallers = ['2000']\nsts_url = 'ws://ours/'\n";
     fs::remove_file(folder.file("10-vip", "toml")).unwrap();
     fs::rename(folder.file("10-vip", "wasm"), folder.file("35-vip", "wasm")).unwrap();
-    folder.configure("35-vip", ours);
+    folder.replace_settings("35-vip", ours);
     server.wait_for_route(Some("ws://ours/")).await;
     desk.replace("vip/src/lib.rs", "route(config::require(\"sts_url\")?)", "route(\"ws://new/\")");
     desk.replace("vip/vip.toml", "\"2001\"", "\"2002\"");

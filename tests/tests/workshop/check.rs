@@ -3,10 +3,13 @@
 use std::fs;
 
 use serde_json::Value;
-use tests::{Ended, GOOD, PluginFolder, Setup, assert_golden, guest_bytes, guests, plugboard};
+use tests::{
+    CommandOutput, PluginFolder, ROUTING_GUEST, ServerBuilder, assert_golden, guest_bytes,
+    guest_names, run_plugboard,
+};
 
-fn check(folder: &PluginFolder, arguments: &[&str]) -> Ended {
-    plugboard(folder.path(), &[&["check"], arguments].concat(), "")
+fn check(folder: &PluginFolder, arguments: &[&str]) -> CommandOutput {
+    run_plugboard(folder.path(), &[&["check"], arguments].concat(), "")
 }
 
 /// What is wrong with these, a plugin cannot be loaded for.
@@ -15,18 +18,18 @@ const BROKEN: [&str; 5] =
 
 #[test]
 fn every_guest_is_described() {
-    for guest in guests() {
-        let folder = PluginFolder::new().guest(&guest, &guest);
+    for guest in guest_names() {
+        let folder = PluginFolder::new().with_guest(&guest, &guest);
         let ended = check(&folder, &[&format!("{guest}.wasm")]);
-        assert_golden(&format!("check/{guest}"), &ended.out);
-        assert_eq!(ended.status, i32::from(BROKEN.contains(&&*guest)), "{guest}: {}", ended.err);
+        assert_golden(&format!("check/{guest}"), &ended.stdout);
+        assert_eq!(ended.status, i32::from(BROKEN.contains(&&*guest)), "{guest}: {}", ended.stderr);
     }
 }
 
 /// Of every kind of damage, what its author is told.
 #[test]
 fn what_is_wrong_is_said_with_what_to_do() {
-    let good = guest_bytes(GOOD);
+    let good = guest_bytes(ROUTING_GUEST);
     let cases: [(&str, &[u8], Option<&str>); 8] = [
         ("bad-empty", b"", None),
         ("bad-not-wasm", b"<!doctype html>", None),
@@ -38,25 +41,26 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ("bad-too-little-memory", &good, Some("[limits]\nmemory = '64KiB'\n")),
     ];
     for (name, bytes, settings) in cases {
-        let folder = PluginFolder::new().bytes(name, bytes);
+        let folder = PluginFolder::new().with_bytes(name, bytes);
         let folder = match settings {
-            Some(text) => folder.settings(name, text),
+            Some(text) => folder.with_settings(name, text),
             None => folder,
         };
         let ended = check(&folder, &[&format!("{name}.wasm")]);
-        assert_golden(&format!("check/{name}"), &ended.out);
-        assert_eq!(ended.status, 1, "{name}: {}", ended.err);
+        assert_golden(&format!("check/{name}"), &ended.stdout);
+        assert_eq!(ended.status, 1, "{name}: {}", ended.stderr);
     }
     let folder = PluginFolder::new();
     let ended = check(&folder, &["nowhere.wasm"]);
-    assert_golden("check/bad-nowhere", &ended.out);
+    assert_golden("check/bad-nowhere", &ended.stdout);
     assert_eq!(ended.status, 1);
 }
 
 /// Machine code of wasmtime's.
 fn compiled() -> Vec<u8> {
-    let (folder, data) = (PluginFolder::new().guest("10-a", GOOD), tempfile::tempdir().unwrap());
-    Setup::new(folder.path()).data(data.path()).start().stop();
+    let (folder, data) =
+        (PluginFolder::new().with_guest("10-a", ROUTING_GUEST), tempfile::tempdir().unwrap());
+    ServerBuilder::new(folder.path()).with_data_folder(data.path()).start().stop();
     let file = fs::read_dir(data.path().join("compiled")).unwrap().next().unwrap().unwrap();
     let bytes = fs::read(file.path()).unwrap();
     let start = bytes.windows(4).position(|window| window == b"\x7fELF").unwrap();
@@ -83,11 +87,11 @@ fn settings_are_told_as_what_they_come_to() {
         metrics = true
         http = ["CRM.example.com:443", "*.example.org", "10.0.0.0/8:8080", "[fd00::1]:81"]
     "#;
-    let folder = PluginFolder::new().guest("full", "full").settings("other", settings);
+    let folder = PluginFolder::new().with_guest("full", "full").with_settings("other", settings);
     let ended = check(&folder, &["full.wasm", "--settings", "other.toml"]);
-    assert_golden("check/settings", &ended.out);
+    assert_golden("check/settings", &ended.stdout);
     assert_eq!(ended.status, 0);
-    assert!(!ended.out.contains("do not show"));
+    assert!(!ended.stdout.contains("do not show"));
     let document = check(&folder, &["full.wasm", "--settings", "other.toml", "--json"]).json();
     let plugin = &document["plugins"][0];
     assert_eq!(plugin["state"], "good");
@@ -108,19 +112,23 @@ fn settings_are_told_as_what_they_come_to() {
 
 #[test]
 fn a_disabled_plugin_is_described_and_not_broken() {
-    let folder = PluginFolder::new().guest("off", GOOD).settings("off", "enabled = false\n");
+    let folder = PluginFolder::new()
+        .with_guest("off", ROUTING_GUEST)
+        .with_settings("off", "enabled = false\n");
     let ended = check(&folder, &["off.wasm"]);
-    assert_eq!(ended.status, 0, "{}", ended.out);
-    assert!(ended.out.starts_with("off: switched off by its settings"), "{}", ended.out);
-    assert!(ended.out.contains("hooks         router"), "{}", ended.out);
+    assert_eq!(ended.status, 0, "{}", ended.stdout);
+    assert!(ended.stdout.starts_with("off: switched off by its settings"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("hooks         router"), "{}", ended.stdout);
 }
 
 #[test]
 fn several_files_and_folders_are_judged_together() {
-    let folder = PluginFolder::new().guest("10-good", GOOD).guest("20-core", "core-module");
+    let folder = PluginFolder::new()
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("20-core", "core-module");
     let ended = check(&folder, &["10-good.wasm", "20-core.wasm"]);
     assert_eq!(ended.status, 1);
-    assert!(ended.out.ends_with("\n1 good, 1 broken\n"), "{}", ended.out);
+    assert!(ended.stdout.ends_with("\n1 good, 1 broken\n"), "{}", ended.stdout);
     let ended = check(&folder, &["--plugins", ".", "--json"]);
     assert_eq!(ended.status, 1);
     let document = ended.json();
@@ -133,7 +141,7 @@ fn several_files_and_folders_are_judged_together() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
-    let folder = PluginFolder::new().guest("a", GOOD).guest("b", GOOD);
+    let folder = PluginFolder::new().with_guest("a", ROUTING_GUEST).with_guest("b", ROUTING_GUEST);
     for bad in [
         &["a.wasm", "b.wasm", "--settings", "a.toml"][..],
         &["--settings", "a.toml"],
@@ -144,7 +152,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
     }
     for flag in ["--config", "--settings"] {
         let ended = check(&folder, &["a.wasm", flag, "nowhere.toml"]);
-        assert_eq!(ended.status, 78, "{flag}: {}", ended.out);
-        assert!(ended.err.contains("cannot read nowhere.toml"), "{flag}: {}", ended.err);
+        assert_eq!(ended.status, 78, "{flag}: {}", ended.stdout);
+        assert!(ended.stderr.contains("cannot read nowhere.toml"), "{flag}: {}", ended.stderr);
     }
 }

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{GOOD, GOOD_URL, PluginFolder, Server, Setup, initiated, initiated_as, is_built};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, ServerBuilder, call_initiated,
+    call_initiated_for, is_built,
+};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -72,8 +75,9 @@ static JAVASCRIPT: Language = Language {
 impl Language {
     /// A folder with the fixture guest, before one that routes everything.
     fn fixture(&self) -> PluginFolder {
-        let folder = PluginFolder::new().guest("10-guest", self.guest).settings("10-guest", TIME);
-        folder.guest("99-good", GOOD)
+        let folder =
+            PluginFolder::new().with_guest("10-guest", self.guest).with_settings("10-guest", TIME);
+        folder.with_guest("99-good", ROUTING_GUEST)
     }
 
     /// A folder with the sample, with its settings changed, before one that routes
@@ -81,7 +85,10 @@ impl Language {
     fn sampled(&self, change: impl Fn(String) -> String) -> PluginFolder {
         let name = self.sample;
         let settings = change(self.settings());
-        PluginFolder::new().sample(name, name).settings(name, &settings).guest("99-good", GOOD)
+        PluginFolder::new()
+            .with_sample(name, name)
+            .with_settings(name, &settings)
+            .with_guest("99-good", ROUTING_GUEST)
     }
 
     /// The sample's own settings, switched on.
@@ -96,7 +103,10 @@ impl Language {
     /// A server on a folder and its data, with time.
     fn start(folder: &PluginFolder, data: &Path) -> Server {
         let budget = format!("{}s", BUDGET.as_secs());
-        Setup::new(folder.path()).data(data).env("PLUGBOARD_LIMITS_BUDGET", &budget).start()
+        ServerBuilder::new(folder.path())
+            .with_data_folder(data)
+            .env("PLUGBOARD_LIMITS_BUDGET", &budget)
+            .start()
     }
 
     /// A data folder with everything compiled, and a server on it.
@@ -126,19 +136,20 @@ impl Language {
         let data = Path::new(TMP).join(format!("compiled-{}", self.guest));
         _ = fs::remove_dir_all(&data);
         fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
-        let folder = PluginFolder::new().guest("99-good", GOOD);
+        let folder = PluginFolder::new().with_guest("99-good", ROUTING_GUEST);
         let mut server = Self::start(&folder, &data);
         let begin = Instant::now();
-        folder.configure("10-guest", TIME);
-        folder.configure(self.sample, &self.settings());
-        let _folder = folder.guest("10-guest", self.guest).sample(self.sample, self.sample);
+        folder.replace_settings("10-guest", TIME);
+        folder.replace_settings(self.sample, &self.settings());
+        let _folder =
+            folder.with_guest("10-guest", self.guest).with_sample(self.sample, self.sample);
         let mut slowest = Duration::ZERO;
         loop {
-            let answer = server.post(initiated()).await;
-            assert_eq!(answer.sts_url(), Some(GOOD_URL), "{}", server.log_text());
-            assert!(answer.took < BUDGET, "{:?}", answer.took);
-            slowest = slowest.max(answer.took);
-            let listing = server.admin("/plugins").await.body;
+            let answer = server.post(call_initiated()).await;
+            assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL), "{}", server.log_text());
+            assert!(answer.elapsed < BUDGET, "{:?}", answer.elapsed);
+            slowest = slowest.max(answer.elapsed);
+            let listing = server.admin_get("/plugins").await.body;
             let rows = listing["plugins"].as_array().unwrap();
             assert!(rows.iter().all(|row| row["state"] == "active"), "{listing}");
             if rows.len() == 3 {
@@ -160,9 +171,9 @@ impl Language {
 
 /// What the call asks the fixture guest to do is the number that is dialled.
 async fn dial(server: &Server, to: &str) -> Option<String> {
-    let answer = server.post(initiated_as(CALL, to)).await;
+    let answer = server.post(call_initiated_for(CALL, to)).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.took < BUDGET, "{:?}", answer.took);
+    assert!(answer.elapsed < BUDGET, "{:?}", answer.elapsed);
     answer.sts_url().map(str::to_owned)
 }
 
@@ -173,8 +184,8 @@ async fn reaches_nothing(language: &Language) {
     let (_data, server) = language.serve(&folder).await;
     let url = dial(&server, "reach").await;
     assert_eq!(url, Some(format!("ws://sts/?{}", language.reached)));
-    assert_eq!(server.plugin("10-guest").await["failures"], 0);
-    assert_eq!(dial(&server, "5001").await.as_deref(), Some(GOOD_URL));
+    assert_eq!(server.plugin_status("10-guest").await["failures"], 0);
+    assert_eq!(dial(&server, "5001").await.as_deref(), Some(ROUTING_GUEST_URL));
 }
 
 async fn sees_nothing_of_other_calls(language: &Language) {
@@ -199,9 +210,9 @@ async fn is_explained_when_it_fails(language: &Language) {
     let (_data, server) = language.serve(&folder).await;
     for (to, message) in [("raise", language.exception), ("refuse", "the plan says no")] {
         for _ in 0..2 {
-            assert_eq!(dial(&server, to).await.as_deref(), Some(GOOD_URL), "{to}");
+            assert_eq!(dial(&server, to).await.as_deref(), Some(ROUTING_GUEST_URL), "{to}");
         }
-        let error = server.plugin("10-guest").await["last_error"].clone();
+        let error = server.plugin_status("10-guest").await["last_error"].clone();
         assert_eq!(error["stage"], "call");
         assert!(error["message"].as_str().unwrap().contains(message), "{error}");
         let is_it = |line: &Value| line["plugin"] == "10-guest" && line["call"] == CALL;
@@ -209,7 +220,7 @@ async fn is_explained_when_it_fails(language: &Language) {
     }
     let said = server.wait_for_log(|line| contains(&line["said"], language.place));
     assert_eq!((&said["plugin"], &said["call"]), (&json!("10-guest"), &json!(CALL)));
-    assert_eq!(server.plugin("10-guest").await["failures"], 4);
+    assert_eq!(server.plugin_status("10-guest").await["failures"], 4);
     assert_eq!(dial(&server, "count").await.as_deref(), Some("ws://sts/?calls=1"));
 }
 
@@ -276,7 +287,7 @@ async fn the_sample_in_python_answers_callers_in_their_language() {
     let folder = PYTHON.sampled(|settings| settings);
     let (_data, server) = PYTHON.serve(&folder).await;
     let from = |from: &str| {
-        let mut body: Value = serde_json::from_str(&initiated()).unwrap();
+        let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
         body["payload"]["from"] = json!(from);
         body.to_string()
     };
@@ -287,7 +298,7 @@ async fn the_sample_in_python_answers_callers_in_their_language() {
     ] {
         let url = format!("ws://{sts}/?uuid={CALL}");
         assert_eq!(server.post(from(caller)).await.sts_url(), Some(&*url), "{caller}");
-        let asked = server.get_with("/instructions", &[("X-AVR-UUID", CALL)]).await;
+        let asked = server.get_with_headers("/instructions", &[("X-AVR-UUID", CALL)]).await;
         assert_eq!(asked.body["system"], prompt);
         // What it decided may be used again.
         let again = server.post(from(caller)).await;
@@ -295,14 +306,14 @@ async fn the_sample_in_python_answers_callers_in_their_language() {
         assert_eq!(again.sts_url(), Some(&*url));
     }
     for caller in ["2000", "anonymous", "", "+33123456789", "+39'); DROP TABLE calls"] {
-        assert_eq!(server.post(from(caller)).await.sts_url(), Some(GOOD_URL), "{caller}");
+        assert_eq!(server.post(from(caller)).await.sts_url(), Some(ROUTING_GUEST_URL), "{caller}");
     }
-    assert_eq!(server.plugin(PYTHON.sample).await["failures"], 0);
+    assert_eq!(server.plugin_status(PYTHON.sample).await["failures"], 0);
     // What is wrong in its settings is said by their names.
     let wrong = PYTHON.sampled(|settings| settings.replace("languages.german", "languages.saxon"));
     let (_data, server) = PYTHON.serve(&wrong).await;
-    assert_eq!(server.post(from("+4930123456")).await.sts_url(), Some(GOOD_URL));
-    let error = server.plugin(PYTHON.sample).await["last_error"].clone();
+    assert_eq!(server.post(from("+4930123456")).await.sts_url(), Some(ROUTING_GUEST_URL));
+    let error = server.plugin_status(PYTHON.sample).await["last_error"].clone();
     assert_eq!(error["label"], "guest_error");
     assert!(contains(&error["message"], "no [config.languages.german]"), "{error}");
 }
@@ -353,9 +364,9 @@ async fn the_sample_in_javascript_finds_the_cheapest_service_with_the_skills() {
         assert_eq!(dial(&server, "5103").await, sts(expected));
     }
     for number in ["5001", "", "toString", "__proto__"] {
-        assert_eq!(dial(&server, number).await.as_deref(), Some(GOOD_URL), "{number}");
+        assert_eq!(dial(&server, number).await.as_deref(), Some(ROUTING_GUEST_URL), "{number}");
     }
-    assert_eq!(server.plugin(JAVASCRIPT.sample).await["failures"], 0);
+    assert_eq!(server.plugin_status(JAVASCRIPT.sample).await["failures"], 0);
     // Without the grant, the first one takes all.
     let folder = JAVASCRIPT.sampled(|settings| settings.replace("kv = true", "kv = false"));
     let (_data, server) = JAVASCRIPT.serve(&folder).await;
@@ -365,8 +376,8 @@ async fn the_sample_in_javascript_finds_the_cheapest_service_with_the_skills() {
     // What is wrong in its settings is said, and where that was found out.
     let folder = JAVASCRIPT.sampled(|settings| settings.replace("config.numbers", "config.n"));
     let (_data, server) = JAVASCRIPT.serve(&folder).await;
-    assert_eq!(dial(&server, "5101").await.as_deref(), Some(GOOD_URL));
-    let error = server.plugin(JAVASCRIPT.sample).await["last_error"].clone();
+    assert_eq!(dial(&server, "5101").await.as_deref(), Some(ROUTING_GUEST_URL));
+    let error = server.plugin_status(JAVASCRIPT.sample).await["last_error"].clone();
     assert!(contains(&error["message"], "no config.numbers"), "{error}");
     server.wait_for_log(|line| contains(&line["said"], "at setting (/plugin.js:"));
 }

@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tests::{
-    Collector, Ended, GOOD, PluginFolder, assert_golden, blackbox_fixture, event, fixture, guests,
-    plugboard,
+    Collector, CommandOutput, PluginFolder, ROUTING_GUEST, assert_golden, blackbox_fixture, event,
+    fixture, guest_names, run_plugboard,
 };
 
-fn run(folder: &PluginFolder, plugin: &str, event: &str, arguments: &[&str]) -> Ended {
+fn run(folder: &PluginFolder, plugin: &str, event: &str, arguments: &[&str]) -> CommandOutput {
     // Of those that come to an end, none is to come late because the machine is slow.
     let (patient, own) =
         (folder.path().join("plugboard.toml"), "[plugin_limits]\ntimeout = '30s'\n");
@@ -20,7 +20,7 @@ fn run(folder: &PluginFolder, plugin: &str, event: &str, arguments: &[&str]) -> 
         .unwrap();
     }
     let file = format!("{plugin}.wasm");
-    plugboard(folder.path(), &[&["run", &file], arguments].concat(), event)
+    run_plugboard(folder.path(), &[&["run", &file], arguments].concat(), event)
 }
 
 /// The start of AVR's usual call.
@@ -84,22 +84,27 @@ const FAILING: [&str; 18] = [
 
 #[test]
 fn every_guest_shows_what_it_does() {
-    for guest in guests() {
+    for guest in guest_names() {
         let (event, settings) = suits(&guest);
-        let folder = PluginFolder::new().guest(&guest, &guest);
+        let folder = PluginFolder::new().with_guest(&guest, &guest);
         let folder = match settings {
-            Some(text) => folder.settings(&guest, text),
+            Some(text) => folder.with_settings(&guest, text),
             None => folder,
         };
         let ended = run(&folder, &guest, &event, &[]);
-        assert_golden(&format!("run/{guest}"), &ended.out);
-        assert_eq!(ended.status, i32::from(FAILING.contains(&&*guest)), "{guest}: {}", ended.err);
+        assert_golden(&format!("run/{guest}"), &ended.stdout);
+        assert_eq!(
+            ended.status,
+            i32::from(FAILING.contains(&&*guest)),
+            "{guest}: {}",
+            ended.stderr
+        );
     }
 }
 
 #[test]
 fn instructions_are_counted_and_are_the_same_each_time() {
-    let folder = PluginFolder::new().guest("routes", GOOD).guest("wasi", "wasi");
+    let folder = PluginFolder::new().with_guest("routes", ROUTING_GUEST).with_guest("wasi", "wasi");
     let measure = |plugin| {
         let document = run(&folder, plugin, &start(), &["--json"]).json();
         let call = &document["calls"][0];
@@ -115,7 +120,8 @@ fn instructions_are_counted_and_are_the_same_each_time() {
 #[test]
 fn memory_is_the_most_that_there_was() {
     let script = "[config]\nscript = 'kv.fill k 4000000'\n[grants]\nkv = true\n";
-    let folder = PluginFolder::new().guest("reaches", "reaches").settings("reaches", script);
+    let folder =
+        PluginFolder::new().with_guest("reaches", "reaches").with_settings("reaches", script);
     let document = run(&folder, "reaches", &start(), &["--json"]).json();
     let call = &document["calls"][0];
     let memory = call["memory"].as_u64().unwrap();
@@ -124,11 +130,15 @@ fn memory_is_the_most_that_there_was() {
 
 #[test]
 fn a_trap_tells_function_file_and_line() {
-    let folder = PluginFolder::new().guest("named", "with-names");
+    let folder = PluginFolder::new().with_guest("named", "with-names");
     let ended = run(&folder, "named", &start(), &[]);
     let source = include_str!("../../guests/examples/panics.rs");
     let line = source.lines().position(|line| line.contains("panic!")).unwrap() + 1;
-    assert!(ended.out.contains(&format!("guests/examples/panics.rs:{line}")), "{}", ended.out);
+    assert!(
+        ended.stdout.contains(&format!("guests/examples/panics.rs:{line}")),
+        "{}",
+        ended.stdout
+    );
     let document = run(&folder, "named", &start(), &["--json"]).json();
     let call = &document["calls"][0];
     assert_eq!(call["error"]["label"], "trap");
@@ -146,15 +156,16 @@ fn values_come_from_a_file_and_can_go_back_to_it() {
     let script = "[config]\nscript = '''\nkv.get greeting\nkv.set greeting hello\n\
                   kv.increment n 2\nkv.delete old\nkv.get never'''\n";
     let granted = format!("{script}[grants]\nkv = true\n");
-    let folder = PluginFolder::new().guest("reaches", "reaches").settings("reaches", &granted);
+    let folder =
+        PluginFolder::new().with_guest("reaches", "reaches").with_settings("reaches", &granted);
     let state = folder.path().join("state.json");
     let text = r#"{"greeting": "good day", "n": 40, "old": {"a": 1}, "kept": [1]}"#;
     fs::write(&state, text).unwrap();
     let ended = run(&folder, "reaches", &start(), &["--kv", "state.json"]);
-    assert_golden("run/kv", &ended.out);
+    assert_golden("run/kv", &ended.stdout);
     assert_eq!(fs::read_to_string(&state).unwrap(), text, "it is not changed unasked");
     let ended = run(&folder, "reaches", &start(), &["--kv", "state.json", "--save", "--json"]);
-    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
     let changes = json!([
         {"key": "greeting", "before": "good day", "after": "hello"},
         {"key": "n", "before": "40", "after": "42"},
@@ -166,7 +177,7 @@ fn values_come_from_a_file_and_can_go_back_to_it() {
 
     // The first run of several has nothing to start from.
     let ended = run(&folder, "reaches", &start(), &["--kv", "new.json", "--save"]);
-    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
     let saved = fs::read(folder.path().join("new.json")).unwrap();
     let saved: Value = serde_json::from_slice(&saved).unwrap();
     assert_eq!(saved, json!({"greeting": "hello", "n": 2}));
@@ -175,14 +186,14 @@ fn values_come_from_a_file_and_can_go_back_to_it() {
     // What cannot be saved was shown all the same.
     let lost = ["--kv", "nowhere/state.json", "--save"];
     let ended = run(&folder, "reaches", &start(), &lost);
-    assert_eq!(ended.status, 1, "{}", ended.out);
-    assert!(ended.out.contains("greeting      none → hello"), "{}", ended.out);
-    assert!(ended.err.contains("cannot write nowhere/state.json"), "{}", ended.err);
+    assert_eq!(ended.status, 1, "{}", ended.stdout);
+    assert!(ended.stdout.contains("greeting      none → hello"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("cannot write nowhere/state.json"), "{}", ended.stderr);
 
     // Without the grant nothing is read or written, as in service.
-    folder.configure("reaches", script);
+    folder.replace_settings("reaches", script);
     let ended = run(&folder, "reaches", &start(), &["--kv", "state.json"]);
-    assert_golden("run/kv-refused", &ended.out);
+    assert_golden("run/kv-refused", &ended.stdout);
 }
 
 #[test]
@@ -190,7 +201,8 @@ fn requests_are_answered_by_a_file() {
     let script = "[config]\nscript = '''\nhttp.GET http://crm.example.com/vip\n\
                   http.GET http://crm.example.com/vip\nhttp.POST http://crm.example.com/log x\n\
                   http.GET http://other.example.com/'''\n[grants]\nhttp = ['crm.example.com']\n";
-    let folder = PluginFolder::new().guest("reaches", "reaches").settings("reaches", script);
+    let folder =
+        PluginFolder::new().with_guest("reaches", "reaches").with_settings("reaches", script);
     let mock = json!([
         {"method": "GET", "url": "http://crm.example.com/vip", "status": 503, "times": 1},
         {"method": "GET", "url": "http://crm.example.com/vip", "status": 200,
@@ -198,7 +210,7 @@ fn requests_are_answered_by_a_file() {
     ]);
     fs::write(folder.path().join("mock.json"), mock.to_string()).unwrap();
     let ended = run(&folder, "reaches", &start(), &["--http", "mock.json"]);
-    assert_golden("run/http", &ended.out);
+    assert_golden("run/http", &ended.stdout);
     assert_eq!(ended.status, 0);
     let document = run(&folder, "reaches", &start(), &["--http", "mock.json", "--json"]).json();
     let steps = document["calls"][0]["steps"].as_array().unwrap();
@@ -222,22 +234,23 @@ fn requests_are_answered_by_a_file() {
 async fn requests_are_sent_only_when_it_is_allowed() {
     let collector = Collector::start().await;
     let settings = collector.settings("[limits]\nevent_timeout = '30s'\ntool_timeout = '30s'\n");
-    let folder = PluginFolder::new().guest("observer", "observer").settings("observer", &settings);
+    let folder =
+        PluginFolder::new().with_guest("observer", "observer").with_settings("observer", &settings);
     let started = event("call-1", "call_started", 1, &json!({}));
     let unsent = run(&folder, "observer", &started, &[]);
-    assert_eq!(unsent.status, 1, "{}", unsent.out);
-    assert!(unsent.out.contains("--allow-http"), "{}", unsent.out);
+    assert_eq!(unsent.status, 1, "{}", unsent.stdout);
+    assert!(unsent.stdout.contains("--allow-http"), "{}", unsent.stdout);
     assert_eq!(collector.requests().len(), 0);
     let sent = run(&folder, "observer", &started, &["--allow-http"]);
-    assert_eq!(sent.status, 0, "{}", sent.out);
+    assert_eq!(sent.status, 0, "{}", sent.stdout);
     let [told] = &collector.requests()[..] else { panic!("{:?}", collector.requests()) };
     assert_eq!(told.body["kind"], "started");
 }
 
 #[test]
 fn of_a_report_each_event_is_told_until_one_fails() {
-    let folder = PluginFolder::new().guest("observer", "observer");
-    folder.configure("observer", "[config]\ndo = 'nothing'\n[events]\nkinds = ['ended']\n");
+    let folder = PluginFolder::new().with_guest("observer", "observer");
+    folder.replace_settings("observer", "[config]\ndo = 'nothing'\n[events]\nkinds = ['ended']\n");
     let document =
         run(&folder, "observer", &blackbox_fixture("completed.json"), &["--json"]).json();
     let about = |document: &Value| -> Vec<String> {
@@ -248,62 +261,64 @@ fn of_a_report_each_event_is_told_until_one_fails() {
     let note = document["calls"][0]["notes"][0].as_str().unwrap();
     assert!(note.contains("events.kinds"), "{note}");
     assert_eq!(document["calls"][2]["notes"], json!([]));
-    folder.configure("observer", "[config]\ndo = 'error'\n");
+    folder.replace_settings("observer", "[config]\ndo = 'error'\n");
     let ended = run(&folder, "observer", &blackbox_fixture("completed.json"), &["--json"]);
     assert_eq!((ended.status, about(&ended.json()).len()), (1, 1));
 }
 
 #[test]
 fn an_event_for_another_kind_of_plugin_is_an_error_that_says_so() {
-    let folder = PluginFolder::new().guest("tools", "tools").guest("routes", GOOD);
+    let folder =
+        PluginFolder::new().with_guest("tools", "tools").with_guest("routes", ROUTING_GUEST);
     let ended = run(&folder, "tools", &start(), &[]);
     assert_eq!(ended.status, 1);
     let expected = "this event is for a plugin that exports router; this one exports tools";
-    assert!(ended.out.contains(expected), "{}", ended.out);
+    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
     let ended = run(&folder, "routes", &tool("echo"), &[]);
-    assert!(ended.out.contains("exports tools; this one exports router"), "{}", ended.out);
-    assert!(!ended.out.contains("it has no tool"), "{}", ended.out);
+    assert!(ended.stdout.contains("exports tools; this one exports router"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("it has no tool"), "{}", ended.stdout);
     // Its settings have nothing to do with it.
     let ended = run(&folder, "routes", &fixture("transcription.json"), &[]);
-    assert!(ended.out.contains("exports observer; this one exports router"), "{}", ended.out);
-    assert!(!ended.out.contains("in service"), "{}", ended.out);
+    assert!(ended.stdout.contains("exports observer; this one exports router"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("in service"), "{}", ended.stdout);
     let ended = run(&folder, "tools", &tool("other"), &[]);
-    assert!(ended.out.contains("it has no tool `other`; it has: echo"), "{}", ended.out);
+    assert!(ended.stdout.contains("it has no tool `other`; it has: echo"), "{}", ended.stdout);
 }
 
 #[test]
 fn what_would_be_otherwise_in_service_is_noted() {
     let settings = "enabled = false\nplatforms = ['dsai']\n[match]\nto = '7*'\n[config]\n\
                     rules = 'platform dsai route ws://dsai'\n";
-    let folder = PluginFolder::new().guest("rules", "rules").settings("rules", settings);
+    let folder = PluginFolder::new().with_guest("rules", "rules").with_settings("rules", settings);
     let ended = run(&folder, "rules", &start(), &[]);
-    assert_golden("run/notes", &ended.out);
+    assert_golden("run/notes", &ended.stdout);
     assert_eq!(ended.status, 0);
     let ended = run(&folder, "rules", &start(), &["--platform", "dsai", "--json"]);
     assert_eq!(ended.json()["calls"][0]["outcome"]["sts_url"], "ws://dsai");
     let ended = run(&folder, "rules", &start(), &["--platform", "blackbox"]);
     assert_eq!(ended.status, 78);
-    assert!(ended.err.contains("standard input is no event"), "{}", ended.err);
+    assert!(ended.stderr.contains("standard input is no event"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_url_is_filled_for_the_platforms_that_take_one() {
-    let folder = PluginFolder::new().guest("routes", GOOD);
+    let folder = PluginFolder::new().with_guest("routes", ROUTING_GUEST);
     let outcome = |event: &str| {
         run(&folder, "routes", event, &["--json"]).json()["calls"][0]["outcome"].clone()
     };
     let filled = outcome(&start());
-    assert_eq!(filled["filled_url"], tests::GOOD_URL);
+    assert_eq!(filled["filled_url"], tests::ROUTING_GUEST_URL);
     assert_eq!((&filled["kind"], &filled["verdict"]), (&json!("decision"), &json!("route")));
     assert_eq!(outcome(&blackbox_fixture("start.json"))["filled_url"], Value::Null);
 }
 
 #[test]
 fn tools_and_transfers_are_answered() {
-    let folder = PluginFolder::new().guest("tools", "tools").guest("transfers", "transfers");
+    let folder =
+        PluginFolder::new().with_guest("tools", "tools").with_guest("transfers", "transfers");
     let outcome = |plugin, event: &str| {
         let ended = run(&folder, plugin, event, &["--json"]);
-        assert_eq!(ended.status, 0, "{}{}", ended.out, ended.err);
+        assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
         ended.json()["calls"][0]["outcome"].clone()
     };
     let result = outcome("tools", &tool("echo"));
@@ -311,20 +326,20 @@ fn tools_and_transfers_are_answered() {
     let answer = outcome("transfers", &blackbox_fixture("transfer.json"));
     assert_eq!(answer["answer"]["accept"], true);
     // A tool's own error is an answer.
-    folder.configure("tools", "[config]\ndo = 'error'\n");
+    folder.replace_settings("tools", "[config]\ndo = 'error'\n");
     let error = outcome("tools", &tool("echo"));
     assert_eq!((&error["kind"], &error["code"]), (&json!("tool_error"), &json!("NO_SUCH_DAY")));
-    folder.configure("transfers", "[config]\ndo = 'nothing'\n");
+    folder.replace_settings("transfers", "[config]\ndo = 'nothing'\n");
     assert_eq!(outcome("transfers", &blackbox_fixture("transfer.json"))["answer"], Value::Null);
 }
 
 #[test]
 fn what_cannot_be_read_has_a_status_of_its_own() {
     let folder = PluginFolder::new()
-        .guest("routes", GOOD)
-        .guest("typo", GOOD)
-        .settings("typo", "enabeld = true\n")
-        .bytes("html", b"<html>");
+        .with_guest("routes", ROUTING_GUEST)
+        .with_guest("typo", ROUTING_GUEST)
+        .with_settings("typo", "enabeld = true\n")
+        .with_bytes("html", b"<html>");
     fs::write(folder.path().join("bad.json"), "[{\"method\": 1}]").unwrap();
     for (plugin, event, arguments, status, expected) in [
         ("routes", "", &[][..], 78, "standard input is empty"),
@@ -343,7 +358,7 @@ fn what_cannot_be_read_has_a_status_of_its_own() {
         ("routes", "", &["--allow-http", "--http", "bad.json"], 2, "cannot be used with"),
     ] {
         let ended = run(&folder, plugin, event, arguments);
-        let said = ended.out + &ended.err;
+        let said = ended.stdout + &ended.stderr;
         assert_eq!(ended.status, status, "{plugin} {arguments:?}: {said}");
         assert!(said.contains(expected), "{plugin} {arguments:?}: {said}");
     }

@@ -22,8 +22,8 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use super::HttpError;
-use super::egress;
-use super::target::{Target, TargetHost, plain};
+use super::address_policy;
+use super::target::{Target, TargetHost, strip_trailing_dot};
 
 /// What one plugin may reach. Default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -32,16 +32,16 @@ pub struct HttpGrants(Vec<Grant>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Grant {
-    hosts: Hosts,
+    pattern: HostPattern,
     /// None: the one of the scheme.
     port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Hosts {
-    Name(String),
+enum HostPattern {
+    Exact(String),
     /// All that end with this, which starts with a dot.
-    Under(String),
+    Subdomains(String),
     Network(IpNet),
 }
 
@@ -66,17 +66,21 @@ impl HttpGrants {
     }
 
     /// Judges what a URL names. A name that passes may still lead to where it must
-    /// not: [`HttpGrants::admit_address`].
+    /// not: [`HttpGrants::check_address`].
     ///
     /// # Errors
     ///
     /// [`HttpError::NotGranted`].
-    pub(super) fn admit(&self, target: &Target) -> Result<(), HttpError> {
-        let granted = match &target.host {
-            TargetHost::Name(name) => self.of(target).any(|hosts| hosts.has_name(name)),
-            TargetHost::Address(address) => self.has_address(target, egress::effective(*address)),
+    pub(super) fn check_target(&self, target: &Target) -> Result<(), HttpError> {
+        let is_granted = match &target.host {
+            TargetHost::Name(name) => {
+                self.patterns_for(target).any(|hosts| hosts.matches_name(name))
+            }
+            TargetHost::Address(address) => {
+                self.allows_address(target, address_policy::canonical_address(*address))
+            }
         };
-        if granted {
+        if is_granted {
             return Ok(());
         }
         Err(HttpError::NotGranted(format!(
@@ -89,10 +93,10 @@ impl HttpGrants {
     /// # Errors
     ///
     /// [`HttpError::AddressRefused`].
-    pub(super) fn admit_address(&self, target: &Target, address: IpAddr) -> Result<(), HttpError> {
-        let address = egress::effective(address);
-        let Some(reason) = egress::special(address) else { return Ok(()) };
-        if self.has_address(target, address) {
+    pub(super) fn check_address(&self, target: &Target, address: IpAddr) -> Result<(), HttpError> {
+        let address = address_policy::canonical_address(address);
+        let Some(reason) = address_policy::special_purpose(address) else { return Ok(()) };
+        if self.allows_address(target, address) {
             return Ok(());
         }
         let entry = Target { host: TargetHost::Address(address), ..target.clone() };
@@ -102,20 +106,21 @@ impl HttpGrants {
         )))
     }
 
-    fn has_address(&self, target: &Target, address: IpAddr) -> bool {
-        self.of(target)
-            .any(|hosts| matches!(hosts, Hosts::Network(network) if network.contains(&address)))
+    fn allows_address(&self, target: &Target, address: IpAddr) -> bool {
+        self.patterns_for(target).any(
+            |hosts| matches!(hosts, HostPattern::Network(network) if network.contains(&address)),
+        )
     }
 
     /// The entries for the target's port.
-    fn of(&self, target: &Target) -> impl Iterator<Item = &Hosts> {
+    fn patterns_for(&self, target: &Target) -> impl Iterator<Item = &HostPattern> {
         self.0
             .iter()
             .filter(|grant| match grant.port {
                 Some(port) => port == target.port,
                 None => target.has_default_port(),
             })
-            .map(|grant| &grant.hosts)
+            .map(|grant| &grant.pattern)
     }
 }
 
@@ -127,32 +132,35 @@ impl TryFrom<Vec<String>> for HttpGrants {
     }
 }
 
-impl Hosts {
-    fn has_name(&self, name: &str) -> bool {
+impl HostPattern {
+    fn matches_name(&self, name: &str) -> bool {
         match self {
-            Self::Name(own) => own == name,
-            Self::Under(end) => name.len() > end.len() && name.ends_with(end.as_str()),
+            Self::Exact(exact) => exact == name,
+            Self::Subdomains(suffix) => {
+                name.len() > suffix.len() && name.ends_with(suffix.as_str())
+            }
             Self::Network(_) => false,
         }
     }
 }
 
 /// What is wrong, and what to write instead.
-type Fault = (&'static str, String);
+type GrantProblem = (&'static str, String);
 
-const FORM: &str = "write HOST:PORT, as in \"crm.example.com:443\"";
+const FORMAT_HINT: &str = "write HOST:PORT, as in \"crm.example.com:443\"";
 
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.hosts, self.port) {
-            (Hosts::Name(name), _) => f.write_str(name)?,
-            (Hosts::Under(end), _) => write!(f, "*{end}")?,
-            (Hosts::Network(network), port) => {
-                let alone = network.prefix_len() == network.max_prefix_len();
-                let brackets = network.addr().is_ipv6() && (alone || port.is_some());
-                let (open, close) = if brackets { ("[", "]") } else { ("", "") };
+        match (&self.pattern, self.port) {
+            (HostPattern::Exact(name), _) => f.write_str(name)?,
+            (HostPattern::Subdomains(suffix), _) => write!(f, "*{suffix}")?,
+            (HostPattern::Network(network), port) => {
+                let is_single_address = network.prefix_len() == network.max_prefix_len();
+                let needs_brackets =
+                    network.addr().is_ipv6() && (is_single_address || port.is_some());
+                let (open, close) = if needs_brackets { ("[", "]") } else { ("", "") };
                 write!(f, "{open}{}{close}", network.addr())?;
-                if !alone {
+                if !is_single_address {
                     write!(f, "/{}", network.prefix_len())?;
                 }
             }
@@ -163,62 +171,63 @@ impl fmt::Display for Grant {
 
 impl Grant {
     fn parse(entry: &str) -> Result<Self, GrantError> {
-        Self::read(entry).map_err(|(problem, remedy)| GrantError {
+        Self::parse_parts(entry).map_err(|(problem, remedy)| GrantError {
             entry: entry.to_owned(),
             problem,
             remedy,
         })
     }
 
-    fn read(entry: &str) -> Result<Self, Fault> {
+    fn parse_parts(entry: &str) -> Result<Self, GrantProblem> {
         if entry.contains("://") {
-            let target = Url::parse(entry).ok().and_then(|url| Target::of(&url).ok());
-            let remedy = target.map_or_else(|| FORM.to_owned(), |it| format!("write \"{it}\""));
+            let target = Url::parse(entry).ok().and_then(|url| Target::from_url(&url).ok());
+            let remedy =
+                target.map_or_else(|| FORMAT_HINT.to_owned(), |it| format!("write \"{it}\""));
             return Err(("it has a scheme, and no grant is for a part of a host", remedy));
         }
         if entry.contains(|c: char| c.is_whitespace() || c.is_control() || "@?#\\%".contains(c)) {
-            return Err(("it is more than a host and a port", FORM.to_owned()));
+            return Err(("it is more than a host and a port", FORMAT_HINT.to_owned()));
         }
         let (host, rest) = match entry.strip_prefix('[') {
             Some(inner) => inner
                 .split_once(']')
                 .ok_or(("it has a bracket too few", "write \"[ADDRESS]:PORT\"".to_owned()))?,
-            None if entry.matches(':').count() > 1 => return Self::bare_v6(entry),
+            None if entry.matches(':').count() > 1 => return Self::parse_bare_v6(entry),
             None => entry.split_at(entry.find(['/', ':']).unwrap_or(entry.len())),
         };
         let (length, rest) = match rest.strip_prefix('/') {
             Some(rest) => {
                 let (length, rest) = rest.split_at(rest.find(':').unwrap_or(rest.len()));
-                (Some(number(length).ok_or_else(path)?), rest)
+                (Some(parse_number(length).ok_or_else(path_problem)?), rest)
             }
             None => (None, rest),
         };
         let port = match rest.strip_prefix(':') {
-            Some(port) => Some(number(port).filter(|port| *port > 0).ok_or_else(|| {
+            Some(port) => Some(parse_number(port).filter(|port| *port > 0).ok_or_else(|| {
                 ("its port is no number from 1 to 65535", "leave it out for 80 and 443".to_owned())
             })?),
             None if rest.is_empty() => None,
-            None => return Err(("it is more than a host and a port", FORM.to_owned())),
+            None => return Err(("it is more than a host and a port", FORMAT_HINT.to_owned())),
         };
-        let hosts = if entry.starts_with('[') {
+        let pattern = if entry.starts_with('[') {
             let address = host.parse().map(IpAddr::V6).map_err(|_| {
                 ("what is in brackets is no IPv6 address", "write \"[ADDRESS]:PORT\"".to_owned())
             })?;
-            network(address, length)?
+            parse_network(address, length)?
         } else if let Some(length) = length {
-            network(host.parse().map_err(|_| path())?, Some(length))?
+            parse_network(host.parse().map_err(|_| path_problem())?, Some(length))?
         } else {
-            hosts(host)?
+            parse_host(host)?
         };
-        Ok(Self { hosts, port })
+        Ok(Self { pattern, port })
     }
 
     /// `fd00::/8`. Of `::1:8080`, nobody knows what the 8080 is.
-    fn bare_v6(entry: &str) -> Result<Self, Fault> {
+    fn parse_bare_v6(entry: &str) -> Result<Self, GrantProblem> {
         let (address, length) = entry.split_once('/').unwrap_or((entry, ""));
-        match (address.parse().map(IpAddr::V6), number(length)) {
+        match (address.parse().map(IpAddr::V6), parse_number(length)) {
             (Ok(address), Some(length)) => {
-                Ok(Self { hosts: network(address, Some(length))?, port: None })
+                Ok(Self { pattern: parse_network(address, Some(length))?, port: None })
             }
             _ => Err((
                 "an IPv6 address has brackets here, as its port would look like a part of it",
@@ -228,17 +237,19 @@ impl Grant {
     }
 }
 
-fn path() -> Fault {
-    ("it has a path, and no grant is for a part of a host", FORM.to_owned())
+fn path_problem() -> GrantProblem {
+    ("it has a path, and no grant is for a part of a host", FORMAT_HINT.to_owned())
 }
 
 /// Only digits: what `parse` takes besides, a sign, is no number here.
-fn number(text: &str) -> Option<u16> {
+fn parse_number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn network(address: IpAddr, length: Option<u16>) -> Result<Hosts, Fault> {
-    let Some(length) = length else { return Ok(Hosts::Network(effective(address.into()))) };
+fn parse_network(address: IpAddr, length: Option<u16>) -> Result<HostPattern, GrantProblem> {
+    let Some(length) = length else {
+        return Ok(HostPattern::Network(canonical_network(address.into())));
+    };
     let network = u8::try_from(length)
         .ok()
         .and_then(|length| IpNet::new(address, length).ok())
@@ -248,13 +259,13 @@ fn network(address: IpAddr, length: Option<u16>) -> Result<Hosts, Fault> {
         let remedy = format!("write \"{}\", or \"{address}\" for it alone", network.trunc());
         return Err(("its address is not the first one of its network", remedy));
     }
-    Ok(Hosts::Network(effective(network)))
+    Ok(HostPattern::Network(canonical_network(network)))
 }
 
-/// As addresses are judged by [`egress::effective`], so must the grants be.
-fn effective(network: IpNet) -> IpNet {
+/// As addresses are judged by [`address_policy::canonical_address`], so must the grants be.
+fn canonical_network(network: IpNet) -> IpNet {
     let length = network.prefix_len().checked_sub(96);
-    match (network, egress::effective(network.addr()), length) {
+    match (network, address_policy::canonical_address(network.addr()), length) {
         (IpNet::V6(_), address @ IpAddr::V4(_), Some(length)) => {
             IpNet::new(address, length).unwrap_or(network)
         }
@@ -262,8 +273,8 @@ fn effective(network: IpNet) -> IpNet {
     }
 }
 
-fn hosts(host: &str) -> Result<Hosts, Fault> {
-    let (name, under) = match host.strip_prefix("*.") {
+fn parse_host(host: &str) -> Result<HostPattern, GrantProblem> {
+    let (name, is_wildcard) = match host.strip_prefix("*.") {
         Some(name) => (name, true),
         None => (host, false),
     };
@@ -273,19 +284,25 @@ fn hosts(host: &str) -> Result<Hosts, Fault> {
     }
     match Host::parse(name) {
         Ok(Host::Domain(name)) => {
-            let name = plain(&name);
+            let name = strip_trailing_dot(&name);
             if name.len() > 253 || name.split('.').any(str::is_empty) {
-                return Err(("its host is no name", FORM.to_owned()));
+                return Err(("its host is no name", FORMAT_HINT.to_owned()));
             }
-            Ok(if under { Hosts::Under(format!(".{name}")) } else { Hosts::Name(name.to_owned()) })
+            Ok(if is_wildcard {
+                HostPattern::Subdomains(format!(".{name}"))
+            } else {
+                HostPattern::Exact(name.to_owned())
+            })
         }
-        Ok(Host::Ipv4(address)) if !under && address.to_string() == plain(name) => {
-            network(address.into(), None)
+        Ok(Host::Ipv4(address))
+            if !is_wildcard && address.to_string() == strip_trailing_dot(name) =>
+        {
+            parse_network(address.into(), None)
         }
         Ok(Host::Ipv4(address)) => {
             Err(("its host is an address in disguise", format!("write \"{address}\"")))
         }
-        Ok(Host::Ipv6(_)) | Err(_) => Err(("its host is no name", FORM.to_owned())),
+        Ok(Host::Ipv6(_)) | Err(_) => Err(("its host is no name", FORMAT_HINT.to_owned())),
     }
 }
 

@@ -5,13 +5,13 @@ use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::target::Target;
-use super::{HttpError, Request};
-use crate::capability::log::cut;
+use super::{HttpError, HttpRequest};
+use crate::capability::log::truncate;
 
 /// Headers that say where the message ends, where it goes or what the connection
 /// is: a guest that sets them could hide a second request in the first. Besides
 /// these, all that start with `proxy-`.
-const OURS: &[&str] = &[
+const FORBIDDEN_HEADERS: &[&str] = &[
     "connection",
     "content-length",
     "expect",
@@ -25,18 +25,21 @@ const OURS: &[&str] = &[
 ];
 
 /// As much of a header's name as a message quotes, in bytes.
-const MAX_QUOTED: usize = 64;
+const MAX_QUOTED_NAME: usize = 64;
 
 /// The request as it is sent, and where to.
 ///
 /// # Errors
 ///
-/// [`HttpError::InvalidRequest`], and [`HttpError::TooLarge`] beyond `most` bytes.
-pub fn checked(request: Request, most: usize) -> Result<(Target, reqwest::Request), HttpError> {
-    let size = size_of(&request);
-    if size > most {
+/// [`HttpError::InvalidRequest`], and [`ErrorResponse::TooLarge`] beyond `max_size` bytes.
+pub fn validate_request(
+    request: HttpRequest,
+    max_size: usize,
+) -> Result<(Target, reqwest::Request), HttpError> {
+    let size = request_size(&request);
+    if size > max_size {
         return Err(HttpError::TooLarge(format!(
-            "a request of {size} bytes, and {most} are allowed"
+            "a request of {size} bytes, and {max_size} are allowed"
         )));
     }
     let method = match &*request.method {
@@ -48,7 +51,7 @@ pub fn checked(request: Request, most: usize) -> Result<(Target, reqwest::Reques
         "DELETE" => Method::DELETE,
         "OPTIONS" => Method::OPTIONS,
         _ => {
-            return Err(invalid(
+            return Err(invalid_request(
                 "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS",
             ));
         }
@@ -56,19 +59,19 @@ pub fn checked(request: Request, most: usize) -> Result<(Target, reqwest::Reques
     let mut url = Url::parse(&request.url)
         .map_err(|error| HttpError::InvalidRequest(format!("the URL is none: {error}")))?;
     url.set_fragment(None);
-    let target = Target::of(&url).map_err(invalid)?;
-    let mut sent = reqwest::Request::new(method, url);
+    let target = Target::from_url(&url).map_err(invalid_request)?;
+    let mut outgoing = reqwest::Request::new(method, url);
     for (name, value) in &request.headers {
-        let (name, value) = header(name, value)?;
-        sent.headers_mut().append(name, value);
+        let (name, value) = validate_header(name, value)?;
+        outgoing.headers_mut().append(name, value);
     }
     if !request.body.is_empty() {
-        *sent.body_mut() = Some(request.body.into());
+        *outgoing.body_mut() = Some(request.body.into());
     }
-    Ok((target, sent))
+    Ok((target, outgoing))
 }
 
-fn size_of(request: &Request) -> usize {
+fn request_size(request: &HttpRequest) -> usize {
     let headers = request.headers.iter().map(|(name, value)| header_size(name.len(), value.len()));
     headers.sum::<usize>() + request.method.len() + request.url.len() + request.body.len()
 }
@@ -78,12 +81,14 @@ pub fn header_size(name: usize, value: usize) -> usize {
     name + value + 4
 }
 
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HttpError> {
+fn validate_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HttpError> {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-        return Err(invalid("a header's name is empty or has characters that none can have"));
+        return Err(invalid_request(
+            "a header's name is empty or has characters that none can have",
+        ));
     };
-    let quoted = cut(name.as_str(), MAX_QUOTED);
-    if OURS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
+    let quoted = truncate(name.as_str(), MAX_QUOTED_NAME);
+    if FORBIDDEN_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
         return Err(HttpError::InvalidRequest(format!(
             "the header `{quoted}` is the host's to set"
         )));
@@ -98,30 +103,30 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HttpErro
     Ok((name, value))
 }
 
-fn invalid(what: &str) -> HttpError {
-    HttpError::InvalidRequest(what.to_owned())
+fn invalid_request(problem: &str) -> HttpError {
+    HttpError::InvalidRequest(problem.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn request(url: &str) -> Request {
-        Request { method: "GET".to_owned(), url: url.to_owned(), ..Request::default() }
+    fn request(url: &str) -> HttpRequest {
+        HttpRequest { method: "GET".to_owned(), url: url.to_owned(), ..HttpRequest::default() }
     }
 
-    fn judge(request: Request) -> Result<(Target, reqwest::Request), HttpError> {
-        checked(request, 100)
+    fn validate(request: HttpRequest) -> Result<(Target, reqwest::Request), HttpError> {
+        validate_request(request, 100)
     }
 
     #[test]
-    fn what_is_sent_is_what_was_asked_for() {
-        let mut asked = request("HTTP://Crm.Example.com./a?b#c");
-        asked.method = "POST".to_owned();
-        asked.headers =
+    fn validated_request_preserves_the_guest_request() {
+        let mut guest_request = request("HTTP://Crm.Example.com./a?b#c");
+        guest_request.method = "POST".to_owned();
+        guest_request.headers =
             vec![("X-A".to_owned(), "1".to_owned()), ("x-a".to_owned(), "zwölf".to_owned())];
-        asked.body = b"body".to_vec();
-        let (target, sent) = judge(asked).unwrap();
+        guest_request.body = b"body".to_vec();
+        let (target, sent) = validate(guest_request).unwrap();
         assert_eq!(target.to_string(), "crm.example.com:80");
         assert_eq!(sent.method(), Method::POST);
         assert_eq!(sent.url().as_str(), "http://crm.example.com./a?b");
@@ -131,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_are_not_the_guests() {
+    fn forbidden_and_malformed_headers_are_rejected() {
         for (name, value) in [
             ("Host", "evil.example"),
             ("content-length", "0"),
@@ -157,33 +162,33 @@ mod tests {
         ] {
             let mut request = request("http://a/");
             request.headers.push((name.to_owned(), value.to_owned()));
-            let error = judge(request).unwrap_err();
+            let error = validate(request).unwrap_err();
             assert_eq!(error.label(), "invalid_request", "{name}: {value}");
             assert!(!error.to_string().contains("evil"), "{error}");
         }
     }
 
     #[test]
-    fn methods_and_urls_that_are_none() {
+    fn invalid_methods_and_urls_are_rejected() {
         for method in ["", "get", "CONNECT", "TRACE", "GET / HTTP/1.1\r\n", "PROPFIND"] {
-            let request = Request { method: method.to_owned(), ..request("http://a/") };
-            assert_eq!(judge(request).unwrap_err().label(), "invalid_request", "{method}");
+            let request = HttpRequest { method: method.to_owned(), ..request("http://a/") };
+            assert_eq!(validate(request).unwrap_err().label(), "invalid_request", "{method}");
         }
         for url in ["", "a", "/a", "ftp://a/", "http://", "http://a:b@c/", "http://a:65536/"] {
-            let error = judge(request(url)).unwrap_err();
+            let error = validate(request(url)).unwrap_err();
             assert_eq!(error.label(), "invalid_request", "{url}");
         }
         let long = format!("http://{}a/", "a.".repeat(127));
-        assert_eq!(checked(request(&long), 1000).unwrap_err().label(), "invalid_request");
+        assert_eq!(validate_request(request(&long), 1000).unwrap_err().label(), "invalid_request");
     }
 
     #[test]
-    fn a_request_has_a_largest_size() {
-        let mut asked = request("http://a/");
-        asked.headers.push(("x-a".to_owned(), "b".to_owned()));
-        asked.body = vec![0; 100 - 3 - 9 - 8];
-        judge(asked.clone()).unwrap();
-        asked.body.push(0);
-        assert_eq!(judge(asked).unwrap_err().label(), "too_large");
+    fn request_size_is_limited() {
+        let mut guest_request = request("http://a/");
+        guest_request.headers.push(("x-a".to_owned(), "b".to_owned()));
+        guest_request.body = vec![0; 100 - 3 - 9 - 8];
+        validate(guest_request.clone()).unwrap();
+        guest_request.body.push(0);
+        assert_eq!(validate(guest_request).unwrap_err().label(), "too_large");
     }
 }

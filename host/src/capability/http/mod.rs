@@ -2,14 +2,14 @@
 //!
 //! [`HttpGrants`] judges what a URL names, `egress` the addresses that names
 //! lead to, and [`HttpClient`] sends what both allow, within [`HttpLimits`]; or a
-//! [`Script`] answers in the place of the network.
+//! [`HttpMock`] answers in the place of the network.
 
+mod address_policy;
 mod client;
-mod egress;
 mod grants;
 mod message;
+mod mock;
 mod resolver;
-mod script;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 pub use self::client::HttpClient;
 pub use self::grants::HttpGrants;
-pub use self::script::{Answer, Script};
+pub use self::mock::{HttpMock, MockResponse};
 
 /// Redirects that one request follows at most. To another host or port they carry
 /// no `authorization` and no `cookie`, but all other headers.
@@ -33,23 +33,23 @@ pub struct HttpLimits {
     /// For one exchange, from the lookup of the name to the end of the body.
     pub timeout: Duration,
     /// Longest request in bytes: URL, headers and body.
-    pub request: usize,
+    pub max_request_size: usize,
     /// Longest response in bytes: headers and body.
-    pub response: usize,
+    pub max_response_size: usize,
     /// Requests on the way at once, over all calls.
     pub concurrency: usize,
 }
 
 impl HttpLimits {
     /// The same as a semaphore can count it.
-    fn slots(&self) -> usize {
+    fn max_concurrency(&self) -> usize {
         self.concurrency.min(Semaphore::MAX_PERMITS)
     }
 }
 
 /// What a guest asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct HttpRequest {
     /// In upper case.
     pub method: String,
     /// An http or https URL.
@@ -64,7 +64,7 @@ pub struct Request {
 
 /// What the other side said, after redirects. Any status is an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct HttpResponse {
     /// The three digits.
     pub status: u16,
     /// Names in lower case. What is not UTF-8 in a value is replaced.
@@ -95,7 +95,7 @@ pub enum HttpError {
     Timeout,
     /// The plugin has too many requests on the way.
     #[error("too many requests on the way at once")]
-    TooMany,
+    TooManyRequests,
     /// The other side could not be reached, or broke off.
     #[error("failed: {0}")]
     Failed(String),
@@ -110,7 +110,7 @@ impl HttpError {
             Self::InvalidRequest(_) => "invalid_request",
             Self::TooLarge(_) => "too_large",
             Self::Timeout => "timeout",
-            Self::TooMany => "too_many",
+            Self::TooManyRequests => "too_many",
             Self::Failed(_) => "failed",
         }
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 /// Longest name that DNS has, in bytes (RFC 1035, 2.3.4, as text).
-const MAX_NAME: usize = 253;
+const MAX_HOST_LENGTH: usize = 253;
 
 /// Host, port and scheme of one request, or of one hop of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Target {
     /// # Errors
     ///
     /// What is wrong with the URL.
-    pub fn of(url: &Url) -> Result<Self, &'static str> {
+    pub fn from_url(url: &Url) -> Result<Self, &'static str> {
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
@@ -45,12 +45,13 @@ impl Target {
             return Err("the URL has a user name or a password: send them in a header");
         }
         let host = match url.host() {
-            Some(Host::Domain(name)) => TargetHost::Name(plain(name).to_owned()),
+            Some(Host::Domain(name)) => TargetHost::Name(strip_trailing_dot(name).to_owned()),
             Some(Host::Ipv4(address)) => TargetHost::Address(address.into()),
             Some(Host::Ipv6(address)) => TargetHost::Address(address.into()),
             None => return Err("the URL names no host"),
         };
-        if matches!(&host, TargetHost::Name(name) if name.is_empty() || name.len() > MAX_NAME) {
+        if matches!(&host, TargetHost::Name(name) if name.is_empty() || name.len() > MAX_HOST_LENGTH)
+        {
             return Err("the URL's host is empty, or longer than a name can be");
         }
         let port = url.port_or_known_default().ok_or("the URL names no port")?;
@@ -63,8 +64,8 @@ impl Target {
     }
 
     /// Whether a name that is looked up is the one of this target.
-    pub fn is_named(&self, name: &str) -> bool {
-        matches!(&self.host, TargetHost::Name(own) if own.eq_ignore_ascii_case(plain(name)))
+    pub fn matches_name(&self, name: &str) -> bool {
+        matches!(&self.host, TargetHost::Name(host_name) if host_name.eq_ignore_ascii_case(strip_trailing_dot(name)))
     }
 }
 
@@ -88,6 +89,6 @@ impl fmt::Display for Target {
 }
 
 /// A name without the dot of a fully qualified one.
-pub fn plain(name: &str) -> &str {
+pub fn strip_trailing_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

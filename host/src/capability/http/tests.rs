@@ -5,75 +5,86 @@ mod tls;
 
 use std::time::{Duration, Instant};
 
-use self::server::{Part, Server, answer, redirect, say};
+use self::server::{ResponsePart, TestServer, bytes_part, http_response, redirect};
 use super::*;
 
-const PLENTY: Duration = Duration::from_secs(120);
+const LONG_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn client(entries: &[String]) -> HttpClient {
-    let limits = HttpLimits { timeout: PLENTY, request: 10_000, response: 10_000, concurrency: 2 };
-    limited(entries, limits)
+    let limits = HttpLimits {
+        timeout: LONG_TIMEOUT,
+        max_request_size: 10_000,
+        max_response_size: 10_000,
+        concurrency: 2,
+    };
+    client_with_limits(entries, limits)
 }
 
-fn limited(entries: &[String], limits: HttpLimits) -> HttpClient {
+fn client_with_limits(entries: &[String], limits: HttpLimits) -> HttpClient {
     HttpClient::new(HttpGrants::try_from(entries.to_vec()).unwrap(), limits).unwrap()
 }
 
-fn get(url: String) -> Request {
-    Request { method: "GET".to_owned(), url, ..Request::default() }
+fn get(url: String) -> HttpRequest {
+    HttpRequest { method: "GET".to_owned(), url, ..HttpRequest::default() }
 }
 
-async fn fetch(client: &HttpClient, url: String) -> Result<Response, HttpError> {
-    client.send(get(url), PLENTY).await
+async fn fetch(client: &HttpClient, url: String) -> Result<HttpResponse, HttpError> {
+    client.send(get(url), LONG_TIMEOUT).await
 }
 
 #[tokio::test]
-async fn a_request_and_its_response() {
-    let server =
-        Server::start(|_| answer("404 Not Found", "X-Z: zwölf\r\nx-a: 1\r\nX-A: 2\r\n", "no"));
+async fn request_and_response_are_passed_through() {
+    let server = TestServer::start(|_| {
+        http_response("404 Not Found", "X-Z: zwölf\r\nx-a: 1\r\nX-A: 2\r\n", "no")
+    });
     let client = client(&[server.address()]);
     let mut request = get(server.url("/a?b=c#d"));
     request.method = "PUT".to_owned();
     request.headers = vec![("X-B".to_owned(), "1".to_owned()), ("x-b".to_owned(), "2".to_owned())];
     request.body = b"body".to_vec();
-    let response = client.send(request, PLENTY).await.unwrap();
+    let response = client.send(request, LONG_TIMEOUT).await.unwrap();
     assert_eq!((response.status, &*response.body), (404, &b"no"[..]));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert!(response.headers.contains(&pair("x-z", "zwölf")), "{response:?}");
     assert!(response.headers.contains(&pair("x-a", "1")));
     assert!(response.headers.contains(&pair("x-a", "2")));
-    let [heard] = &server.heard()[..] else { panic!("one request") };
-    assert!(heard.starts_with("PUT /a?b=c HTTP/1.1\r\n"), "{heard}");
-    assert!(heard.ends_with("\r\n\r\nbody"), "{heard}");
-    assert!(heard.contains("x-b: 1\r\nx-b: 2\r\n"), "{heard}");
-    assert!(heard.contains(concat!("user-agent: plugboard/", env!("CARGO_PKG_VERSION"), "\r\n")));
-    assert!(heard.contains(&format!("host: {}\r\n", server.address())), "{heard}");
+    let [request_text] = &server.requests()[..] else { panic!("one request") };
+    assert!(request_text.starts_with("PUT /a?b=c HTTP/1.1\r\n"), "{request_text}");
+    assert!(request_text.ends_with("\r\n\r\nbody"), "{request_text}");
+    assert!(request_text.contains("x-b: 1\r\nx-b: 2\r\n"), "{request_text}");
+    assert!(request_text.contains(concat!(
+        "user-agent: plugboard/",
+        env!("CARGO_PKG_VERSION"),
+        "\r\n"
+    )));
+    assert!(request_text.contains(&format!("host: {}\r\n", server.address())), "{request_text}");
     for header in ["referer", "cookie", "accept-encoding", "transfer-encoding", "connection"] {
-        assert!(!heard.contains(header), "{heard}");
+        assert!(!request_text.contains(header), "{request_text}");
     }
 }
 
 #[tokio::test]
-async fn a_guest_may_say_who_it_is() {
-    let server = Server::start(|_| answer("200 OK", "", ""));
+async fn guest_may_set_user_agent() {
+    let server = TestServer::start(|_| http_response("200 OK", "", ""));
     let mut request = get(server.url("/"));
     request.headers.push(("User-Agent".to_owned(), "mine".to_owned()));
-    client(&[server.address()]).send(request, PLENTY).await.unwrap();
-    assert!(server.heard()[0].contains("user-agent: mine\r\n"));
+    client(&[server.address()]).send(request, LONG_TIMEOUT).await.unwrap();
+    assert!(server.requests()[0].contains("user-agent: mine\r\n"));
 }
 
 #[tokio::test]
-async fn the_answer_to_head_has_a_length_and_no_body() {
-    let server = Server::start(|_| vec![say("HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")]);
+async fn head_response_has_length_without_body() {
+    let server =
+        TestServer::start(|_| vec![bytes_part("HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")]);
     let mut request = get(server.url("/"));
     request.method = "HEAD".to_owned();
-    let response = client(&[server.address()]).send(request, PLENTY).await.unwrap();
+    let response = client(&[server.address()]).send(request, LONG_TIMEOUT).await.unwrap();
     assert_eq!(response.body, b"");
 }
 
 #[tokio::test]
-async fn a_granted_name_that_leads_to_this_machine_is_refused() {
-    let server = Server::start(|_| answer("200 OK", "", "here"));
+async fn granted_name_resolving_to_loopback_is_rejected() {
+    let server = TestServer::start(|_| http_response("200 OK", "", "here"));
     let port = server.port();
     let url = || format!("http://LocalHost:{port}/4930123?q=4930123");
     let name = format!("localhost:{port}");
@@ -89,7 +100,7 @@ async fn a_granted_name_that_leads_to_this_machine_is_refused() {
     // An address alone does not grant the name.
     let error = fetch(&client(&[server.address()]), url()).await.unwrap_err();
     assert_eq!(error.label(), "not_granted");
-    assert_eq!(server.heard().len(), 0);
+    assert_eq!(server.requests().len(), 0);
 
     for entry in [format!("127.0.0.0/8:{port}"), server.address()] {
         let response = fetch(&client(&[name.clone(), entry]), url()).await.unwrap();
@@ -98,8 +109,8 @@ async fn a_granted_name_that_leads_to_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_granted_is_not_reached() {
-    let server = Server::start(|_| answer("200 OK", "", ""));
+async fn ungranted_hosts_are_not_contacted() {
+    let server = TestServer::start(|_| http_response("200 OK", "", ""));
     let port = server.port();
     let client = client(&[format!("127.0.0.1:{}", port ^ 1), "crm.example.com".to_owned()]);
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:7f00:1]"] {
@@ -109,14 +120,14 @@ async fn what_is_not_granted_is_not_reached() {
     }
     let error = fetch(&client, format!("http://crm.example.com@127.0.0.1:{port}/")).await;
     assert_eq!(error.unwrap_err().label(), "invalid_request");
-    assert_eq!(server.heard().len(), 0);
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[tokio::test]
 async fn redirects_within_the_grants_are_followed() {
-    let other = Server::start(|_| answer("200 OK", "", "there"));
+    let other = TestServer::start(|_| http_response("200 OK", "", "there"));
     let there = other.url("/b");
-    let server = Server::start(move |head| match head {
+    let server = TestServer::start(move |head| match head {
         head if head.starts_with("GET /self ") => redirect("302 Found", "/there"),
         _ => redirect("307 Temporary Redirect", &there),
     });
@@ -126,21 +137,23 @@ async fn redirects_within_the_grants_are_followed() {
     for header in ["authorization", "cookie", "x-other"] {
         request.headers.push((header.to_owned(), "secret".to_owned()));
     }
-    let response = client.send(request, PLENTY).await.unwrap();
+    let response = client.send(request, LONG_TIMEOUT).await.unwrap();
     assert_eq!((response.status, &*response.body), (200, &b"there"[..]));
-    let heard = server.heard();
-    assert_eq!(heard.len(), 2);
-    assert!(heard.iter().all(|it| it.contains("cookie: secret") && it.contains("authorization:")));
-    let heard = &other.heard()[0];
-    assert!(heard.contains("x-other: secret"), "{heard}");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(
+        requests.iter().all(|it| it.contains("cookie: secret") && it.contains("authorization:"))
+    );
+    let request_text = &other.requests()[0];
+    assert!(request_text.contains("x-other: secret"), "{request_text}");
     for header in ["authorization", "cookie", "referer"] {
-        assert!(!heard.contains(header), "{heard}");
+        assert!(!request_text.contains(header), "{request_text}");
     }
 }
 
 #[tokio::test]
-async fn redirects_elsewhere_are_refused() {
-    let elsewhere = Server::start(|_| answer("200 OK", "", ""));
+async fn redirects_outside_the_grants_are_rejected() {
+    let elsewhere = TestServer::start(|_| http_response("200 OK", "", ""));
     let port = elsewhere.port();
     for (place, label) in [
         ("http://169.254.169.254/latest/4930123".to_owned(), "not_granted"),
@@ -154,25 +167,25 @@ async fn redirects_elsewhere_are_refused() {
         ("ftp://127.0.0.1/".to_owned(), "not_granted"),
     ] {
         let location = place.clone();
-        let server = Server::start(move |_| redirect("302 Found", &location));
+        let server = TestServer::start(move |_| redirect("302 Found", &location));
         let client = client(&[server.address(), format!("localhost:{port}")]);
         let error = fetch(&client, server.url("/")).await.unwrap_err();
         assert_eq!(error.label(), label, "{place}: {error}");
         assert!(!error.to_string().contains("4930123"), "{error}");
     }
-    assert_eq!(elsewhere.heard().len(), 0);
+    assert_eq!(elsewhere.requests().len(), 0);
     // What has no host is not followed at all.
-    let server = Server::start(|_| redirect("302 Found", "file:///etc/passwd"));
+    let server = TestServer::start(|_| redirect("302 Found", "file:///etc/passwd"));
     let response = fetch(&client(&[server.address()]), server.url("/")).await.unwrap();
     assert_eq!((response.status, &*response.body), (302, &b""[..]));
 }
 
 #[tokio::test]
-async fn the_sixth_redirect_is_one_too_many() {
-    let server = Server::start(|head| {
+async fn redirects_are_limited_to_five() {
+    let server = TestServer::start(|head| {
         let nth: u32 = head[5..6].parse().unwrap();
         if nth == 0 {
-            answer("200 OK", "", "")
+            http_response("200 OK", "", "")
         } else {
             redirect("302 Found", &format!("/{}", nth - 1))
         }
@@ -184,96 +197,105 @@ async fn the_sixth_redirect_is_one_too_many() {
 }
 
 #[tokio::test]
-async fn bodies_beyond_the_cap() {
+async fn oversized_bodies_are_rejected() {
     let chunk = format!("1000\r\n{}\r\n", "a".repeat(0x1000));
     for parts in [
         // Nothing follows what is announced: it is not waited for.
-        vec![say("HTTP/1.1 200 OK\r\ncontent-length: 10001\r\n\r\n")],
-        vec![say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"), say(chunk.repeat(3))],
-        vec![say("HTTP/1.1 200 OK\r\n\r\n"), say(vec![b'a'; 10_001])],
-        vec![say(format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n\r\n", "a".repeat(10_000)))],
+        vec![bytes_part("HTTP/1.1 200 OK\r\ncontent-length: 10001\r\n\r\n")],
+        vec![
+            bytes_part("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+            bytes_part(chunk.repeat(3)),
+        ],
+        vec![bytes_part("HTTP/1.1 200 OK\r\n\r\n"), bytes_part(vec![b'a'; 10_001])],
+        vec![bytes_part(format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n\r\n", "a".repeat(10_000)))],
     ] {
-        let server = Server::start(move |_| parts.clone());
+        let server = TestServer::start(move |_| parts.clone());
         let error = fetch(&client(&[server.address()]), server.url("/")).await.unwrap_err();
         assert_eq!(error.label(), "too_large");
     }
-    let server = Server::start(|_| answer("200 OK", "", &"a".repeat(9_900)));
+    let server = TestServer::start(|_| http_response("200 OK", "", &"a".repeat(9_900)));
     let client = client(&[server.address()]);
     assert_eq!(fetch(&client, server.url("/")).await.unwrap().body.len(), 9_900);
-    let request = Request { body: vec![0; 10_000], ..get(server.url("/")) };
-    assert_eq!(client.send(request, PLENTY).await.unwrap_err().label(), "too_large");
+    let request = HttpRequest { body: vec![0; 10_000], ..get(server.url("/")) };
+    assert_eq!(client.send(request, LONG_TIMEOUT).await.unwrap_err().label(), "too_large");
 }
 
 #[tokio::test]
-async fn the_shortest_of_the_three_times_counts_and_for_the_body_too() {
-    let server = Server::start(|head| match head {
+async fn shortest_timeout_applies_to_head_and_body() {
+    let server = TestServer::start(|head| match head {
         head if head.starts_with("GET /body ") => {
-            let mut parts = vec![say("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n")];
-            parts.extend(vec![[Part::Pause, say("a")]; 500].concat());
+            let mut parts = vec![bytes_part("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n")];
+            parts.extend(vec![[ResponsePart::Pause, bytes_part("a")]; 500].concat());
             parts
         }
-        _ => vec![Part::Pause; 500],
+        _ => vec![ResponsePart::Pause; 500],
     });
     let short = Duration::from_millis(500);
-    let limits = |timeout| HttpLimits { timeout, request: 1000, response: 1000, concurrency: 1 };
+    let limits = |timeout| HttpLimits {
+        timeout,
+        max_request_size: 1000,
+        max_response_size: 1000,
+        concurrency: 1,
+    };
     for (limit, own, left) in [
-        (short, None, PLENTY),
-        (PLENTY, Some(short), PLENTY),
-        (PLENTY, None, short),
-        (short, Some(PLENTY), PLENTY),
-        (PLENTY, Some(PLENTY), short),
-        (PLENTY, None, Duration::ZERO),
+        (short, None, LONG_TIMEOUT),
+        (LONG_TIMEOUT, Some(short), LONG_TIMEOUT),
+        (LONG_TIMEOUT, None, short),
+        (short, Some(LONG_TIMEOUT), LONG_TIMEOUT),
+        (LONG_TIMEOUT, Some(LONG_TIMEOUT), short),
+        (LONG_TIMEOUT, None, Duration::ZERO),
     ] {
-        let client = limited(&[server.address()], limits(limit));
+        let client = client_with_limits(&[server.address()], limits(limit));
         for path in ["/body", "/head"] {
             let start = Instant::now();
-            let request = Request { timeout: own, ..get(server.url(path)) };
+            let request = HttpRequest { timeout: own, ..get(server.url(path)) };
             assert_eq!(client.send(request, left).await, Err(HttpError::Timeout));
             // Its last word comes after ten seconds.
             assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
     }
     // Nothing was sent without time.
-    assert_eq!(server.heard().len(), 10);
+    assert_eq!(server.requests().len(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_many_at_once_and_no_more() {
-    let server = Server::start(|_| {
-        let mut parts = vec![Part::Pause; 50];
-        parts.extend(answer("200 OK", "", ""));
+async fn concurrent_requests_are_limited() {
+    let server = TestServer::start(|_| {
+        let mut parts = vec![ResponsePart::Pause; 50];
+        parts.extend(http_response("200 OK", "", ""));
         parts
     });
     let client = client(&[server.address(), format!("localhost:{}", server.port())]);
-    let one = || fetch(&client, format!("http://localhost:{}/", server.port()));
-    let (a, b, c) = tokio::join!(one(), one(), one());
+    let fetch_once = || fetch(&client, format!("http://localhost:{}/", server.port()));
+    let (a, b, c) = tokio::join!(fetch_once(), fetch_once(), fetch_once());
     let results = [a, b, c];
     let mut labels = results.map(|result| result.map_or_else(|error| error.label(), |_| "ok"));
     labels.sort_unstable();
     assert_eq!(labels, ["ok", "ok", "too_many"]);
     // Who gives up makes room.
     for _ in 0..3 {
-        let both = async { tokio::join!(one(), one()) };
+        let both = async { tokio::join!(fetch_once(), fetch_once()) };
         assert!(tokio::time::timeout(Duration::from_millis(20), both).await.is_err());
     }
-    assert_eq!(one().await.unwrap().status, 200);
+    assert_eq!(fetch_once().await.unwrap().status, 200);
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
-    let server = Server::start(|_| answer("200 OK", "", ""));
+async fn connections_are_reused() {
+    let server = TestServer::start(|_| http_response("200 OK", "", ""));
     let client = client(&[server.address()]);
     for _ in 0..3 {
         fetch(&client, server.url("/")).await.unwrap();
     }
-    assert_eq!((server.heard().len(), server.connections()), (3, 1));
+    assert_eq!((server.requests().len(), server.connections()), (3, 1));
 }
 
 #[tokio::test]
-async fn failures_name_the_host_and_no_path() {
+async fn failure_messages_name_host_without_path() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let broken = Server::start(|_| vec![say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]);
-    let nonsense = Server::start(|_| vec![say("4930123\r\n\r\n")]);
+    let broken =
+        TestServer::start(|_| vec![bytes_part("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]);
+    let nonsense = TestServer::start(|_| vec![bytes_part("4930123\r\n\r\n")]);
     let client = client(&[
         free.to_string(),
         broken.address(),

@@ -3,9 +3,9 @@
 
 mod crates;
 mod deploy;
-mod judge;
 mod target;
 mod toolchain;
+mod validate;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -15,14 +15,14 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use cargo_metadata::PackageId;
 
-use self::crates::{Crate, FindError};
-use self::deploy::{Folder, Name, Place, Settled, is_same};
-use self::judge::Judge;
-use self::toolchain::{Built, Toolchain};
-use super::rows::size;
-use super::{BAD_CONFIG, BAD_USAGE, offline_configuration};
+use self::crates::{FindCratesError, PluginCrate};
+use self::deploy::{DeployFolder, DeployName, DeployTarget, SettingsOutcome, is_same_plugin};
+use self::toolchain::{BuiltPlugin, Toolchain};
+use self::validate::PluginValidator;
+use super::table::format_size;
+use super::{EXIT_BAD_CONFIG, EXIT_BAD_USAGE, load_offline_configuration};
 use crate::config::{Config, Flags};
-use crate::plugin::Sources;
+use crate::plugin::PluginFiles;
 
 /// Build plugins, see whether a server can load them, and deploy them
 ///
@@ -34,7 +34,7 @@ use crate::plugin::Sources;
 /// deployed (all others were), 2 when there is nothing to build, 78 when the configuration
 /// cannot be read.
 #[derive(clap::Args)]
-pub(super) struct Build {
+pub(super) struct BuildCommand {
     /// Crates of plugins: their folders, or folders with such crates in them; of a
     /// workspace, all of its plugins [default: the crate of the working directory]
     #[arg(value_name = "PATH")]
@@ -46,7 +46,7 @@ pub(super) struct Build {
     /// Name to deploy under; names make the order of the chain [default: the one that the
     /// plugin has in the folder, else a number after all others]
     #[arg(long, value_name = "NN-NAME", requires = "deploy")]
-    name: Option<Name>,
+    name: Option<DeployName>,
     /// Replace the settings in the plugin folder by those of the crate
     #[arg(long, requires = "deploy")]
     settings: bool,
@@ -63,25 +63,26 @@ pub(super) struct Build {
     config: Option<PathBuf>,
 }
 
-impl Build {
+impl BuildCommand {
     pub(super) fn run(self) -> ExitCode {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Some(config) = offline_configuration(flags) else {
-            return ExitCode::from(BAD_CONFIG);
+        let Some(config) = load_offline_configuration(flags) else {
+            return ExitCode::from(EXIT_BAD_CONFIG);
         };
-        let prepared = self.crates().and_then(|crates| Ok((crates, self.folder()?)));
-        let (crates, folder) = match prepared {
+        let prepared =
+            self.find_crates().and_then(|crates| Ok((crates, self.open_deploy_folder()?)));
+        let (crates, deploy_folder) = match prepared {
             Ok(prepared) => prepared,
-            Err(FindError::Usage(message)) => {
+            Err(FindCratesError::Usage(message)) => {
                 eprintln!("plugboard: {message}");
-                return ExitCode::from(BAD_USAGE);
+                return ExitCode::from(EXIT_BAD_USAGE);
             }
-            Err(FindError::Cargo(error)) => {
+            Err(FindCratesError::Cargo(error)) => {
                 eprintln!("plugboard: {error:#}");
                 return ExitCode::FAILURE;
             }
         };
-        match self.build(crates, folder, &config) {
+        match self.build(crates, deploy_folder, &config) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -91,111 +92,128 @@ impl Build {
         }
     }
 
-    fn crates(&self) -> Result<Vec<Crate>, FindError> {
-        let crates = crates::find(&self.paths)?;
+    fn find_crates(&self) -> Result<Vec<PluginCrate>, FindCratesError> {
+        let crates = crates::find_plugin_crates(&self.paths)?;
         if let (Some(_), 2..) = (&self.name, crates.len()) {
             let names: Vec<&str> = crates.iter().map(|it| it.name.as_str()).collect();
             let names = names.join(", ");
-            return Err(FindError::Usage(format!(
+            return Err(FindCratesError::Usage(format!(
                 "--name is for one plugin, and there are several: {names}"
             )));
         }
         if self.deploy.is_some() {
-            refuse_twins(&crates)?;
+            reject_duplicate_names(&crates)?;
         }
         Ok(crates)
     }
 
-    fn folder(&self) -> Result<Option<Folder>, FindError> {
+    fn open_deploy_folder(&self) -> Result<Option<DeployFolder>, FindCratesError> {
         let Some(path) = &self.deploy else { return Ok(None) };
         if path.is_dir() {
-            return Ok(Some(Folder::open(path.clone())?));
+            return Ok(Some(DeployFolder::open(path.clone())?));
         }
         let path = path.display();
-        Err(FindError::Usage(format!("{path} (--deploy) is no folder; make it if it is to be one")))
+        Err(FindCratesError::Usage(format!(
+            "{path} (--deploy) is no folder; make it if it is to be one"
+        )))
     }
 
     /// Builds, judges and deploys all; whether all went well.
     fn build(
         &self,
-        crates: Vec<Crate>,
-        mut folder: Option<Folder>,
+        crates: Vec<PluginCrate>,
+        mut folder: Option<DeployFolder>,
         config: &Config,
     ) -> anyhow::Result<bool> {
-        let mut tally = Tally::default();
+        let mut tally = BuildTally::default();
         // Before anything is built, as it may not be for nothing.
-        let mut places = HashMap::<PackageId, Place>::new();
+        let mut targets = HashMap::<PackageId, DeployTarget>::new();
         // In the order that was given, which makes that of new plugins in the chain.
-        let mut workspaces = Vec::<(PathBuf, Vec<Crate>)>::new();
-        for it in crates {
-            match folder.as_mut().map(|folder| folder.place(&it.name, self.name.as_ref())) {
-                Some(Ok(place)) => _ = places.insert(it.id.clone(), place),
+        let mut workspaces = Vec::<(PathBuf, Vec<PluginCrate>)>::new();
+        for plugin_crate in crates {
+            match folder
+                .as_mut()
+                .map(|folder| folder.choose_target(&plugin_crate.name, self.name.as_ref()))
+            {
+                Some(Ok(place)) => _ = targets.insert(plugin_crate.id.clone(), place),
                 Some(Err(error)) => {
-                    tally.count(&it, Err(error))?;
+                    tally.count(&plugin_crate, Err(error))?;
                     continue;
                 }
                 None => {}
             }
-            match workspaces.iter_mut().find(|(workspace, _)| *workspace == it.workspace) {
-                Some((_, crates)) => crates.push(it),
-                None => workspaces.push((it.workspace.clone(), vec![it])),
+            match workspaces.iter_mut().find(|(path, _)| *path == plugin_crate.workspace) {
+                Some((_, crates)) => crates.push(plugin_crate),
+                None => workspaces.push((plugin_crate.workspace.clone(), vec![plugin_crate])),
             }
         }
-        let judge = Judge::new(config)?;
+        let validator = PluginValidator::new(config)?;
         for (workspace, crates) in &workspaces {
-            let toolchain = Toolchain::of(workspace);
-            let built = target::ensure(&toolchain, self.yes)
+            let toolchain = Toolchain::in_folder(workspace);
+            let built = target::ensure_installed(&toolchain, self.yes)
                 .and_then(|()| toolchain.build(crates, self.debug_names))
                 .map_err(|error| format!("{error:#}"));
-            for it in crates {
-                let done = match built.as_ref().map(|built| built.get(&it.id)) {
-                    Ok(Some(built)) => self.finish(it, built, places.get(&it.id), &judge),
+            for plugin_crate in crates {
+                let result = match built.as_ref().map(|built| built.get(&plugin_crate.id)) {
+                    Ok(Some(built)) => self.deploy_built(
+                        plugin_crate,
+                        built,
+                        targets.get(&plugin_crate.id),
+                        &validator,
+                    ),
                     // Cargo has said why.
                     Ok(None) => Err(anyhow!("it was not built")),
-                    Err(why) => Err(anyhow!("{why}")),
+                    Err(error) => Err(anyhow!("{error}")),
                 };
-                tally.count(it, done)?;
+                tally.count(plugin_crate, result)?;
             }
         }
-        tally.tell(folder.is_some(), config)
+        tally.print_summary(folder.is_some(), config)
     }
 
     /// Judges what was built, and deploys it.
-    fn finish(
+    fn deploy_built(
         &self,
-        it: &Crate,
-        built: &Built,
-        place: Option<&Place>,
-        judge: &Judge,
+        plugin_crate: &PluginCrate,
+        built: &BuiltPlugin,
+        target: Option<&DeployTarget>,
+        validator: &PluginValidator,
     ) -> anyhow::Result<()> {
-        let own = it.settings();
-        let settings = match place {
-            Some(place) if place.settings().exists() && !(self.settings && own.exists()) => {
+        let own_settings = plugin_crate.settings_file();
+        let settings = match target {
+            Some(place)
+                if place.settings().exists() && !(self.settings && own_settings.exists()) =>
+            {
                 place.settings()
             }
-            _ => own.clone(),
+            _ => own_settings.clone(),
         };
-        let judged = judge.judge(&Sources { file: built.file.clone(), settings })?;
-        let (size, seconds) = (size(judged.bytes.len() as u64), built.took.as_secs_f64());
+        let validated = validator.validate(&PluginFiles { file: built.file.clone(), settings })?;
+        let (size, seconds) =
+            (format_size(validated.bytes.len() as u64), built.elapsed.as_secs_f64());
         let mut out = io::stdout().lock();
-        writeln!(out, "built     {}: {}, {size}, {seconds:.1} s", it.name, judged.hooks)?;
-        let Some(place) = place else {
+        writeln!(
+            out,
+            "built     {}: {}, {size}, {seconds:.1} s",
+            plugin_crate.name, validated.hooks
+        )?;
+        let Some(place) = target else {
             writeln!(out, "          {}", built.file.display())?;
             return Ok(());
         };
-        let settled = place.put(&judged, self.settings)?;
+        let settings_outcome = place.deploy(&validated, self.settings)?;
         writeln!(out, "deployed  {}", place.file().display())?;
         let settings = place.settings();
         let settings = settings.display();
-        match settled {
-            Settled::None => {}
-            Settled::Written => writeln!(out, "deployed  {settings}")?,
-            Settled::Kept if own.exists() => {
+        match settings_outcome {
+            SettingsOutcome::None => {}
+            SettingsOutcome::Written => writeln!(out, "deployed  {settings}")?,
+            SettingsOutcome::Unchanged if own_settings.exists() => {
                 writeln!(out, "kept      {settings}: the server's own (--settings replaces it)")?;
             }
-            Settled::Kept => writeln!(out, "kept      {settings}: the server's own")?,
+            SettingsOutcome::Unchanged => writeln!(out, "kept      {settings}: the server's own")?,
         }
-        for other in place.others() {
+        for other in place.existing_duplicates() {
             let other = other.display();
             writeln!(out, "note      {other} is the same plugin, and is asked as well")?;
         }
@@ -204,14 +222,16 @@ impl Build {
 }
 
 /// In a folder, one of the name would take the other's place.
-fn refuse_twins(crates: &[Crate]) -> Result<(), FindError> {
-    for (nth, it) in crates.iter().enumerate() {
-        if let Some(twin) = crates.iter().take(nth).find(|twin| is_same(&twin.name, &it.name)) {
-            return Err(FindError::Usage(format!(
+fn reject_duplicate_names(crates: &[PluginCrate]) -> Result<(), FindCratesError> {
+    for (nth, plugin_crate) in crates.iter().enumerate() {
+        if let Some(duplicate) =
+            crates.iter().take(nth).find(|twin| is_same_plugin(&twin.name, &plugin_crate.name))
+        {
+            return Err(FindCratesError::Usage(format!(
                 "{} and {} have one name, and a plugin folder has one place for it: deploy them \
                  one at a time, each by --name",
-                twin.folder.display(),
-                it.folder.display()
+                duplicate.folder.display(),
+                plugin_crate.folder.display()
             )));
         }
     }
@@ -220,28 +240,28 @@ fn refuse_twins(crates: &[Crate]) -> Result<(), FindError> {
 
 /// What came of the crates.
 #[derive(Default)]
-struct Tally {
-    good: usize,
-    bad: usize,
+struct BuildTally {
+    succeeded: usize,
+    failed: usize,
 }
 
-impl Tally {
-    fn count(&mut self, it: &Crate, done: anyhow::Result<()>) -> io::Result<()> {
-        match done {
-            Ok(()) => self.good += 1,
+impl BuildTally {
+    fn count(&mut self, plugin_crate: &PluginCrate, result: anyhow::Result<()>) -> io::Result<()> {
+        match result {
+            Ok(()) => self.succeeded += 1,
             Err(error) => {
-                self.bad += 1;
+                self.failed += 1;
                 // In the order in which it happened, where both are one terminal.
                 io::stdout().flush()?;
-                eprintln!("failed    {}: {error:#}", it.name);
+                eprintln!("failed    {}: {error:#}", plugin_crate.name);
             }
         }
         Ok(())
     }
 
     /// Says what came of all; whether all went well.
-    fn tell(&self, is_deployed: bool, config: &Config) -> anyhow::Result<bool> {
-        let Self { good, bad } = *self;
+    fn print_summary(&self, is_deployed: bool, config: &Config) -> anyhow::Result<bool> {
+        let Self { succeeded: good, failed: bad } = *self;
         let mut out = io::stdout().lock();
         if good + bad > 1 {
             writeln!(out, "{good} built, {bad} failed")?;

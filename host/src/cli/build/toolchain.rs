@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use cargo_metadata::{Message, PackageId};
 
-use super::crates::Crate;
-use super::target::TARGET;
+use super::crates::PluginCrate;
+use super::target::WASM_TARGET;
 
 /// Where cargo puts what it builds.
-const TARGET_FOLDER: &str = "CARGO_TARGET_DIR";
+const TARGET_DIR_VARIABLE: &str = "CARGO_TARGET_DIR";
 
 /// The profile that plugins are built by.
 const PROFILE: &str = "release";
@@ -26,39 +26,39 @@ pub(super) struct Toolchain {
 }
 
 /// What was built of a crate.
-pub(super) struct Built {
+pub(super) struct BuiltPlugin {
     /// The component.
     pub(super) file: PathBuf,
     /// From the start of cargo on.
-    pub(super) took: Duration,
+    pub(super) elapsed: Duration,
 }
 
 impl Toolchain {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(super) fn in_folder(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
     pub(super) fn rustc(&self) -> Command {
-        self.program("RUSTC", "rustc")
+        self.command("RUSTC", "rustc")
     }
 
     pub(super) fn rustup(&self) -> Command {
-        self.program("RUSTUP", "rustup")
+        self.command("RUSTUP", "rustup")
     }
 
-    fn program(&self, variable: &str, name: &str) -> Command {
+    fn command(&self, variable: &str, name: &str) -> Command {
         let mut command = Command::new(std::env::var_os(variable).unwrap_or_else(|| name.into()));
-        self.prepare(&mut command);
+        self.configure(&mut command);
         command
     }
 
     /// Has a command run for these crates, as it would from a shell in their folder.
-    pub(super) fn prepare(&self, command: &mut Command) {
+    pub(super) fn configure(&self, command: &mut Command) {
         command.current_dir(&self.folder);
         // It is given from where we are.
-        let target = std::env::var_os(TARGET_FOLDER).filter(|folder| !folder.is_empty());
+        let target = std::env::var_os(TARGET_DIR_VARIABLE).filter(|folder| !folder.is_empty());
         if let Some(Ok(target)) = target.map(absolute) {
-            command.env(TARGET_FOLDER, target);
+            command.env(TARGET_DIR_VARIABLE, target);
         }
         // What cargo says of us when it has started us would look like a change to build
         // scripts that read it, and they would be run again.
@@ -74,32 +74,32 @@ impl Toolchain {
     /// be built is missing from the result.
     pub(super) fn build(
         &self,
-        crates: &[Crate],
+        crates: &[PluginCrate],
         debug_names: bool,
-    ) -> anyhow::Result<HashMap<PackageId, Built>> {
-        let mut cargo = self.program("CARGO", "cargo");
-        cargo.args(["build", "--lib", "--profile", PROFILE, "--target", TARGET]);
+    ) -> anyhow::Result<HashMap<PackageId, BuiltPlugin>> {
+        let mut cargo = self.command("CARGO", "cargo");
+        cargo.args(["build", "--lib", "--profile", PROFILE, "--target", WASM_TARGET]);
         // What rustc says goes to the terminal as it is, and the rest comes to us.
         cargo.args(["--keep-going", "--message-format", "json-render-diagnostics"]);
         if debug_names {
-            cargo.args(debug_names_of(PROFILE));
+            cargo.args(debug_name_arguments(PROFILE));
         }
         for it in crates {
             cargo.args(["--package", &it.id.repr]);
         }
         let start = Instant::now();
-        let running = cargo.stdout(Stdio::piped()).stdin(Stdio::null()).spawn();
-        let mut running = running.context("cannot start cargo; plugins are built with it")?;
+        let child = cargo.stdout(Stdio::piped()).stdin(Stdio::null()).spawn();
+        let mut running = child.context("cannot start cargo; plugins are built with it")?;
         let mut built = HashMap::new();
         let messages = running.stdout.take().context("cargo has no output")?;
         for message in Message::parse_stream(BufReader::new(messages)) {
             let Message::CompilerArtifact(artifact) = message? else { continue };
-            let is_ours =
+            let is_requested =
                 crates.iter().any(|it| it.id == artifact.package_id) && artifact.target.is_cdylib();
             let file = artifact.filenames.iter().find(|file| file.extension() == Some("wasm"));
-            if let (true, Some(file)) = (is_ours, file) {
+            if let (true, Some(file)) = (is_requested, file) {
                 let (file, took) = (file.as_std_path().to_owned(), start.elapsed());
-                built.insert(artifact.package_id, Built { file, took });
+                built.insert(artifact.package_id, BuiltPlugin { file, elapsed: took });
             }
         }
         // How it ended says no more than which files are missing.
@@ -109,8 +109,9 @@ impl Toolchain {
 }
 
 /// What has cargo keep names, files and lines.
-fn debug_names_of(profile: &str) -> [OsString; 4] {
-    let set = |key: &str, value: &str| format!("profile.{profile}.{key}={value}").into();
-    let debug = set("debug", "\"line-tables-only\"");
-    ["--config".into(), debug, "--config".into(), set("strip", "\"none\"")]
+fn debug_name_arguments(profile: &str) -> [OsString; 4] {
+    let config_override =
+        |key: &str, value: &str| format!("profile.{profile}.{key}={value}").into();
+    let debug = config_override("debug", "\"line-tables-only\"");
+    ["--config".into(), debug, "--config".into(), config_override("strip", "\"none\"")]
 }

@@ -11,13 +11,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime;
 
-pub(super) use self::report::Detailed;
-use super::{BAD_CONFIG, BAD_USAGE, certificate, offline_configuration, usable};
+pub(super) use self::report::PluginDetails;
+use super::{
+    EXIT_BAD_CONFIG, EXIT_BAD_USAGE, load_certificate, load_offline_configuration,
+    ok_or_print_error,
+};
 use crate::config::{Config, Flags};
 use crate::engine::{Engine, Purpose};
-use crate::plugin::examine::{Examination, State};
-use crate::plugin::record::Recorder;
-use crate::plugin::{Loader, Sources};
+use crate::plugin::examine::{PluginReport, ReportStatus};
+use crate::plugin::recorder::Recorder;
+use crate::plugin::{Loader, PluginFiles};
 use crate::reload;
 
 /// Judge configuration and plugins without serving.
@@ -29,7 +32,7 @@ use crate::reload;
                         2 if the command line makes no sense, and 78 if the configuration cannot \
                         be served."
 )]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     /// Plugins [default: those of the plugin folder]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -47,36 +50,36 @@ pub(super) struct Check {
     json: bool,
 }
 
-impl Check {
+impl CheckCommand {
     pub(super) fn run(self) -> ExitCode {
         if self.settings.is_some() && self.files.len() > 1 {
             eprintln!("plugboard: --settings is for one file; of several, each has its own");
-            return ExitCode::from(BAD_USAGE);
+            return ExitCode::from(EXIT_BAD_USAGE);
         }
         let flags = Flags { config: self.config, plugins: self.plugins, ..Flags::default() };
-        let Some(config) = offline_configuration(flags) else {
-            return ExitCode::from(BAD_CONFIG);
+        let Some(config) = load_offline_configuration(flags) else {
+            return ExitCode::from(EXIT_BAD_CONFIG);
         };
-        let whole_folder = self.files.is_empty();
+        let is_whole_folder = self.files.is_empty();
         // Plugins alone do not need it.
-        let tls = if whole_folder { certificate(&config) } else { Some(None) };
-        let Some(tls) = tls else { return ExitCode::from(BAD_CONFIG) };
-        if let Some(warning) = tls.and_then(|tls| tls.warning(Timestamp::now())) {
+        let tls = if is_whole_folder { load_certificate(&config) } else { Some(None) };
+        let Some(tls) = tls else { return ExitCode::from(EXIT_BAD_CONFIG) };
+        if let Some(warning) = tls.and_then(|tls| tls.expiry_warning(Timestamp::now())) {
             eprintln!("plugboard: {warning}");
         }
         let settings = self.settings;
-        let with = |file| Sources::with(file, settings.clone());
-        let files = self.files.into_iter().map(with).collect::<Result<Vec<_>, _>>();
-        let Some(files) = usable(files) else { return ExitCode::from(BAD_CONFIG) };
-        let judged = judge(&config, files).and_then(|verdict| {
-            match (self.json, whole_folder) {
-                (true, _) => verdict.write_json()?,
-                (false, true) => verdict.write_lines()?,
-                (false, false) => verdict.write_details()?,
+        let sources_for = |file| PluginFiles::with_settings(file, settings.clone());
+        let files = self.files.into_iter().map(sources_for).collect::<Result<Vec<_>, _>>();
+        let Some(files) = ok_or_print_error(files) else { return ExitCode::from(EXIT_BAD_CONFIG) };
+        let result = check_plugins(&config, files).and_then(|check_result| {
+            match (self.json, is_whole_folder) {
+                (true, _) => check_result.write_json()?,
+                (false, true) => check_result.write_overview()?,
+                (false, false) => check_result.write_details()?,
             }
-            Ok(verdict.is_good())
+            Ok(check_result.is_success())
         });
-        match judged {
+        match result {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -89,16 +92,17 @@ impl Check {
 
 /// What was found.
 #[derive(Serialize)]
-struct Verdict {
-    plugins: Vec<Examination>,
+struct CheckResult {
+    plugins: Vec<PluginReport>,
     /// Settings without a plugin of their name.
     orphans: Vec<PathBuf>,
 }
 
 /// Judges these files, or else those of the plugin folder.
-fn judge(config: &Config, files: Vec<Sources>) -> anyhow::Result<Verdict> {
+fn check_plugins(config: &Config, files: Vec<PluginFiles>) -> anyhow::Result<CheckResult> {
     let (sources, orphans) = if files.is_empty() {
-        let reload::Listing { plugins, orphans } = reload::list(&config.plugins)?;
+        let reload::PluginFolder { plugins, orphan_settings: orphans } =
+            reload::list_plugins(&config.plugins)?;
         (plugins, orphans)
     } else {
         (files, Vec::new())
@@ -114,15 +118,15 @@ fn judge(config: &Config, files: Vec<Sources>) -> anyhow::Result<Verdict> {
         }
         plugins
     });
-    Ok(Verdict { plugins, orphans })
+    Ok(CheckResult { plugins, orphans })
 }
 
-impl Verdict {
-    fn is_good(&self) -> bool {
-        self.orphans.is_empty() && self.count(State::Broken) == 0
+impl CheckResult {
+    fn is_success(&self) -> bool {
+        self.orphans.is_empty() && self.count(ReportStatus::Broken) == 0
     }
 
-    fn count(&self, state: State) -> usize {
+    fn count(&self, state: ReportStatus) -> usize {
         self.plugins.iter().filter(|plugin| plugin.state == state).count()
     }
 
@@ -131,12 +135,12 @@ impl Verdict {
     }
 
     /// A line for each.
-    fn write_lines(&self) -> io::Result<()> {
+    fn write_overview(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         for plugin in &self.plugins {
             let name = &plugin.name;
             match (plugin.state, &plugin.error) {
-                (State::Disabled, _) => writeln!(out, "disabled  {name}")?,
+                (ReportStatus::Disabled, _) => writeln!(out, "disabled  {name}")?,
                 (_, Some(error)) => writeln!(out, "broken    {name}: {}", error.message)?,
                 (_, None) => {
                     let hooks: Vec<&str> =
@@ -153,7 +157,7 @@ impl Verdict {
             let orphan = orphan.display();
             writeln!(out, "orphan    {orphan}: settings without a plugin of that name")?;
         }
-        self.write_sum(&mut out)
+        self.write_totals(&mut out)
     }
 
     /// Everything about each.
@@ -161,16 +165,21 @@ impl Verdict {
         let mut out = io::stdout().lock();
         for (nth, plugin) in self.plugins.iter().enumerate() {
             let gap = if nth == 0 { "" } else { "\n" };
-            write!(out, "{gap}{}", Detailed(plugin))?;
+            write!(out, "{gap}{}", PluginDetails(plugin))?;
         }
         if self.plugins.len() > 1 {
             writeln!(out)?;
-            self.write_sum(&mut out)?;
+            self.write_totals(&mut out)?;
         }
         Ok(())
     }
 
-    fn write_sum(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{} good, {} broken", self.count(State::Good), self.count(State::Broken))
+    fn write_totals(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "{} good, {} broken",
+            self.count(ReportStatus::Good),
+            self.count(ReportStatus::Broken)
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! `plugboard new`: the crate of a plugin that works, for its author to change.
+//! `plugboard staging`: the crate of a plugin that works, for its author to change.
 
 mod name;
 mod sdk;
@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use self::name::Name;
+use self::name::CrateName;
 use self::sdk::Sdk;
-use self::template::Kind;
+use self::template::TemplateKind;
 
 /// Make a new plugin: a crate with tests, settings, and events to try it with
 ///
@@ -23,12 +23,12 @@ use self::template::Kind;
 /// `plugboard build`. The exit status is 0, or 1 when it cannot be made (then nothing of
 /// it is left), or 2 when its name cannot be one.
 #[derive(clap::Args)]
-pub(super) struct New {
+pub(super) struct NewCommand {
     /// Its name, and that of its folder: lowercase letters, digits, `-` and `_`
-    name: Name,
+    name: CrateName,
     /// What it does
-    #[arg(long, value_enum, default_value_t = Kind::Router)]
-    kind: Kind,
+    #[arg(long, value_enum, default_value_t = TemplateKind::Router)]
+    kind: TemplateKind,
     /// Make its folder in this one [default: the working directory]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -39,12 +39,12 @@ pub(super) struct New {
     sdk: Option<PathBuf>,
 }
 
-impl New {
+impl NewCommand {
     pub(super) fn run(self) -> ExitCode {
         let Self { name, kind, path, sdk } = self;
         let folder = path.unwrap_or_default().join(name.package());
-        let made = make(&name, kind, &folder, sdk.as_deref());
-        match made.and_then(|()| Ok(say_what_next(&name, kind, &folder)?)) {
+        let created = create_crate(&name, kind, &folder, sdk.as_deref());
+        match created.and_then(|()| Ok(print_next_steps(&name, kind, &folder)?)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("plugboard: {error:#}");
@@ -55,7 +55,12 @@ impl New {
 }
 
 /// Makes the folder, whole or not at all.
-fn make(name: &Name, kind: Kind, folder: &Path, sdk: Option<&Path>) -> anyhow::Result<()> {
+fn create_crate(
+    name: &CrateName,
+    kind: TemplateKind,
+    folder: &Path,
+    sdk: Option<&Path>,
+) -> anyhow::Result<()> {
     let shown = folder.display();
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(false) => {}
@@ -80,19 +85,19 @@ fn make(name: &Name, kind: Kind, folder: &Path, sdk: Option<&Path>) -> anyhow::R
         );
     }
     // Gone again if anything fails before it has its name.
-    let new = temporary_folder(&parent).with_context(|| format!("cannot make {shown}"))?;
+    let staging = temporary_folder(&parent).with_context(|| format!("cannot make {shown}"))?;
     let requirement = sdk.requirement(&parent.join(name.package()))?;
-    for (file, text) in template::files(name, kind, &requirement) {
-        write(&new.path().join(file), &text)?;
+    for (file, text) in template::render_files(name, kind, &requirement) {
+        write(&staging.path().join(file), &text)?;
     }
     if let Some(lock) = sdk.lock_file() {
         // The versions that the SDK was tested with, which this machine may have at
         // hand. Cargo takes out those that are not needed.
-        write(&new.path().join("Cargo.lock"), &lock)?;
+        write(&staging.path().join("Cargo.lock"), &lock)?;
     }
     // An empty folder is replaced; one that got files in the meantime is not.
-    fs::rename(new.path(), folder).with_context(|| format!("cannot make {shown}"))?;
-    _ = new.keep();
+    fs::rename(staging.path(), folder).with_context(|| format!("cannot make {shown}"))?;
+    _ = staging.keep();
     Ok(())
 }
 
@@ -112,7 +117,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn say_what_next(name: &Name, kind: Kind, folder: &Path) -> io::Result<()> {
+fn print_next_steps(name: &CrateName, kind: TemplateKind, folder: &Path) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "Made {}: {}. Next:\n", folder.display(), kind.summary())?;
     writeln!(out, "  cd {}", folder.display())?;

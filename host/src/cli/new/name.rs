@@ -17,7 +17,7 @@ const KEYWORDS: &[&str] = &[
 ];
 
 /// Crates that every crate has, or that a plugin has: two of a name are mixed up.
-const CRATES: &[&str] = &[
+const RESERVED_CRATES: &[&str] = &[
     "alloc",
     "core",
     "plugboard_sdk",
@@ -31,7 +31,7 @@ const CRATES: &[&str] = &[
 
 /// Types that a plugin has in view, and traits and variants: its own must be another
 /// one. Those of Rust's prelude, then those of the SDK and of the templates.
-const TAKEN: &[&str] = &[
+const RESERVED_TYPES: &[&str] = &[
     "AsMut",
     "AsRef",
     "Box",
@@ -88,11 +88,11 @@ const TAKEN: &[&str] = &[
 
 /// A name that a crate can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name(String);
+pub(super) struct CrateName(String);
 
 /// Why a name cannot be that of a plugin.
 #[derive(Debug, Error)]
-pub(super) enum NameError {
+pub(super) enum CrateNameError {
     #[error("a name has lowercase letters, digits, `-` and `_`, and starts with a letter")]
     Characters,
     #[error("a name has {LONGEST} characters at the most")]
@@ -103,7 +103,7 @@ pub(super) enum NameError {
     Crate(String),
 }
 
-impl Name {
+impl CrateName {
     /// As the package is called.
     pub(super) fn package(&self) -> &str {
         &self.0
@@ -122,31 +122,33 @@ impl Name {
             type_name.extend(characters.next().map(|first| first.to_ascii_uppercase()));
             type_name.push_str(characters.as_str());
         }
-        if TAKEN.contains(&type_name.as_str()) {
+        if RESERVED_TYPES.contains(&type_name.as_str()) {
             type_name.push_str("Plugin");
         }
         type_name
     }
 }
 
-impl FromStr for Name {
-    type Err = NameError;
+impl FromStr for CrateName {
+    type Err = CrateNameError;
 
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-        if !text.starts_with(|first: char| first.is_ascii_lowercase()) || !text.chars().all(fits) {
-            return Err(NameError::Characters);
+    fn from_str(text: &str) -> Result<Self, CrateNameError> {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if !text.starts_with(|first: char| first.is_ascii_lowercase())
+            || !text.chars().all(is_allowed)
+        {
+            return Err(CrateNameError::Characters);
         }
         if text.len() > LONGEST {
-            return Err(NameError::Length);
+            return Err(CrateNameError::Length);
         }
         let name = Self(text.to_owned());
         let library = name.library();
         if KEYWORDS.contains(&library.as_str()) {
-            return Err(NameError::Keyword(name.0));
+            return Err(CrateNameError::Keyword(name.0));
         }
-        if CRATES.contains(&library.as_str()) {
-            return Err(NameError::Crate(name.0));
+        if RESERVED_CRATES.contains(&library.as_str()) {
+            return Err(CrateNameError::Crate(name.0));
         }
         Ok(name)
     }
@@ -158,15 +160,15 @@ mod tests {
 
     use clap::ValueEnum;
 
-    use super::super::template::{self, Kind};
+    use super::super::template::{self, TemplateKind};
     use super::*;
 
-    fn name(text: &str) -> Name {
+    fn name(text: &str) -> CrateName {
         text.parse().unwrap()
     }
 
     #[test]
-    fn a_name_is_a_package_a_library_and_a_type() {
+    fn name_yields_package_library_and_type() {
         let vip = name("vip-router_2");
         assert_eq!(vip.package(), "vip-router_2");
         assert_eq!(vip.library(), "vip_router_2");
@@ -177,31 +179,31 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_or_rust_would_refuse_is_refused() {
-        let refused = |text: &str| text.parse::<Name>().unwrap_err().to_string();
+    fn invalid_crate_names_are_rejected() {
+        let parse_error = |text: &str| text.parse::<CrateName>().unwrap_err().to_string();
         for text in ["", "2vip", "-vip", "_vip", "Vip", "vip!", "v/p", "../vip", "víp", "v p", "."]
         {
-            assert!(refused(text).contains("lowercase letters"), "{text}");
+            assert!(parse_error(text).contains("lowercase letters"), "{text}");
         }
-        assert!(refused(&"v".repeat(65)).contains("64 characters"));
+        assert!(parse_error(&"v".repeat(65)).contains("64 characters"));
         for text in ["match", "async", "gen", "self", "union"] {
-            assert!(refused(text).contains("word of Rust's own"), "{text}");
+            assert!(parse_error(text).contains("word of Rust's own"), "{text}");
         }
         for text in ["test", "std", "plugboard-sdk", "serde-json", "serde_json"] {
-            assert!(refused(text).contains("name of a crate"), "{text}");
+            assert!(parse_error(text).contains("name of a crate"), "{text}");
         }
-        assert!(refused("match").contains("match-plugin"));
+        assert!(parse_error("match").contains("match-plugin"));
     }
 
     #[test]
-    fn no_plugin_is_called_like_what_it_uses() {
+    fn reserved_types_cover_prelude_and_templates() {
         let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk/src/lib.rs");
         let sdk = std::fs::read_to_string(sdk).unwrap();
         let (_, prelude) = sdk.split_once("pub mod prelude {").unwrap();
         let (prelude, _) = prelude.split_once("\n}").unwrap();
         let mut code = format!("{prelude}\n");
-        for kind in Kind::value_variants() {
-            for (path, text) in template::files(&name("x"), *kind, "'1'") {
+        for kind in TemplateKind::value_variants() {
+            for (path, text) in template::render_files(&name("x"), *kind, "'1'") {
                 if path.ends_with(".rs") {
                     code.push_str(&text);
                 }
@@ -216,7 +218,7 @@ mod tests {
                 && word.contains(|c: char| c.is_ascii_lowercase())
         };
         let words = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(is_type);
-        let missing: BTreeSet<&str> = words.filter(|word| !TAKEN.contains(word)).collect();
+        let missing: BTreeSet<&str> = words.filter(|word| !RESERVED_TYPES.contains(word)).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 }

@@ -24,8 +24,8 @@ impl Sdk {
     /// # Errors
     ///
     /// When what was asked for is not the SDK.
-    pub(super) fn find(asked: Option<&Path>) -> anyhow::Result<Self> {
-        if let Some(folder) = asked {
+    pub(super) fn find(requested: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(folder) = requested {
             return match folder.canonicalize() {
                 Ok(real) if is_sdk(&real) => Ok(Self::Folder(real)),
                 Ok(_) => bail!(
@@ -39,8 +39,8 @@ impl Sdk {
         }
         let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf();
         let starts = [Some(built_in), std::env::current_exe().ok(), std::env::current_dir().ok()];
-        let found = starts.into_iter().flatten().find_map(|start| above(&start));
-        Ok(found.map_or(Self::Published(env!("CARGO_PKG_VERSION")), Self::Folder))
+        let folder = starts.into_iter().flatten().find_map(|start| find_above(&start));
+        Ok(folder.map_or(Self::Published(env!("CARGO_PKG_VERSION")), Self::Folder))
     }
 
     /// What the manifest of a crate in this folder says of it, as TOML: a path that
@@ -49,16 +49,20 @@ impl Sdk {
     /// # Errors
     ///
     /// When the path is no text.
-    pub(super) fn requirement(&self, of: &Path) -> anyhow::Result<String> {
+    pub(super) fn requirement(&self, crate_folder: &Path) -> anyhow::Result<String> {
         match self {
-            Self::Published(version) => Ok(quoted(version)),
+            Self::Published(version) => Ok(toml_quote(version)),
             Self::Folder(folder) => {
-                let shared = of.starts_with(repository(folder));
-                let path = if shared { relative(of, folder) } else { folder.clone() };
+                let is_same_repository = crate_folder.starts_with(repository_root(folder));
+                let path = if is_same_repository {
+                    relative_path(crate_folder, folder)
+                } else {
+                    folder.clone()
+                };
                 let path = path.to_str().with_context(|| {
                     format!("{} cannot be written into Cargo.toml: it is no text", path.display())
                 })?;
-                Ok(format!("{{ path = {} }}", quoted(path)))
+                Ok(format!("{{ path = {} }}", toml_quote(path)))
             }
         }
     }
@@ -72,7 +76,7 @@ impl Sdk {
 }
 
 /// The SDK that lies beside one of these folders, from the innermost one on.
-fn above(start: &Path) -> Option<PathBuf> {
+fn find_above(start: &Path) -> Option<PathBuf> {
     let candidates = start.ancestors().map(|folder| folder.join("guest-sdk"));
     candidates.filter_map(|folder| folder.canonicalize().ok()).find(|folder| is_sdk(folder))
 }
@@ -86,20 +90,20 @@ fn is_sdk(folder: &Path) -> bool {
 }
 
 /// The repository that a folder belongs to: without git, what it lies in.
-fn repository(folder: &Path) -> &Path {
+fn repository_root(folder: &Path) -> &Path {
     let with_git = folder.ancestors().find(|folder| folder.join(".git").exists());
     with_git.or(folder.parent()).unwrap_or(folder)
 }
 
 /// The way from one folder to another. Neither has links or `..` in it.
-fn relative(from: &Path, to: &Path) -> PathBuf {
+fn relative_path(from: &Path, to: &Path) -> PathBuf {
     let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(common).map(|_| Component::ParentDir);
     up.chain(to.components().skip(common)).collect()
 }
 
 /// A string of TOML.
-fn quoted(text: &str) -> String {
+fn toml_quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {
@@ -127,8 +131,8 @@ mod tests {
 
     #[test]
     fn the_repository_of_this_program_has_it() {
-        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk");
-        let ours = Sdk::Folder(ours.canonicalize().unwrap());
+        let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk");
+        let ours = Sdk::Folder(expected.canonicalize().unwrap());
         assert_eq!(Sdk::find(None).unwrap(), ours);
         assert!(ours.lock_file().unwrap().contains("name = \"serde\""));
     }
@@ -139,13 +143,13 @@ mod tests {
         let root = root.path().canonicalize().unwrap();
         let inner = root.join("a/b");
         fs::create_dir_all(&inner).unwrap();
-        assert_eq!(above(&inner), None);
+        assert_eq!(find_above(&inner), None);
         let sdk = sdk_in(&root);
-        assert_eq!(above(&inner), Some(sdk.clone()));
-        assert_eq!(above(&root), Some(sdk.clone()));
+        assert_eq!(find_above(&inner), Some(sdk.clone()));
+        assert_eq!(find_above(&root), Some(sdk.clone()));
         // One that is something else is passed by.
         fs::create_dir(root.join("a/guest-sdk")).unwrap();
-        assert_eq!(above(&inner), Some(sdk.clone()));
+        assert_eq!(find_above(&inner), Some(sdk.clone()));
         assert_eq!(Sdk::find(Some(&sdk)).unwrap(), Sdk::Folder(sdk));
         let error = Sdk::find(Some(&root.join("a"))).unwrap_err().to_string();
         assert!(error.contains("(--sdk) is not the SDK"), "{error}");
@@ -158,25 +162,25 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let sdk = Sdk::Folder(sdk_in(&root.join("plugboard")));
-        let of = |crate_folder: &str| sdk.requirement(&root.join(crate_folder)).unwrap();
+        let requirement = |crate_folder: &str| sdk.requirement(&root.join(crate_folder)).unwrap();
         let absolute = format!("{{ path = \"{}/plugboard/guest-sdk\" }}", root.display());
-        assert_eq!(of("plugboard/plugins/vip"), "{ path = \"../../guest-sdk\" }");
-        assert_eq!(of("vip"), absolute);
+        assert_eq!(requirement("plugboard/plugins/vip"), "{ path = \"../../guest-sdk\" }");
+        assert_eq!(requirement("vip"), absolute);
         fs::create_dir(root.join(".git")).unwrap();
-        assert_eq!(of("vip"), "{ path = \"../plugboard/guest-sdk\" }");
+        assert_eq!(requirement("vip"), "{ path = \"../plugboard/guest-sdk\" }");
     }
 
     #[test]
-    fn what_was_published_goes_by_its_version() {
+    fn published_sdk_is_required_by_version() {
         let published = Sdk::Published("1.2.3");
         assert_eq!(published.requirement(Path::new("/vip")).unwrap(), "\"1.2.3\"");
         assert_eq!(published.lock_file(), None);
     }
 
     #[test]
-    fn a_path_is_quoted_as_toml_wants_it() {
+    fn paths_are_escaped_for_toml() {
         for text in ["a b", "a\"b", "a\\b", "a\nb", "é'"] {
-            let table: Table = format!("x = {}", quoted(text)).parse().unwrap();
+            let table: Table = format!("x = {}", toml_quote(text)).parse().unwrap();
             assert_eq!(table["x"].as_str(), Some(text));
         }
     }

@@ -3,7 +3,7 @@
 
 use clap::ValueEnum;
 
-use super::name::Name;
+use super::name::CrateName;
 
 const MANIFEST: &str = include_str!("templates/manifest.toml");
 
@@ -15,7 +15,7 @@ const SERDE_JSON: &str = "serde_json = \"1\"";
 
 /// What a plugin does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
+pub(super) enum TemplateKind {
     /// Decides where calls go
     Router,
     /// Is told what happens in calls
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// What differs from kind to kind.
-struct Parts {
+struct TemplateParts {
     source: &'static str,
     tests: &'static str,
     settings: &'static str,
@@ -44,7 +44,7 @@ const ENDED: (&str, &str) = ("ended.json", include_str!("templates/events/ended.
 const TOOL: (&str, &str) = ("tool.json", include_str!("templates/events/tool.json"));
 const TRANSFER: (&str, &str) = ("transfer.json", include_str!("templates/events/transfer.json"));
 
-impl Kind {
+impl TemplateKind {
     /// What such a plugin is, for the end of a sentence.
     pub(super) fn summary(self) -> &'static str {
         match self {
@@ -55,9 +55,9 @@ impl Kind {
         }
     }
 
-    fn parts(self) -> Parts {
+    fn parts(self) -> TemplateParts {
         match self {
-            Self::Router => Parts {
+            Self::Router => TemplateParts {
                 source: include_str!("templates/router/lib.rs"),
                 tests: include_str!("templates/router/tests.rs"),
                 settings: include_str!("templates/router/settings.toml"),
@@ -65,7 +65,7 @@ impl Kind {
                 dev_dependencies: &[],
                 events: &[CALL],
             },
-            Self::Observer => Parts {
+            Self::Observer => TemplateParts {
                 source: include_str!("templates/observer/lib.rs"),
                 tests: include_str!("templates/observer/tests.rs"),
                 settings: include_str!("templates/observer/settings.toml"),
@@ -73,7 +73,7 @@ impl Kind {
                 dev_dependencies: &[],
                 events: &[STARTED, ENDED],
             },
-            Self::Tools => Parts {
+            Self::Tools => TemplateParts {
                 source: include_str!("templates/tools/lib.rs"),
                 tests: include_str!("templates/tools/tests.rs"),
                 settings: include_str!("templates/tools/settings.toml"),
@@ -81,7 +81,7 @@ impl Kind {
                 dev_dependencies: &[SERDE_JSON],
                 events: &[TOOL],
             },
-            Self::Full => Parts {
+            Self::Full => TemplateParts {
                 source: include_str!("templates/full/lib.rs"),
                 tests: include_str!("templates/full/tests.rs"),
                 settings: include_str!("templates/full/settings.toml"),
@@ -95,31 +95,35 @@ impl Kind {
 
 /// The files of a plugin, by their paths in its folder. `sdk` is what its manifest says
 /// of the SDK.
-pub(super) fn files(name: &Name, kind: Kind, sdk: &str) -> Vec<(String, String)> {
+pub(super) fn render_files(
+    name: &CrateName,
+    kind: TemplateKind,
+    sdk: &str,
+) -> Vec<(String, String)> {
     let parts = kind.parts();
     // In this order, in which none finds what another one put there.
-    let named = |text: &str| {
+    let substitute = |text: &str| {
         text.replace("plugin_name", &name.library())
             .replace("plugin-name", name.package())
             .replace("PluginName", &name.type_name())
     };
-    let try_it = |(event, _): &(&str, _)| {
+    let try_command = |(event, _): &(&str, _)| {
         format!(
             "plugboard run target/wasm32-wasip2/release/plugin_name.wasm \\\n    \
              --settings plugin-name.toml --event events/{event}"
         )
     };
-    let tries: Vec<String> = parts.events.iter().map(try_it).collect();
+    let try_commands: Vec<String> = parts.events.iter().map(try_command).collect();
     let readme = include_str!("templates/README.md")
         .replace("SUMMARY", kind.summary())
-        .replace("TRY", &tries.join("\n"));
+        .replace("TRY", &try_commands.join("\n"));
     let mut files = vec![
-        ("Cargo.toml".to_owned(), manifest(&named(MANIFEST), &parts, sdk)),
+        ("Cargo.toml".to_owned(), render_manifest(&substitute(MANIFEST), &parts, sdk)),
         (".gitignore".to_owned(), include_str!("templates/gitignore").to_owned()),
-        ("README.md".to_owned(), named(&readme)),
-        (named("plugin-name.toml"), named(parts.settings)),
-        ("src/lib.rs".to_owned(), named(parts.source)),
-        ("src/tests.rs".to_owned(), named(parts.tests)),
+        ("README.md".to_owned(), substitute(&readme)),
+        (substitute("plugin-name.toml"), substitute(parts.settings)),
+        ("src/lib.rs".to_owned(), substitute(parts.source)),
+        ("src/tests.rs".to_owned(), substitute(parts.tests)),
     ];
     for (event, text) in parts.events {
         files.push((format!("events/{event}"), (*text).to_owned()));
@@ -128,15 +132,16 @@ pub(super) fn files(name: &Name, kind: Kind, sdk: &str) -> Vec<(String, String)>
 }
 
 /// The manifest with what it depends on.
-fn manifest(named: &str, parts: &Parts, sdk: &str) -> String {
-    let mut needed = format!("plugboard-sdk = {sdk}");
+fn render_manifest(template: &str, parts: &TemplateParts, sdk: &str) -> String {
+    let mut dependencies = format!("plugboard-sdk = {sdk}");
     for dependency in parts.dependencies {
-        needed = format!("{needed}\n{dependency}");
+        dependencies = format!("{dependencies}\n{dependency}");
     }
     if !parts.dev_dependencies.is_empty() {
-        needed = format!("{needed}\n\n[dev-dependencies]\n{}", parts.dev_dependencies.join("\n"));
+        dependencies =
+            format!("{dependencies}\n\n[dev-dependencies]\n{}", parts.dev_dependencies.join("\n"));
     }
-    named.replace("plugboard-sdk = \"SDK\"", &needed)
+    template.replace("plugboard-sdk = \"SDK\"", &dependencies)
 }
 
 #[cfg(test)]
@@ -149,11 +154,11 @@ mod tests {
     use crate::plugin::settings::Settings;
 
     #[test]
-    fn manifests_and_settings_are_what_cargo_and_the_server_read() {
+    fn generated_manifests_and_settings_are_valid() {
         // With what a placeholder could be mistaken for.
-        let name: Name = "my_plugin_name-plugin-name".parse().unwrap();
-        for kind in Kind::value_variants() {
-            let files = files(&name, *kind, "{ path = '/plugin-name' }");
+        let name: CrateName = "my_plugin_name-plugin-name".parse().unwrap();
+        for kind in TemplateKind::value_variants() {
+            let files = render_files(&name, *kind, "{ path = '/plugin-name' }");
             let text = |path: &str| &files.iter().find(|(file, _)| file == path).unwrap().1;
             let manifest: Table = text("Cargo.toml").parse().unwrap();
             assert_eq!(manifest["package"]["name"].as_str(), Some(name.package()));
@@ -171,8 +176,8 @@ mod tests {
 
     /// One that is commented out is told to be the default, or is an example.
     #[test]
-    fn what_is_commented_out_in_settings_can_be_put_in() {
-        for kind in Kind::value_variants() {
+    fn commented_settings_are_valid_when_enabled() {
+        for kind in TemplateKind::value_variants() {
             let all: String = kind.parts().settings.lines().fold(String::new(), |all, line| {
                 let key = line.strip_prefix("# ").filter(|rest| {
                     let word = rest.split([' ', ']']).next().unwrap_or_default();
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn plugins_are_built_as_ours_are() {
+    fn generated_profile_matches_repository_profile() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
         let root: Table = std::fs::read_to_string(root).unwrap().parse().unwrap();
         let mut ours = root["profile"]["plugin"].as_table().unwrap().clone();

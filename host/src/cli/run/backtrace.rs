@@ -7,29 +7,33 @@ use crate::plugin::backtrace::Frame;
 
 /// The frames of the author's own code, innermost first, each with its place in the
 /// source, as far as that is known; of the others, how many there are.
-pub(super) struct Shown<'a>(pub(super) &'a [Frame]);
+pub(super) struct BacktraceText<'a>(pub(super) &'a [Frame]);
 
 /// Frames that are shown as one.
-enum Group<'a> {
+enum FrameGroup<'a> {
     /// The same one, so many times: a recursion.
-    Own(&'a Frame, usize),
+    Repeated(&'a Frame, usize),
     /// So many of libraries.
     Libraries(usize),
     /// So many of which not even the name is known.
-    Nameless(usize),
+    Unnamed(usize),
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for BacktraceText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let here = std::env::current_dir().unwrap_or_default();
         let mut gap = "";
-        for group in groups(self.0) {
+        for group in group_frames(self.0) {
             f.write_str(gap)?;
             gap = "\n";
             match group {
-                Group::Libraries(count) => write!(f, "({} of libraries)", functions(count))?,
-                Group::Nameless(count) => write!(f, "({} without a name)", functions(count))?,
-                Group::Own(frame, times) => {
+                FrameGroup::Libraries(count) => {
+                    write!(f, "({} of libraries)", function_count_text(count))?
+                }
+                FrameGroup::Unnamed(count) => {
+                    write!(f, "({} without a name)", function_count_text(count))?
+                }
+                FrameGroup::Repeated(frame, times) => {
                     match &frame.function {
                         Some(name) => f.write_str(name)?,
                         None => write!(f, "function {}", frame.index)?,
@@ -52,22 +56,24 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-fn functions(count: usize) -> String {
+fn function_count_text(count: usize) -> String {
     if count == 1 { "1 function".to_owned() } else { format!("{count} functions") }
 }
 
-fn groups(frames: &[Frame]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for same in frames.chunk_by(PartialEq::eq) {
-        let Some(frame) = same.first() else { continue };
-        let times = same.len();
+fn group_frames(frames: &[Frame]) -> Vec<FrameGroup<'_>> {
+    let mut groups: Vec<FrameGroup<'_>> = Vec::new();
+    for run in frames.chunk_by(PartialEq::eq) {
+        let Some(frame) = run.first() else { continue };
+        let times = run.len();
         match groups.last_mut() {
-            Some(Group::Libraries(count)) if frame.is_noise() => *count += times,
-            _ if frame.is_noise() => groups.push(Group::Libraries(times)),
+            Some(FrameGroup::Libraries(count)) if frame.is_runtime_code() => *count += times,
+            _ if frame.is_runtime_code() => groups.push(FrameGroup::Libraries(times)),
             // What comes again and again is worth its number.
-            _ if frame.function.is_some() || times > 1 => groups.push(Group::Own(frame, times)),
-            Some(Group::Nameless(count)) => *count += 1,
-            _ => groups.push(Group::Nameless(1)),
+            _ if frame.function.is_some() || times > 1 => {
+                groups.push(FrameGroup::Repeated(frame, times))
+            }
+            Some(FrameGroup::Unnamed(count)) => *count += 1,
+            _ => groups.push(FrameGroup::Unnamed(1)),
         }
     }
     groups
@@ -83,26 +89,26 @@ mod tests {
         Frame { function: Some(function.to_owned()), index: 0, file, line }
     }
 
-    fn nameless(index: u32) -> Frame {
+    fn unnamed(index: u32) -> Frame {
         Frame { function: None, index, file: None, line: None }
     }
 
     #[test]
-    fn libraries_and_recursions_are_counted() {
+    fn library_and_recursive_frames_are_counted() {
         let own = frame("vip::find", Some(("/elsewhere/src/lib.rs", 7)));
         let frames = [
             frame("std::process::abort", None),
             frame("core::panicking::panic_fmt", None),
             own.clone(),
             own,
-            nameless(12),
-            nameless(13),
-            nameless(7),
-            nameless(7),
+            unnamed(12),
+            unnamed(13),
+            unnamed(7),
+            unnamed(7),
             frame("<alloc::vec::Vec<T>>::push", None),
         ];
         assert_eq!(
-            Shown(&frames).to_string(),
+            BacktraceText(&frames).to_string(),
             "(2 functions of libraries)\nvip::find (2 times)\n  at /elsewhere/src/lib.rs:7\n\
              (2 functions without a name)\nfunction 7 (2 times)\n(1 function of libraries)"
         );

@@ -2,10 +2,10 @@
 //! there is to see of it.
 
 mod backtrace;
-mod occasion;
+mod invocation;
+mod kv_state;
 mod outcome;
 mod report;
-mod values;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,32 +19,32 @@ use serde::Deserialize;
 use serde::de::{IntoDeserializer, value};
 use tokio::runtime;
 
-use self::occasion::{Occasion, Received};
-use self::report::{Report, Turn};
-use self::values::Values;
-use super::{BAD_CONFIG, offline_configuration};
-use crate::capability::http::{Answer, Script};
+use self::invocation::{HookInvocation, ReceivedRequest};
+use self::kv_state::KvState;
+use self::report::{InvocationReport, RunReport};
+use super::{EXIT_BAD_CONFIG, load_offline_configuration};
+use crate::capability::http::{HttpMock, MockResponse};
 use crate::config::{Config, Flags};
 use crate::engine::{Engine, Purpose};
 use crate::event::Platform;
 use crate::plugin::backtrace::Frame;
 use crate::plugin::error::PluginError;
-use crate::plugin::examine::Fault;
-use crate::plugin::record::Recorder;
-use crate::plugin::{Loader, Plugin, Sources};
+use crate::plugin::examine::ReportedError;
+use crate::plugin::recorder::Recorder;
+use crate::plugin::{Loader, Plugin, PluginFiles};
 
 /// Largest document that is read, in bytes: what the largest body of a platform may be.
-const MAX_EVENT: u64 = 64 << 20;
+const MAX_EVENT_BYTES: u64 = 64 << 20;
 
 /// What is said of a request that `--http` has no answer to.
-const NOT_SCRIPTED: &str = "no answer to it is left in the file of --http";
+const MOCK_EXHAUSTED_HINT: &str = "no answer to it is left in the file of --http";
 
 /// What is said of any request.
-const NOT_SENT: &str = "a run sends nothing by itself: write down answers for --http, or use \
+const HTTP_DISABLED_HINT: &str = "a run sends nothing by itself: write down answers for --http, or use \
                         --allow-http to send what the settings grant";
 
 /// What is said when nobody can tell where a plugin trapped.
-const NAMELESS: &str = "the file has no names of functions; `plugboard build --debug-names` keeps \
+const NO_FUNCTION_NAMES_HINT: &str = "the file has no names of functions; `plugboard build --debug-names` keeps \
                         them, with files and lines";
 
 /// Try a plugin on one event, and see what it does.
@@ -62,7 +62,7 @@ grant is refused in any case, as in service.
 The exit status is 0 if the plugin answered (with whatever: a pass, a tool's own error), 1 if it \
 failed, 2 if the command line makes no sense, and 78 if the event, the settings or another file \
 cannot be read.")]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     /// The plugin
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -100,20 +100,20 @@ fn platform(name: &str) -> Result<Platform, value::Error> {
     Platform::deserialize(name.into_deserializer())
 }
 
-impl Run {
+impl RunCommand {
     pub(super) fn run(self) -> ExitCode {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Some(config) = offline_configuration(flags) else {
-            return ExitCode::from(BAD_CONFIG);
+        let Some(config) = load_offline_configuration(flags) else {
+            return ExitCode::from(EXIT_BAD_CONFIG);
         };
-        let inputs = match self.inputs(config) {
+        let inputs = match self.read_inputs(config) {
             Ok(inputs) => inputs,
             Err(error) => {
                 eprintln!("plugboard: {error:#}");
-                return ExitCode::from(BAD_CONFIG);
+                return ExitCode::from(EXIT_BAD_CONFIG);
             }
         };
-        let shown = play(inputs).and_then(|(report, values)| {
+        let result = run_plugin(inputs).and_then(|(report, values)| {
             if self.json {
                 writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
             } else {
@@ -121,13 +121,13 @@ impl Run {
             }
             // Only what was seen is kept.
             if let (Some(file), true) = (&self.kv, self.save) {
-                values::write(file, &values)?;
+                kv_state::write_values(file, &values)?;
             }
             Ok(report)
         });
-        match shown {
+        match result {
             Ok(report) if report.is_success() => ExitCode::SUCCESS,
-            Ok(report) if report.has_bad_settings() => ExitCode::from(BAD_CONFIG),
+            Ok(report) if report.has_bad_settings() => ExitCode::from(EXIT_BAD_CONFIG),
             Ok(_) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("plugboard: {error:#}");
@@ -137,113 +137,120 @@ impl Run {
     }
 
     /// Everything that is read before anything is run.
-    fn inputs(&self, mut config: Config) -> anyhow::Result<Inputs> {
+    fn read_inputs(&self, mut config: Config) -> anyhow::Result<RunInputs> {
         // Whether a platform is served says nothing about what it posts.
         config.avr.enabled = true;
         config.blackbox.enabled = true;
-        let sources = Sources::with(self.file.clone(), self.settings.clone())?;
+        let sources = PluginFiles::with_settings(self.file.clone(), self.settings.clone())?;
         let body = read_event(&self.event)?;
-        let received = Received::read(&config, &body, self.platform)
-            .with_context(|| format!("{} is no event", shown(&self.event)))?;
-        let values = match &self.kv {
+        let received = ReceivedRequest::read(&config, &body, self.platform)
+            .with_context(|| format!("{} is no event", input_name(&self.event)))?;
+        let kv_values = match &self.kv {
             // It is there from the first run on.
-            Some(file) if self.save && is_absent(file) => BTreeMap::new(),
-            Some(file) => values::read(file)?,
+            Some(file) if self.save && is_missing(file) => BTreeMap::new(),
+            Some(file) => kv_state::read_values(file)?,
             None => BTreeMap::new(),
         };
-        let script = match &self.http {
+        let http_mock = match &self.http {
             _ if self.allow_http => None,
-            Some(file) => Some(Script::new(read_answers(file)?, NOT_SCRIPTED)),
-            None => Some(Script::new(Vec::new(), NOT_SENT)),
+            Some(file) => Some(HttpMock::new(read_mock_responses(file)?, MOCK_EXHAUSTED_HINT)),
+            None => Some(HttpMock::new(Vec::new(), HTTP_DISABLED_HINT)),
         };
-        Ok(Inputs { sources, config, received, values, script })
+        Ok(RunInputs { sources, config, received, values: kv_values, http_mock })
     }
 }
 
 /// What there is to work with.
-struct Inputs {
-    sources: Sources,
+struct RunInputs {
+    sources: PluginFiles,
     config: Config,
-    received: Received,
+    received: ReceivedRequest,
     values: BTreeMap<String, Vec<u8>>,
     /// None: requests are sent.
-    script: Option<Script>,
+    http_mock: Option<HttpMock>,
 }
 
 /// Runs the plugin. What came of it, and every value that is there then.
-fn play(inputs: Inputs) -> anyhow::Result<(Report, BTreeMap<String, Vec<u8>>)> {
+fn run_plugin(inputs: RunInputs) -> anyhow::Result<(RunReport, BTreeMap<String, Vec<u8>>)> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(tell(inputs))
+    runtime.block_on(run_plugin_async(inputs))
 }
 
-async fn tell(inputs: Inputs) -> anyhow::Result<(Report, BTreeMap<String, Vec<u8>>)> {
-    let Inputs { sources, config, received, values, script } = inputs;
+async fn run_plugin_async(
+    inputs: RunInputs,
+) -> anyhow::Result<(RunReport, BTreeMap<String, Vec<u8>>)> {
+    let RunInputs { sources, config, received, values, http_mock: script } = inputs;
     let engine = Engine::start(&config.engine, Purpose::Inspect)?;
     let recorder = Arc::new(Recorder::default());
     // Of one that cannot be told, examining it says so.
     let name = sources.name().unwrap_or_default();
-    let mut kept = Values::start(&config, name, values).await?;
-    let loader = Loader::new(engine, None, Some(kept.store()), &config)?;
+    let mut kv_state = KvState::start(&config, name, values).await?;
+    let loader = Loader::new(engine, None, Some(kv_state.store()), &config)?;
     let loader = loader.with_recorder(Arc::clone(&recorder));
     let loader = match script {
         Some(script) => loader.with_script(Arc::new(script)),
         None => loader,
     };
-    let mut examined = loader.examine(&sources).await;
-    let mut turns = Vec::new();
-    if let Some(plugin) = examined.plugin.take() {
-        for occasion in received.occasions(&plugin) {
-            let turn = turn(&plugin, &occasion, &recorder, &mut kept).await;
-            let failed = turn.error.is_some();
-            turns.push(turn);
+    let mut plugin_report = loader.examine(&sources).await;
+    let mut invocations = Vec::new();
+    if let Some(plugin) = plugin_report.plugin.take() {
+        for invocation in received.into_invocations(&plugin) {
+            let invocation_report = invoke(&plugin, &invocation, &recorder, &mut kv_state).await;
+            let failed = invocation_report.error.is_some();
+            invocations.push(invocation_report);
             // As in service, where the later events of the call wait.
             if failed {
                 break;
             }
         }
     }
-    let (changes, now) = kept.changes().await?;
-    kept.close().await;
-    Ok((Report::new(examined, turns, changes), now))
+    let (changes, values_after) = kv_state.changes().await?;
+    kv_state.close().await;
+    Ok((RunReport::new(plugin_report, invocations, changes), values_after))
 }
 
-async fn turn(
+async fn invoke(
     plugin: &Plugin,
-    occasion: &Occasion,
+    invocation: &HookInvocation,
     recorder: &Recorder,
-    kept: &mut Values,
-) -> Turn {
-    let mut notes = occasion.notes(plugin);
-    let answer = match plugin.has(occasion.hook) {
-        true => occasion.put(plugin).await,
-        false => Err(PluginError::NotExported(occasion.hook)),
+    kv_state: &mut KvState,
+) -> InvocationReport {
+    let mut notes = invocation.service_notes(plugin);
+    let result = match plugin.has_hook(invocation.hook) {
+        true => invocation.invoke(plugin).await,
+        false => Err(PluginError::NotExported(invocation.hook)),
     };
-    let record = recorder.take();
-    kept.look_at(&record);
-    let (outcome, error) = match answer {
+    let recording = recorder.take();
+    kv_state.record_writes(&recording);
+    let (outcome, error) = match result {
         Ok(outcome) => {
-            notes.extend(outcome.note(occasion.call()));
+            notes.extend(outcome.platform_note(invocation.call()));
             (Some(outcome), None)
         }
         Err(error) => {
-            notes.extend(advice(plugin, occasion, &error));
-            if !record.backtrace.is_empty() && record.backtrace.iter().all(Frame::is_nameless) {
-                notes.push(NAMELESS.to_owned());
+            notes.extend(failure_hint(plugin, invocation, &error));
+            if !recording.backtrace.is_empty() && recording.backtrace.iter().all(Frame::is_nameless)
+            {
+                notes.push(NO_FUNCTION_NAMES_HINT.to_owned());
             }
-            (None, Some(Fault::from(&error)))
+            (None, Some(ReportedError::from(&error)))
         }
     };
-    Turn::new(occasion, outcome, error, notes, record)
+    InvocationReport::new(invocation, outcome, error, notes, recording)
 }
 
 /// What a failure has to do with being tried here.
-fn advice(plugin: &Plugin, occasion: &Occasion, error: &PluginError) -> Option<String> {
+fn failure_hint(
+    plugin: &Plugin,
+    invocation: &HookInvocation,
+    error: &PluginError,
+) -> Option<String> {
     match error {
         PluginError::NotExported(_) => {
             let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
             Some(format!(
                 "this event is for a plugin that exports {}; this one exports {}",
-                occasion.hook.interface(),
+                invocation.hook.interface(),
                 hooks.join(", ")
             ))
         }
@@ -259,20 +266,20 @@ fn advice(plugin: &Plugin, occasion: &Occasion, error: &PluginError) -> Option<S
 fn read_event(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     let read = if is_stdin(file) {
-        io::stdin().lock().take(MAX_EVENT + 1).read_to_end(&mut body)
+        io::stdin().lock().take(MAX_EVENT_BYTES + 1).read_to_end(&mut body)
     } else {
-        File::open(file).and_then(|file| file.take(MAX_EVENT + 1).read_to_end(&mut body))
+        File::open(file).and_then(|file| file.take(MAX_EVENT_BYTES + 1).read_to_end(&mut body))
     };
-    let name = shown(file);
+    let name = input_name(file);
     read.with_context(|| format!("cannot read the event from {name}"))?;
-    ensure!(body.len() as u64 <= MAX_EVENT, "{name} has more than {MAX_EVENT} bytes");
+    ensure!(body.len() as u64 <= MAX_EVENT_BYTES, "{name} has more than {MAX_EVENT_BYTES} bytes");
     if body.trim_ascii().is_empty() {
         bail!("{name} is empty; expected the document that a platform posts");
     }
     Ok(body)
 }
 
-fn is_absent(file: &Path) -> bool {
+fn is_missing(file: &Path) -> bool {
     file.try_exists().is_ok_and(|is_there| !is_there)
 }
 
@@ -280,11 +287,11 @@ fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-fn shown(file: &Path) -> String {
+fn input_name(file: &Path) -> String {
     if is_stdin(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
-fn read_answers(file: &Path) -> anyhow::Result<Vec<Answer>> {
+fn read_mock_responses(file: &Path) -> anyhow::Result<Vec<MockResponse>> {
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{} is no list of answers, as in --help", file.display()))

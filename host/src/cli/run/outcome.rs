@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::decision::{Decision, Kind, Reuse, Verdict};
+use crate::decision::{CachePolicy, Decision, Verdict, VerdictKind};
 use crate::event::Call;
 use crate::plugin::ToolResult;
 use crate::plugin::error::PluginError;
@@ -14,20 +14,20 @@ use crate::plugin::error::PluginError;
 /// What a hook answered.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub(super) enum Outcome {
+pub(super) enum InvocationOutcome {
     /// A decision.
     Decision {
-        verdict: Kind,
+        verdict: VerdictKind,
         /// The template, as the plugin gave it.
         sts_url: Option<String>,
         /// Filled for this call. None where the platform takes no URL.
         filled_url: Option<String>,
         prompt: Option<Arc<str>>,
         reason: Option<Arc<str>>,
-        cache: Option<Leave>,
+        cache: Option<CacheDirective>,
     },
     /// A tool's result.
-    Result { result: Arc<RawValue>, cache: Option<Leave> },
+    Result { result: Arc<RawValue>, cache: Option<CacheDirective> },
     /// A tool's own error, which is an answer.
     ToolError { message: Arc<str>, code: Option<Arc<str>> },
     /// What it says to a transfer; null: no opinion.
@@ -38,55 +38,55 @@ pub(super) enum Outcome {
 
 /// Leave to use an answer again.
 #[derive(Debug, Serialize)]
-pub(super) struct Leave {
+pub(super) struct CacheDirective {
     pub(super) ttl_ms: u64,
     /// The fields of a call that it depends on.
     pub(super) vary: Vec<String>,
 }
 
-impl From<Reuse> for Leave {
-    fn from(Reuse { ttl, vary }: Reuse) -> Self {
-        Self { ttl_ms: millis(ttl), vary }
+impl From<CachePolicy> for CacheDirective {
+    fn from(CachePolicy { ttl, vary }: CachePolicy) -> Self {
+        Self { ttl_ms: to_millis(ttl), vary }
     }
 }
 
-fn millis(time: Duration) -> u64 {
+fn to_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Outcome {
+impl InvocationOutcome {
     /// A decision, filled for the call as in service.
-    pub(super) fn decision(decision: Decision, call: &Call) -> Result<Self, PluginError> {
-        let Decision { verdict, cache } = decision;
+    pub(super) fn from_decision(decision: Decision, call: &Call) -> Result<Self, PluginError> {
+        let Decision { verdict, cache_policy: cache } = decision;
         let kind = verdict.kind();
         let (url, prompt, reason) = match verdict {
             Verdict::Pass => (None, None, None),
             Verdict::Route { sts_url, prompt } => (sts_url, prompt, None),
             Verdict::Reject { reason } => (None, None, Some(reason)),
         };
-        let filled = url.as_ref().filter(|_| call.platform.takes_url);
+        let filled = url.as_ref().filter(|_| call.platform.accepts_sts_url);
         Ok(Self::Decision {
             verdict: kind,
             filled_url: filled.map(|url| url.fill(call)).transpose()?,
             sts_url: url.map(|url| url.template().to_owned()),
             prompt,
             reason,
-            cache: cache.map(Leave::from),
+            cache: cache.map(CacheDirective::from),
         })
     }
 
     /// What a tool came to.
-    pub(super) fn tool(result: ToolResult) -> Self {
+    pub(super) fn from_tool_result(result: ToolResult) -> Self {
         match result {
             ToolResult::Value { value, cache } => {
-                Self::Result { result: value, cache: cache.map(Leave::from) }
+                Self::Result { result: value, cache: cache.map(CacheDirective::from) }
             }
             ToolResult::Error { message, code } => Self::ToolError { message, code },
         }
     }
 
     /// The word for people.
-    pub(super) fn word(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Decision { verdict, .. } => verdict.name(),
             Self::Result { .. } => "result",
@@ -98,16 +98,18 @@ impl Outcome {
     }
 
     /// What the platform makes of it otherwise than the plugin may think.
-    pub(super) fn note(&self, call: &Call) -> Option<String> {
+    pub(super) fn platform_note(&self, call: &Call) -> Option<String> {
         let platform = call.platform;
         match self {
-            Self::Decision { sts_url: Some(_), .. } if !platform.takes_url => {
+            Self::Decision { sts_url: Some(_), .. } if !platform.accepts_sts_url => {
                 Some(format!("{} has an agent of its own, and takes no URL", platform.name))
             }
-            Self::Decision { verdict: Kind::Reject, .. } if !platform.can_reject => Some(format!(
-                "{} cannot reject: the operator's reject_sts_url takes the call",
-                platform.name
-            )),
+            Self::Decision { verdict: VerdictKind::Reject, .. } if !platform.can_reject => {
+                Some(format!(
+                    "{} cannot reject: the operator's reject_sts_url takes the call",
+                    platform.name
+                ))
+            }
             _ => None,
         }
     }

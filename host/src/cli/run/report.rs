@@ -5,43 +5,45 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::backtrace::Shown;
-use super::occasion::Occasion;
-use super::outcome::{Leave, Outcome};
-use super::values::Change;
-use crate::cli::check::Detailed;
-use crate::cli::rows::{row, size, took};
+use super::backtrace::BacktraceText;
+use super::invocation::HookInvocation;
+use super::kv_state::KvChange;
+use super::outcome::{CacheDirective, InvocationOutcome};
+use crate::cli::check::PluginDetails;
+use crate::cli::table::{format_elapsed, format_size, write_row};
 use crate::plugin::Hook;
 use crate::plugin::backtrace::Frame;
 use crate::plugin::error::Stage;
-use crate::plugin::examine::{Examination, Fault, State};
-use crate::plugin::record::{Channel, HostCall, Line, Record, Step, What};
-use crate::units::duration_text;
+use crate::plugin::examine::{PluginReport, ReportStatus, ReportedError};
+use crate::plugin::recorder::{
+    HostCall, InvocationRecord, InvocationStep, LogChannel, LogLine, StepKind,
+};
+use crate::units::format_duration;
 use crate::units::micros;
 
 /// What came of a run.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct RunReport {
     /// The plugin, as `check --json` tells it.
-    plugin: Examination,
+    plugin: PluginReport,
     /// Each call of a hook.
-    calls: Vec<Turn>,
+    calls: Vec<InvocationReport>,
     /// What the plugin changed of its values.
-    kv: Vec<Change>,
+    kv: Vec<KvChange>,
 }
 
 /// One call of a hook.
 #[derive(Serialize)]
-pub(super) struct Turn {
+pub(super) struct InvocationReport {
     hook: Hook,
     /// What it was about, in a word or two.
     about: String,
-    outcome: Option<Outcome>,
-    pub(super) error: Option<Fault>,
+    outcome: Option<InvocationOutcome>,
+    pub(super) error: Option<ReportedError>,
     /// What would be otherwise in service.
     notes: Vec<String>,
     /// What it said and what it asked the host for, in order.
-    steps: Vec<Step>,
+    steps: Vec<InvocationStep>,
     /// Lines beyond those that the log takes.
     dropped_lines: u32,
     /// Host calls beyond those that are kept.
@@ -57,34 +59,38 @@ pub(super) struct Turn {
     backtrace: Vec<Frame>,
 }
 
-impl Turn {
+impl InvocationReport {
     pub(super) fn new(
-        occasion: &Occasion,
-        outcome: Option<Outcome>,
-        error: Option<Fault>,
+        invocation: &HookInvocation,
+        outcome: Option<InvocationOutcome>,
+        error: Option<ReportedError>,
         notes: Vec<String>,
-        record: Record,
+        recording: InvocationRecord,
     ) -> Self {
         Self {
-            hook: occasion.hook,
-            about: occasion.title(),
+            hook: invocation.hook,
+            about: invocation.description(),
             outcome,
             error,
             notes,
-            steps: record.steps,
-            dropped_lines: record.dropped_lines,
-            dropped_host_calls: record.dropped_calls,
-            took_us: micros(record.total),
-            instance_us: record.instance.map(micros),
-            instructions: record.instructions,
-            memory: record.memory,
-            backtrace: record.backtrace,
+            steps: recording.steps,
+            dropped_lines: recording.dropped_lines,
+            dropped_host_calls: recording.dropped_calls,
+            took_us: micros(recording.duration),
+            instance_us: recording.time_to_instance.map(micros),
+            instructions: recording.instructions,
+            memory: recording.peak_memory,
+            backtrace: recording.backtrace,
         }
     }
 }
 
-impl Report {
-    pub(super) fn new(plugin: Examination, calls: Vec<Turn>, kv: Vec<Change>) -> Self {
+impl RunReport {
+    pub(super) fn new(
+        plugin: PluginReport,
+        calls: Vec<InvocationReport>,
+        kv: Vec<KvChange>,
+    ) -> Self {
         Self { plugin, calls, kv }
     }
 
@@ -99,15 +105,15 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plugin = &self.plugin;
         if plugin.error.is_some() {
-            write!(f, "{}", Detailed(plugin))?;
-            steps(f, &plugin.record.steps)?;
-            return backtrace(f, &plugin.record.backtrace);
+            write!(f, "{}", PluginDetails(plugin))?;
+            write_steps(f, &plugin.record.steps)?;
+            return write_backtrace(f, &plugin.record.backtrace);
         }
-        if plugin.state == State::Disabled {
+        if plugin.state == ReportStatus::Disabled {
             let name = &plugin.name;
             writeln!(f, "{name} is switched off by its settings (enabled); it is run here\n")?;
         }
@@ -115,7 +121,7 @@ impl fmt::Display for Report {
             if nth > 0 {
                 writeln!(f)?;
             }
-            self.turn(f, turn)?;
+            self.write_invocation(f, turn)?;
         }
         if self.calls.is_empty() {
             writeln!(f, "{}: there is no event in this document", plugin.name)?;
@@ -123,121 +129,139 @@ impl fmt::Display for Report {
         if !self.kv.is_empty() {
             writeln!(f, "\nvalues")?;
         }
-        for Change { key, before, after } in &self.kv {
-            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-            row(f, key, format!("{} → {}", shown(before), shown(after)))?;
+        for KvChange { key, before, after } in &self.kv {
+            let value_text =
+                |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+            write_row(f, key, format!("{} → {}", value_text(before), value_text(after)))?;
         }
         writeln!(f, "\nplugin")?;
-        row(f, "file", format!("{} bytes", plugin.bytes.unwrap_or_default()))?;
+        write_row(f, "file", format!("{} bytes", plugin.bytes.unwrap_or_default()))?;
         if let Some(micros) = plugin.compile_us {
-            row(f, "compiled", took(Duration::from_micros(micros)))?;
+            write_row(f, "compiled", format_elapsed(Duration::from_micros(micros)))?;
         }
         for warning in &plugin.warnings {
-            row(f, "warning", warning)?;
+            write_row(f, "warning", warning)?;
         }
         Ok(())
     }
 }
 
-impl Report {
-    fn turn(&self, f: &mut fmt::Formatter<'_>, turn: &Turn) -> fmt::Result {
-        let word = turn.outcome.as_ref().map_or("failed", Outcome::word);
-        writeln!(f, "{}, {}: {word}", self.plugin.name, turn.about)?;
-        if let Some(outcome) = &turn.outcome {
-            answer(f, outcome)?;
+impl RunReport {
+    fn write_invocation(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        invocation: &InvocationReport,
+    ) -> fmt::Result {
+        let label = invocation.outcome.as_ref().map_or("failed", InvocationOutcome::label);
+        writeln!(f, "{}, {}: {label}", self.plugin.name, invocation.about)?;
+        if let Some(outcome) = &invocation.outcome {
+            write_outcome(f, outcome)?;
         }
-        if let Some(error) = &turn.error {
-            row(f, "error", &error.message)?;
+        if let Some(error) = &invocation.error {
+            write_row(f, "error", &error.message)?;
         }
-        for note in &turn.notes {
-            row(f, "note", note)?;
+        for note in &invocation.notes {
+            write_row(f, "note", note)?;
         }
-        backtrace(f, &turn.backtrace)?;
-        steps(f, &turn.steps)?;
-        if turn.dropped_lines > 0 {
-            row(f, "", format!("and {} lines more, which the log drops", turn.dropped_lines))?;
+        write_backtrace(f, &invocation.backtrace)?;
+        write_steps(f, &invocation.steps)?;
+        if invocation.dropped_lines > 0 {
+            write_row(
+                f,
+                "",
+                format!("and {} lines more, which the log drops", invocation.dropped_lines),
+            )?;
         }
-        if turn.dropped_host_calls > 0 {
-            row(f, "", format!("and {} host calls more", turn.dropped_host_calls))?;
+        if invocation.dropped_host_calls > 0 {
+            write_row(f, "", format!("and {} host calls more", invocation.dropped_host_calls))?;
         }
         // It was never called.
-        if turn.took_us == 0 {
+        if invocation.took_us == 0 {
             return Ok(());
         }
-        let instance = turn.instance_us.map(|micros| {
-            format!(", of which {} for the instance", took(Duration::from_micros(micros)))
+        let instance = invocation.instance_us.map(|micros| {
+            format!(", of which {} for the instance", format_elapsed(Duration::from_micros(micros)))
         });
-        let time = took(Duration::from_micros(turn.took_us));
-        row(f, "time", format!("{time}{}", instance.unwrap_or_default()))?;
-        if let Some(instructions) = turn.instructions {
-            row(f, "instructions", instructions)?;
+        let time = format_elapsed(Duration::from_micros(invocation.took_us));
+        write_row(f, "time", format!("{time}{}", instance.unwrap_or_default()))?;
+        if let Some(instructions) = invocation.instructions {
+            write_row(f, "instructions", instructions)?;
         }
-        let most = self.plugin.settings.as_ref().map(|terms| terms.limits.memory as u64);
-        let most = most.map(|most| format!(" of {}", size(most))).unwrap_or_default();
-        row(f, "memory", format!("{}{most}", size(turn.memory as u64)))
+        let memory_limit = self.plugin.settings.as_ref().map(|terms| terms.limits.memory as u64);
+        let most =
+            memory_limit.map(|most| format!(" of {}", format_size(most))).unwrap_or_default();
+        write_row(f, "memory", format!("{}{most}", format_size(invocation.memory as u64)))
     }
 }
 
-fn answer(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
+fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &InvocationOutcome) -> fmt::Result {
     match outcome {
-        Outcome::Decision { sts_url, filled_url, prompt, reason, cache, .. } => {
-            let mut some = |name, text: Option<&str>| text.map_or(Ok(()), |it| row(f, name, it));
-            some("sts_url", sts_url.as_deref())?;
-            some("filled", filled_url.as_deref())?;
-            some("prompt", prompt.as_deref())?;
-            some("reason", reason.as_deref())?;
-            leave(f, cache.as_ref())
+        InvocationOutcome::Decision { sts_url, filled_url, prompt, reason, cache, .. } => {
+            let mut optional_row =
+                |name, text: Option<&str>| text.map_or(Ok(()), |it| write_row(f, name, it));
+            optional_row("sts_url", sts_url.as_deref())?;
+            optional_row("filled", filled_url.as_deref())?;
+            optional_row("prompt", prompt.as_deref())?;
+            optional_row("reason", reason.as_deref())?;
+            write_cache_directive(f, cache.as_ref())
         }
-        Outcome::Result { result, cache } => {
-            row(f, "result", result.get())?;
-            leave(f, cache.as_ref())
+        InvocationOutcome::Result { result, cache } => {
+            write_row(f, "result", result.get())?;
+            write_cache_directive(f, cache.as_ref())
         }
-        Outcome::ToolError { message, code } => {
-            row(f, "message", message)?;
-            code.as_ref().map_or(Ok(()), |code| row(f, "code", code))
+        InvocationOutcome::ToolError { message, code } => {
+            write_row(f, "message", message)?;
+            code.as_ref().map_or(Ok(()), |code| write_row(f, "code", code))
         }
-        Outcome::Answer { answer: Some(answer) } => row(f, "answer", answer.get()),
-        Outcome::Answer { answer: None } | Outcome::Taken => Ok(()),
+        InvocationOutcome::Answer { answer: Some(answer) } => write_row(f, "answer", answer.get()),
+        InvocationOutcome::Answer { answer: None } | InvocationOutcome::Taken => Ok(()),
     }
 }
 
-fn leave(f: &mut fmt::Formatter<'_>, leave: Option<&Leave>) -> fmt::Result {
-    let Some(Leave { ttl_ms, vary }) = leave else { return Ok(()) };
+fn write_cache_directive(
+    f: &mut fmt::Formatter<'_>,
+    directive: Option<&CacheDirective>,
+) -> fmt::Result {
+    let Some(CacheDirective { ttl_ms, vary }) = directive else { return Ok(()) };
     let calls = match &**vary {
         [] => "every call".to_owned(),
         fields => format!("calls with the same {}", fields.join(", ")),
     };
-    row(f, "cached", format!("for {}, for {calls}", duration_text(Duration::from_millis(*ttl_ms))))
+    write_row(
+        f,
+        "cached",
+        format!("for {}, for {calls}", format_duration(Duration::from_millis(*ttl_ms))),
+    )
 }
 
-fn steps(f: &mut fmt::Formatter<'_>, steps: &[Step]) -> fmt::Result {
+fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[InvocationStep]) -> fmt::Result {
     let mut title = "did";
-    for Step { at, what } in steps {
+    for InvocationStep { at, kind: what } in steps {
         let what = match what {
-            What::Said(line) => said(line),
-            What::Asked(call) => asked(call),
+            StepKind::Log(line) => format_log_line(line),
+            StepKind::HostCall(call) => format_host_call(call),
         };
-        row(f, title, format!("at {:>10}  {what}", took(*at)))?;
+        write_row(f, title, format!("at {:>10}  {what}", format_elapsed(*at)))?;
         title = "";
     }
     Ok(())
 }
 
-fn said(Line { level, from, text }: &Line) -> String {
+fn format_log_line(LogLine { level, from, text }: &LogLine) -> String {
     let level = format!("{level:?}").to_lowercase();
     // Its lines stay together.
     let text = text.replace('\n', "\n  ");
     match from {
-        Channel::Log => format!("log {level}: {text}"),
-        Channel::Stdout => format!("stdout: {text}"),
-        Channel::Stderr => format!("stderr: {text}"),
+        LogChannel::Log => format!("log {level}: {text}"),
+        LogChannel::Stdout => format!("stdout: {text}"),
+        LogChannel::Stderr => format!("stderr: {text}"),
     }
 }
 
-fn asked(call: &HostCall) -> String {
+fn format_host_call(call: &HostCall) -> String {
     let HostCall { function, subject, detail, result, error, took: time } = call;
     let detail = detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-    let time = time.map(|time| format!(", in {}", took(time))).unwrap_or_default();
+    let time = time.map(|time| format!(", in {}", format_elapsed(time))).unwrap_or_default();
     let outcome = match (result, error) {
         (Some(result), _) => format!("{result}{time}"),
         (None, Some(error)) => format!("{}{time}", error.message),
@@ -246,6 +270,6 @@ fn asked(call: &HostCall) -> String {
     format!("{function} {subject}{detail} → {outcome}")
 }
 
-fn backtrace(f: &mut fmt::Formatter<'_>, frames: &[Frame]) -> fmt::Result {
-    if frames.is_empty() { Ok(()) } else { row(f, "backtrace", Shown(frames)) }
+fn write_backtrace(f: &mut fmt::Formatter<'_>, frames: &[Frame]) -> fmt::Result {
+    if frames.is_empty() { Ok(()) } else { write_row(f, "backtrace", BacktraceText(frames)) }
 }

@@ -1,13 +1,13 @@
 //! `plugboard simulate`: plays AVR Core, to try plugins and to measure.
 
-mod drive;
-mod figures;
-mod plan;
+mod driver;
+mod monitor;
 mod report;
+mod scenario;
 mod sender;
+mod stats;
 #[cfg(test)]
 mod tests;
-mod witness;
 
 use std::io::{self, Write};
 use std::num::NonZeroU32;
@@ -26,22 +26,22 @@ use serde::de::{IntoDeserializer, value};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::drive::{Ending, Load, Run};
-use self::plan::Script;
-use self::report::Report;
-use self::sender::Sender;
-use self::witness::{Story, Witness};
-use super::{BAD_USAGE, raise_file_limit};
+use self::driver::{LoadProfile, Simulation, SimulationEnd};
+use self::monitor::{EventOutput, SimulationMonitor};
+use self::report::SimulationReport;
+use self::scenario::CallScript;
+use self::sender::EventSender;
+use super::{EXIT_BAD_USAGE, raise_file_limit};
 use crate::units;
 
 /// AVR Core's name for the secret, where `--secret` is not given.
-const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
+const SECRET_ENV_VAR: &str = "WEBHOOK_SECRET";
 
 /// Play AVR Core: send whole calls and report how they were answered.
 #[derive(clap::Args)]
 #[command(after_help = "The exit status is 0 if all calls were played and every event was \
                         acknowledged (2xx), 1 if not, and 2 if the command line makes no sense.")]
-pub(super) struct Simulate {
+pub(super) struct SimulateCommand {
     /// Where events are posted
     #[arg(default_value = "http://127.0.0.1:9000/events", value_parser = address)]
     url: Url,
@@ -95,14 +95,14 @@ pub(super) struct Simulate {
     quiet: bool,
 }
 
-impl Simulate {
+impl SimulateCommand {
     pub(super) fn run(mut self) -> ExitCode {
         if self.secret.is_none() {
-            match secret_from_environment() {
+            match read_secret_from_environment() {
                 Ok(secret) => self.secret = secret,
                 Err(error) => {
                     eprintln!("plugboard: {error:#}");
-                    return ExitCode::from(BAD_USAGE);
+                    return ExitCode::from(EXIT_BAD_USAGE);
                 }
             }
         }
@@ -110,7 +110,7 @@ impl Simulate {
             eprintln!("plugboard: fewer calls at a time may have to do: {error}");
         }
         let json = self.json;
-        let played = runtime::Builder::new_multi_thread()
+        let result = runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("cannot start threads")
@@ -120,11 +120,11 @@ impl Simulate {
                     self.play(stop).await
                 })
             })
-            .and_then(|(report, fault)| {
-                print(&report, json).context("cannot print the report")?;
-                fault.map_or(Ok(report.is_success()), Err)
+            .and_then(|(report, record_error)| {
+                print_report(&report, json).context("cannot print the report")?;
+                record_error.map_or(Ok(report.is_success()), Err)
             });
-        match played {
+        match result {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -139,52 +139,61 @@ impl Simulate {
     async fn play(
         self,
         stop: impl Future<Output = ()>,
-    ) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
+    ) -> anyhow::Result<(SimulationReport, Option<anyhow::Error>)> {
         let retries = u32::try_from(self.retries)?;
         let events = u32::try_from(self.events)?;
-        let story = match (self.show, self.json) {
-            (true, true) => Some(Story::Err),
-            (true, false) => Some(Story::Out),
-            (false, json) => (self.calls == 1 && !json).then_some(Story::Out),
+        let event_output = match (self.show, self.json) {
+            (true, true) => Some(EventOutput::Stderr),
+            (true, false) => Some(EventOutput::Stdout),
+            (false, json) => (self.calls == 1 && !json).then_some(EventOutput::Stdout),
         };
-        let bar = match (story, self.quiet) {
-            (None, false) => witness::bar(self.calls),
+        let bar = match (event_output, self.quiet) {
+            (None, false) => monitor::progress_bar(self.calls),
             _ => ProgressBar::hidden(),
         };
-        let record = self.record.as_deref();
-        let name = record.unwrap_or("the record".as_ref()).display();
-        let witness =
-            Witness::new(record, story, bar).with_context(|| format!("cannot write {name}"))?;
-        let sender = Sender::new(self.url, self.secret, self.timeout, retries)?;
-        let url = sender.address();
+        let record_path = self.record.as_deref();
+        let record_name = record_path.unwrap_or("the record".as_ref()).display();
+        let monitor = SimulationMonitor::new(record_path, event_output, bar)
+            .with_context(|| format!("cannot write {record_name}"))?;
+        let sender = EventSender::new(self.url, self.secret, self.timeout, retries)?;
+        let url = sender.redacted_url();
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let script = Script { from: self.from, to: self.to, events, seed };
+        let script = CallScript { from: self.from, to: self.to, event_count: events, seed };
         let (calls, rate, concurrency) = (self.calls, self.rate, self.concurrency);
-        let load = Load { calls, rate, concurrency, pace: self.pace, time: self.time };
-        let run = Arc::new(Run::new(script, load, sender, witness));
+        let load_profile = LoadProfile {
+            calls,
+            rate,
+            concurrency,
+            event_interval: self.pace,
+            max_duration: self.time,
+        };
+        let simulation = Arc::new(Simulation::new(script, load_profile, sender, monitor));
 
         let start = Instant::now();
-        let ending = run.play(stop).await;
-        let took = start.elapsed();
-        run.witness.close();
-        let (stopped, fault) = match ending {
-            Ending::Complete => (None, None),
-            Ending::Interrupted => (Some("interrupted"), None),
-            Ending::TimeUp => (Some("time is up"), None),
-            Ending::Unrecorded(error) => {
-                let error = anyhow!(error).context(format!("cannot write {name}"));
+        let ending = simulation.play(stop).await;
+        let elapsed = start.elapsed();
+        simulation.monitor.finish();
+        let (stopped, record_error) = match ending {
+            SimulationEnd::Complete => (None, None),
+            SimulationEnd::Interrupted => (Some("interrupted"), None),
+            SimulationEnd::TimeLimitReached => (Some("time is up"), None),
+            SimulationEnd::RecordFailed(error) => {
+                let error = anyhow!(error).context(format!("cannot write {record_name}"));
                 (Some("cannot record"), Some(error))
             }
-            Ending::Absent(cause) => anyhow::bail!(
+            SimulationEnd::Unreachable(cause) => anyhow::bail!(
                 "cannot connect to {url}: {cause}; is Plugboard there? Start it with \
                  `plugboard serve`, or give the address where it takes webhooks"
             ),
         };
-        Ok((Report::new(&run.witness.figures(), url, calls, took, stopped), fault))
+        Ok((
+            SimulationReport::new(&simulation.monitor.stats(), url, calls, elapsed, stopped),
+            record_error,
+        ))
     }
 }
 
-fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+fn print_report(report: &SimulationReport, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, report)?;
@@ -208,12 +217,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Not by clap, which would show it in its help.
-fn secret_from_environment() -> anyhow::Result<Option<HeaderValue>> {
-    std::env::var_os(SECRET_VARIABLE)
+fn read_secret_from_environment() -> anyhow::Result<Option<HeaderValue>> {
+    std::env::var_os(SECRET_ENV_VAR)
         .filter(|secret| !secret.is_empty())
         .map(|secret| HeaderValue::from_bytes(secret.as_bytes()))
         .transpose()
-        .with_context(|| format!("the secret in {SECRET_VARIABLE} cannot be sent in a header"))
+        .with_context(|| format!("the secret in {SECRET_ENV_VAR} cannot be sent in a header"))
 }
 
 fn address(text: &str) -> Result<Url, String> {

@@ -6,34 +6,34 @@ use std::time::Duration;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::figures::{Figures, Samples};
+use super::stats::{LatencySamples, SimulationStats};
 
 /// Hosts that are named, and kinds of failures.
-const MOST_ROWS: usize = 10;
+const MAX_REPORT_ROWS: usize = 10;
 
 /// What a run was.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct SimulationReport {
     url: String,
     /// Why it ended before its calls did.
     stopped: Option<&'static str>,
     seconds: f64,
-    calls: Calls,
-    events: Events,
-    failures: Vec<Row>,
-    decisions: Decisions,
-    latency_ms: Latencies,
+    calls: CallTotals,
+    events: EventTotals,
+    failures: Vec<NamedCount>,
+    decisions: DecisionTotals,
+    latency_ms: LatencyReport,
 }
 
 #[derive(Debug, Serialize)]
-struct Calls {
+struct CallTotals {
     planned: u64,
     finished: u64,
     per_second: f64,
 }
 
 #[derive(Debug, Serialize)]
-struct Events {
+struct EventTotals {
     sent: u64,
     acknowledged: u64,
     failed: u64,
@@ -44,28 +44,28 @@ struct Events {
 }
 
 #[derive(Debug, Serialize)]
-struct Decisions {
+struct DecisionTotals {
     answered: u64,
     with_sts_url: u64,
     /// Left to the platform.
     without_sts_url: u64,
-    hosts: Vec<Row>,
+    hosts: Vec<NamedCount>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct NamedCount {
     name: String,
     count: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Latencies {
-    decisions: Option<Latency>,
-    events: Option<Latency>,
+struct LatencyReport {
+    decisions: Option<LatencyQuantiles>,
+    events: Option<LatencyQuantiles>,
 }
 
 #[derive(Debug, Serialize)]
-struct Latency {
+struct LatencyQuantiles {
     p50: f64,
     p90: f64,
     p99: f64,
@@ -73,28 +73,35 @@ struct Latency {
     mean: f64,
 }
 
-impl Report {
+impl SimulationReport {
     /// The report on a run of this many calls that took so long, and why it was
     /// stopped, if it was.
     pub fn new(
-        figures: &Figures,
+        stats: &SimulationStats,
         url: String,
         planned: u64,
-        took: Duration,
+        elapsed: Duration,
         stopped: Option<&'static str>,
     ) -> Self {
-        let seconds = took.as_secs_f64();
+        let seconds = elapsed.as_secs_f64();
         // No rate is better than an infinite one.
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        let &Figures { finished, sent, acknowledged, retries, decisions, .. } = figures;
-        let failed = figures.failures.total();
-        let with_sts_url = figures.hosts.total();
+        let &SimulationStats {
+            finished_calls: finished,
+            sent,
+            acknowledged,
+            retries,
+            decisions,
+            ..
+        } = stats;
+        let failed = stats.failures.total();
+        let with_sts_url = stats.sts_hosts.total();
         Self {
             url,
             stopped,
             seconds,
-            calls: Calls { planned, finished, per_second: per_second(finished) },
-            events: Events {
+            calls: CallTotals { planned, finished, per_second: per_second(finished) },
+            events: EventTotals {
                 sent,
                 acknowledged,
                 failed,
@@ -102,16 +109,16 @@ impl Report {
                 retries,
                 per_second: per_second(sent),
             },
-            failures: rows(figures.failures.top(MOST_ROWS)),
-            decisions: Decisions {
+            failures: named_counts(stats.failures.top(MAX_REPORT_ROWS)),
+            decisions: DecisionTotals {
                 answered: decisions,
                 with_sts_url,
                 without_sts_url: decisions.saturating_sub(with_sts_url),
-                hosts: rows(figures.hosts.top(MOST_ROWS)),
+                hosts: named_counts(stats.sts_hosts.top(MAX_REPORT_ROWS)),
             },
-            latency_ms: Latencies {
-                decisions: latency(&figures.decision_latency),
-                events: latency(&figures.event_latency),
+            latency_ms: LatencyReport {
+                decisions: summarize_latency(&stats.decision_latency),
+                events: summarize_latency(&stats.event_latency),
             },
         }
     }
@@ -122,21 +129,28 @@ impl Report {
     }
 }
 
-fn rows(top: Vec<(String, u64)>) -> Vec<Row> {
-    top.into_iter().map(|(name, count)| Row { name, count }).collect()
+fn named_counts(top: Vec<(String, u64)>) -> Vec<NamedCount> {
+    top.into_iter().map(|(name, count)| NamedCount { name, count }).collect()
 }
 
-fn latency(samples: &Samples) -> Option<Latency> {
-    let [p50, p90, p99] = samples.quantiles([0.5, 0.9, 0.99])?.map(|micros| millis(micros.into()));
-    Some(Latency { p50, p90, p99, max: millis(samples.max().into()), mean: millis(samples.mean()) })
+fn summarize_latency(samples: &LatencySamples) -> Option<LatencyQuantiles> {
+    let [p50, p90, p99] =
+        samples.quantiles([0.5, 0.9, 0.99])?.map(|micros| to_millis(micros.into()));
+    Some(LatencyQuantiles {
+        p50,
+        p90,
+        p99,
+        max: to_millis(samples.max().into()),
+        mean: to_millis(samples.mean()),
+    })
 }
 
 /// Milliseconds, to the microsecond.
-fn millis(micros: f64) -> f64 {
+fn to_millis(micros: f64) -> f64 {
     micros.round() / 1000.0
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SimulationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { calls, events, decisions, .. } = self;
         writeln!(f, "{} in {:.1} s", self.url, self.seconds)?;
@@ -145,50 +159,54 @@ impl fmt::Display for Report {
         }
         let rate = format!("{:.1} a second", calls.per_second);
         writeln!(f, "\ncalls")?;
-        row(f, "planned", calls.planned, "")?;
-        row(f, "finished", calls.finished, &rate)?;
+        write_row(f, "planned", calls.planned, "")?;
+        write_row(f, "finished", calls.finished, &rate)?;
         let rate = format!("{:.1} a second", events.per_second);
         writeln!(f, "\nevents")?;
-        row(f, "sent", events.sent, &rate)?;
-        row(f, "acknowledged", events.acknowledged, "")?;
-        row(f, "failed", events.failed, "")?;
+        write_row(f, "sent", events.sent, &rate)?;
+        write_row(f, "acknowledged", events.acknowledged, "")?;
+        write_row(f, "failed", events.failed, "")?;
         if events.cut_off > 0 {
-            row(f, "cut off", events.cut_off, "unanswered when the run stopped")?;
+            write_row(f, "cut off", events.cut_off, "unanswered when the run stopped")?;
         }
-        row(f, "retries", events.retries, "")?;
+        write_row(f, "retries", events.retries, "")?;
         if !self.failures.is_empty() {
             writeln!(f, "\nfailures")?;
         }
-        for Row { name, count } in &self.failures {
-            row(f, name, *count, "")?;
+        for NamedCount { name, count } in &self.failures {
+            write_row(f, name, *count, "")?;
         }
         writeln!(f, "\ndecisions")?;
-        row(f, "with an sts_url", decisions.with_sts_url, "")?;
-        row(f, "without", decisions.without_sts_url, "the platform's default")?;
+        write_row(f, "with an sts_url", decisions.with_sts_url, "")?;
+        write_row(f, "without", decisions.without_sts_url, "the platform's default")?;
         if !decisions.hosts.is_empty() {
             writeln!(f, "\nhosts of sts_url")?;
         }
-        for Row { name, count } in &decisions.hosts {
-            row(f, name, *count, "")?;
+        for NamedCount { name, count } in &decisions.hosts {
+            write_row(f, name, *count, "")?;
         }
         writeln!(
             f,
             "\n{:<13}{:>9}{:>10}{:>10}{:>10}{:>10}",
             "latency (ms)", "p50", "p90", "p99", "max", "mean"
         )?;
-        line(f, "decisions", self.latency_ms.decisions.as_ref())?;
-        line(f, "events", self.latency_ms.events.as_ref())
+        write_latency_row(f, "decisions", self.latency_ms.decisions.as_ref())?;
+        write_latency_row(f, "events", self.latency_ms.events.as_ref())
     }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, count: u64, note: &str) -> fmt::Result {
+fn write_row(f: &mut fmt::Formatter<'_>, name: &str, count: u64, note: &str) -> fmt::Result {
     let count = HumanCount(count).to_string();
     let row = format!("  {count:>13}  {name:<20}  {note}");
     writeln!(f, "{}", row.trim_end())
 }
 
-fn line(f: &mut fmt::Formatter<'_>, name: &str, latency: Option<&Latency>) -> fmt::Result {
-    let Some(Latency { p50, p90, p99, max, mean }) = latency else {
+fn write_latency_row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    latency: Option<&LatencyQuantiles>,
+) -> fmt::Result {
+    let Some(LatencyQuantiles { p50, p90, p99, max, mean }) = latency else {
         return writeln!(f, "  {name:<11}{:>9}", "–");
     };
     writeln!(f, "  {name:<11}{p50:>9.2}{p90:>10.2}{p99:>10.2}{max:>10.2}{mean:>10.2}")
@@ -199,33 +217,46 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::simulate::plan::Kind;
-    use crate::cli::simulate::sender::{Failure, Outcome, Sent};
+    use crate::cli::simulate::scenario::SimulatedEventKind;
+    use crate::cli::simulate::sender::{EventDelivery, SendFailure, SendOutcome};
 
-    fn sent(outcome: Outcome, retries: u32, millis: u64) -> Sent {
-        Sent { outcome, retries, latency: Duration::from_millis(millis) }
+    fn delivery(outcome: SendOutcome, retries: u32, millis: u64) -> EventDelivery {
+        EventDelivery { outcome, retries, latency: Duration::from_millis(millis) }
     }
 
-    fn acknowledged(sts_url: Option<&str>) -> Outcome {
-        Outcome::Acknowledged { status: 200, sts_url: sts_url.map(str::to_owned) }
+    fn acknowledged_outcome(sts_url: Option<&str>) -> SendOutcome {
+        SendOutcome::Acknowledged { status: 200, sts_url: sts_url.map(str::to_owned) }
     }
 
-    fn figures() -> Figures {
-        let mut figures = Figures { finished: 2, sent: 5, ..Figures::default() };
-        figures.settle(Kind::Initiated, &sent(acknowledged(Some("ws://sts:6030/?a=1")), 0, 2));
-        figures.settle(Kind::Initiated, &sent(acknowledged(None), 1, 4));
-        figures.settle(Kind::Ended, &sent(acknowledged(None), 0, 1));
-        figures.settle(Kind::Ended, &sent(Outcome::Failed(Failure::Status(503)), 1, 1));
+    fn stats() -> SimulationStats {
+        let mut figures =
+            SimulationStats { finished_calls: 2, sent: 5, ..SimulationStats::default() };
+        figures.record_delivery(
+            SimulatedEventKind::Initiated,
+            &delivery(acknowledged_outcome(Some("ws://sts:6030/?a=1")), 0, 2),
+        );
+        figures.record_delivery(
+            SimulatedEventKind::Initiated,
+            &delivery(acknowledged_outcome(None), 1, 4),
+        );
+        figures.record_delivery(
+            SimulatedEventKind::Ended,
+            &delivery(acknowledged_outcome(None), 0, 1),
+        );
+        figures.record_delivery(
+            SimulatedEventKind::Ended,
+            &delivery(SendOutcome::Failed(SendFailure::Status(503)), 1, 1),
+        );
         figures
     }
 
-    fn report() -> Report {
+    fn report() -> SimulationReport {
         let url = "http://127.0.0.1:9000/events".to_owned();
-        Report::new(&figures(), url, 3, Duration::from_secs(2), Some("interrupted"))
+        SimulationReport::new(&stats(), url, 3, Duration::from_secs(2), Some("interrupted"))
     }
 
     #[test]
-    fn it_is_read_by_people() {
+    fn report_renders_as_text() {
         let expected = "\
 http://127.0.0.1:9000/events in 2.0 s
 interrupted: not all calls were played to their end
@@ -259,7 +290,7 @@ latency (ms)       p50       p90       p99       max      mean
     }
 
     #[test]
-    fn it_is_read_by_programs() {
+    fn report_serializes_as_json() {
         let report = serde_json::to_value(report()).unwrap();
         assert_eq!(
             report,
@@ -286,8 +317,14 @@ latency (ms)       p50       p90       p99       max      mean
     }
 
     #[test]
-    fn nothing_is_no_success_and_no_rate() {
-        let report = Report::new(&Figures::default(), String::new(), 1, Duration::ZERO, None);
+    fn empty_run_is_failure_with_zero_rate() {
+        let report = SimulationReport::new(
+            &SimulationStats::default(),
+            String::new(),
+            1,
+            Duration::ZERO,
+            None,
+        );
         assert!(!report.is_success());
         assert_eq!(report.calls.per_second, 0.0);
         assert!(report.to_string().ends_with("\n  events             –\n"));

@@ -13,13 +13,13 @@ use serde::Deserialize;
 use crate::tls;
 
 /// The shared secret's header.
-const SECRET: &str = "x-avr-webhook-secret";
+const SECRET_HEADER: &str = "x-avr-webhook-secret";
 
 /// Longer than any answer that AVR could use, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE_BODY: usize = 64 * 1024;
 
 /// How events are posted.
-pub struct Sender {
+pub struct EventSender {
     client: Client,
     url: Url,
     timeout: Duration,
@@ -27,9 +27,9 @@ pub struct Sender {
 }
 
 /// What became of an event.
-pub struct Sent {
+pub struct EventDelivery {
     /// The last attempt's end.
-    pub outcome: Outcome,
+    pub outcome: SendOutcome,
     /// Attempts after the first.
     pub retries: u32,
     /// From the first attempt to the answer, as a caller would wait.
@@ -38,7 +38,7 @@ pub struct Sent {
 
 /// How an attempt ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// With a status that says yes (2xx).
     Acknowledged {
         /// The status.
@@ -47,12 +47,12 @@ pub enum Outcome {
         sts_url: Option<String>,
     },
     /// Otherwise.
-    Failed(Failure),
+    Failed(SendFailure),
 }
 
 /// Why an event was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
+pub enum SendFailure {
     /// The answer had another status.
     Status(u16),
     /// There was no answer in time.
@@ -60,10 +60,10 @@ pub enum Failure {
     /// There was no connection, for this reason.
     NoConnection(String),
     /// The connection broke before the answer was there.
-    Broken,
+    ConnectionBroken,
 }
 
-impl Sender {
+impl EventSender {
     /// A sender to this address. The timeout is one attempt's.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Sender {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(mut secret) = secret {
             secret.set_sensitive(true);
-            headers.insert(SECRET, secret);
+            headers.insert(SECRET_HEADER, secret);
         }
         let builder = || {
             Client::builder()
@@ -90,7 +90,8 @@ impl Sender {
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
         };
-        let (client, no_roots) = tls::client(builder).context("cannot prepare connections")?;
+        let (client, no_roots) =
+            tls::build_client(builder).context("cannot prepare connections")?;
         match no_roots {
             Some(no_roots) if url.scheme() == "https" => bail!("{}", no_roots.advice()),
             _ => {}
@@ -99,7 +100,7 @@ impl Sender {
     }
 
     /// Where the events go, without the credentials in it.
-    pub fn address(&self) -> String {
+    pub fn redacted_url(&self) -> String {
         let mut url = self.url.clone();
         // Fails where there can be none.
         let _ = url.set_username("");
@@ -108,65 +109,67 @@ impl Sender {
     }
 
     /// Posts a body, until it is acknowledged or there is no attempt left.
-    pub async fn send(&self, body: &str) -> Sent {
+    pub async fn send(&self, body: &str) -> EventDelivery {
         let start = Instant::now();
         let mut retries = 0;
         loop {
-            let attempt = tokio::time::timeout(self.timeout, self.attempt(body));
-            let outcome = attempt.await.unwrap_or(Outcome::Failed(Failure::Timeout));
-            if retries == self.retries || matches!(outcome, Outcome::Acknowledged { .. }) {
-                return Sent { outcome, retries, latency: start.elapsed() };
+            let attempt_result = tokio::time::timeout(self.timeout, self.send_once(body));
+            let outcome = attempt_result.await.unwrap_or(SendOutcome::Failed(SendFailure::Timeout));
+            if retries == self.retries || matches!(outcome, SendOutcome::Acknowledged { .. }) {
+                return EventDelivery { outcome, retries, latency: start.elapsed() };
             }
             retries += 1;
         }
     }
 
-    async fn attempt(&self, body: &str) -> Outcome {
+    async fn send_once(&self, body: &str) -> SendOutcome {
         let request = self.client.post(self.url.clone()).body(body.to_owned());
-        let answer = match request.send().await {
+        let outcome = match request.send().await {
             Ok(response) if response.status().is_success() => {
                 let status = response.status().as_u16();
-                read(response)
+                read_body(response)
                     .await
-                    .map(|body| Outcome::Acknowledged { status, sts_url: sts_url(&body) })
+                    .map(|body| SendOutcome::Acknowledged { status, sts_url: parse_sts_url(&body) })
             }
-            Ok(response) => Ok(Outcome::Failed(Failure::Status(response.status().as_u16()))),
+            Ok(response) => {
+                Ok(SendOutcome::Failed(SendFailure::Status(response.status().as_u16())))
+            }
             Err(error) => Err(error),
         };
-        answer.unwrap_or_else(|error| Outcome::Failed(Failure::of(&error)))
+        outcome.unwrap_or_else(|error| SendOutcome::Failed(SendFailure::from_error(&error)))
     }
 }
 
-impl Failure {
+impl SendFailure {
     /// Whether it shows that somebody is there.
-    pub fn is_answer(&self) -> bool {
+    pub fn has_response(&self) -> bool {
         matches!(self, Self::Status(_))
     }
 
-    fn of(error: &reqwest::Error) -> Self {
+    fn from_error(error: &reqwest::Error) -> Self {
         if error.is_connect() {
-            Self::NoConnection(cause(error))
+            Self::NoConnection(root_cause(error))
         } else if error.is_timeout() {
             Self::Timeout
         } else {
-            Self::Broken
+            Self::ConnectionBroken
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SendFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "status {status}"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::NoConnection(cause) => write!(f, "no connection: {cause}"),
-            Self::Broken => f.write_str("connection broken"),
+            Self::ConnectionBroken => f.write_str("connection broken"),
         }
     }
 }
 
 /// What an error comes down to: the layers above only say that they failed.
-fn cause(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let chain = std::iter::successors(error.source(), |error| (*error).source());
     match chain.last() {
         Some(last) => match last.downcast_ref::<io::Error>().map(io::Error::kind) {
@@ -179,9 +182,9 @@ fn cause(error: &reqwest::Error) -> String {
 
 /// The body, to its end so that the connection can be used again; what is longer
 /// than an answer can be is cut.
-async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
+async fn read_body(mut response: Response) -> reqwest::Result<Vec<u8>> {
     let mut body = Vec::new();
-    while body.len() <= MAX_ANSWER
+    while body.len() <= MAX_RESPONSE_BODY
         && let Some(chunk) = response.chunk().await?
     {
         body.extend_from_slice(&chunk);
@@ -190,12 +193,12 @@ async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {
 }
 
 /// The only field that AVR Core reads.
-fn sts_url(body: &[u8]) -> Option<String> {
+fn parse_sts_url(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct StsUrlDocument {
         sts_url: String,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: StsUrlDocument = serde_json::from_slice(body).ok()?;
     Some(answer.sts_url).filter(|sts_url| !sts_url.is_empty())
 }
 
@@ -204,17 +207,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_text_is_an_sts_url() {
-        assert_eq!(sts_url(br#"{"sts_url":"ws://a","b":1}"#).as_deref(), Some("ws://a"));
+    fn sts_url_must_be_non_empty_string() {
+        assert_eq!(parse_sts_url(br#"{"sts_url":"ws://a","b":1}"#).as_deref(), Some("ws://a"));
         for none in ["", "{}", "[]", r#"{"sts_url":null}"#, r#"{"sts_url":""}"#, "ws://a"] {
-            assert_eq!(sts_url(none.as_bytes()), None, "{none}");
+            assert_eq!(parse_sts_url(none.as_bytes()), None, "{none}");
         }
     }
 
     #[test]
-    fn an_address_is_shown_without_its_password() {
+    fn redacted_url_has_no_credentials() {
         let url = "http://me:secret@127.0.0.1:9000/events".parse().unwrap();
-        let sender = Sender::new(url, None, Duration::from_secs(1), 0).unwrap();
-        assert_eq!(sender.address(), "http://127.0.0.1:9000/events");
+        let sender = EventSender::new(url, None, Duration::from_secs(1), 0).unwrap();
+        assert_eq!(sender.redacted_url(), "http://127.0.0.1:9000/events");
     }
 }

@@ -12,30 +12,30 @@ use serde_json::Value;
 use super::*;
 
 #[derive(Parser)]
-struct Line {
+struct SimulateArguments {
     #[command(flatten)]
-    simulate: Simulate,
+    simulate: SimulateCommand,
 }
 
-fn simulate(arguments: &[&str]) -> Result<Simulate, clap::Error> {
-    Line::try_parse_from([&["simulate"], arguments].concat()).map(|line| line.simulate)
+fn parse(arguments: &[&str]) -> Result<SimulateCommand, clap::Error> {
+    SimulateArguments::try_parse_from([&["simulate"], arguments].concat()).map(|line| line.simulate)
 }
 
 /// What was posted: the head in lower case, and the body.
-type Posted = (String, Value);
+type PostedEvent = (String, Value);
 
 /// Answers every post with what the function makes of its number: a status and a
 /// body, or nothing at all for status 0.
 fn serve(
     answer: impl Fn(usize, &Value) -> (u16, String) + Clone + Send + 'static,
-) -> (SocketAddr, mpsc::Receiver<Posted>) {
+) -> (SocketAddr, mpsc::Receiver<PostedEvent>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (tell, told) = mpsc::channel();
+    let (posted_sender, posted) = mpsc::channel();
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (tell, answer, count) = (tell.clone(), answer.clone(), Arc::clone(&count));
+            let (tell, answer, count) = (posted_sender.clone(), answer.clone(), Arc::clone(&count));
             thread::spawn(move || {
                 let mut stream = BufReader::new(stream.unwrap());
                 while let Some((head, body)) = read(&mut stream) {
@@ -54,10 +54,10 @@ fn serve(
             });
         }
     });
-    (address, told)
+    (address, posted)
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> Option<Posted> {
+fn read(stream: &mut BufReader<TcpStream>) -> Option<PostedEvent> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).ok()? == 0 {
@@ -71,31 +71,31 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<Posted> {
     Some((head, serde_json::from_slice(&body).unwrap()))
 }
 
-fn fine(_: usize, body: &Value) -> (u16, String) {
+fn accept(_: usize, body: &Value) -> (u16, String) {
     let is_question = body["type"] == "call_initiated";
     let text = if is_question { r#"{"sts_url":"ws://sts:6030/?from=2000"}"# } else { "{}" };
     (200, text.to_owned())
 }
 
 /// The report as JSON, and the fault.
-async fn play(
+async fn run_simulation(
     address: SocketAddr,
     arguments: &[&str],
 ) -> anyhow::Result<(Value, Option<anyhow::Error>)> {
     let url = format!("http://{address}/events");
     let all = [&[&*url, "--quiet", "--json"], arguments].concat();
-    let (report, fault) = simulate(&all)?.play(std::future::pending()).await?;
+    let (report, fault) = parse(&all)?.play(std::future::pending()).await?;
     Ok((serde_json::to_value(report)?, fault))
 }
 
 #[tokio::test]
-async fn calls_are_played_whole_and_in_order() {
-    let (address, told) = serve(fine);
+async fn calls_are_sent_complete_and_in_order() {
+    let (address, posted) = serve(accept);
     let file = tempfile::NamedTempFile::new().unwrap();
     let record = file.path().to_str().unwrap();
     let arguments = ["--calls", "20", "--events", "5", "--concurrency", "4", "--secret", "s3cret"];
     let to = ["--to", "1", "--to", "2", "--record", record];
-    let (report, fault) = play(address, &[&arguments[..], &to].concat()).await.unwrap();
+    let (report, fault) = run_simulation(address, &[&arguments[..], &to].concat()).await.unwrap();
 
     assert!(fault.is_none());
     assert_eq!(report["calls"]["finished"], 20);
@@ -104,7 +104,7 @@ async fn calls_are_played_whole_and_in_order() {
     assert_eq!(report["decisions"]["hosts"][0]["name"], "sts:6030");
     assert_eq!(report["decisions"]["with_sts_url"], 20);
     let mut calls: HashMap<String, Vec<Value>> = HashMap::new();
-    for (head, body) in told.try_iter() {
+    for (head, body) in posted.try_iter() {
         assert!(head.starts_with("post /events http/1.1\r\n"), "{head}");
         assert!(head.contains("\r\nx-avr-webhook-secret: s3cret\r\n"), "{head}");
         assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{head}");
@@ -137,14 +137,14 @@ async fn calls_are_played_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_failed_event_is_counted_and_the_call_goes_on() {
-    let (address, told) = serve(|number, body| match number {
+async fn call_continues_after_failed_event() {
+    let (address, posted) = serve(|number, body| match number {
         1 => (503, String::new()),
         2 => (302, String::new()),
-        _ => fine(number, body),
+        _ => accept(number, body),
     });
-    let (report, _) = play(address, &["--events", "0"]).await.unwrap();
-    assert_eq!(told.try_iter().count(), 3);
+    let (report, _) = run_simulation(address, &["--events", "0"]).await.unwrap();
+    assert_eq!(posted.try_iter().count(), 3);
     assert_eq!(report["calls"]["finished"], 1);
     assert_eq!(report["events"]["failed"], 2);
     assert_eq!(report["failures"][0]["name"], "status 302");
@@ -152,13 +152,13 @@ async fn a_failed_event_is_counted_and_the_call_goes_on() {
 }
 
 #[tokio::test]
-async fn a_retry_is_the_same_delivery() {
-    let (address, told) = serve(|number, body| match number {
+async fn retry_sends_identical_body() {
+    let (address, posted) = serve(|number, body| match number {
         0 | 1 => (500, String::new()),
-        _ => fine(number, body),
+        _ => accept(number, body),
     });
-    let (report, _) = play(address, &["--events", "0", "--retries", "2"]).await.unwrap();
-    let bodies: Vec<Value> = told.try_iter().map(|(_, body)| body).collect();
+    let (report, _) = run_simulation(address, &["--events", "0", "--retries", "2"]).await.unwrap();
+    let bodies: Vec<Value> = posted.try_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies.len(), 5);
     assert!(bodies[0] == bodies[1] && bodies[1] == bodies[2] && bodies[2] != bodies[3]);
     assert_eq!(report["events"]["sent"], 3);
@@ -167,25 +167,25 @@ async fn a_retry_is_the_same_delivery() {
 }
 
 #[tokio::test]
-async fn an_answer_must_come_in_time() {
+async fn slow_response_counts_as_timeout() {
     let (address, _told) = serve(|number, body| match number {
         0 => (0, String::new()),
-        _ => fine(number, body),
+        _ => accept(number, body),
     });
-    let (report, _) = play(address, &["--events", "0", "--timeout", "2s"]).await.unwrap();
+    let (report, _) = run_simulation(address, &["--events", "0", "--timeout", "2s"]).await.unwrap();
     assert_eq!(report["failures"][0]["name"], "no answer in time");
     assert_eq!(report["events"]["acknowledged"], 2);
 }
 
 #[tokio::test]
-async fn a_run_ends_when_its_time_is_up() {
+async fn run_ends_at_time_limit() {
     let (address, _told) = serve(|_, _| (0, String::new()));
     let file = tempfile::NamedTempFile::new().unwrap();
     let record = ["--record", file.path().to_str().unwrap()];
     let arguments = ["--time", "200ms", "--calls", "1000000", "--timeout", "60s"];
     let arguments = [&arguments[..], &record[..]].concat();
     let start = Instant::now();
-    let (report, _) = play(address, &arguments).await.unwrap();
+    let (report, _) = run_simulation(address, &arguments).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_eq!(report["stopped"], "time is up");
     assert_eq!(report["events"]["cut_off"], report["events"]["sent"]);
@@ -193,28 +193,28 @@ async fn a_run_ends_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_rate_is_kept() {
-    let (address, _told) = serve(fine);
+async fn calls_start_at_configured_rate() {
+    let (address, _told) = serve(accept);
     let start = Instant::now();
     let arguments = ["--calls", "11", "--events", "0", "--rate", "20"];
-    let (report, _) = play(address, &arguments).await.unwrap();
+    let (report, _) = run_simulation(address, &arguments).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(500));
     assert_eq!(report["calls"]["finished"], 11);
 }
 
 #[tokio::test]
-async fn it_stops_when_it_is_told_to() {
-    let (address, told) = serve(fine);
+async fn run_stops_on_signal() {
+    let (address, posted) = serve(accept);
     let url = format!("http://{address}/");
     let arguments = [&*url, "--quiet", "--calls", "2", "--pace", "1h"];
     let stop = async move {
-        let next = move |_| told.recv_timeout(Duration::from_secs(60)).unwrap();
+        let next = move |_| posted.recv_timeout(Duration::from_secs(60)).unwrap();
         let both = move || [(), ()].map(next);
         tokio::task::spawn_blocking(both).await.unwrap();
         // Until the answers have come, which nobody tells.
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
-    let (report, _) = simulate(&arguments).unwrap().play(stop).await.unwrap();
+    let (report, _) = parse(&arguments).unwrap().play(stop).await.unwrap();
     let report = serde_json::to_value(report).unwrap();
     assert_eq!(report["stopped"], "interrupted");
     assert_eq!(report["calls"]["finished"], 0);
@@ -222,25 +222,25 @@ async fn it_stops_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_at_once() {
+async fn unreachable_server_fails_immediately() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = play(free, &["--calls", "1000000"]).await.unwrap_err().to_string();
+    let error = run_simulation(free, &["--calls", "1000000"]).await.unwrap_err().to_string();
     let expected = format!("cannot connect to http://{free}/events: refused; is Plugboard there?");
     assert!(error.starts_with(&expected), "{error}");
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_written_ends_the_run() {
-    let (address, _told) = serve(fine);
-    let (report, fault) = play(address, &["--record", "/dev/full"]).await.unwrap();
+async fn unwritable_record_ends_the_run() {
+    let (address, _told) = serve(accept);
+    let (report, fault) = run_simulation(address, &["--record", "/dev/full"]).await.unwrap();
     assert!(format!("{:#}", fault.unwrap()).starts_with("cannot write /dev/full: "));
     assert_eq!(report["events"]["sent"], 1);
-    let error = play(address, &["--record", "/nowhere/at/all"]).await.unwrap_err();
+    let error = run_simulation(address, &["--record", "/nowhere/at/all"]).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot write /nowhere/at/all");
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_rejected() {
     for bad in [
         ["--calls", "0"],
         ["--calls", "1000001"],
@@ -254,10 +254,10 @@ fn what_makes_no_sense_is_refused() {
         ["--quiet", "ftp://127.0.0.1/"],
         ["--quiet", "nonsense"],
     ] {
-        let error = simulate(&bad).err().unwrap_or_else(|| panic!("{bad:?} is taken"));
-        assert_eq!(error.exit_code(), i32::from(BAD_USAGE), "{bad:?}");
+        let error = parse(&bad).err().unwrap_or_else(|| panic!("{bad:?} is taken"));
+        assert_eq!(error.exit_code(), i32::from(EXIT_BAD_USAGE), "{bad:?}");
     }
-    let simulate = simulate(&["--pace", "100ms", "--to", "1", "--to", "2"]).unwrap();
+    let simulate = parse(&["--pace", "100ms", "--to", "1", "--to", "2"]).unwrap();
     assert_eq!(simulate.pace, Duration::from_millis(100));
     assert_eq!(simulate.to, ["1", "2"]);
     assert_eq!(simulate.url.as_str(), "http://127.0.0.1:9000/events");

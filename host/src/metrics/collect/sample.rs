@@ -7,61 +7,61 @@ use super::*;
 use crate::metrics::Metrics;
 use crate::plugin::error::{PluginError, Stage};
 use crate::plugin::stats::{LastError, Stats};
-use crate::registry::Entry;
-use crate::reload::Witness;
+use crate::registry::PluginEntry;
+use crate::reload::ReloadMetrics;
 
 /// The name of the plugin that stands for all.
 const PLUGIN: &str = "10-vip";
 
 #[derive(Debug)]
-struct Sample(Collect);
+struct SampleCollector(MetricsSnapshot);
 
-impl Collector for Sample {
+impl Collector for SampleCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let stats = Stats::default();
-        stats.ran(Duration::from_micros(100), Err(&PluginError::Busy));
-        stats.refused("http", "not_granted");
-        let row = Row {
+        stats.record_run(Duration::from_micros(100), Err(&PluginError::Busy));
+        stats.record_denial("http", "not_granted");
+        let row = PluginRow {
             name: PLUGIN.to_owned(),
-            seen: stats.snapshot(),
-            is_set_aside: false,
+            stats: stats.snapshot(),
+            is_circuit_open: false,
             events: Some(&stats.events),
-            uses: vec![
+            mid_call: vec![
                 (Hook::Tools.interface(), &stats.tools),
                 (Hook::Transfers.interface(), &stats.transfers),
             ],
         };
-        self.0.write(&mut Out(encoder), &[row])
+        self.0.write(&mut MetricWriter(encoder), &[row])
     }
 }
 
 /// Every family, each with a row of each of its labels.
-pub(crate) fn text() -> String {
-    let metrics = Metrics::new(Some(&crate::traces::Counts::default()));
-    metrics.reconciled(true);
-    metrics.reconciled(false);
-    metrics.unreadable();
+pub(crate) fn render_sample() -> String {
+    let metrics = Metrics::new(Some(&crate::traces::SpanCounts::default()));
+    metrics.record_reconcile(true);
+    metrics.record_reconcile(false);
+    metrics.record_unreadable_folder();
     for stage in [Stage::Read, Stage::Settings, Stage::Compile, Stage::Link, Stage::Instantiate] {
-        metrics.load_failed(stage);
+        metrics.record_load_failure(stage);
     }
     metrics.http().webhooks.count(200);
     metrics.http().admin.count(200);
-    let entry = Entry {
+    let entry = PluginEntry {
         name: PLUGIN.to_owned(),
         file: format!("{PLUGIN}.wasm").into(),
         plugin: None,
         disabled: false,
-        error: Some(LastError::now(&PluginError::Empty, None)),
+        error: Some(LastError::new(&PluginError::EmptyFile, None)),
     };
-    let collect = Collect {
-        engine: engine::Figures { instances: 1, used: 0 },
-        cache: Some(cache::Figures { entries: 0, bytes: 0, evictions: 0, refused: 0 }),
+    let collect = MetricsSnapshot {
+        engine: engine::EngineStats { instances: 1, used: 0 },
+        cache: Some(cache::CacheStats { entries: 0, bytes: 0, evictions: 0, uncacheable: 0 }),
         http: Arc::clone(metrics.http()),
         generation: Arc::new(Generation::new(1, vec![entry], Vec::new())),
-        events: events(&Counts::default()),
-        journal: store::Figures::default(),
-        backlogs: vec![(PLUGIN.into(), 0)],
-        store_works: true,
+        events: event_counts(&EventCounters::default()),
+        store: store::StoreStats::default(),
+        consumer_lags: vec![(PLUGIN.into(), 0)],
+        is_store_up: true,
     };
-    metrics.encode(Sample(collect)).unwrap()
+    metrics.encode(SampleCollector(collect)).unwrap()
 }

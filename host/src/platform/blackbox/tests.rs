@@ -11,12 +11,12 @@ fn config(settings: &[(&str, &str)]) -> Config {
     load(Flags::default(), pairs).unwrap().config
 }
 
-fn parse(document: &Value) -> Result<Message, BadRequest> {
-    read_with(&HeaderMap::new(), document)
+fn parse(document: &Value) -> Result<PlatformRequest, BadRequest> {
+    parse_with(&HeaderMap::new(), document)
 }
 
-fn read_with(headers: &HeaderMap, document: &Value) -> Result<Message, BadRequest> {
-    dialect(&config(&[])).unwrap().parse(headers, document.to_string().as_bytes())
+fn parse_with(headers: &HeaderMap, document: &Value) -> Result<PlatformRequest, BadRequest> {
+    adapter(&config(&[])).unwrap().parse(headers, document.to_string().as_bytes())
 }
 
 fn fixture(name: &str) -> Value {
@@ -26,19 +26,19 @@ fn fixture(name: &str) -> Value {
 
 fn start(document: &Value) -> Event {
     match parse(document) {
-        Ok(Message::Decide(event)) => event,
+        Ok(PlatformRequest::Decision(event)) => event,
         _ => panic!("no start"),
     }
 }
 
 fn events(document: &Value) -> Vec<Event> {
     match parse(document) {
-        Ok(Message::Events(events)) => events,
+        Ok(PlatformRequest::Events(events)) => events,
         _ => panic!("no events"),
     }
 }
 
-fn ending(event: &Event) -> &Ending {
+fn ending(event: &Event) -> &CallEnding {
     match &event.body {
         EventBody::Ended(ending) => ending,
         _ => panic!("no ending"),
@@ -51,7 +51,7 @@ fn metadata(call: &Call) -> Vec<(&str, Value)> {
 }
 
 #[test]
-fn the_start_of_a_call_has_its_numbers_and_all_that_is_told() {
+fn start_has_numbers_and_metadata() {
     let event = start(&fixture("start.json"));
     let call = &event.call;
     assert_eq!(call.id, "call_abc123def456");
@@ -60,11 +60,11 @@ fn the_start_of_a_call_has_its_numbers_and_all_that_is_told() {
     assert_eq!(call.to.as_deref(), Some("agent-line"));
     assert_eq!(call.metadata("customField").as_deref(), Some("value"));
     assert_eq!(call.metadata("orgId").as_deref(), Some("org_123abc"));
-    assert_eq!(event.delivery.as_deref(), Some("StartWebHookPayload/Queued"));
+    assert_eq!(event.delivery_id.as_deref(), Some("StartWebHookPayload/Queued"));
 }
 
 #[test]
-fn the_number_is_the_other_ends() {
+fn endpoint_fills_remote_number() {
     let numbers = |more: Value| {
         let mut document = json!({"type": START, "callId": "c", "endpoint": "+39"});
         document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -80,7 +80,7 @@ fn the_number_is_the_other_ends() {
 }
 
 #[test]
-fn what_the_platform_says_comes_before_what_others_told_it() {
+fn platform_metadata_precedes_custom_data() {
     let call = start(&json!({
         "type": START, "callId": "c", "orgId": "o", "agentAdditionalData": {"a": 1, "b": 2},
         "callAdditionalData": {"orgId": "x", "b": [1]},
@@ -93,10 +93,10 @@ fn what_the_platform_says_comes_before_what_others_told_it() {
 }
 
 #[test]
-fn a_report_is_what_was_said_and_the_end_of_the_call() {
+fn report_becomes_transcript_and_end() {
     let document = fixture("completed.json");
     let events = events(&document);
-    let said: Vec<_> = events
+    let transcript: Vec<_> = events
         .iter()
         .filter_map(|event| match &event.body {
             EventBody::Transcription { role, text } => {
@@ -106,7 +106,7 @@ fn a_report_is_what_was_said_and_the_end_of_the_call() {
         })
         .collect();
     assert_eq!(
-        said,
+        transcript,
         [
             (
                 Role::Agent,
@@ -123,31 +123,31 @@ fn a_report_is_what_was_said_and_the_end_of_the_call() {
     let last = events.last().unwrap();
     assert_eq!(last.timestamp_text(), "2025-10-20T15:35:00.000Z");
     assert_eq!(last.call.to.as_deref(), Some("+14155551234"));
-    let Ending { outcome, reason, duration, report } = ending(last);
+    let CallEnding { outcome, reason, duration, report } = ending(last);
     assert_eq!((*outcome, *duration), (CallOutcome::Completed, Some(312_000)));
     assert_eq!(reason.as_deref(), Some("user_hangup"));
     assert_eq!(serde_json::from_str::<Value>(report.get()).unwrap(), document);
     // Each is an event of its own, also when the delivery comes again.
-    let names: std::collections::BTreeSet<_> =
-        events.iter().map(|event| (event.body.kind() as u8, event.delivery.clone())).collect();
-    assert_eq!(names.len(), 3);
+    let event_ids: std::collections::BTreeSet<_> =
+        events.iter().map(|event| (event.body.kind() as u8, event.delivery_id.clone())).collect();
+    assert_eq!(event_ids.len(), 3);
 }
 
 #[test]
-fn calls_that_were_not_held_end_as_well() {
+fn failed_and_canceled_calls_end() {
     let failed = events(&fixture("failed.json"));
-    let Ending { outcome, reason, .. } = ending(&failed[0]);
+    let CallEnding { outcome, reason, .. } = ending(&failed[0]);
     assert_eq!(*outcome, CallOutcome::Failed);
     assert_eq!(reason.as_deref(), Some("Call was not answered within timeout period"));
     let deadline = events(&fixture("deadline.json"));
-    let Ending { outcome, reason, .. } = ending(&deadline[0]);
+    let CallEnding { outcome, reason, .. } = ending(&deadline[0]);
     assert_eq!(*outcome, CallOutcome::Canceled);
     assert_eq!(reason.as_deref(), Some("Call deadline expired before execution"));
     assert_eq!(deadline[0].call.metadata("campaignId").as_deref(), Some("Q4_outreach"));
 }
 
 #[test]
-fn a_report_is_taken_whatever_its_details_are() {
+fn report_with_invalid_details_is_accepted() {
     let odd = events(&json!({
         "type": COMPLETED, "callId": "c", "durationSeconds": "long", "completedTime": 5,
         "result": [], "sip": "x", "endpoint": {}, "callAdditionalData": 7, "agentId": {},
@@ -155,65 +155,69 @@ fn a_report_is_taken_whatever_its_details_are() {
             {"speaker": "assistant"}, {"speaker": "agent", "text": "c", "startTime": "noon"}],
     }));
     assert_eq!(odd.len(), 3);
-    let Ending { duration, reason, .. } = ending(&odd[2]);
+    let CallEnding { duration, reason, .. } = ending(&odd[2]);
     assert_eq!((*duration, reason.as_deref()), (None, None));
     assert_eq!(odd[0].timestamp, odd[2].timestamp);
     assert_eq!(events(&json!({"type": FAILED, "callId": "c", "transcription": {}})).len(), 1);
 }
 
 #[test]
-fn tools_come_in_two_shapes() {
+fn tool_requests_have_two_shapes() {
     for (name, arguments) in [("tool.json", "arguments"), ("tool_untyped.json", "toolArguments")] {
         let document = fixture(name);
-        let Ok(Message::Tool(used)) = parse(&document) else { panic!("{name}") };
-        assert_eq!(used.name, "check_availability");
-        let asked: Value = serde_json::from_str(used.arguments.get()).unwrap();
-        assert_eq!(asked, document[arguments]);
-        assert_eq!(used.call.id, "call_abc123def456");
+        let Ok(PlatformRequest::Tool(tool_use)) = parse(&document) else { panic!("{name}") };
+        assert_eq!(tool_use.name, "check_availability");
+        let arguments_sent: Value = serde_json::from_str(tool_use.arguments.get()).unwrap();
+        assert_eq!(arguments_sent, document[arguments]);
+        assert_eq!(tool_use.call.id, "call_abc123def456");
         // It may be used twice for the same.
-        assert!(used.delivery.is_none());
+        assert!(tool_use.delivery_id.is_none());
     }
-    let Ok(Message::Tool(used)) = parse(&json!({"callId": "c", "toolName": "t"})) else {
+    let Ok(PlatformRequest::Tool(tool_use)) = parse(&json!({"callId": "c", "toolName": "t"}))
+    else {
         panic!("no tool");
     };
-    assert_eq!(used.arguments.get(), "{}");
+    assert_eq!(tool_use.arguments.get(), "{}");
 }
 
 #[test]
-fn what_is_new_is_taken_and_told_apart() {
+fn unknown_documents_are_accepted_and_distinguished() {
     let document = json!({"type": "UnknownWebHookPayload", "status": "Running", "callId": "c"});
-    let names = |document: &Value| events(document)[0].delivery.clone();
-    assert_eq!(names(&document), names(&document));
+    let delivery_id = |document: &Value| events(document)[0].delivery_id.clone();
+    assert_eq!(delivery_id(&document), delivery_id(&document));
     let mut other = document.clone();
     other["more"] = json!(1);
-    assert_ne!(names(&document), names(&other));
+    assert_ne!(delivery_id(&document), delivery_id(&other));
     let EventBody::Other { kind, payload } = &events(&other)[0].body else { panic!("known") };
     assert_eq!(kind, "UnknownWebHookPayload");
     assert_eq!(serde_json::from_str::<Value>(payload.get()).unwrap(), other);
     // What older examples have.
-    assert!(matches!(parse(&json!({"eventType": START, "callId": "c"})), Ok(Message::Decide(_))));
+    assert!(matches!(
+        parse(&json!({"eventType": START, "callId": "c"})),
+        Ok(PlatformRequest::Decision(_))
+    ));
     assert!(matches!(
         parse(&json!({"eventType": "Other", "type": START, "callId": "c"})),
-        Ok(Message::Decide(_))
+        Ok(PlatformRequest::Decision(_))
     ));
 }
 
 #[test]
-fn a_delivery_has_the_platforms_name_for_it() {
+fn delivery_id_comes_from_header() {
     let mut headers = HeaderMap::new();
-    headers.insert(DELIVERY, "d-1".parse().unwrap());
-    let Ok(Message::Tool(used)) = read_with(&headers, &fixture("tool.json")) else {
+    headers.insert(DELIVERY_ID_HEADER, "d-1".parse().unwrap());
+    let Ok(PlatformRequest::Tool(tool_use)) = parse_with(&headers, &fixture("tool.json")) else {
         panic!("no tool");
     };
-    assert_eq!(used.delivery.as_deref(), Some("ToolWebHookPayload/d-1"));
-    let Ok(Message::Decide(event)) = read_with(&headers, &fixture("start.json")) else {
+    assert_eq!(tool_use.delivery_id.as_deref(), Some("ToolWebHookPayload/d-1"));
+    let Ok(PlatformRequest::Decision(event)) = parse_with(&headers, &fixture("start.json")) else {
         panic!("no start");
     };
-    assert_eq!(event.delivery.as_deref(), Some("StartWebHookPayload/d-1"));
+    assert_eq!(event.delivery_id.as_deref(), Some("StartWebHookPayload/d-1"));
 }
 
 #[test]
-fn mistakes_are_told_by_the_name_of_the_field() {
+fn error_names_invalid_field() {
     let error = |document: Value| match parse(&document) {
         Ok(_) => panic!("{document} was taken"),
         Err(error) => error.message,
@@ -244,7 +248,7 @@ fn mistakes_are_told_by_the_name_of_the_field() {
         assert!(error.starts_with(&format!("`{field}`: ")), "{error}");
     }
     let message = |text: &str| {
-        dialect(&config(&[]))
+        adapter(&config(&[]))
             .unwrap()
             .parse(&HeaderMap::new(), text.as_bytes())
             .err()
@@ -256,19 +260,18 @@ fn mistakes_are_told_by_the_name_of_the_field() {
 }
 
 #[test]
-fn a_long_transcript_is_read_quickly() {
+fn long_transcript_is_parsed_quickly() {
     let entry = json!({"speaker": "user", "text": "yes"});
-    let document =
-        json!({"type": COMPLETED, "callId": "c", "transcription": vec![entry; MAX_ENTRIES + 5]});
+    let document = json!({"type": COMPLETED, "callId": "c", "transcription": vec![entry; MAX_TRANSCRIPT_ENTRIES + 5]});
     let start = Instant::now();
-    assert_eq!(events(&document).len(), MAX_ENTRIES + 1);
+    assert_eq!(events(&document).len(), MAX_TRANSCRIPT_ENTRIES + 1);
     assert!(start.elapsed().as_secs() < 5);
 }
 
 #[test]
-fn answers_have_nothing_but_what_the_platform_knows() {
+fn decision_replies_have_only_known_fields() {
     let body = |settings: &[(&str, &str)], answer: &Answer| -> Value {
-        let reply = dialect(&config(settings)).unwrap().decision(answer);
+        let reply = adapter(&config(settings)).unwrap().decision_reply(answer);
         assert_eq!(reply.status, StatusCode::OK);
         serde_json::from_slice(&reply.body).unwrap()
     };
@@ -280,16 +283,20 @@ fn answers_have_nothing_but_what_the_platform_knows() {
     assert_eq!(body(&[], &route(Some("p"))), json!({"accept": true, "customPrompt": "p"}));
     let reject = Answer::Reject { reason: "no".into(), sts_url: None };
     assert_eq!(body(&[], &reject), json!({"accept": false, "reasonMessage": "no"}));
-    let nobody = Answer::Fallback { sts_url: None, because: crate::router::Undecided::Passed };
-    assert_eq!(body(&[], &nobody), json!({"accept": true}));
+    let fallback_answer =
+        Answer::Fallback { sts_url: None, reason: crate::router::FallbackReason::NoDecision };
+    assert_eq!(body(&[], &fallback_answer), json!({"accept": true}));
     let (fallback, prompt, reason) = (
         "PLUGBOARD_BLACKBOX_FALLBACK",
         "PLUGBOARD_BLACKBOX_FALLBACK_PROMPT",
         "PLUGBOARD_BLACKBOX_FALLBACK_REASON",
     );
-    assert_eq!(body(&[(prompt, "hi")], &nobody), json!({"accept": true, "customPrompt": "hi"}));
     assert_eq!(
-        body(&[(fallback, "reject"), (reason, "later")], &nobody),
+        body(&[(prompt, "hi")], &fallback_answer),
+        json!({"accept": true, "customPrompt": "hi"})
+    );
+    assert_eq!(
+        body(&[(fallback, "reject"), (reason, "later")], &fallback_answer),
         json!({"accept": false, "reasonMessage": "later"})
     );
 }

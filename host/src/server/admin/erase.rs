@@ -8,37 +8,37 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 
-use super::super::App;
-use super::super::error::{HttpError, json};
-use crate::erasure::{self, Knowers};
+use super::super::AppState;
+use super::super::error::{ErrorResponse, json_response};
+use crate::erasure::{self, ErasureTargets};
 use crate::platform::BadRequest;
-use crate::store::erase::CallName;
+use crate::store::erase::CallSelector;
 
 pub(super) async fn erase(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-) -> Result<Response, HttpError> {
-    let bad_request = |message: String| HttpError::from(BadRequest { message });
+) -> Result<Response, ErrorResponse> {
+    let bad_request = |message: String| ErrorResponse::from(BadRequest { message });
     let Path(id) = id.map_err(|_| bad_request("path: the call's id is no UTF-8".to_owned()))?;
     let mut platform = None;
-    for (name, value) in super::pairs(query.as_deref()) {
+    for (name, value) in super::query_pairs(query.as_deref()) {
         match &*name {
             "platform" => platform = Some(value.into_owned()),
             _ => return Err(bad_request("query: expected `platform`".to_owned())),
         }
     }
-    let call = CallName::new(&id, platform.as_deref());
+    let call = CallSelector::new(&id, platform.as_deref());
     let call = call.map_err(|error| bad_request(error.to_string()))?;
-    let knowers = Knowers {
+    let targets = ErasureTargets {
         journal: Arc::clone(&app.journal),
         dispatcher: Arc::clone(&app.dispatcher),
         store: Arc::clone(&app.store),
-        deliveries: app.deliveries.clone(),
-        midcall: Arc::clone(&app.midcall),
+        deliveries: app.idempotency.clone(),
+        midcall: Arc::clone(&app.mid_call),
         live: app.live.clone(),
         registry: Arc::clone(&app.registry),
     };
-    let erased = erasure::erase(knowers, call).await;
-    Ok(json(&erased.map_err(|error| HttpError::not_erased(&error))?))
+    let erased = erasure::erase_call(targets, call).await;
+    Ok(json_response(&erased.map_err(|error| ErrorResponse::from_erasure_error(&error))?))
 }

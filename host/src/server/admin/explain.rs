@@ -12,33 +12,39 @@ use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::App;
-use super::super::error::{HttpError, json};
+use super::super::AppState;
+use super::super::error::{ErrorResponse, json_response};
 use super::super::webhook;
 use crate::event::Event;
-use crate::platform::{Message, recognize};
-use crate::router::{Explanation, Outcome, Ruling, Source, Step};
+use crate::platform::{PlatformRequest, recognize};
+use crate::router::{AnswerSource, ChainResult, ExplainStep, Explanation, RoutingOutcome};
 use crate::units::micros;
 
 pub(super) async fn explain(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     request: Request<Body>,
-) -> Result<Response, HttpError> {
+) -> Result<Response, ErrorResponse> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
-    let bounds = app.dialects.iter().map(|dialect| dialect.bounds()).max_by_key(|it| it.body);
-    let bounds = bounds.ok_or_else(HttpError::not_found)?;
-    let body = webhook::read(&app.bodies, &bounds, &head.headers, body, start).await?;
-    let (dialect, event) = recognize(&app.dialects, &head.headers, &body.bytes, start_of_call)?;
+    let bounds = app
+        .adapters
+        .iter()
+        .map(|adapter| adapter.request_limits())
+        .max_by_key(|bounds| bounds.max_body);
+    let bounds = bounds.ok_or_else(ErrorResponse::not_found)?;
+    let body = webhook::read_body(&app.body_budget, &bounds, &head.headers, body, start).await?;
+    let (adapter, event) = recognize(&app.adapters, &head.headers, &body.bytes, decision_event)?;
     let generation = app.registry.current();
     let deadline = start + app.config.limits.budget;
     let explanation = app.router.explain(&generation, &event.call, deadline).await;
     let Explanation { generation, steps, outcome } = explanation;
-    let Outcome { answer, ruling: Ruling { by, source, failures, .. } } = &outcome;
-    let told = String::from_utf8_lossy(&dialect.decision(answer).body).into_owned();
+    let RoutingOutcome { answer, result: ChainResult { plugin: by, source, failures, .. } } =
+        &outcome;
+    let answer_text = String::from_utf8_lossy(&adapter.decision_reply(answer).body).into_owned();
     // Not every platform's words are JSON.
-    let told = serde_json::from_str(&told).unwrap_or(serde_json::Value::String(told));
-    Ok(json(&Explained {
+    let answer_json =
+        serde_json::from_str(&answer_text).unwrap_or(serde_json::Value::String(answer_text));
+    Ok(json_response(&ExplainResponse {
         generation,
         platform: event.call.platform.name,
         plugins: &steps,
@@ -46,29 +52,29 @@ pub(super) async fn explain(
         by: by.as_deref(),
         source: by.as_ref().map(|_| *source),
         failures: *failures,
-        answer: told,
+        answer: answer_json,
         took_us: micros(start.elapsed()),
     }))
 }
 
 /// The one thing that can be explained.
-fn start_of_call(message: Message) -> Result<Event, String> {
+fn decision_event(message: PlatformRequest) -> Result<Event, String> {
     match message {
-        Message::Decide(event) => Ok(event),
+        PlatformRequest::Decision(event) => Ok(event),
         _ => Err("expected the start of a call, the one request that is decided".to_owned()),
     }
 }
 
 #[derive(Serialize)]
-struct Explained<'a> {
+struct ExplainResponse<'a> {
     generation: u64,
     platform: &'static str,
-    plugins: &'a [Step],
+    plugins: &'a [ExplainStep],
     /// As in the log.
     outcome: &'static str,
     /// Who decided, or stopped the chain.
     by: Option<&'a str>,
-    source: Option<Source>,
+    source: Option<AnswerSource>,
     failures: u32,
     /// What the platform would be answered.
     answer: serde_json::Value,

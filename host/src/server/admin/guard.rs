@@ -12,35 +12,38 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::super::App;
-use super::super::error::HttpError;
+use super::super::AppState;
+use super::super::error::ErrorResponse;
 
 /// Refuses what a page of another site asks.
-pub(super) async fn site(request: Request, next: Next) -> Result<Response, HttpError> {
+pub(super) async fn reject_cross_site(
+    request: Request,
+    next: Next,
+) -> Result<Response, ErrorResponse> {
     if is_own_site(request.headers()) || is_link_to_the_page(&request) {
         return Ok(next.run(request).await);
     }
-    Err(HttpError::cross_site())
+    Err(ErrorResponse::cross_site())
 }
 
 /// Without a token, refuses what is asked by a name that anybody could give to our
 /// address: the browser would take such a site for ours (DNS rebinding). Probes tell
 /// nothing that matters, and may come by any name.
-pub(super) async fn host(
-    State(app): State<Arc<App>>,
+pub(super) async fn reject_foreign_host(
+    State(app): State<Arc<AppState>>,
     request: Request,
     next: Next,
-) -> Result<Response, HttpError> {
+) -> Result<Response, ErrorResponse> {
     if app.config.admin_token.is_some() || is_own_host(request.headers()) {
         return Ok(next.run(request).await);
     }
-    Err(HttpError::host_not_allowed())
+    Err(ErrorResponse::host_not_allowed())
 }
 
 fn is_own_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter().map(|site| site.as_bytes());
     // No page can say so of itself. A proxy in front of us may have another name than
-    // the `Host` that it sends.
+    // the `HostNotAllowed` that it sends.
     if let (Some(b"same-origin"), None) = (sites.next(), sites.next()) {
         return true;
     }
@@ -51,27 +54,27 @@ fn is_own_site(headers: &HeaderMap) -> bool {
         && origins.all(|origin| {
             let origin = origin.as_bytes();
             // Whatever stands before us may speak https.
-            let of = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://"));
-            of.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host))
+            let authority = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://"));
+            authority.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host))
         })
 }
 
 /// Whether somebody follows a link to the page, from a wiki or a mail. There is nothing
 /// in it, and no other site can look into it or click in it.
 fn is_link_to_the_page(request: &Request) -> bool {
-    let is = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
+    let has_header = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
     request.method() == Method::GET
         && request.uri().path() == "/"
         && !request.headers().contains_key(header::ORIGIN)
-        && is("sec-fetch-mode", "navigate")
-        && is("sec-fetch-dest", "document")
+        && has_header("sec-fetch-mode", "navigate")
+        && has_header("sec-fetch-dest", "document")
 }
 
 fn is_own_host(headers: &HeaderMap) -> bool {
     headers.get_all(header::HOST).iter().all(|host| {
         let Ok(host) = host.to_str() else { return false };
         let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|it| it.is_ascii_digit()) => name,
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
         };
         let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
@@ -85,21 +88,22 @@ mod tests {
 
     use super::*;
 
-    fn headers(of: &[(&'static str, &'static str)]) -> HeaderMap {
-        of.iter()
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
             .map(|(name, value)| ((*name).parse().unwrap(), HeaderValue::from_static(value)))
             .collect()
     }
 
     #[test]
-    fn only_our_own_pages_and_programs_may_ask() {
-        let own = |of: &[_]| is_own_site(&headers(of));
+    fn own_pages_and_non_browsers_are_admitted() {
+        let is_own = |of: &[_]| is_own_site(&headers(of));
         let host = ("host", "127.0.0.1:9901");
-        assert!(own(&[]) && own(&[host]));
-        assert!(own(&[host, ("origin", "http://127.0.0.1:9901")]));
-        assert!(own(&[("host", "Ops.example"), ("origin", "https://ops.example")]));
-        assert!(own(&[host, ("sec-fetch-site", "same-origin")]));
-        assert!(own(&[host, ("sec-fetch-site", "none")]));
+        assert!(is_own(&[]) && is_own(&[host]));
+        assert!(is_own(&[host, ("origin", "http://127.0.0.1:9901")]));
+        assert!(is_own(&[("host", "Ops.example"), ("origin", "https://ops.example")]));
+        assert!(is_own(&[host, ("sec-fetch-site", "same-origin")]));
+        assert!(is_own(&[host, ("sec-fetch-site", "none")]));
         for origin in [
             "http://127.0.0.1:9902",
             "http://evil.example",
@@ -109,21 +113,21 @@ mod tests {
             "null",
             "",
         ] {
-            assert!(!own(&[host, ("origin", origin)]), "{origin}");
+            assert!(!is_own(&[host, ("origin", origin)]), "{origin}");
         }
-        assert!(!own(&[("origin", "http://127.0.0.1:9901")]));
+        assert!(!is_own(&[("origin", "http://127.0.0.1:9901")]));
         for site in ["cross-site", "same-site", "news"] {
-            assert!(!own(&[host, ("sec-fetch-site", site)]), "{site}");
+            assert!(!is_own(&[host, ("sec-fetch-site", site)]), "{site}");
         }
     }
 
     #[test]
-    fn a_host_is_an_address_or_this_machine() {
-        let own = |host| is_own_host(&headers(&[("host", host)]));
+    fn own_host_is_ip_address_or_localhost() {
+        let is_own = |host| is_own_host(&headers(&[("host", host)]));
         for host in
             ["127.0.0.1:9901", "10.1.2.3", "[::1]:9901", "[::1]", "localhost", "LocalHost:9"]
         {
-            assert!(own(host), "{host}");
+            assert!(is_own(host), "{host}");
         }
         for host in [
             "evil.example",
@@ -133,7 +137,7 @@ mod tests {
             "",
             "a:b:9901",
         ] {
-            assert!(!own(host), "{host}");
+            assert!(!is_own(host), "{host}");
         }
         // Browsers always say.
         assert!(is_own_host(&HeaderMap::new()));

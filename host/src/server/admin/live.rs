@@ -15,77 +15,77 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::App;
-use super::super::error::{HttpError, json};
+use super::super::AppState;
+use super::super::error::{ErrorResponse, json_response};
 use super::super::listener::Peer;
-use crate::live::{Message, Numbers, Reload};
+use crate::live::{LiveMessage, Masking, ReloadSummary};
 use crate::platform::BadRequest;
 
 /// How long the stream is silent at the most: less than the minute after which proxies
 /// let go.
-const ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn live(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(peer): Extension<Peer>,
     RawQuery(query): RawQuery,
-) -> Result<Response, HttpError> {
-    let numbers = numbers(query.as_deref())?;
-    let reader = app.live.read().await?;
-    app.unlocks.tell(numbers, peer);
-    let events = stream::unfold(reader, move |mut reader| async move {
-        let Message { kind, data } = reader.next().await?.message(numbers);
+) -> Result<Response, ErrorResponse> {
+    let masking = parse_masking(query.as_deref())?;
+    let subscriber = app.live.subscribe().await?;
+    app.unmask_audit.record(masking, peer);
+    let events = stream::unfold(subscriber, move |mut reader| async move {
+        let LiveMessage { kind, data } = reader.next().await?.message(masking);
         Some((Ok::<_, Infallible>(Event::default().event(kind).data(data)), reader))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
 }
 
 pub(super) async fn calls(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Extension(peer): Extension<Peer>,
     RawQuery(query): RawQuery,
-) -> Result<Response, HttpError> {
-    let numbers = numbers(query.as_deref())?;
-    app.unlocks.tell(numbers, peer);
+) -> Result<Response, ErrorResponse> {
+    let masking = parse_masking(query.as_deref())?;
+    app.unmask_audit.record(masking, peer);
     let calls = app.live.calls().await;
-    Ok(json(&calls.document(numbers)))
+    Ok(json_response(&calls.document(masking)))
 }
 
-pub(super) async fn reloads(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn reloads(State(app): State<Arc<AppState>>) -> Response {
     #[derive(Serialize)]
     struct Reloads {
-        reloads: Vec<Arc<Reload>>,
+        reloads: Vec<Arc<ReloadSummary>>,
     }
-    json(&Reloads { reloads: app.live.reloads().await })
+    json_response(&Reloads { reloads: app.live.reloads().await })
 }
 
-fn numbers(query: Option<&str>) -> Result<Numbers, BadRequest> {
-    let mut numbers = Numbers::Masked;
-    for (name, value) in super::pairs(query) {
+fn parse_masking(query: Option<&str>) -> Result<Masking, BadRequest> {
+    let mut masking = Masking::Masked;
+    for (name, value) in super::query_pairs(query) {
         match (&*name, &*value) {
-            ("numbers", "shown") => numbers = Numbers::Shown,
+            ("numbers", "shown") => masking = Masking::Unmasked,
             _ => return Err(BadRequest { message: "query: expected `numbers=shown`".to_owned() }),
         }
     }
-    Ok(numbers)
+    Ok(masking)
 }
 
 /// How often it is told that the same operator sees numbers.
-const AGAIN: Duration = Duration::from_secs(60);
+const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Leaves behind who saw whose calls they are: once a minute, as a page that is open asks
 /// every other second.
 #[derive(Default)]
-pub struct Unlocks(Mutex<Option<(IpAddr, Instant)>>);
+pub struct UnmaskAudit(Mutex<Option<(IpAddr, Instant)>>);
 
-impl Unlocks {
-    fn tell(&self, numbers: Numbers, Peer(peer): Peer) {
-        if numbers == Numbers::Masked {
+impl UnmaskAudit {
+    fn record(&self, masking: Masking, Peer(peer): Peer) {
+        if masking == Masking::Masked {
             return;
         }
         let now = Instant::now();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|(of, at)| of != peer || now >= at + AGAIN) {
+        if last.is_none_or(|(last_peer, at)| last_peer != peer || now >= at + AUDIT_INTERVAL) {
             *last = Some((peer, now));
             tracing::info!(%peer, "caller numbers are shown to an operator");
         }

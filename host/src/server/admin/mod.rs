@@ -1,6 +1,6 @@
 //! What operators and probes ask.
 
-mod dead;
+mod dead_letters;
 mod erase;
 mod explain;
 mod guard;
@@ -19,23 +19,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Serialize;
 
-pub(super) use self::live::Unlocks;
-use super::App;
-use super::error::{HttpError, json};
-use crate::metrics::Counted;
+pub(super) use self::live::UnmaskAudit;
+use super::AppState;
+use super::error::{ErrorResponse, json_response};
+use crate::metrics::MetricSources;
 
 /// How long a reload waits for observers to be taken up.
-const ADOPTION: Duration = Duration::from_secs(2);
+const ADOPTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The admin listener's paths. Probes need no token, and neither does the page.
-pub(super) fn routes(app: Arc<App>) -> Router {
+pub(super) fn routes(app: Arc<AppState>) -> Router {
     let page = page::Page::embedded();
     Router::new()
         .route("/plugins", get(plugins::plugins))
         .route("/reload", post(reload))
         .route("/explain", post(explain::explain))
-        .route("/events/dead", get(dead::dead).delete(dead::discard))
-        .route("/events/dead/retry", post(dead::retry))
+        .route("/events/dead", get(dead_letters::list).delete(dead_letters::purge))
+        .route("/events/dead/retry", post(dead_letters::redrive))
         .route("/calls/{id}", delete(erase::erase))
         .route("/calls", get(live::calls))
         .route("/live", get(live::live))
@@ -43,60 +43,61 @@ pub(super) fn routes(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))
         // There is nothing in it.
-        .route("/", get(async move || page.answer()))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), guard::host))
+        .route("/", get(async move || page.response()))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), guard::reject_foreign_host))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .fallback(async || HttpError::not_found())
-        .method_not_allowed_fallback(async || HttpError::method_not_allowed())
-        .layer(middleware::from_fn(guard::site))
+        .fallback(async || ErrorResponse::not_found())
+        .method_not_allowed_fallback(async || ErrorResponse::method_not_allowed())
+        .layer(middleware::from_fn(guard::reject_cross_site))
         .with_state(app)
 }
 
 async fn authenticate(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     request: Request,
     next: Next,
-) -> Result<Response, HttpError> {
+) -> Result<Response, ErrorResponse> {
     let Some(token) = &app.config.admin_token else { return Ok(next.run(request).await) };
-    let shown = request.headers().get(header::AUTHORIZATION);
-    let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if shown.is_some_and(|shown| token.is(shown)) {
+    let bearer_token = request.headers().get(header::AUTHORIZATION);
+    let bearer_token = bearer_token.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if bearer_token.is_some_and(|shown| token.matches(shown)) {
         Ok(next.run(request).await)
     } else {
-        Err(HttpError::unauthorized_admin())
+        Err(ErrorResponse::unauthorized_admin())
     }
 }
 
 /// The names and values of a query, decoded.
-fn pairs(query: Option<&str>) -> url::form_urlencoded::Parse<'_> {
+fn query_pairs(query: Option<&str>) -> url::form_urlencoded::Parse<'_> {
     url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
 }
 
 /// The process answers.
 async fn livez() -> Response {
-    json(&Ready { status: "ok", broken: Vec::new() })
+    json_response(&Readiness { status: "ok", broken: Vec::new() })
 }
 
 /// Whether all is as the operator wants it: 503 while stopping, and while a
 /// plugin is broken that was so at start, so that a rollout ends here and not in
 /// wrongly routed calls. Calls are answered all the same. What breaks later is no
 /// reason to take a service out that serves.
-async fn readyz(State(app): State<Arc<App>>) -> Response {
+async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     let generation = app.registry.current();
     let names = generation.broken().map(|entry| entry.name.as_str());
-    let broken: Vec<&str> =
-        names.filter(|name| app.broken_at_start.iter().any(|known| known == name)).collect();
+    let broken: Vec<&str> = names
+        .filter(|name| app.broken_at_start.iter().any(|broken_name| broken_name == name))
+        .collect();
     let status = match (app.is_stopping(), broken.is_empty()) {
         (true, _) => "stopping",
         (false, false) => "degraded",
-        (false, true) => return json(&Ready { status: "ok", broken }),
+        (false, true) => return json_response(&Readiness { status: "ok", broken }),
     };
-    (StatusCode::SERVICE_UNAVAILABLE, json(&Ready { status, broken })).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, json_response(&Readiness { status, broken })).into_response()
 }
 
 #[derive(Serialize)]
-struct Ready<'a> {
+struct Readiness<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     broken: Vec<&'a str>,
@@ -104,22 +105,22 @@ struct Ready<'a> {
 
 /// Looks at the certificate and the plugin folder now. When this is answered, calls that start are
 /// answered by what is in it, and events that come are told to it.
-async fn reload(State(app): State<Arc<App>>) -> Result<Response, HttpError> {
+async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorResponse> {
     if let Some(tls) = &app.tls {
-        tls.look(app.metrics.network()).await;
+        tls.reload(app.metrics.network()).await;
     }
     let report = app.reload.reload().await?;
-    if !app.dispatcher.adopted(report.generation, ADOPTION).await {
+    if !app.dispatcher.wait_until_adopted(report.generation, ADOPTION_TIMEOUT).await {
         tracing::warn!("observers are not told of events yet, as the store cannot be used");
     }
-    Ok(json(&*report))
+    Ok(json_response(&*report))
 }
 
 /// For Prometheus.
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+async fn metrics(State(app): State<Arc<AppState>>) -> Response {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let counted = Counted {
+    let sources = MetricSources {
         engine: &app.engine,
         registry: &app.registry,
         router: &app.router,
@@ -127,7 +128,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         dispatcher: &app.dispatcher,
         store: &*app.store,
     };
-    match app.metrics.render(&counted) {
+    match app.metrics.render(&sources) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");

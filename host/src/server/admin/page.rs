@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-const TEXT: &str = concat!(
+const PAGE_HTML: &str = concat!(
     include_str!("page/head.html"),
     "<style>\n",
     include_str!("page/style.css"),
@@ -34,16 +34,16 @@ const TEXT: &str = concat!(
 /// The page, and what browsers are told to let it do.
 #[derive(Clone)]
 pub(super) struct Page {
-    policy: HeaderValue,
+    content_security_policy: HeaderValue,
 }
 
 impl Page {
     /// The one that is a part of the program.
     pub(super) fn embedded() -> Self {
-        Self { policy: policy(TEXT) }
+        Self { content_security_policy: content_security_policy(PAGE_HTML) }
     }
 
-    pub(super) fn answer(&self) -> Response {
+    pub(super) fn response(&self) -> Response {
         let fixed = [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -51,18 +51,18 @@ impl Page {
             (header::CACHE_CONTROL, "no-cache"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         ];
-        let policy = [(header::CONTENT_SECURITY_POLICY, self.policy.clone())];
-        (fixed, policy, Bytes::from_static(TEXT.as_bytes())).into_response()
+        let policy = [(header::CONTENT_SECURITY_POLICY, self.content_security_policy.clone())];
+        (fixed, policy, Bytes::from_static(PAGE_HTML.as_bytes())).into_response()
     }
 }
 
 /// Allows the page's own script and style, by their content, and to ask us; nothing else.
-fn policy(page: &str) -> HeaderValue {
+fn content_security_policy(page: &str) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        sources(page, "script"),
-        sources(page, "style"),
+        hash_sources(page, "script"),
+        hash_sources(page, "style"),
     );
     // Letters and signs of ASCII: always a header value.
     HeaderValue::from_str(&policy)
@@ -70,14 +70,14 @@ fn policy(page: &str) -> HeaderValue {
 }
 
 /// The hashes of what stands in the elements of a name.
-fn sources(page: &str, element: &str) -> String {
-    let sources: Vec<_> = inline(page, element)
+fn hash_sources(page: &str, element: &str) -> String {
+    let sources: Vec<_> = inline_elements(page, element)
         .map(|text| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text))))
         .collect();
     if sources.is_empty() { "'none'".to_owned() } else { sources.join(" ") }
 }
 
-fn inline<'a>(page: &'a str, element: &str) -> impl Iterator<Item = &'a str> {
+fn inline_elements<'a>(page: &'a str, element: &str) -> impl Iterator<Item = &'a str> {
     let (start, end) = (format!("<{element}>"), format!("</{element}>"));
     let mut rest = page;
     std::iter::from_fn(move || {
@@ -93,19 +93,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_one_script_and_one_style_and_nothing_from_elsewhere() {
-        assert_eq!(inline(TEXT, "script").count(), 1);
-        assert_eq!(inline(TEXT, "style").count(), 1);
+    fn page_has_one_inline_script_and_style_and_no_external_ones() {
+        assert_eq!(inline_elements(PAGE_HTML, "script").count(), 1);
+        assert_eq!(inline_elements(PAGE_HTML, "style").count(), 1);
         // The hashes are of what browsers see.
-        assert!(!TEXT.contains('\r'));
+        assert!(!PAGE_HTML.contains('\r'));
         for open in ["<script ", "<link", "<iframe", "style=\"", " onclick=", "src=\"http"] {
-            assert!(!TEXT.contains(open), "{open}");
+            assert!(!PAGE_HTML.contains(open), "{open}");
         }
     }
 
     #[test]
-    fn the_policy_names_what_is_in_the_page() {
-        let policy = policy("<style>b</style><script>a</script>");
+    fn policy_contains_hashes_of_inline_elements() {
+        let policy = content_security_policy("<style>b</style><script>a</script>");
         let policy = policy.to_str().unwrap();
         // printf a | openssl dgst -sha256 -binary | base64
         assert!(

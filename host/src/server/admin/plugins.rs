@@ -9,33 +9,34 @@ use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::App;
-use super::super::error::json;
-use crate::plugin::breaker::Condition;
-use crate::plugin::histogram::Latency;
-use crate::plugin::stats::{Decisions, EventStats, LastError, UseStats};
+use super::super::AppState;
+use super::super::error::json_response;
+use crate::plugin::breaker::CircuitState;
+use crate::plugin::histogram::LatencySummary;
+use crate::plugin::stats::{EventStats, LastError, MidCallStats, VerdictCounts};
 use crate::plugin::{Hook, Plugin};
-use crate::registry::Entry;
+use crate::registry::PluginEntry;
 
-pub(super) async fn plugins(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn plugins(State(app): State<Arc<AppState>>) -> Response {
     let generation = app.registry.current();
-    let backlogs = app.dispatcher.backlogs();
-    let plugins = generation.entries.iter().map(|entry| Row::of(entry, &backlogs)).collect();
-    json(&Listing { generation: generation.number, plugins })
+    let backlogs = app.dispatcher.consumer_lags();
+    let plugins =
+        generation.entries.iter().map(|entry| PluginStatus::new(entry, &backlogs)).collect();
+    json_response(&PluginListing { generation: generation.number, plugins })
 }
 
 #[derive(Serialize)]
-struct Listing<'a> {
+struct PluginListing<'a> {
     generation: u64,
-    plugins: Vec<Row<'a>>,
+    plugins: Vec<PluginStatus<'a>>,
 }
 
 /// One plugin, whether it serves or not.
 #[derive(Serialize)]
-struct Row<'a> {
+struct PluginStatus<'a> {
     name: &'a str,
     file: &'a Path,
-    state: Status,
+    state: PluginState,
     /// Whether what is in the folder cannot be loaded, and an earlier version serves.
     outdated: bool,
     /// Why what is in the folder does not serve, else what went wrong in a call.
@@ -45,17 +46,17 @@ struct Row<'a> {
     backlog: Option<u64>,
     /// What serves.
     #[serde(flatten)]
-    serving: Option<Serving<'a>>,
+    serving: Option<ServingVersion<'a>>,
 }
 
 /// What a plugin is doing.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+enum PluginState {
     /// It is asked about calls.
     Active,
     /// It is not asked or told, because it keeps failing.
-    SetAside,
+    CircuitOpen,
     /// It could not be loaded.
     Broken,
     /// The operator switched it off.
@@ -63,71 +64,71 @@ enum Status {
 }
 
 #[derive(Serialize)]
-struct Serving<'a> {
+struct ServingVersion<'a> {
     digest: String,
     size: u64,
     exports: &'a [Hook],
-    breaker: Condition,
+    breaker: CircuitState,
     calls: u64,
     failures: u64,
-    decisions: Decisions,
-    cached: Decisions,
-    latency_us: Latency,
+    decisions: VerdictCounts,
+    cached: VerdictCounts,
+    latency_us: LatencySummary,
     /// Of an observer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    events: Option<Told>,
+    events: Option<ObserverReport>,
     /// Of one that answers tools.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tools: Option<Tools<'a>>,
+    tools: Option<ToolsReport<'a>>,
     /// Of one that has a say in transfers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    transfers: Option<Used>,
+    transfers: Option<MidCallReport>,
 }
 
 /// What a plugin did for voice agents.
 #[derive(Serialize)]
-struct Tools<'a> {
+struct ToolsReport<'a> {
     names: &'a [Box<str>],
     #[serde(flatten)]
-    used: Used,
+    used: MidCallReport,
 }
 
 /// What a plugin did in the middle of calls.
 #[derive(Serialize)]
-struct Used {
-    breaker: Condition,
+struct MidCallReport {
+    breaker: CircuitState,
     answered: u64,
     /// A tool's own errors, or transfers without an opinion.
     declined: u64,
     failed: u64,
     cached: u64,
-    latency_us: Latency,
+    latency_us: LatencySummary,
 }
 
 /// What an observer did.
 #[derive(Serialize)]
-struct Told {
-    breaker: Condition,
+struct ObserverReport {
+    breaker: CircuitState,
     delivered: u64,
     /// Attempts.
     failed: u64,
     dead: u64,
-    latency_us: Latency,
+    latency_us: LatencySummary,
     /// From acceptance to delivery.
-    delay_us: Latency,
+    delay_us: LatencySummary,
 }
 
-impl<'a> Row<'a> {
-    fn of(entry: &'a Entry, backlogs: &[(Arc<str>, u64)]) -> Self {
-        let serving = entry.plugin.as_deref().map(Serving::from);
+impl<'a> PluginStatus<'a> {
+    fn new(entry: &'a PluginEntry, backlogs: &[(Arc<str>, u64)]) -> Self {
+        let serving = entry.plugin.as_deref().map(ServingVersion::from);
         let state = match &entry.plugin {
-            Some(plugin) if plugin.is_set_aside(Instant::now()) => Status::SetAside,
-            Some(_) => Status::Active,
-            None if entry.is_broken() => Status::Broken,
-            None => Status::Disabled,
+            Some(plugin) if plugin.is_circuit_open(Instant::now()) => PluginState::CircuitOpen,
+            Some(_) => PluginState::Active,
+            None if entry.is_broken() => PluginState::Broken,
+            None => PluginState::Disabled,
         };
-        let called = || entry.plugin.as_ref().and_then(|plugin| plugin.last_error());
-        let last_error = entry.error.clone().or_else(called);
+        let last_call_error = || entry.plugin.as_ref().and_then(|plugin| plugin.last_error());
+        let last_error = entry.error.clone().or_else(last_call_error);
         let backlog = backlogs.iter().find(|(name, _)| **name == entry.name);
         let backlog = backlog.map(|(_, backlog)| *backlog);
         let outdated = entry.plugin.is_some() && entry.error.is_some();
@@ -135,55 +136,61 @@ impl<'a> Row<'a> {
     }
 }
 
-impl<'a> From<&'a Plugin> for Serving<'a> {
+impl<'a> From<&'a Plugin> for ServingVersion<'a> {
     fn from(plugin: &'a Plugin) -> Self {
-        let seen = plugin.stats.snapshot();
+        let stats = plugin.stats.snapshot();
         Self {
             digest: plugin.digest().to_string(),
             size: plugin.size(),
             exports: plugin.hooks(),
-            breaker: plugin.breaker(Hook::Router).condition(Instant::now()),
-            calls: seen.times.count(),
-            failures: seen.failures.values().sum(),
-            decisions: seen.ran,
-            cached: seen.cached,
-            latency_us: seen.times.latency(),
-            events: plugin.has(Hook::Observer).then(|| Told::from(plugin)),
-            tools: Used::of(plugin, Hook::Tools, &plugin.stats.tools)
-                .map(|used| Tools { names: plugin.tools(), used }),
-            transfers: Used::of(plugin, Hook::Transfers, &plugin.stats.transfers),
+            breaker: plugin.breaker(Hook::Router).circuit_state(Instant::now()),
+            calls: stats.latency.count(),
+            failures: stats.failures.values().sum(),
+            decisions: stats.plugin_verdicts,
+            cached: stats.cached_verdicts,
+            latency_us: stats.latency.summary(),
+            events: plugin.has_hook(Hook::Observer).then(|| ObserverReport::from(plugin)),
+            tools: MidCallReport::new(plugin, Hook::Tools, &plugin.stats.tools)
+                .map(|used| ToolsReport { names: plugin.tools(), used }),
+            transfers: MidCallReport::new(plugin, Hook::Transfers, &plugin.stats.transfers),
         }
     }
 }
 
-impl Used {
+impl MidCallReport {
     /// None: the plugin has no such hook.
-    fn of(plugin: &Plugin, hook: Hook, uses: &UseStats) -> Option<Self> {
-        if !plugin.has(hook) {
+    fn new(plugin: &Plugin, hook: Hook, uses: &MidCallStats) -> Option<Self> {
+        if !plugin.has_hook(hook) {
             return None;
         }
-        let UseStats { answered, declined, failed, cached, times } = uses;
+        let MidCallStats { answered, declined, failed, cached, latency: times } = uses;
         Some(Self {
-            breaker: plugin.breaker(hook).condition(Instant::now()),
+            breaker: plugin.breaker(hook).circuit_state(Instant::now()),
             answered: answered.load(Relaxed),
             declined: declined.load(Relaxed),
             failed: failed.load(Relaxed),
             cached: cached.load(Relaxed),
-            latency_us: times.snapshot().latency(),
+            latency_us: times.snapshot().summary(),
         })
     }
 }
 
-impl From<&Plugin> for Told {
+impl From<&Plugin> for ObserverReport {
     fn from(plugin: &Plugin) -> Self {
-        let EventStats { delivered, failed, dead, times, delays } = &plugin.stats.events;
+        let EventStats {
+            delivered,
+            failed,
+            dead_lettered: dead,
+            latency: times,
+            delivery_latency: delays,
+        } = &plugin.stats.events;
         Self {
-            breaker: plugin.breaker(Hook::Observer).condition(Instant::now()),
+            breaker: plugin.breaker(Hook::Observer).circuit_state(Instant::now()),
             delivered: delivered.load(Relaxed),
             failed: failed.load(Relaxed),
             dead: dead.load(Relaxed),
-            latency_us: times.snapshot().latency(),
-            delay_us: delays.snapshot().latency(),
+            latency_us: times.snapshot().summary(),
+            delay_us: delays.snapshot().summary(),
         }
     }
 }

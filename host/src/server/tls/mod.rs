@@ -1,7 +1,7 @@
 //! https on the webhook listener: which certificate is shown, and taking up another
 //! when its files change.
 
-mod pair;
+mod certificate;
 #[cfg(test)]
 mod tests;
 
@@ -16,33 +16,33 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use self::pair::Pair;
-pub use self::pair::TlsError;
+use self::certificate::ServerCertificate;
+pub use self::certificate::TlsError;
 use crate::config::TlsConfig;
-use crate::metrics::Network;
+use crate::metrics::NetworkCounters;
 
 /// How long before its end a certificate is warned of. Those who renew them by
 /// themselves do so a month before (Let's Encrypt).
-const NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
+const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// Between two warnings of the same end.
-const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
+const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The certificate that is shown.
 pub struct Tls {
     files: TlsConfig,
-    serving: ArcSwap<Pair>,
+    current: ArcSwap<ServerCertificate>,
     /// Held by who looks at the files.
-    told: Mutex<Told>,
+    report_state: Mutex<ReportState>,
 }
 
 /// What the operator knows.
 #[derive(Default)]
-struct Told {
+struct ReportState {
     /// Why the files as they are now are not used.
-    complaint: Option<String>,
+    last_error: Option<String>,
     /// When the certificate's end was last spoken of.
-    end: Option<Instant>,
+    expiry_warned_at: Option<Instant>,
 }
 
 impl Tls {
@@ -52,24 +52,24 @@ impl Tls {
     ///
     /// When they cannot be read or used.
     pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
-        let Some(pair) = Pair::read(files, None)? else {
+        let Some(pair) = ServerCertificate::read(files, None)? else {
             // Nothing is known, so nothing is as known.
             return Err(TlsError::NoCertificate(files.certificate.clone()));
         };
-        let (serving, told) = (ArcSwap::from_pointee(pair), Mutex::default());
-        Ok(Self { files: files.clone(), serving, told })
+        let (current, report_state) = (ArcSwap::from_pointee(pair), Mutex::default());
+        Ok(Self { files: files.clone(), current, report_state })
     }
 
     /// What there is to say when the certificate's end has come or is near.
-    pub fn warning(&self, now: Timestamp) -> Option<String> {
-        let (end, path) = (self.serving.load().expires?, self.files.certificate.display());
+    pub fn expiry_warning(&self, now: Timestamp) -> Option<String> {
+        let (end, path) = (self.current.load().expires?, self.files.certificate.display());
         let left = end.duration_since(now);
         if left <= SignedDuration::ZERO {
             Some(format!(
                 "the certificate in {path} (tls.certificate) ended at {end}: whoever checks it does \
                  not connect; put a new one there"
             ))
-        } else if left < NOTICE {
+        } else if left < EXPIRY_NOTICE {
             let days = left.as_hours() / 24;
             Some(format!(
                 "the certificate in {path} (tls.certificate) ends at {end}, in {days} days; put a \
@@ -81,13 +81,13 @@ impl Tls {
     }
 
     /// What a handshake that begins now goes by.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.serving.load().config)
+    pub(super) fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.load().config)
     }
 
     /// Keeps up with the files for ever: looks every `poll`, and on SIGHUP.
-    pub(super) async fn keep_up(self: Arc<Self>, poll: Duration, network: Network) {
-        self.remind(&mut *self.told.lock().await);
+    pub(super) async fn watch(self: Arc<Self>, poll: Duration, network: NetworkCounters) {
+        self.warn_before_expiry(&mut *self.report_state.lock().await);
         let mut poll = interval_at(Instant::now() + poll, poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangups = signal(SignalKind::hangup())
@@ -104,21 +104,23 @@ impl Tls {
                 _ = poll.tick() => {}
                 () = hangup => {}
             }
-            self.look(&network).await;
+            self.reload(&network).await;
         }
     }
 
     /// Looks at the files, and shows their certificate from now on if it is another.
-    pub(super) async fn look(&self, network: &Network) {
-        let mut told = self.told.lock().await;
-        let (files, known) = (self.files.clone(), self.serving.load().digest);
-        let Ok(read) = spawn_blocking(move || Pair::read(&files, Some(known))).await else {
+    pub(super) async fn reload(&self, network: &NetworkCounters) {
+        let mut state = self.report_state.lock().await;
+        let (files, current_digest) = (self.files.clone(), self.current.load().digest);
+        let Ok(read) =
+            spawn_blocking(move || ServerCertificate::read(&files, Some(current_digest))).await
+        else {
             tracing::error!("reading the certificate panicked; please report it");
             return;
         };
         match read {
             Ok(None) => {
-                if told.complaint.take().is_some() {
+                if state.last_error.take().is_some() {
                     tracing::info!("the certificate's files are again what is served");
                 }
             }
@@ -126,31 +128,31 @@ impl Tls {
                 let end = pair.expires.map(tracing::field::display);
                 let file = self.files.certificate.display();
                 tracing::info!(%file, end, "another certificate from now on");
-                self.serving.store(Arc::new(pair));
-                network.tls_renewed.inc();
-                *told = Told::default();
+                self.current.store(Arc::new(pair));
+                network.tls_reloaded.inc();
+                *state = ReportState::default();
             }
             Err(error) => {
                 let complaint = error.to_string();
                 // Said once, and not again by every look.
-                if told.complaint.as_ref() != Some(&complaint) {
+                if state.last_error.as_ref() != Some(&complaint) {
                     tracing::error!("the certificate that was served is served on: {complaint}");
-                    network.tls_refused.inc();
-                    told.complaint = Some(complaint);
+                    network.tls_rejected.inc();
+                    state.last_error = Some(complaint);
                 }
             }
         }
-        self.remind(&mut told);
+        self.warn_before_expiry(&mut state);
     }
 
     /// Warns of the certificate's end, once a day.
-    fn remind(&self, told: &mut Told) {
-        if told.end.is_some_and(|end| end.elapsed() < REMINDER) {
+    fn warn_before_expiry(&self, state: &mut ReportState) {
+        if state.expiry_warned_at.is_some_and(|end| end.elapsed() < REMINDER_INTERVAL) {
             return;
         }
-        if let Some(warning) = self.warning(Timestamp::now()) {
+        if let Some(warning) = self.expiry_warning(Timestamp::now()) {
             tracing::warn!("{warning}");
-            told.end = Some(Instant::now());
+            state.expiry_warned_at = Some(Instant::now());
         }
     }
 }

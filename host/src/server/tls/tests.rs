@@ -28,7 +28,7 @@ fn write(files: &TlsConfig, [certificate, key]: [&str; 2]) {
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_named() {
+fn load_errors_name_the_file_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path());
     let error = || Tls::load(&files).err().map(|error| error.to_string()).unwrap_or_default();
@@ -64,12 +64,12 @@ fn what_is_wrong_with_the_files_is_named() {
 }
 
 #[test]
-fn the_end_of_a_certificate_is_warned_of() {
+fn certificate_expiry_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path());
     write(&files, EXPIRED);
     let tls = Tls::load(&files).unwrap();
-    let warning = |now: &str| tls.warning(now.parse().unwrap());
+    let warning = |now: &str| tls.expiry_warning(now.parse().unwrap());
     assert_eq!(warning("2020-06-01T00:00:00Z"), None);
     assert_eq!(warning("2020-12-17T23:00:00Z"), None);
     assert!(warning("2020-12-22T12:00:00Z").unwrap().contains("2021-01-01T00:00:00Z, in 9 days"));
@@ -77,45 +77,45 @@ fn the_end_of_a_certificate_is_warned_of() {
     // One that is its own root.
     let root = include_bytes!("../../../../tests/fixtures/tls/first-ca.pem");
     let root = CertificateDer::from_pem_slice(root).unwrap();
-    let end = pair::end(&root, Arc::new(rustls::crypto::ring::default_provider()));
+    let end = certificate::expiry(&root, Arc::new(rustls::crypto::ring::default_provider()));
     assert_eq!(end, Some("2120-01-01T00:00:00Z".parse().unwrap()));
     write(&files, FIRST);
     let tls = Tls::load(&files).unwrap();
-    assert!(tls.warning(Timestamp::now()).is_none());
-    assert_eq!(tls.serving.load().expires, Some("2120-01-01T00:00:00Z".parse().unwrap()));
+    assert!(tls.expiry_warning(Timestamp::now()).is_none());
+    assert_eq!(tls.current.load().expires, Some("2120-01-01T00:00:00Z".parse().unwrap()));
 }
 
 #[tokio::test]
-async fn only_a_good_pair_takes_the_place_of_another() {
+async fn only_valid_certificate_replaces_the_current_one() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path());
     write(&files, FIRST);
-    let (tls, network) = (Tls::load(&files).unwrap(), Network::default());
-    let first = tls.config();
-    let is_first = || Arc::ptr_eq(&first, &tls.config());
-    let counts = || (network.tls_renewed.get(), network.tls_refused.get());
-    tls.look(&network).await;
+    let (tls, network) = (Tls::load(&files).unwrap(), NetworkCounters::default());
+    let first = tls.server_config();
+    let is_first = || Arc::ptr_eq(&first, &tls.server_config());
+    let counts = || (network.tls_reloaded.get(), network.tls_rejected.get());
+    tls.reload(&network).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 0));
     // One file after the other.
     write(&files, [SECOND[0], FIRST[1]]);
-    tls.look(&network).await;
-    tls.look(&network).await;
+    tls.reload(&network).await;
+    tls.reload(&network).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 1));
     write(&files, ["", FIRST[1]]);
-    tls.look(&network).await;
+    tls.reload(&network).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 2));
     // Back again, and the same problem once more.
     write(&files, FIRST);
-    tls.look(&network).await;
+    tls.reload(&network).await;
     write(&files, ["", FIRST[1]]);
-    tls.look(&network).await;
+    tls.reload(&network).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 3));
     write(&files, SECOND);
-    tls.look(&network).await;
+    tls.reload(&network).await;
     assert!(!is_first());
     assert_eq!(counts(), (1, 3));
 }

@@ -9,104 +9,104 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::error::HttpError;
-use crate::platform::Bounds;
+use super::super::error::ErrorResponse;
+use crate::platform::RequestLimits;
 
 /// Bodies up to here are read whenever they come, in bytes.
-const SMALL: usize = 64 << 10;
+const MAX_UNBUDGETED_BYTES: usize = 64 << 10;
 
 /// What larger ones may have together, in KiB: each stands in memory several times over
 /// until it is written down.
-const TOGETHER: u32 = 128 << 10;
+const BUDGET_KIB: u32 = 128 << 10;
 
 /// What all requests together may have.
-pub(in super::super) struct Bodies {
+pub(in super::super) struct BodyBudget {
     /// In KiB.
-    large: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Default for Bodies {
+impl Default for BodyBudget {
     fn default() -> Self {
-        Self { large: Arc::new(Semaphore::new(TOGETHER as usize)) }
+        Self { permits: Arc::new(Semaphore::new(BUDGET_KIB as usize)) }
     }
 }
 
-impl Bodies {
+impl BodyBudget {
     /// Waits for room for a body of so many bytes.
-    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(TOGETHER).min(TOGETHER);
+    async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(BUDGET_KIB).min(BUDGET_KIB);
         // Never closed.
-        Arc::clone(&self.large).acquire_many_owned(kib).await.ok()
+        Arc::clone(&self.permits).acquire_many_owned(kib).await.ok()
     }
 }
 
 /// A body, which holds its place as long as it is there.
-pub(in super::super) struct Whole {
+pub(in super::super) struct BufferedBody {
     pub(in super::super) bytes: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads a body within its bounds.
-pub(in super::super) async fn read(
-    bodies: &Bodies,
-    bounds: &Bounds,
+pub(in super::super) async fn read_body(
+    budget: &BodyBudget,
+    bounds: &RequestLimits,
     headers: &HeaderMap,
     mut body: Body,
     start: Instant,
-) -> Result<Whole, HttpError> {
-    let too_large = || HttpError::too_large(bounds.body, bounds.body_key);
-    let until = start + bounds.body_timeout;
+) -> Result<BufferedBody, ErrorResponse> {
+    let too_large = || ErrorResponse::too_large(bounds.max_body, bounds.max_body_key);
+    let deadline = start + bounds.body_timeout;
     // Refused before it is read, when the sender says how long it is; before it is sent,
     // when the sender waits for leave to.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
-    if length > bounds.body {
+    if length > bounds.max_body {
         if !headers.contains_key(header::EXPECT) {
-            hear_out(&mut body, until).await;
+            drain(&mut body, deadline).await;
         }
         return Err(too_large());
     }
     let read = async {
-        let (mut whole, mut only, mut place) = (BytesMut::new(), Bytes::new(), None);
+        let (mut buffer, mut single_frame, mut permit) = (BytesMut::new(), Bytes::new(), None);
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| HttpError::body_unreadable())?.into_data() else {
+            let Ok(data) = frame.map_err(|_| ErrorResponse::body_unreadable())?.into_data() else {
                 continue;
             };
-            if whole.is_empty() && only.is_empty() {
+            if buffer.is_empty() && single_frame.is_empty() {
                 // Most bodies come in one piece.
-                only = data;
+                single_frame = data;
             } else {
-                if whole.is_empty() {
-                    whole.extend_from_slice(&std::mem::take(&mut only));
+                if buffer.is_empty() {
+                    buffer.extend_from_slice(&std::mem::take(&mut single_frame));
                 }
-                whole.extend_from_slice(&data);
+                buffer.extend_from_slice(&data);
             }
-            let size = whole.len() + only.len();
-            if size > bounds.body {
+            let size = buffer.len() + single_frame.len();
+            if size > bounds.max_body {
                 return Err(too_large());
             }
-            if size > SMALL && place.is_none() {
+            if size > MAX_UNBUDGETED_BYTES && permit.is_none() {
                 // All of it at once: two that have a part each would wait for one another.
-                let whole = if length > 0 { length } else { bounds.body };
-                let room = timeout_at(until, bodies.room(whole)).await;
-                place = room.map_err(|_| HttpError::too_many_large_bodies())?;
+                let reserved_bytes = if length > 0 { length } else { bounds.max_body };
+                let acquired = timeout_at(deadline, budget.acquire(reserved_bytes)).await;
+                permit = acquired.map_err(|_| ErrorResponse::too_many_large_bodies())?;
             }
         }
-        let bytes = if whole.is_empty() { only } else { whole.freeze() };
-        Ok(Whole { bytes, _place: place })
+        let bytes = if buffer.is_empty() { single_frame } else { buffer.freeze() };
+        Ok(BufferedBody { bytes, _permit: permit })
     };
-    let Ok(read) = timeout_at(until, read).await else {
-        return Err(HttpError::body_timeout(bounds.body_timeout_key));
+    let Ok(read) = timeout_at(deadline, read).await else {
+        return Err(ErrorResponse::body_timeout(bounds.body_timeout_key));
     };
     if read.is_err() {
-        hear_out(&mut body, until).await;
+        drain(&mut body, deadline).await;
     }
     read
 }
 
 /// Lets a sender finish: whoever is still sending would find the connection closed, and
 /// not the answer.
-async fn hear_out(body: &mut Body, until: Instant) {
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    _ = timeout_at(until, rest).await;
+async fn drain(body: &mut Body, deadline: Instant) {
+    let remaining = async { while let Some(Ok(_)) = body.frame().await {} };
+    _ = timeout_at(deadline, remaining).await;
 }

@@ -8,14 +8,14 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::super::App;
-use super::respond;
-use crate::config::Answers;
-use crate::deliveries::Once;
+use super::super::AppState;
+use super::reply_response;
+use crate::config::RoutingConfig;
 use crate::event::{Call, Event};
-use crate::live::{self, What};
-use crate::platform::Dialect;
-use crate::router::{Answer, Outcome, Ruling, Source, Undecided};
+use crate::idempotency::Replay;
+use crate::live::{self, ActivityKind};
+use crate::platform::PlatformAdapter;
+use crate::router::{Answer, AnswerSource, ChainResult, FallbackReason, RoutingOutcome};
 use crate::traces;
 use crate::units::micros;
 
@@ -23,22 +23,22 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Decides, and has it written down.
-pub(super) async fn decision(
-    app: &App,
-    dialect: &dyn Dialect,
+pub(super) async fn respond_with_decision(
+    app: &AppState,
+    adapter: &dyn PlatformAdapter,
     event: Event,
     start: Instant,
     span: &Span,
 ) -> Response {
-    let asked = app.journal.asked(&event, start + app.config.limits.budget);
-    let (outcome, again) = answer(app, &event, start).await;
-    traces::webhook::decided(span, &outcome, again);
-    let told = live::Decision::new(&event.call, &outcome, again, start.elapsed());
-    app.live.tell(&event.call, What::Decision(told));
-    asked.decided(&outcome).await;
-    let mut response = respond(dialect.decision(&outcome.answer));
+    let guard = app.journal.begin_decision(&event, start + app.config.limits.budget);
+    let (outcome, is_replay) = decide_once(app, &event, start).await;
+    traces::webhook::record_decision(span, &outcome, is_replay);
+    let summary = live::DecisionSummary::new(&event.call, &outcome, is_replay, start.elapsed());
+    app.live.record(&event.call, ActivityKind::Decision(summary));
+    guard.finish(&outcome).await;
+    let mut response = reply_response(adapter.decision_reply(&outcome.answer));
     let headers = response.headers_mut();
-    headers.insert(CACHE_STATUS, cache_status(app, &outcome, again));
+    headers.insert(CACHE_STATUS, cache_status(app, &outcome, is_replay));
     // In milliseconds. Digits and a point: always a header value.
     let us = start.elapsed().as_micros();
     let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
@@ -49,10 +49,10 @@ pub(super) async fn decision(
 }
 
 /// RFC 9211.
-fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
-    HeaderValue::from_static(match (again, outcome.ruling.source) {
+fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> HeaderValue {
+    HeaderValue::from_static(match (is_replay, outcome.result.source) {
         (true, _) => "plugboard; hit; detail=delivery",
-        (false, Source::Cached) => "plugboard; hit",
+        (false, AnswerSource::Cache) => "plugboard; hit",
         (false, _) if app.router.cache().is_none() => "plugboard; fwd=bypass",
         (false, _) => "plugboard; fwd=miss",
     })
@@ -60,40 +60,43 @@ fn cache_status(app: &App, outcome: &Outcome, again: bool) -> HeaderValue {
 
 /// What becomes of a call; and whether that was asked before, by a delivery that
 /// comes again.
-async fn answer(app: &App, event: &Event, start: Instant) -> (Outcome, bool) {
+async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingOutcome, bool) {
     let call = &event.call;
-    let Some(deliveries) = &app.deliveries else { return (decide(app, call, start).await, false) };
-    let identity = (call.platform, event.named());
-    let mut own = None;
+    let Some(deliveries) = &app.idempotency else { return (decide(app, call, start).await, false) };
+    let idempotency_key = (call.platform, event.dedup_key());
+    let mut own_outcome = None;
     let ruling = async {
         let outcome = decide(app, call, start).await;
-        let ruling = outcome.ruling.clone();
-        own = Some(outcome);
+        let ruling = outcome.result.clone();
+        own_outcome = Some(outcome);
         ruling
     };
     let deadline = start + app.config.limits.budget;
-    let once = deliveries.once(&call.id, &identity, deadline, ruling).await;
-    match (once, own) {
-        (Once::Now(_), Some(outcome)) => (outcome, false),
-        (Once::Now(ruling) | Once::Before(ruling), _) => (again(app, ruling, call), true),
-        (Once::Late, _) => {
-            let outcome = app.router.undecided(Undecided::Late, None, 0, call);
-            log(app.router.answers(), call, &outcome, start);
+    let replay = deliveries.get_or_compute(&call.id, &idempotency_key, deadline, ruling).await;
+    match (replay, own_outcome) {
+        (Replay::Fresh(_), Some(outcome)) => (outcome, false),
+        (Replay::Fresh(ruling) | Replay::Replayed(ruling), _) => {
+            (replay_answer(app, ruling, call), true)
+        }
+        (Replay::TimedOut, _) => {
+            let outcome =
+                app.router.fallback_outcome(FallbackReason::DeadlineExceeded, None, 0, call);
+            log_decision(app.router.config(), call, &outcome, start);
             (outcome, false)
         }
     }
 }
 
 /// The same ruling once more.
-fn again(app: &App, ruling: Ruling, call: &Call) -> Outcome {
-    let outcome = app.router.again(ruling, call);
+fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOutcome {
+    let outcome = app.router.replay(ruling, call);
     let decision = outcome.answer.name();
     tracing::info!(call = call.id.as_str(), decision, "delivered again: the same answer");
     outcome
 }
 
 /// The chain's answer, or the fallback if anything at all goes wrong.
-async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
+async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     let deadline = start + app.config.limits.budget;
     let generation = app.registry.current();
     let chain = app.router.decide(&generation, call, deadline);
@@ -103,16 +106,16 @@ async fn decide(app: &App, call: &Call, start: Instant) -> Outcome {
             call = call.id.as_str(),
             "the host panicked while it decided; please report it"
         );
-        app.router.undecided(Undecided::Internal, None, 0, call)
+        app.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
     });
-    log(app.router.answers(), call, &outcome, start);
+    log_decision(app.router.config(), call, &outcome, start);
     outcome
 }
 
 /// The line that an operator looks for: which call, who decided, what, how fast.
 /// Never numbers or URLs, which may carry them.
-fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
-    let plugin = outcome.ruling.by.as_deref().unwrap_or("-");
+fn log_decision(answers: &RoutingConfig, call: &Call, outcome: &RoutingOutcome, start: Instant) {
+    let plugin = outcome.result.plugin.as_deref().unwrap_or("-");
     let is_lost = !call.platform.can_reject && answers.reject_sts_url.is_none();
     if matches!(outcome.answer, Answer::Reject { .. }) && is_lost {
         tracing::warn!(
@@ -126,8 +129,8 @@ fn log(answers: &Answers, call: &Call, outcome: &Outcome, start: Instant) {
         platform = call.platform.name,
         plugin,
         decision = outcome.answer.name(),
-        cached = outcome.ruling.source == Source::Cached,
-        failures = outcome.ruling.failures,
+        cached = outcome.result.source == AnswerSource::Cache,
+        failures = outcome.result.failures,
         took_us = micros(start.elapsed()),
         "decided"
     );

@@ -3,7 +3,7 @@
 
 mod body;
 mod decision;
-mod midcall;
+mod mid_call;
 
 use std::sync::Arc;
 
@@ -17,55 +17,56 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-pub(super) use self::body::{Bodies, read};
-use super::App;
-use super::error::{HttpError, json};
+pub(super) use self::body::{BodyBudget, read_body};
+use super::AppState;
+use super::error::{ErrorResponse, json_response};
 use crate::event::Event;
-use crate::nesting;
-use crate::platform::{BadRequest, Dialect, Message, Reply};
+use crate::json_depth;
+use crate::platform::{BadRequest, PlatformAdapter, PlatformRequest, Reply};
 use crate::traces;
-use crate::traces::webhook::Parent;
+use crate::traces::webhook::RemoteParent;
 
 /// Bodies that are larger are read and judged off the threads that serve calls, in
 /// bytes: it takes a millisecond.
-const LARGE: usize = 128 << 10;
+const MAX_INLINE_PARSE_BYTES: usize = 128 << 10;
 
 /// The webhook listener's paths.
-pub(super) fn routes(app: Arc<App>) -> Router {
+pub(super) fn routes(app: Arc<AppState>) -> Router {
     let mut routes = Router::new().route("/health", get(health));
-    for dialect in &app.dialects {
-        let it = Arc::clone(dialect);
-        let posted = move |State(app): State<Arc<App>>, request| {
-            let it = Arc::clone(&it);
-            async move { webhook(&app, &it, request).await }
+    for adapter in &app.adapters {
+        let post_adapter = Arc::clone(adapter);
+        let post_handler = move |State(app): State<Arc<AppState>>, request| {
+            let post_adapter = Arc::clone(&post_adapter);
+            async move { handle_webhook(&app, &post_adapter, request).await }
         };
-        routes = routes.route(dialect.path(), post(posted));
-        if let Some(asked) = dialect.instructions() {
-            let it = Arc::clone(dialect);
-            let prompt = move |State(app): State<Arc<App>>, headers: HeaderMap| {
-                let it = Arc::clone(&it);
-                async move { instructions(&app, &*it, &headers).await }
+        routes = routes.route(adapter.path(), post(post_handler));
+        if let Some(prompt_endpoint) = adapter.prompt_endpoint() {
+            let prompt_adapter = Arc::clone(adapter);
+            let prompt_handler = move |State(app): State<Arc<AppState>>, headers: HeaderMap| {
+                let prompt_adapter = Arc::clone(&prompt_adapter);
+                async move { serve_prompt(&app, &*prompt_adapter, &headers).await }
             };
-            routes = routes.route(asked.path(), get(prompt));
+            routes = routes.route(prompt_endpoint.path(), get(prompt_handler));
         }
     }
     routes
-        .fallback(async || HttpError::not_found())
-        .method_not_allowed_fallback(async || HttpError::method_not_allowed())
+        .fallback(async || ErrorResponse::not_found())
+        .method_not_allowed_fallback(async || ErrorResponse::method_not_allowed())
         .with_state(app)
 }
 
 async fn health() -> Response {
-    json(&OK)
+    json_response(&OK)
 }
 
-async fn webhook(
-    app: &Arc<App>,
-    dialect: &Arc<dyn Dialect>,
+async fn handle_webhook(
+    app: &Arc<AppState>,
+    adapter: &Arc<dyn PlatformAdapter>,
     request: Request<Body>,
-) -> Result<Response, HttpError> {
-    let (span, parent) = traces::webhook::begin(dialect.path(), request.headers());
-    let answer = answer(app, dialect, request, &span, parent).instrument(span.clone()).await;
+) -> Result<Response, ErrorResponse> {
+    let (span, parent) = traces::webhook::begin(adapter.path(), request.headers());
+    let answer =
+        handle_request(app, adapter, request, &span, parent).instrument(span.clone()).await;
     let (status, refused) = match &answer {
         Ok(response) => (response.status().as_u16(), None),
         Err(error) => {
@@ -73,90 +74,99 @@ async fn webhook(
             (status, Some(code))
         }
     };
-    traces::webhook::answered(&span, status, refused);
+    traces::webhook::record_response(&span, status, refused);
     answer
 }
 
-async fn answer(
-    app: &Arc<App>,
-    dialect: &Arc<dyn Dialect>,
+async fn handle_request(
+    app: &Arc<AppState>,
+    adapter: &Arc<dyn PlatformAdapter>,
     request: Request<Body>,
     span: &Span,
-    parent: Parent,
-) -> Result<Response, HttpError> {
+    parent: RemoteParent,
+) -> Result<Response, ErrorResponse> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
-    dialect.admit(&head.headers)?;
-    let body = read(&app.bodies, &dialect.bounds(), &head.headers, body, start).await?;
-    let message = understand(dialect, head, body.bytes.clone(), parent).await?;
-    traces::webhook::understood(span, &message);
+    adapter.check_headers(&head.headers)?;
+    let body =
+        read_body(&app.body_budget, &adapter.request_limits(), &head.headers, body, start).await?;
+    let message = parse_request(adapter, head, body.bytes.clone(), parent).await?;
+    traces::webhook::record_request(span, &message);
     Ok(match message {
-        Message::Decide(event) => decision::decision(app, &**dialect, event, start, span).await,
-        Message::Events(events) => accept(app, events).await?,
-        Message::Tool(used) => midcall::tool(app, &**dialect, used, start, span).await,
-        Message::Transfer(asked) => midcall::transfer(app, &**dialect, asked, start, span).await,
+        PlatformRequest::Decision(event) => {
+            decision::respond_with_decision(app, &**adapter, event, start, span).await
+        }
+        PlatformRequest::Events(events) => accept_events(app, events).await?,
+        PlatformRequest::Tool(tool_use) => {
+            mid_call::respond_with_tool(app, &**adapter, tool_use, start, span).await
+        }
+        PlatformRequest::Transfer(transfer_request) => {
+            mid_call::respond_with_transfer(app, &**adapter, transfer_request, start, span).await
+        }
     })
 }
 
 /// What a request says, if it may say anything.
-async fn understand(
-    dialect: &Arc<dyn Dialect>,
+async fn parse_request(
+    adapter: &Arc<dyn PlatformAdapter>,
     head: request::Parts,
     body: Bytes,
-    parent: Parent,
-) -> Result<Message, HttpError> {
-    let is_large = body.len() > LARGE;
-    let dialect = Arc::clone(dialect);
-    let understand = move || {
-        dialect.authenticate(&head.headers, &body)?;
+    parent: RemoteParent,
+) -> Result<PlatformRequest, ErrorResponse> {
+    let is_large = body.len() > MAX_INLINE_PARSE_BYTES;
+    let adapter = Arc::clone(adapter);
+    let parse = move || {
+        adapter.authenticate(&head.headers, &body)?;
         // Where everybody may send, nobody is known.
-        if !dialect.is_open() {
-            parent.believed();
+        if !adapter.is_unauthenticated() {
+            parent.trust();
         }
-        nesting::check(&body).map_err(BadRequest::from)?;
-        Ok(dialect.parse(&head.headers, &body)?)
+        json_depth::check(&body).map_err(BadRequest::from)?;
+        Ok(adapter.parse(&head.headers, &body)?)
     };
     if !is_large {
-        return understand();
+        return parse();
     }
-    let understood = tokio::task::spawn_blocking(understand);
-    understood.await.unwrap_or_else(|_| Err(HttpError::internal()))
+    let parsed = tokio::task::spawn_blocking(parse);
+    parsed.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
 }
 
 /// Takes events.
-async fn accept(app: &App, events: Vec<Event>) -> Result<Response, HttpError> {
-    let mut notes = app.live.notes(&events);
+async fn accept_events(app: &AppState, events: Vec<Event>) -> Result<Response, ErrorResponse> {
+    let mut activities = app.live.pending_activities(&events);
     app.journal.accept(events).await.map_err(|error| {
-        notes.withdraw();
-        HttpError::not_kept(&error)
+        activities.discard();
+        ErrorResponse::from_store_error(&error)
     })?;
-    Ok(json(&OK))
+    Ok(json_response(&OK))
 }
 
 /// What voice agents ask for: the prompt of a call.
-async fn instructions(
-    app: &App,
-    dialect: &dyn Dialect,
+async fn serve_prompt(
+    app: &AppState,
+    adapter: &dyn PlatformAdapter,
     headers: &HeaderMap,
-) -> Result<Response, HttpError> {
-    let Some(asked) = dialect.instructions() else { return Err(HttpError::not_found()) };
-    let (family, call) = asked.call(headers)?;
+) -> Result<Response, ErrorResponse> {
+    let Some(prompt_endpoint) = adapter.prompt_endpoint() else {
+        return Err(ErrorResponse::not_found());
+    };
+    let (family, call) = prompt_endpoint.requested_call(headers)?;
     match app.journal.prompt(family, call).await {
-        Ok(Some(prompt)) => Ok(respond(asked.prompt(&prompt))),
-        Ok(None) => Err(HttpError::no_instructions()),
-        Err(error) => Err(HttpError::not_kept(&error)),
+        Ok(Some(prompt)) => Ok(reply_response(prompt_endpoint.prompt_reply(&prompt))),
+        Ok(None) => Err(ErrorResponse::prompt_not_found()),
+        Err(error) => Err(ErrorResponse::from_store_error(&error)),
     }
 }
 
-fn respond(reply: Reply) -> Response {
+fn reply_response(reply: Reply) -> Response {
     let Reply { status, content_type, body } = reply;
     let content_type = HeaderValue::from_static(content_type);
     (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
 #[derive(Serialize)]
-struct Status {
+struct StatusBody {
     status: &'static str,
 }
 
-const OK: Status = Status { status: "ok" };
+const OK: StatusBody = StatusBody { status: "ok" };

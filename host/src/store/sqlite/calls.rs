@@ -2,21 +2,21 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::writer::Work;
+use super::writer::WriteContext;
 use crate::store::CallDocument;
 
 /// Calls that are remembered: some hours of a large installation. Those that
 /// would be forgotten first have to go.
-const MOST: i64 = 200_000;
+const MAX_CALLS: i64 = 200_000;
 
 /// Their memory on the disk, in bytes.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
 
 /// Rows that are removed at once.
-const MOST_REMOVED: i64 = 5_000;
+const MAX_ROWS_REMOVED: i64 = 5_000;
 
-pub(super) fn remember(work: &mut Work<'_>, call: &CallDocument) -> rusqlite::Result<()> {
-    let CallDocument { key, document, until } = call;
+pub(super) fn save(work: &mut WriteContext<'_>, call: &CallDocument) -> rusqlite::Result<()> {
+    let CallDocument { key, document, expires_at: until } = call;
     // More than there is, if the call was known: counted again before it matters.
     work.state.call_bytes = work.state.call_bytes.saturating_add(document.len() as u64);
     work.db
@@ -33,28 +33,28 @@ pub(super) fn set_expiry(db: &Connection, key: &str, until: i64) -> rusqlite::Re
     Ok(())
 }
 
-pub(super) fn recall(db: &Connection, key: &str, now: i64) -> rusqlite::Result<Option<String>> {
+pub(super) fn load(db: &Connection, key: &str, now: i64) -> rusqlite::Result<Option<String>> {
     db.prepare_cached("SELECT document FROM calls WHERE key = ? AND until > ?")?
         .query_row(params![key, now], |row| row.get(0))
         .optional()
 }
 
-pub(super) fn expire(work: &mut Work<'_>, now: i64) -> rusqlite::Result<()> {
+pub(super) fn remove_expired(work: &mut WriteContext<'_>, now: i64) -> rusqlite::Result<()> {
     let db = work.db;
     db.prepare_cached(
         "DELETE FROM calls WHERE key IN
             (SELECT key FROM calls WHERE until <= ? ORDER BY until LIMIT ?)",
     )?
-    .execute([now, MOST_REMOVED])?;
+    .execute([now, MAX_ROWS_REMOVED])?;
     let count: i64 =
         db.prepare_cached("SELECT count(*) FROM calls")?.query_row([], |row| row.get(0))?;
-    let mut surplus = (count - MOST).clamp(0, MOST_REMOVED);
-    if work.state.call_bytes > MOST_BYTES {
+    let mut surplus = (count - MAX_CALLS).clamp(0, MAX_ROWS_REMOVED);
+    if work.state.call_bytes > MAX_DOCUMENT_BYTES {
         work.state.call_bytes = db
             .prepare_cached("SELECT coalesce(sum(octet_length(document)), 0) FROM calls")?
             .query_row([], |row| row.get(0))?;
-        if work.state.call_bytes > MOST_BYTES {
-            surplus = MOST_REMOVED;
+        if work.state.call_bytes > MAX_DOCUMENT_BYTES {
+            surplus = MAX_ROWS_REMOVED;
         }
     }
     if surplus > 0 {

@@ -11,75 +11,76 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
-use super::reader::Reader;
-use super::writer::{Work, Writer};
-use super::{Sqlite, checkpoint, journal, kv};
+use super::reader::StoreReader;
+use super::writer::{StoreWriter, WriteContext};
+use super::{SqliteStore, journal, kv, wal_checkpoint};
 use crate::event::Platform;
-use crate::store::erase::{CallName, Erased, Reach};
-use crate::store::{Pending, Seq, StoreError};
+use crate::store::erase::{CallSelector, ErasedRange, ErasureResult};
+use crate::store::{Seq, StoreError, StoreFuture};
 
 /// Rows that are looked at in one go: some milliseconds.
-const MOST_READ: usize = 2_000;
+const MAX_ROWS_SCANNED: usize = 2_000;
 
 /// Rows that are removed in one transaction: the same.
-const MOST_REMOVED: usize = 500;
+const MAX_ROWS_REMOVED: usize = 500;
 
 /// How often to try emptying the log while somebody reads it, and how long to wait
 /// in between.
-const TRIES: usize = 100;
-const PAUSE: Duration = Duration::from_millis(50);
+const TRUNCATE_ATTEMPTS: usize = 100;
+const TRUNCATE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A table of events.
 #[derive(Clone, Copy)]
-enum Table {
+enum EventTable {
     /// The journal.
     Events,
     /// Dead letters.
-    Dead,
+    DeadLetters,
 }
 
 /// Erases everything about a call but plugins' values.
-pub(super) fn call(store: &Sqlite, call: CallName) -> Pending<Erased> {
+pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture<ErasureResult> {
     // Asked at once, so that it comes after what was asked before.
-    let named = call.clone();
-    let begun = store.writer.ask(move |work| {
-        let calls = forget(work, &named)?;
-        Ok((work.state.last(), calls))
+    let selector = call.clone();
+    let contexts_removed = store.writer.submit(move |work| {
+        let calls = remove_call_contexts(work, &selector)?;
+        Ok((work.state.last_seq(), calls))
     });
-    let (eraser, shared) = (Eraser::of(store), Arc::clone(&store.shared));
-    goes_on(async move {
-        let (up_to, calls) = begun.await?;
-        let dead = eraser.erase(Table::Dead, &call, |_| true, Seq::MAX).await?;
+    let (eraser, shared) = (Eraser::new(store), Arc::clone(&store.shared));
+    spawn_detached(async move {
+        let (up_to, calls) = contexts_removed.await?;
+        let dead = eraser.erase(EventTable::DeadLetters, &call, |_| true, Seq::MAX).await?;
         // Meanwhile some of them may have been appended once more.
-        let revived_up_to = eraser.writer.ask(|work| Ok(work.state.last())).await?;
-        let reach = Reach { up_to, revived_up_to };
-        let is_erased = move |row: &Row| row.number <= up_to || row.only;
-        let events = eraser.erase(Table::Events, &call, is_erased, revived_up_to).await?;
-        shared.tail.erase(|event| reach.has(event) && call.means(&event.event.call));
-        Ok(Erased { events, dead, calls, reach })
+        let revived_up_to = eraser.writer.submit(|work| Ok(work.state.last_seq())).await?;
+        let range = ErasedRange { up_to, redriven_up_to: revived_up_to };
+        let is_erased = move |row: &EventRow| row.number <= up_to || row.has_target;
+        let events = eraser.erase(EventTable::Events, &call, is_erased, revived_up_to).await?;
+        shared.tail.remove_erased(|event| range.contains(event) && call.matches(&event.event.call));
+        Ok(ErasureResult { events, dead_letters: dead, calls, range })
     })
 }
 
 /// Erases plugins' values about a call. How many.
-pub(super) fn values(store: &Sqlite, call: Arc<str>) -> Pending<u64> {
-    let begun = store.writer.ask(|_| Ok(()));
-    let eraser = Eraser::of(store);
-    goes_on(async move {
-        begun.await?;
-        let mut after = Some((String::new(), String::new()));
+pub(super) fn erase_values(store: &SqliteStore, call: Arc<str>) -> StoreFuture<u64> {
+    let earlier_writes = store.writer.submit(|_| Ok(()));
+    let eraser = Eraser::new(store);
+    spawn_detached(async move {
+        earlier_writes.await?;
+        let mut cursor = Some((String::new(), String::new()));
         let mut removed = 0;
-        while let Some(from) = after {
+        while let Some(start) = cursor {
             let call = Arc::clone(&call);
-            let (found, next) = eraser.reader.ask(move |db| keys(db, &call, &from)).await?;
-            after = next;
-            for slice in found.chunks(MOST_REMOVED) {
+            let (keys, next_cursor) =
+                eraser.reader.submit(move |db| scan_keys(db, &call, &start)).await?;
+            cursor = next_cursor;
+            for slice in keys.chunks(MAX_ROWS_REMOVED) {
                 let slice = slice.to_vec();
-                let remove = move |work: &mut Work<'_>| {
+                let remove_slice = move |work: &mut WriteContext<'_>| {
                     slice.iter().try_fold(0, |removed, (namespace, key)| {
                         Ok(removed + u64::from(kv::remove(work, namespace, key)?))
                     })
                 };
-                removed += eraser.writer.ask(remove).await?;
+                removed += eraser.writer.submit(remove_slice).await?;
             }
         }
         Ok(removed)
@@ -87,17 +88,18 @@ pub(super) fn values(store: &Sqlite, call: Arc<str>) -> Pending<u64> {
 }
 
 /// Leaves nothing in the write-ahead log.
-pub(super) fn scrub(store: &Sqlite) -> Pending<()> {
+pub(super) fn truncate_wal(store: &SqliteStore) -> StoreFuture<()> {
     let (writer, path) = (store.writer.clone(), store.shared.path.clone());
-    goes_on(async move {
-        for _ in 0..TRIES {
+    spawn_detached(async move {
+        for _ in 0..TRUNCATE_ATTEMPTS {
             // Most of it without anybody waiting.
-            let moved = path.clone();
-            _ = tokio::task::spawn_blocking(move || checkpoint::move_log(&moved)).await;
-            if writer.empty_log().await? {
+            let log_path = path.clone();
+            _ = tokio::task::spawn_blocking(move || wal_checkpoint::checkpoint_passive(&log_path))
+                .await;
+            if writer.truncate_wal().await? {
                 return Ok(());
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(TRUNCATE_RETRY_DELAY).await;
         }
         let path = path.display();
         let why = format!(
@@ -109,44 +111,45 @@ pub(super) fn scrub(store: &Sqlite) -> Pending<()> {
 }
 
 /// Goes on whether anybody waits for it or not.
-fn goes_on<T: Send + 'static>(
+fn spawn_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Pending<T> {
+) -> StoreFuture<T> {
     let work = tokio::spawn(work);
     Box::pin(async { work.await.unwrap_or(Err(StoreError::Closed)) })
 }
 
 /// The two threads that it takes.
 struct Eraser {
-    writer: Writer,
-    reader: Reader,
+    writer: StoreWriter,
+    reader: StoreReader,
 }
 
 impl Eraser {
-    fn of(store: &Sqlite) -> Self {
-        Self { writer: store.writer.clone(), reader: store.pages.clone() }
+    fn new(store: &SqliteStore) -> Self {
+        Self { writer: store.writer.clone(), reader: store.page_reader.clone() }
     }
 
     /// Erases rows of a call, up to a number. How many.
     async fn erase(
         &self,
-        table: Table,
-        call: &CallName,
-        is_erased: impl Fn(&Row) -> bool,
+        table: EventTable,
+        call: &CallSelector,
+        is_erased: impl Fn(&EventRow) -> bool,
         up_to: i64,
     ) -> Result<u64, StoreError> {
         let (mut after, mut removed) = (0, 0);
         loop {
-            let named = call.clone();
-            let look = move |db: &Connection| rows(db, table, &named, after, up_to);
-            let Rows { mut found, count, last } = self.reader.ask(look).await?;
-            found.retain(&is_erased);
-            for slice in found.chunks(MOST_REMOVED) {
+            let selector = call.clone();
+            let scan = move |db: &Connection| scan_rows(db, table, &selector, after, up_to);
+            let RowScan { mut rows, scanned, last } = self.reader.submit(scan).await?;
+            rows.retain(&is_erased);
+            for slice in rows.chunks(MAX_ROWS_REMOVED) {
                 let numbers: Vec<i64> = slice.iter().map(|row| row.number).collect();
-                let remove = move |work: &mut Work<'_>| remove(work, table, &numbers);
-                removed += self.writer.ask(remove).await?;
+                let remove_slice =
+                    move |work: &mut WriteContext<'_>| remove_rows(work, table, &numbers);
+                removed += self.writer.submit(remove_slice).await?;
             }
-            if count < MOST_READ {
+            if scanned < MAX_ROWS_SCANNED {
                 return Ok(removed);
             }
             after = last;
@@ -155,70 +158,74 @@ impl Eraser {
 }
 
 /// A row of the call.
-struct Row {
+struct EventRow {
     number: i64,
     /// Whether it is for one observer alone.
-    only: bool,
+    has_target: bool,
 }
 
 /// What was found, among how many, and the last of them.
-struct Rows {
-    found: Vec<Row>,
-    count: usize,
+struct RowScan {
+    rows: Vec<EventRow>,
+    scanned: usize,
     last: i64,
 }
 
 /// As much of a call as tells which one it is.
 #[derive(Deserialize)]
-struct Named {
+struct StoredCallId {
     id: String,
     platform: serde_json::Value,
 }
 
 /// The call's rows among the next ones.
-fn rows(
+fn scan_rows(
     db: &Connection,
-    table: Table,
-    call: &CallName,
+    table: EventTable,
+    call: &CallSelector,
     after: i64,
     up_to: i64,
-) -> rusqlite::Result<Rows> {
+) -> rusqlite::Result<RowScan> {
     // Most calls are another one, as their text does not even have the id.
     let mut select = db.prepare_cached(match table {
-        Table::Events => {
+        EventTable::Events => {
             "SELECT seq, only IS NOT NULL, iif(instr(call, ?3), call, NULL) FROM events
              WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?4"
         }
-        Table::Dead => {
+        EventTable::DeadLetters => {
             "SELECT id, false, iif(instr(call, ?3), call, NULL) FROM dead
              WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?4"
         }
     })?;
     // As it is written in the call's JSON.
     let id = serde_json::to_string(&**call.id()).unwrap_or_default();
-    let mut rows = select.query(params![after, up_to, id, MOST_READ])?;
-    let mut read = Rows { found: Vec::new(), count: 0, last: after };
+    let mut rows = select.query(params![after, up_to, id, MAX_ROWS_SCANNED])?;
+    let mut scan = RowScan { rows: Vec::new(), scanned: 0, last: after };
     while let Some(row) = rows.next()? {
-        (read.count, read.last) = (read.count + 1, row.get(0)?);
+        (scan.scanned, scan.last) = (scan.scanned + 1, row.get(0)?);
         let text = row.get_ref(2)?.as_str_or_null()?;
-        if text.is_some_and(|text| is_meant(call, text)) {
-            read.found.push(Row { number: read.last, only: row.get(1)? });
+        if text.is_some_and(|text| call_matches(call, text)) {
+            scan.rows.push(EventRow { number: scan.last, has_target: row.get(1)? });
         }
     }
-    Ok(read)
+    Ok(scan)
 }
 
 /// Whether this JSON is the call's; other calls may have its id in them.
-fn is_meant(call: &CallName, text: &str) -> bool {
-    let Ok(Named { id, platform }) = serde_json::from_str(text) else { return false };
+fn call_matches(call: &CallSelector, text: &str) -> bool {
+    let Ok(StoredCallId { id, platform }) = serde_json::from_str(text) else { return false };
     let family = || Platform::deserialize(platform).map(|platform| platform.family).ok();
     id == **call.id() && (call.family().is_none() || call.family() == family())
 }
 
-fn remove(work: &mut Work<'_>, table: Table, numbers: &[i64]) -> rusqlite::Result<u64> {
+fn remove_rows(
+    work: &mut WriteContext<'_>,
+    table: EventTable,
+    numbers: &[i64],
+) -> rusqlite::Result<u64> {
     let which = match table {
-        Table::Events => "events WHERE seq",
-        Table::Dead => "dead WHERE id",
+        EventTable::Events => "events WHERE seq",
+        EventTable::DeadLetters => "dead WHERE id",
     };
     let sql = format!("DELETE FROM {which} = ? RETURNING {}", journal::ROW_BYTES);
     let mut delete = work.db.prepare_cached(&sql)?;
@@ -227,7 +234,7 @@ fn remove(work: &mut Work<'_>, table: Table, numbers: &[i64]) -> rusqlite::Resul
         // Somebody else may have removed it.
         let bytes: Option<i64> = delete.query_row([number], |row| row.get(0)).optional()?;
         if let Some(bytes) = bytes {
-            work.state.change -= bytes;
+            work.state.bytes_delta -= bytes;
             removed += 1;
         }
     }
@@ -235,10 +242,10 @@ fn remove(work: &mut Work<'_>, table: Table, numbers: &[i64]) -> rusqlite::Resul
 }
 
 /// Forgets what is remembered of a call. How many there were of that name.
-fn forget(work: &mut Work<'_>, call: &CallName) -> rusqlite::Result<u64> {
+fn remove_call_contexts(work: &mut WriteContext<'_>, call: &CallSelector) -> rusqlite::Result<u64> {
     let families = match call.family() {
         Some(family) => vec![family.to_owned()],
-        None => families(work.db)?,
+        None => stored_families(work.db)?,
     };
     let mut delete = work.db.prepare_cached("DELETE FROM calls WHERE key = ?")?;
     families.iter().try_fold(0, |removed, family| {
@@ -248,7 +255,7 @@ fn forget(work: &mut Work<'_>, call: &CallName) -> rusqlite::Result<u64> {
 
 /// The families that any call is remembered of: a look-up for each of the few, and
 /// not for each call.
-fn families(db: &Connection) -> rusqlite::Result<Vec<String>> {
+fn stored_families(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut next = db.prepare_cached("SELECT min(key) FROM calls WHERE key >= ?")?;
     let mut families = Vec::new();
     let mut from = String::new();
@@ -262,28 +269,28 @@ fn families(db: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// A namespace and a key.
-type Place = (String, String);
+type KvKey = (String, String);
 
 /// The keys about a call among the next ones; and where to go on, if there are
 /// more.
-fn keys(
+fn scan_keys(
     db: &Connection,
     call: &str,
-    (namespace, key): &Place,
-) -> rusqlite::Result<(Vec<Place>, Option<Place>)> {
+    (namespace, key): &KvKey,
+) -> rusqlite::Result<(Vec<KvKey>, Option<KvKey>)> {
     let mut select = db.prepare_cached(
         "SELECT namespace, key FROM kv WHERE (namespace, key) > (?, ?)
          ORDER BY namespace, key LIMIT ?",
     )?;
     let part = format!("/{call}/");
-    let mut rows = select.query(params![namespace, key, MOST_READ])?;
-    let (mut found, mut count, mut last) = (Vec::new(), 0, None);
+    let mut rows = select.query(params![namespace, key, MAX_ROWS_SCANNED])?;
+    let (mut matching, mut count, mut last) = (Vec::new(), 0, None);
     while let Some(row) = rows.next()? {
-        let place: Place = (row.get(0)?, row.get(1)?);
-        if format!("/{}/", place.1).contains(&part) {
-            found.push(place.clone());
+        let kv_key: KvKey = (row.get(0)?, row.get(1)?);
+        if format!("/{}/", kv_key.1).contains(&part) {
+            matching.push(kv_key.clone());
         }
-        (count, last) = (count + 1, Some(place));
+        (count, last) = (count + 1, Some(kv_key));
     }
-    Ok((found, last.filter(|_| count == MOST_READ)))
+    Ok((matching, last.filter(|_| count == MAX_ROWS_SCANNED)))
 }

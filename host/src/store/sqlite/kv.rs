@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::writer::Work;
+use super::writer::WriteContext;
 use crate::store::{KvAnswer, KvCommand, KvError};
 
 /// What a row takes beside key and value, roughly.
-const OVERHEAD: usize = 64;
+const ROW_OVERHEAD: usize = 64;
 
 /// Rows that are removed at once.
-const MOST_REMOVED: i64 = 1_000;
+const MAX_ROWS_REMOVED: i64 = 1_000;
 
 pub(super) fn get(
     db: &Connection,
@@ -28,56 +28,56 @@ pub(super) fn get(
     .optional()
 }
 
-pub(super) fn command(
-    work: &mut Work<'_>,
+pub(super) fn execute(
+    work: &mut WriteContext<'_>,
     namespace: &Arc<str>,
     key: &str,
     command: KvCommand,
-    most: usize,
+    max_bytes: usize,
     now: i64,
 ) -> rusqlite::Result<Result<KvAnswer, KvError>> {
-    let mut space = Space { work, namespace, most, now };
+    let mut kv_space = KvSpace { work, namespace, max_bytes, now };
     match command {
-        KvCommand::Get => Ok(Ok(KvAnswer::Value(get(space.work.db, namespace, key, now)?))),
+        KvCommand::Get => Ok(Ok(KvAnswer::Value(get(kv_space.work.db, namespace, key, now)?))),
         KvCommand::Set { value, ttl } => {
-            let until = until(now, ttl);
-            Ok(space.put(key, &value, until)?.map(|()| KvAnswer::Done))
+            let until = expires_at(now, ttl);
+            Ok(kv_space.put(key, &value, until)?.map(|()| KvAnswer::Done))
         }
-        KvCommand::Delete => Ok(Ok(KvAnswer::Flag(space.delete(key)?))),
-        KvCommand::Increment { by, ttl } => space.increment(key, by, ttl),
+        KvCommand::Delete => Ok(Ok(KvAnswer::Flag(kv_space.delete(key)?))),
+        KvCommand::Increment { by, ttl } => kv_space.increment(key, by, ttl),
         KvCommand::Swap { expected, value, ttl } => {
-            let found = get(space.work.db, namespace, key, now)?;
-            if found != expected {
+            let current = get(kv_space.work.db, namespace, key, now)?;
+            if current != expected {
                 return Ok(Ok(KvAnswer::Flag(false)));
             }
-            Ok(space.put(key, &value, until(now, ttl))?.map(|()| KvAnswer::Flag(true)))
+            Ok(kv_space.put(key, &value, expires_at(now, ttl))?.map(|()| KvAnswer::Flag(true)))
         }
     }
 }
 
 /// One plugin's values.
-struct Space<'a, 'b> {
-    work: &'a mut Work<'b>,
+struct KvSpace<'a, 'b> {
+    work: &'a mut WriteContext<'b>,
     namespace: &'a Arc<str>,
-    most: usize,
+    max_bytes: usize,
     now: i64,
 }
 
-impl Space<'_, '_> {
+impl KvSpace<'_, '_> {
     fn put(
         &mut self,
         key: &str,
         value: &[u8],
         until: Option<i64>,
     ) -> rusqlite::Result<Result<(), KvError>> {
-        let new = OVERHEAD + key.len() + value.len();
+        let new = ROW_OVERHEAD + key.len() + value.len();
         let (mut old, mut total) = (self.size(key)?, self.total()?);
-        if total - old + new > self.most {
+        if total - old + new > self.max_bytes {
             // Some of it may be past its time.
-            expire(self.work, Some(self.namespace), self.now)?;
+            remove_expired(self.work, Some(self.namespace), self.now)?;
             (old, total) = (self.size(key)?, self.total()?);
-            if total - old + new > self.most {
-                return Ok(Err(KvError::Quota(self.most)));
+            if total - old + new > self.max_bytes {
+                return Ok(Err(KvError::Quota(self.max_bytes)));
             }
         }
         self.work
@@ -88,19 +88,19 @@ impl Space<'_, '_> {
                     SET value = excluded.value, until = excluded.until",
             )?
             .execute(params![self.namespace, key, value, until])?;
-        self.work.state.totals.insert(Arc::clone(self.namespace), total - old + new);
+        self.work.state.kv_bytes.insert(Arc::clone(self.namespace), total - old + new);
         Ok(Ok(()))
     }
 
     fn delete(&mut self, key: &str) -> rusqlite::Result<bool> {
-        let there = get(self.work.db, self.namespace, key, self.now)?.is_some();
+        let existed = get(self.work.db, self.namespace, key, self.now)?.is_some();
         let (old, total) = (self.size(key)?, self.total()?);
         self.work
             .db
             .prepare_cached("DELETE FROM kv WHERE namespace = ? AND key = ?")?
             .execute(params![self.namespace, key])?;
-        self.work.state.totals.insert(Arc::clone(self.namespace), total - old);
-        Ok(there)
+        self.work.state.kv_bytes.insert(Arc::clone(self.namespace), total - old);
+        Ok(existed)
     }
 
     fn increment(
@@ -109,7 +109,7 @@ impl Space<'_, '_> {
         by: i64,
         ttl: Option<Duration>,
     ) -> rusqlite::Result<Result<KvAnswer, KvError>> {
-        let found: Option<(Vec<u8>, Option<i64>)> = self
+        let current: Option<(Vec<u8>, Option<i64>)> = self
             .work
             .db
             .prepare_cached(
@@ -118,8 +118,8 @@ impl Space<'_, '_> {
             )?
             .query_row(params![self.namespace, key, self.now], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let (number, until) = match found {
-            None => (Some(0), until(self.now, ttl)),
+        let (number, until) = match current {
+            None => (Some(0), expires_at(self.now, ttl)),
             Some((text, until)) => {
                 (str::from_utf8(&text).ok().and_then(|text| text.parse::<i64>().ok()), until)
             }
@@ -139,12 +139,12 @@ impl Space<'_, '_> {
             .prepare_cached("SELECT length(value) FROM kv WHERE namespace = ? AND key = ?")?
             .query_row(params![self.namespace, key], |row| row.get(0))
             .optional()?;
-        Ok(length.map_or(0, |length| OVERHEAD + key.len() + length))
+        Ok(length.map_or(0, |length| ROW_OVERHEAD + key.len() + length))
     }
 
     /// What all keys take.
     fn total(&mut self) -> rusqlite::Result<usize> {
-        if let Some(total) = self.work.state.totals.get(self.namespace) {
+        if let Some(total) = self.work.state.kv_bytes.get(self.namespace) {
             return Ok(*total);
         }
         let total: usize = self
@@ -154,29 +154,33 @@ impl Space<'_, '_> {
                 "SELECT coalesce(sum(length(value) + length(CAST(key AS BLOB)) + ?), 0)
                  FROM kv WHERE namespace = ?",
             )?
-            .query_row(params![OVERHEAD, self.namespace], |row| row.get(0))?;
-        self.work.state.totals.insert(Arc::clone(self.namespace), total);
+            .query_row(params![ROW_OVERHEAD, self.namespace], |row| row.get(0))?;
+        self.work.state.kv_bytes.insert(Arc::clone(self.namespace), total);
         Ok(total)
     }
 }
 
 /// Removes one value. Whether it was there.
-pub(super) fn remove(work: &mut Work<'_>, namespace: &str, key: &str) -> rusqlite::Result<bool> {
+pub(super) fn remove(
+    work: &mut WriteContext<'_>,
+    namespace: &str,
+    key: &str,
+) -> rusqlite::Result<bool> {
     let removed: Option<usize> = work
         .db
         .prepare_cached("DELETE FROM kv WHERE namespace = ? AND key = ? RETURNING length(value)")?
         .query_row(params![namespace, key], |row| row.get(0))
         .optional()?;
-    if let (Some(length), Some(total)) = (removed, work.state.totals.get_mut(namespace)) {
-        *total = total.saturating_sub(OVERHEAD + key.len() + length);
+    if let (Some(length), Some(total)) = (removed, work.state.kv_bytes.get_mut(namespace)) {
+        *total = total.saturating_sub(ROW_OVERHEAD + key.len() + length);
     }
     Ok(removed.is_some())
 }
 
 /// Removes values whose time is over, of one plugin or of all; some of them at a
 /// time, as others wait.
-pub(super) fn expire(
-    work: &mut Work<'_>,
+pub(super) fn remove_expired(
+    work: &mut WriteContext<'_>,
     namespace: Option<&str>,
     now: i64,
 ) -> rusqlite::Result<()> {
@@ -186,17 +190,17 @@ pub(super) fn expire(
              WHERE until <= ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY until LIMIT ?3)
          RETURNING namespace, length(value) + length(CAST(key AS BLOB))",
     )?;
-    let mut gone = delete.query(params![now, namespace, MOST_REMOVED])?;
-    while let Some(row) = gone.next()? {
-        let bytes = OVERHEAD + row.get::<_, usize>(1)?;
-        if let Some(total) = work.state.totals.get_mut(row.get_ref(0)?.as_str()?) {
+    let mut removed_rows = delete.query(params![now, namespace, MAX_ROWS_REMOVED])?;
+    while let Some(row) = removed_rows.next()? {
+        let bytes = ROW_OVERHEAD + row.get::<_, usize>(1)?;
+        if let Some(total) = work.state.kv_bytes.get_mut(row.get_ref(0)?.as_str()?) {
             *total = total.saturating_sub(bytes);
         }
     }
     Ok(())
 }
 
-fn until(now: i64, ttl: Option<Duration>) -> Option<i64> {
+fn expires_at(now: i64, ttl: Option<Duration>) -> Option<i64> {
     let ttl = ttl?;
     Some(now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)))
 }

@@ -4,18 +4,18 @@
 //! loss of power (not the end of the process) can cost the last moments.
 
 mod calls;
-mod checkpoint;
+mod database_file;
 mod erase;
-mod file;
 mod journal;
 mod kv;
 mod reader;
 mod schema;
-mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod wal_checkpoint;
 mod writer;
+mod writer_state;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,137 +25,144 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
-use self::journal::Append;
-use self::reader::Reader;
-use self::state::State;
-use self::tail::Tail;
-use self::writer::Writer;
-use super::erase::{CallName, Erased};
+use self::journal::AppendJob;
+use self::reader::StoreReader;
+use self::tail::JournalTail;
+use self::writer::StoreWriter;
+use self::writer_state::WriterState;
+use super::erase::{CallSelector, ErasureResult};
 use super::{
-    DeadLetter, DeadLetters, Debt, Figures, KvAnswer, KvCommand, KvError, Observers, Page, Pending,
-    Progress, Selection, Seq, Store, StoreError, Stored, UnixMs, Upkeep, Writes, now,
+    AppendBatch, AppendMode, Checkpoint, Consumers, DeadLetter, DeadLetterFilter, DeadLetters,
+    JournalEvent, JournalPage, KvAnswer, KvCommand, KvError, RetentionPolicy, Seq, Store,
+    StoreError, StoreFuture, StoreStats, UnixMs, unix_now,
 };
 use crate::config::JournalConfig;
 
 /// See the [module](self).
-pub struct Sqlite {
-    writer: Writer,
+pub struct SqliteStore {
+    writer: StoreWriter,
     /// For observers, which read much.
-    pages: Reader,
+    page_reader: StoreReader,
     /// For guests and calls, who wait.
-    values: Reader,
-    shared: Arc<Shared>,
+    value_reader: StoreReader,
+    shared: Arc<StoreShared>,
     /// Bytes of one plugin's values.
-    kv_most: usize,
+    max_kv_bytes: usize,
 }
 
 /// What the threads share.
-struct Shared {
+struct StoreShared {
     path: PathBuf,
     config: JournalConfig,
-    tail: Tail,
-    trouble: ArcSwapOption<StoreError>,
+    tail: JournalTail,
+    health: ArcSwapOption<StoreError>,
 }
 
-impl Shared {
-    fn set_trouble(&self, trouble: Option<StoreError>) {
-        if trouble.is_some() || self.trouble.load().is_some() {
-            self.trouble.store(trouble.map(Arc::new));
+impl StoreShared {
+    fn set_health(&self, error: Option<StoreError>) {
+        if error.is_some() || self.health.load().is_some() {
+            self.health.store(error.map(Arc::new));
         }
     }
 }
 
-impl Sqlite {
+impl SqliteStore {
     /// Starts the threads. That the file cannot be used now is no error: it is
-    /// tried again with whatever is asked for. `kv_most` bounds the values of one
+    /// tried again with whatever is asked for. `max_kv_bytes` bounds the values of one
     /// plugin, in bytes. Within a runtime only.
     ///
     /// # Errors
     ///
     /// When the system gives no threads.
-    pub fn start(data: &Path, config: JournalConfig, kv_most: usize) -> anyhow::Result<Self> {
-        let path = file::path(data);
-        let state = State::new(config.keep);
-        let trouble = ArcSwapOption::empty();
-        let shared = Arc::new(Shared { path: path.clone(), config, tail: Tail::new(), trouble });
+    pub fn start(data: &Path, config: JournalConfig, max_kv_bytes: usize) -> anyhow::Result<Self> {
+        let path = database_file::database_path(data);
+        let state = WriterState::new(config.keep);
+        let health = ArcSwapOption::empty();
+        let shared =
+            Arc::new(StoreShared { path: path.clone(), config, tail: JournalTail::new(), health });
         let start = || {
-            let writer = Writer::start(Arc::clone(&shared), state)?;
-            let pages = Reader::start("store-pages", path.clone())?;
-            Ok::<_, std::io::Error>((writer, pages, Reader::start("store-values", path)?))
+            let writer = StoreWriter::start(Arc::clone(&shared), state)?;
+            let page_reader = StoreReader::start("store-pages", path.clone())?;
+            Ok::<_, std::io::Error>((
+                writer,
+                page_reader,
+                StoreReader::start("store-values", path)?,
+            ))
         };
-        let (writer, pages, values) = start().context("cannot start threads for the store")?;
-        Ok(Self { writer, pages, values, shared, kv_most })
+        let (writer, page_reader, value_reader) =
+            start().context("cannot start threads for the store")?;
+        Ok(Self { writer, page_reader, value_reader, shared, max_kv_bytes })
     }
 
     /// The file in a data folder, whether it is there or not.
-    pub fn file(data: &Path) -> PathBuf {
-        file::path(data)
+    pub fn database_path(data: &Path) -> PathBuf {
+        database_file::database_path(data)
     }
 }
 
-impl Store for Sqlite {
-    fn append(&self, writes: Writes, debt: Debt) -> Pending<usize> {
+impl Store for SqliteStore {
+    fn append(&self, batch: AppendBatch, mode: AppendMode) -> StoreFuture<usize> {
         let (reply, answer) = oneshot::channel();
-        let append = Append { writes, debt, new: Ok(0), reply };
-        self.writer.send(Box::new(append), answer)
+        let append = AppendJob { batch, mode, inserted: Ok(0), reply };
+        self.writer.submit_job(Box::new(append), answer)
     }
 
-    fn read(&self, after: Seq, most: usize) -> Pending<Page> {
-        match self.shared.tail.read(after, most) {
+    fn read(&self, after: Seq, limit: usize) -> StoreFuture<JournalPage> {
+        match self.shared.tail.read(after, limit) {
             Some(page) => Box::pin(async { Ok(page) }),
             None => {
-                let last = *self.shared.tail.last().borrow();
-                self.pages.ask(move |db| journal::read(db, after, most, last))
+                let last = *self.shared.tail.last_seq().borrow();
+                self.page_reader.submit(move |db| journal::read_page(db, after, limit, last))
             }
         }
     }
 
-    fn find(&self, seqs: Vec<Seq>) -> Pending<Vec<Arc<Stored>>> {
-        self.pages.ask(move |db| journal::find(db, &seqs))
+    fn find_events(&self, seqs: Vec<Seq>) -> StoreFuture<Vec<Arc<JournalEvent>>> {
+        self.page_reader.submit(move |db| journal::find_events(db, &seqs))
     }
 
-    fn last(&self) -> watch::Receiver<Seq> {
-        self.shared.tail.last()
+    fn last_seq(&self) -> watch::Receiver<Seq> {
+        self.shared.tail.last_seq()
     }
 
-    fn observers(&self) -> Pending<Observers> {
+    fn consumers(&self) -> StoreFuture<Consumers> {
         // By the writer, which makes the file if it is missing.
-        self.writer.ask(|work| {
-            let known = journal::observers(work.db)?;
-            Ok(Observers { known, last_before: work.state.last_before() })
+        self.writer.submit(|work| {
+            let checkpoints = journal::consumers(work.db)?;
+            Ok(Consumers { checkpoints, last_seq_before_start: work.state.last_seq_before_start() })
         })
     }
 
-    fn save(&self, observer: Arc<str>, progress: Progress) -> Pending<()> {
-        self.writer.ask(move |work| journal::save(work.db, &observer, &progress))
+    fn save_checkpoint(&self, consumer: Arc<str>, checkpoint: Checkpoint) -> StoreFuture<()> {
+        self.writer.submit(move |work| journal::save_checkpoint(work.db, &consumer, &checkpoint))
     }
 
-    fn forget(&self, observer: String) -> Pending<()> {
-        self.writer.ask(move |work| journal::forget(work.db, &observer))
+    fn remove_consumer(&self, consumer: String) -> StoreFuture<()> {
+        self.writer.submit(move |work| journal::remove_consumer(work.db, &consumer))
     }
 
-    fn bury(&self, letter: DeadLetter, event: Arc<Stored>) -> Pending<()> {
-        self.writer.ask(move |work| journal::bury(work, &letter, &event.event))
+    fn add_dead_letter(&self, letter: DeadLetter, event: Arc<JournalEvent>) -> StoreFuture<()> {
+        self.writer.submit(move |work| journal::add_dead_letter(work, &letter, &event.event))
     }
 
-    fn dead(&self, selection: Selection) -> Pending<DeadLetters> {
-        self.pages.ask(move |db| journal::dead(db, &selection))
+    fn dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<DeadLetters> {
+        self.page_reader.submit(move |db| journal::dead_letters(db, &filter))
     }
 
-    fn revive(&self, selection: Selection) -> Pending<u64> {
-        self.writer.ask(move |work| journal::revive(work, &selection, now()))
+    fn redrive_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64> {
+        self.writer.submit(move |work| journal::redrive_dead_letters(work, &filter, unix_now()))
     }
 
-    fn discard(&self, selection: Selection) -> Pending<u64> {
-        self.writer.ask(move |work| journal::discard(work, &selection))
+    fn purge_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64> {
+        self.writer.submit(move |work| journal::purge_dead_letters(work, &filter))
     }
 
-    fn expire(&self, key: String, until: UnixMs) -> Pending<()> {
-        self.writer.ask(move |work| calls::set_expiry(work.db, &key, until))
+    fn set_call_expiry(&self, key: String, expires_at: UnixMs) -> StoreFuture<()> {
+        self.writer.submit(move |work| calls::set_expiry(work.db, &key, expires_at))
     }
 
-    fn recall(&self, key: String) -> Pending<Option<String>> {
-        self.values.ask(move |db| calls::recall(db, &key, now()))
+    fn load_call(&self, key: String) -> StoreFuture<Option<String>> {
+        self.value_reader.submit(move |db| calls::load(db, &key, unix_now()))
     }
 
     fn kv(
@@ -163,43 +170,45 @@ impl Store for Sqlite {
         namespace: Arc<str>,
         key: String,
         command: KvCommand,
-    ) -> Pending<KvAnswer, KvError> {
+    ) -> StoreFuture<KvAnswer, KvError> {
         if matches!(command, KvCommand::Get) {
-            let value = self.values.ask(move |db| kv::get(db, &namespace, &key, now()));
+            let value =
+                self.value_reader.submit(move |db| kv::get(db, &namespace, &key, unix_now()));
             return Box::pin(async { Ok(KvAnswer::Value(value.await?)) });
         }
-        let (most, size) = (self.kv_most, key.len() + command.size());
-        let answer = self
-            .writer
-            .ask_with(size, move |work| kv::command(work, &namespace, &key, command, most, now()));
+        let (max_bytes, size) = (self.max_kv_bytes, key.len() + command.size());
+        let answer = self.writer.submit_sized(size, move |work| {
+            kv::execute(work, &namespace, &key, command, max_bytes, unix_now())
+        });
         Box::pin(async { answer.await? })
     }
 
-    fn erase(&self, call: CallName) -> Pending<Erased> {
-        erase::call(self, call)
+    fn erase(&self, call: CallSelector) -> StoreFuture<ErasureResult> {
+        erase::erase_call(self, call)
     }
 
-    fn erase_values(&self, call: Arc<str>) -> Pending<u64> {
-        erase::values(self, call)
+    fn erase_values(&self, call: Arc<str>) -> StoreFuture<u64> {
+        erase::erase_values(self, call)
     }
 
-    fn scrub(&self) -> Pending<()> {
-        erase::scrub(self)
+    fn truncate_wal(&self) -> StoreFuture<()> {
+        erase::truncate_wal(self)
     }
 
-    fn tidy(&self, upkeep: Upkeep) -> Pending<Figures> {
-        self.writer.ask_for_room(move |work| journal::tidy(work, &upkeep, now()))
+    fn enforce_retention(&self, policy: RetentionPolicy) -> StoreFuture<StoreStats> {
+        self.writer
+            .submit_space_freeing(move |work| journal::enforce_retention(work, &policy, unix_now()))
     }
 
-    fn trouble(&self) -> Option<StoreError> {
-        self.shared.trouble.load().as_deref().cloned()
+    fn health(&self) -> Option<StoreError> {
+        self.shared.health.load().as_deref().cloned()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // Before the writer, which is then the last one to have the file open.
-            self.pages.close().await;
-            self.values.close().await;
+            self.page_reader.close().await;
+            self.value_reader.close().await;
             self.writer.close().await;
         })
     }

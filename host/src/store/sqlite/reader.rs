@@ -7,45 +7,45 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::file::{connect, unavailable};
-use crate::store::{Pending, StoreError};
+use super::database_file::{connect, unavailable};
+use crate::store::{StoreError, StoreFuture};
 
-type Job = Box<dyn FnOnce(&mut Reading) + Send>;
+type ReadJob = Box<dyn FnOnce(&mut ReaderState) + Send>;
 
 /// The way to the thread, which ends with it.
 #[derive(Clone)]
-pub(super) struct Reader(SyncSender<Job>);
+pub(super) struct StoreReader(SyncSender<ReadJob>);
 
 /// Questions that may wait.
-const MOST_WAITING: usize = 4_096;
+const MAX_QUEUED_READS: usize = 4_096;
 
-struct Reading {
+struct ReaderState {
     path: PathBuf,
     db: Option<Connection>,
 }
 
-impl Reader {
+impl StoreReader {
     pub(super) fn start(name: &str, path: PathBuf) -> std::io::Result<Self> {
-        let (jobs, waiting) = sync_channel::<Job>(MOST_WAITING);
+        let (jobs, receiver) = sync_channel::<ReadJob>(MAX_QUEUED_READS);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let mut reading = Reading { path, db: None };
-            while let Ok(job) = waiting.recv() {
-                job(&mut reading);
+            let mut state = ReaderState { path, db: None };
+            while let Ok(job) = receiver.recv() {
+                job(&mut state);
             }
         })?;
         Ok(Self(jobs))
     }
 
     /// Asks for something to be read.
-    pub(super) fn ask<T: Send + 'static>(
+    pub(super) fn submit<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Pending<T> {
+    ) -> StoreFuture<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |reading| {
+        let job: ReadJob = Box::new(move |state| {
             // Not for those who have gone.
             if !reply.is_closed() {
-                _ = reply.send(reading.read(read));
+                _ = reply.send(state.read(read));
             }
         });
         let sent = self.0.try_send(job).map_err(|error| match error {
@@ -61,8 +61,8 @@ impl Reader {
     /// Lets go of the file.
     pub(super) async fn close(&self) {
         let (reply, done) = oneshot::channel();
-        let job: Job = Box::new(move |reading| {
-            reading.db = None;
+        let job: ReadJob = Box::new(move |state| {
+            state.db = None;
             _ = reply.send(());
         });
         if self.0.try_send(job).is_ok() {
@@ -71,7 +71,7 @@ impl Reader {
     }
 }
 
-impl Reading {
+impl ReaderState {
     fn read<T>(
         &mut self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// Each step leads from one version to the next; `user_version` says how many
 /// were taken. A step that was released is never changed.
-const STEPS: [&str; 2] = [
+const MIGRATIONS: [&str; 2] = [
     // The journal.
     "CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
@@ -77,20 +77,20 @@ pub(super) enum SchemaError {
 
 /// Brings a file to our version, in one transaction.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), SchemaError> {
-    migrate_to(db, STEPS.len())
+    migrate_to(db, MIGRATIONS.len())
 }
 
 fn migrate_to(db: &mut Connection, version: usize) -> Result<(), SchemaError> {
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let found = usize::try_from(found).unwrap_or(usize::MAX);
-    if found > STEPS.len() {
-        return Err(SchemaError::Newer { found, known: STEPS.len() });
+    if found > MIGRATIONS.len() {
+        return Err(SchemaError::Newer { found, known: MIGRATIONS.len() });
     }
     if found >= version {
         return Ok(());
     }
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for step in STEPS.iter().take(version).skip(found) {
+    for step in MIGRATIONS.iter().take(version).skip(found) {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "user_version", version)?;
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_an_older_version_keeps_what_is_in_it() {
+    fn migration_keeps_rows_of_older_schema() {
         let mut db = Connection::open_in_memory().unwrap();
         migrate_to(&mut db, 1).unwrap();
         db.execute(
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_newer_version_is_left_alone() {
+    fn newer_schema_is_rejected() {
         let mut db = Connection::open_in_memory().unwrap();
         db.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut db).unwrap_err().to_string();

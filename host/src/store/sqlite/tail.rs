@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::store::{Page, Seq, Stored};
+use crate::store::{JournalEvent, JournalPage, Seq};
 
 /// Events in it.
-const MOST: usize = 4_096;
+const MAX_EVENTS: usize = 4_096;
 
 /// Their memory in bytes.
-const MOST_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// See the [module](self).
-pub(super) struct Tail {
+pub(super) struct JournalTail {
     ring: Mutex<Ring>,
     last: watch::Sender<Seq>,
 }
 
 #[derive(Default)]
 struct Ring {
-    events: VecDeque<Arc<Stored>>,
+    events: VecDeque<Arc<JournalEvent>>,
     bytes: usize,
     /// Everything after this place is in it...
     after: Seq,
@@ -30,7 +30,7 @@ struct Ring {
     up_to: Seq,
 }
 
-impl Tail {
+impl JournalTail {
     pub(super) fn new() -> Self {
         Self { ring: Mutex::default(), last: watch::Sender::new(0) }
     }
@@ -38,8 +38,8 @@ impl Tail {
     /// The last event in the file when that is opened. More than is known here is in
     /// it at start, and also if a transaction did happen of which that was not clear:
     /// that is then read from the file.
-    pub(super) fn starts_at(&self, last: Seq) {
-        let mut ring = self.ring();
+    pub(super) fn reset_to(&self, last: Seq) {
+        let mut ring = self.lock_ring();
         if last > ring.up_to {
             *ring = Ring { after: last, up_to: last, ..Ring::default() };
             drop(ring);
@@ -48,49 +48,50 @@ impl Tail {
     }
 
     /// Adds what became durable.
-    pub(super) fn push(&self, events: Vec<Arc<Stored>>) {
+    pub(super) fn push(&self, events: Vec<Arc<JournalEvent>>) {
         let Some(last) = events.last().map(|event| event.seq) else { return };
-        let mut ring = self.ring();
+        let mut ring = self.lock_ring();
         ring.up_to = last;
         for event in events {
             ring.bytes += event.size;
             ring.events.push_back(event);
         }
-        while ring.events.len() > MOST || ring.bytes > MOST_BYTES {
-            let Some(gone) = ring.events.pop_front() else { break };
-            ring.bytes -= gone.size;
-            ring.after = gone.seq;
+        while ring.events.len() > MAX_EVENTS || ring.bytes > MAX_BYTES {
+            let Some(evicted) = ring.events.pop_front() else { break };
+            ring.bytes -= evicted.size;
+            ring.after = evicted.seq;
         }
         drop(ring);
         self.last.send_replace(last);
     }
 
     /// What comes after a place, if all of that is here.
-    pub(super) fn read(&self, after: Seq, most: usize) -> Option<Page> {
-        let ring = self.ring();
+    pub(super) fn read(&self, after: Seq, limit: usize) -> Option<JournalPage> {
+        let ring = self.lock_ring();
         if after < ring.after {
             return None;
         }
         let start = ring.events.partition_point(|event| event.seq <= after);
-        let events: Vec<_> = ring.events.range(start..).take(most).cloned().collect();
+        let events: Vec<_> = ring.events.range(start..).take(limit).cloned().collect();
         // With nothing left, whoever reads on must not stay before what was erased.
-        let whole = events.len() < most;
-        let reaches = if whole { Some(ring.up_to) } else { events.last().map(|it| it.seq) };
-        Some(Page { events, reaches: reaches.map_or(after, |reaches| reaches.max(after)) })
+        let is_complete = events.len() < limit;
+        let up_to =
+            if is_complete { Some(ring.up_to) } else { events.last().map(|event| event.seq) };
+        Some(JournalPage { events, up_to: up_to.map_or(after, |reaches| reaches.max(after)) })
     }
 
     /// Takes out events.
-    pub(super) fn erase(&self, is_erased: impl Fn(&Stored) -> bool) {
-        let mut ring = self.ring();
+    pub(super) fn remove_erased(&self, is_erased: impl Fn(&JournalEvent) -> bool) {
+        let mut ring = self.lock_ring();
         ring.events.retain(|event| !is_erased(event));
         ring.bytes = ring.events.iter().map(|event| event.size).sum();
     }
 
-    pub(super) fn last(&self) -> watch::Receiver<Seq> {
+    pub(super) fn last_seq(&self) -> watch::Receiver<Seq> {
         self.last.subscribe()
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
+    fn lock_ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,19 +2,23 @@
 
 use serde_json::json;
 use tests::{
-    GOOD, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture, fixture, initiated,
+    PluginFolder, ROUTING_GUEST, Server, ServerBuilder, blackbox_document, blackbox_fixture,
+    call_initiated, fixture,
 };
 
 #[tokio::test]
 async fn it_is_there_when_it_is_switched_on() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
-    let answer = server.blackbox(blackbox_fixture("start.json")).await;
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
+    let answer = server.post_blackbox(blackbox_fixture("start.json")).await;
     assert_eq!((answer.status, &answer.body["error"]["code"]), (404, &json!("not_found")));
-    assert_eq!(server.post(initiated()).await.status, 200);
-    let server = Setup::new(folder.path()).blackbox().env("PLUGBOARD_AVR_ENABLED", "false").start();
-    assert_eq!(server.blackbox(blackbox_fixture("start.json")).await.status, 200);
-    assert_eq!(server.post(initiated()).await.status, 404);
+    assert_eq!(server.post(call_initiated()).await.status, 200);
+    let server = ServerBuilder::new(folder.path())
+        .enable_blackbox()
+        .env("PLUGBOARD_AVR_ENABLED", "false")
+        .start();
+    assert_eq!(server.post_blackbox(blackbox_fixture("start.json")).await.status, 200);
+    assert_eq!(server.post(call_initiated()).await.status, 404);
     assert_eq!(server.get("/instructions").await.status, 404);
     let answer = server.get("/blackbox").await;
     assert_eq!((answer.status, &answer.body["error"]["code"]), (405, &json!("method_not_allowed")));
@@ -24,9 +28,9 @@ async fn it_is_there_when_it_is_switched_on() {
 /// One platform's documents are not the other's.
 #[tokio::test]
 async fn documents_of_the_other_platform_are_refused() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).blackbox().start();
-    let answer = server.blackbox(fixture("call_initiated.json")).await;
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    let answer = server.post_blackbox(fixture("call_initiated.json")).await;
     assert_eq!(answer.status, 400);
     let message = answer.body["error"]["message"].as_str().unwrap();
     assert!(message.contains("`callId`"), "{message}");
@@ -34,7 +38,7 @@ async fn documents_of_the_other_platform_are_refused() {
     assert_eq!(answer.status, 400);
     let message = answer.body["error"]["message"].as_str().unwrap();
     assert!(message.contains("`uuid`"), "{message}");
-    assert_eq!(server.plugin("10-good").await["calls"], 0);
+    assert_eq!(server.plugin_status("10-good").await["calls"], 0);
 }
 
 async fn explain(server: &Server, body: String) -> serde_json::Value {
@@ -46,14 +50,14 @@ async fn explain(server: &Server, body: String) -> serde_json::Value {
 #[tokio::test]
 async fn a_decision_is_explained_in_the_platforms_words() {
     let folder = PluginFolder::new()
-        .guest("10-avr", "rejects")
-        .settings("10-avr", "platforms = ['avr']\n")
-        .guest("20-passes", "passes")
-        .guest("30-traps", "traps")
-        .guest("40-full", "full")
-        .settings("40-full", "[grants]\nkv = true\n[match]\nto = 'agent-line'\n")
-        .guest("50-rejects", "rejects");
-    let server = Setup::new(folder.path()).blackbox().start();
+        .with_guest("10-avr", "rejects")
+        .with_settings("10-avr", "platforms = ['avr']\n")
+        .with_guest("20-passes", "passes")
+        .with_guest("30-traps", "traps")
+        .with_guest("40-full", "full")
+        .with_settings("40-full", "[grants]\nkv = true\n[match]\nto = 'agent-line'\n")
+        .with_guest("50-rejects", "rejects");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let body = || blackbox_document("start.json", "c").to_string();
     let told = explain(&server, body()).await;
     assert_eq!(told["platform"], "blackbox");
@@ -65,11 +69,11 @@ async fn a_decision_is_explained_in_the_platforms_words() {
     assert_eq!(matched[..4], [Some(false), Some(true), Some(true), Some(true)]);
     assert_eq!(told["plugins"][2]["error"]["label"], "trap");
     // What it says is what a call is answered.
-    assert_eq!(server.blackbox(body()).await.body, told["answer"]);
+    assert_eq!(server.post_blackbox(body()).await.body, told["answer"]);
 
     let rejected = explain(&server, body().replace("agent-line", "other")).await;
     assert_eq!(rejected["answer"], json!({"accept": false, "reasonMessage": "closed"}));
-    assert_eq!(explain(&server, initiated()).await["platform"], "avr");
+    assert_eq!(explain(&server, call_initiated()).await["platform"], "avr");
     // Only a start is decided; the reasons of both platforms are told.
     for file in ["tool.json", "tool_untyped.json", "transfer.json", "completed.json"] {
         let answer = server.admin_post("/explain", blackbox_fixture(file)).await;
@@ -85,31 +89,34 @@ async fn a_decision_is_explained_in_the_platforms_words() {
 #[tokio::test]
 async fn the_hooks_of_plugins_are_listed() {
     let folder = PluginFolder::new()
-        .guest("10-full", "full")
-        .settings("10-full", "[grants]\nkv = true\n")
-        .guest("20-tools", "tools")
-        .guest("30-transfers", "transfers")
-        .sample("40-appointments", "40-appointments")
-        .settings("40-appointments", "[grants]\nkv = true\n");
-    let server = Setup::new(folder.path()).blackbox().start();
-    let exports = async |name| server.plugin(name).await["exports"].clone();
+        .with_guest("10-full", "full")
+        .with_settings("10-full", "[grants]\nkv = true\n")
+        .with_guest("20-tools", "tools")
+        .with_guest("30-transfers", "transfers")
+        .with_sample("40-appointments", "40-appointments")
+        .with_settings("40-appointments", "[grants]\nkv = true\n");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    let exports = async |name| server.plugin_status(name).await["exports"].clone();
     assert_eq!(exports("10-full").await, json!(["router", "observer", "tools", "transfers"]));
     assert_eq!(exports("20-tools").await, json!(["tools"]));
     assert_eq!(exports("30-transfers").await, json!(["transfers"]));
     assert_eq!(exports("40-appointments").await, json!(["tools"]));
-    assert_eq!(server.plugin("20-tools").await["state"], "active");
-    let names = async |name| server.plugin(name).await["tools"]["names"].clone();
+    assert_eq!(server.plugin_status("20-tools").await["state"], "active");
+    let names = async |name| server.plugin_status(name).await["tools"]["names"].clone();
     assert_eq!(names("10-full").await, json!(["seen"]));
     let of_appointments = json!(["check_availability", "book_appointment"]);
     assert_eq!(names("40-appointments").await, of_appointments);
     assert_eq!(names("30-transfers").await, json!(null));
-    assert_eq!(server.blackbox(blackbox_fixture("transfer.json")).await.text, r#"{"full":true}"#);
+    assert_eq!(
+        server.post_blackbox(blackbox_fixture("transfer.json")).await.text,
+        r#"{"full":true}"#
+    );
     let tool = r#"{"toolName":"seen","callId":"c"}"#;
     // It is told of the transfer as well, now or later.
-    assert!(server.blackbox(tool).await.body.is_u64());
-    let row = server.plugin("10-full").await;
+    assert!(server.post_blackbox(tool).await.body.is_u64());
+    let row = server.plugin_status("10-full").await;
     for hook in ["tools", "transfers"] {
         assert_eq!((&row[hook]["answered"], &row[hook]["failed"]), (&json!(1), &json!(0)), "{row}");
     }
-    assert_eq!(server.plugin("30-transfers").await["transfers"]["answered"], 0);
+    assert_eq!(server.plugin_status("30-transfers").await["transfers"]["answered"], 0);
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, PluginFolder, Setup, blackbox_document, distinct};
+use tests::{Collector, PluginFolder, ServerBuilder, blackbox_document, count_distinct};
 
 /// What is not in the document: who calls whom; the fields of the call.
 const CASES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
@@ -45,15 +45,15 @@ const CASES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
 
 #[tokio::test]
 async fn who_calls_whom_is_known_in_both_directions() {
-    let folder = PluginFolder::new().guest("20-tools", "tools");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let folder = PluginFolder::new().with_guest("20-tools", "tools");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     for (number, (fields, names, from, to)) in CASES.iter().enumerate() {
         let mut document = json!({
             "type": "ToolWebHookPayload", "toolName": "echo", "callId": format!("call {number}"),
         });
         let fields: Value = serde_json::from_str(fields).unwrap();
         document.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let told = server.blackbox(document.to_string()).await.body;
+        let told = server.post_blackbox(document.to_string()).await.body;
         assert_eq!((&told["from"], &told["to"]), (&json!(from), &json!(to)), "{fields}");
         assert_eq!(told["agent"], json!(null));
         assert_eq!(told["arguments"], json!({}));
@@ -67,15 +67,15 @@ async fn who_calls_whom_is_known_in_both_directions() {
 
 #[tokio::test]
 async fn additional_data_are_metadata_and_the_platforms_own_come_first() {
-    let folder = PluginFolder::new().guest("20-tools", "tools");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let folder = PluginFolder::new().with_guest("20-tools", "tools");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let body = r#"{
         "type": "ToolWebHookPayload", "toolName": "echo", "callId": "c", "agentId": "a",
         "orgId": "o", "serverJobId": 7,
         "callAdditionalData": {"campaign": "Q4", "n": 1.50, "orgId": "forged", "both": "call"},
         "agentAdditionalData": {"tier": ["gold", {"x": null}], "both": "agent"}
     }"#;
-    let told = server.blackbox(body).await.body;
+    let told = server.post_blackbox(body).await.body;
     assert_eq!(told["agent"], "a");
     let expected = json!({
         "orgId": "o", "serverJobId": 7, "campaign": "Q4", "n": 1.5, "both": "call",
@@ -84,15 +84,15 @@ async fn additional_data_are_metadata_and_the_platforms_own_come_first() {
     assert_eq!(told["metadata"], expected);
     // Settings find them by their names.
     let folder = PluginFolder::new()
-        .guest("10-first", "transfers")
-        .settings("10-first", "[match.metadata]\norgId = 'forged'\n[config]\nanswer = '1'\n")
-        .guest("20-second", "transfers")
-        .settings("20-second", "[match.metadata]\nboth = 'agent'\n[config]\nanswer = '2'\n")
-        .guest("30-third", "transfers")
-        .settings("30-third", "[match.metadata]\nboth = 'call'\n[config]\nanswer = '3'\n");
-    let server = Setup::new(folder.path()).blackbox().start();
+        .with_guest("10-first", "transfers")
+        .with_settings("10-first", "[match.metadata]\norgId = 'forged'\n[config]\nanswer = '1'\n")
+        .with_guest("20-second", "transfers")
+        .with_settings("20-second", "[match.metadata]\nboth = 'agent'\n[config]\nanswer = '2'\n")
+        .with_guest("30-third", "transfers")
+        .with_settings("30-third", "[match.metadata]\nboth = 'call'\n[config]\nanswer = '3'\n");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let body = body.replace("ToolWebHookPayload", "TransferWebHookPayload");
-    assert_eq!(server.blackbox(body).await.text, "3");
+    assert_eq!(server.post_blackbox(body).await.text, "3");
 }
 
 /// A whole call, of which only the first document says everything; before and after
@@ -101,10 +101,12 @@ async fn additional_data_are_metadata_and_the_platforms_own_come_first() {
 async fn what_the_start_told_is_known_for_the_whole_call() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
     let folder = PluginFolder::with_every_hook(&collector, "");
-    let start = || Setup::new(folder.path()).data(work.path()).blackbox().start();
+    let start = || {
+        ServerBuilder::new(folder.path()).with_data_folder(work.path()).enable_blackbox().start()
+    };
     let mut server = start();
     let begin = blackbox_document("start.json", "remembered");
-    assert_eq!(server.blackbox(begin.to_string()).await.status, 200);
+    assert_eq!(server.post_blackbox(begin.to_string()).await.status, 200);
     let metadata = json!({
         "endpoint": "+14155551234", "orgId": "org_123abc", "sip": begin["sip"],
         "customField": "value",
@@ -125,13 +127,13 @@ async fn what_the_start_told_is_known_for_the_whole_call() {
         ] {
             let mut tool = tool;
             tool["callId"] = json!("remembered");
-            let answer = server.blackbox(tool.to_string()).await;
+            let answer = server.post_blackbox(tool.to_string()).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             is_known(&answer.body);
         }
         let transfer =
             json!({"type": "TransferWebHookPayload", "callId": "remembered", "n": round});
-        assert_eq!(server.blackbox(transfer.to_string()).await.body["seen"], transfer);
+        assert_eq!(server.post_blackbox(transfer.to_string()).await.body["seen"], transfer);
         if round == "before" {
             // Nobody in a call waits long for the disk: what was told was written down.
             collector.wait_for(|told| told.iter().any(|it| it["kind"] == "other")).await;
@@ -140,7 +142,7 @@ async fn what_the_start_told_is_known_for_the_whole_call() {
         }
     }
     let end = blackbox_document("completed.json", "remembered");
-    assert_eq!(server.blackbox(end.to_string()).await.status, 200);
+    assert_eq!(server.post_blackbox(end.to_string()).await.status, 200);
     let told = collector.wait_for(|told| told.iter().any(|it| it["kind"] == "ended")).await;
     told.iter().for_each(is_known);
     let mid = ["tool_invoked", "tool_invoked", "other"];
@@ -158,11 +160,11 @@ async fn what_the_start_told_is_known_for_the_whole_call() {
 async fn what_is_seen_in_the_middle_does_not_stand_for_the_beginning() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, "");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let tool = blackbox_document("tool.json", "middle");
-    assert_eq!(server.blackbox(tool.to_string()).await.status, 200);
+    assert_eq!(server.post_blackbox(tool.to_string()).await.status, 200);
     let end = blackbox_document("completed.json", "middle");
-    assert_eq!(server.blackbox(end.to_string()).await.status, 200);
+    assert_eq!(server.post_blackbox(end.to_string()).await.status, 200);
     let told = collector.wait_for(|told| told.iter().any(|it| it["kind"] == "ended")).await;
     let of = |kind| told.iter().find(|it| it["kind"] == kind).unwrap();
     let (used, ended) = (of("tool_invoked"), of("ended"));
@@ -177,7 +179,7 @@ async fn what_is_seen_in_the_middle_does_not_stand_for_the_beginning() {
 async fn a_transcript_is_told_in_its_order_before_the_end() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, "");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let mut report = blackbox_document("completed.json", "said");
     let at = |second| format!("2025-10-20T15:30:{second:02}.000Z");
     report["transcription"] = json!([
@@ -192,7 +194,7 @@ async fn a_transcript_is_told_in_its_order_before_the_end() {
         {"speaker": "bot"},
         {"speaker": "customer", "text": "d\u{0}\n\"", "startTime": "2025-10-20T17:30:09+02:00"},
     ]);
-    assert_eq!(server.blackbox(report.to_string()).await.status, 200);
+    assert_eq!(server.post_blackbox(report.to_string()).await.status, 200);
     let told = collector.wait_for(|told| told.iter().any(|it| it["kind"] == "ended")).await;
     let said: Vec<_> = told
         .iter()
@@ -213,5 +215,5 @@ async fn a_transcript_is_told_in_its_order_before_the_end() {
         ]
     );
     assert_eq!(told[6]["detail"]["report"], report);
-    assert_eq!(distinct(&told), told.len());
+    assert_eq!(count_distinct(&told), told.len());
 }

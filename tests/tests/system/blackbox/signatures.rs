@@ -3,7 +3,9 @@
 //! `printf %s TEXT | openssl dgst -sha256 -hmac SECRET` for other texts.
 
 use serde_json::{Value, json};
-use tests::{Answer, Collector, GOOD, PluginFolder, Server, Setup, blackbox_fixture};
+use tests::{
+    Collector, PluginFolder, ROUTING_GUEST, Server, ServerBuilder, ServerResponse, blackbox_fixture,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,19 +30,20 @@ type Headers<'a> = &'a [(&'a str, &'a str)];
 
 fn plugins(collector: &Collector) -> PluginFolder {
     PluginFolder::new()
-        .guest("10-good", GOOD)
-        .guest("20-tools", "tools")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(""))
+        .with_guest("10-good", ROUTING_GUEST)
+        .with_guest("20-tools", "tools")
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &collector.settings(""))
 }
 
 /// At the level at which everything is told that ever is.
-fn setup(folder: &PluginFolder, settings: &[(&str, &str)]) -> Setup {
-    let setup = Setup::new(folder.path()).blackbox().env("PLUGBOARD_LOG_LEVEL", "debug");
+fn setup(folder: &PluginFolder, settings: &[(&str, &str)]) -> ServerBuilder {
+    let setup =
+        ServerBuilder::new(folder.path()).enable_blackbox().env("PLUGBOARD_LOG_LEVEL", "debug");
     settings.iter().fold(setup, |setup, (name, value)| setup.env(name, value))
 }
 
-fn is_refused(answer: &Answer) -> bool {
+fn is_refused(answer: &ServerResponse) -> bool {
     if answer.status != 401 {
         return false;
     }
@@ -51,7 +54,7 @@ fn is_refused(answer: &Answer) -> bool {
 
 /// Nobody was asked or told anything.
 async fn nothing_happened(server: &mut Server, collector: &Collector) {
-    assert_eq!(server.plugin("10-good").await["calls"], 0);
+    assert_eq!(server.plugin_status("10-good").await["calls"], 0);
     let log = server.stop();
     assert!(!log.contains("\"decided\""), "{log}");
     assert_eq!(collector.events(), Vec::<Value>::new());
@@ -191,7 +194,7 @@ async fn without_the_header_the_body_is_not_even_read() {
 
 #[tokio::test]
 async fn the_header_of_the_signature_has_another_name() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let settings = [SECRETS[0], ("PLUGBOARD_BLACKBOX_SIGNATURE_HEADER", "X-Dasha-Signature")];
     let server = setup(&folder, &settings).start();
     let post = async |header: &str, tag: &str| {
@@ -201,7 +204,7 @@ async fn the_header_of_the_signature_has_another_name() {
     assert!(is_refused(&post("x-dasha-signature", START_OTHER).await));
     assert!(is_refused(&post(SIGNATURE, START_NEW).await));
     // The other platform's door has another lock, or none.
-    assert_eq!(server.post(tests::initiated()).await.status, 200);
+    assert_eq!(server.post(tests::call_initiated()).await.status, 200);
 }
 
 #[tokio::test]
@@ -246,7 +249,7 @@ async fn headers_can_be_asked_for_and_changed_without_a_gap() {
 
 #[tokio::test]
 async fn any_combination_can_be_required() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let (s, a, k) = ((SIGNATURE, START_NEW), ("Authorization", "Bearer a"), ("X-API-Key", "k"));
     let bad = [(SIGNATURE, START_OTHER), ("Authorization", "Bearer b"), ("X-API-Key", "l")];
     let headers = ("PLUGBOARD_BLACKBOX_HEADERS", "Authorization: Bearer a, X-API-Key: k");

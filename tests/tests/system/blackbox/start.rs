@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
-use tests::{GOOD, PluginFolder, Setup, blackbox_document, blackbox_fixture};
+use tests::{PluginFolder, ROUTING_GUEST, ServerBuilder, blackbox_document, blackbox_fixture};
 
 /// What the platform checks answers against.
 struct Schema {
@@ -82,7 +82,7 @@ async fn every_decision_is_said_in_the_platforms_words() {
     let nobody = || json!({"accept": false, "reasonMessage": "No plugin accepts the call"});
     let later = || json!({"accept": false, "reasonMessage": "Call again later"});
     let cases: &[Case] = &[
-        (&[(GOOD, "")], reject, accept()),
+        (&[(ROUTING_GUEST, "")], reject, accept()),
         (
             &[("full", "[grants]\nkv = true\n")],
             reject,
@@ -108,7 +108,7 @@ async fn every_decision_is_said_in_the_platforms_words() {
             }),
         ),
         // Failing, and the next one decides; or nobody does.
-        (&[("traps", ""), (GOOD, "")], reject, accept()),
+        (&[("traps", ""), (ROUTING_GUEST, "")], reject, accept()),
         (
             &[("errs", ""), ("rejects", "")],
             &[],
@@ -117,27 +117,27 @@ async fn every_decision_is_said_in_the_platforms_words() {
             }),
         ),
         (&[("traps", "")], prompt, prompted()),
-        (&[("panics", STOP), (GOOD, "")], reason, later()),
+        (&[("panics", STOP), (ROUTING_GUEST, "")], reason, later()),
         (&[("bad-url", "")], reject, nobody()),
         // Late.
-        (&[("sleeps", SHORT), (GOOD, "")], reject, accept()),
-        (&[("spins", SHORT_STOP), (GOOD, "")], reason, later()),
+        (&[("sleeps", SHORT), (ROUTING_GUEST, "")], reject, accept()),
+        (&[("spins", SHORT_STOP), (ROUTING_GUEST, "")], reason, later()),
     ];
     for (number, (guests, settings, expected)) in cases.iter().enumerate() {
         assert!(schema.takes(expected), "{expected}");
         let mut folder = PluginFolder::new();
         for (place, (guest, settings)) in guests.iter().enumerate() {
             let name = format!("{place}0-{guest}");
-            folder = folder.guest(&name, guest).settings(&name, settings);
+            folder = folder.with_guest(&name, guest).with_settings(&name, settings);
         }
-        let setup = Setup::new(folder.path()).blackbox();
+        let setup = ServerBuilder::new(folder.path()).enable_blackbox();
         let setup = settings.iter().fold(setup, |setup, (name, value)| setup.env(name, value));
         let server = setup.start();
         let body = blackbox_document("start.json", "the-call").to_string();
-        let answer = server.blackbox(body).await;
+        let answer = server.post_blackbox(body).await;
         assert_eq!((answer.status, &answer.body), (200, expected), "case {number}");
         assert!(schema.takes(&answer.body), "case {number}: {}", answer.body);
-        assert!(answer.took < Duration::from_secs(2), "case {number}: {:?}", answer.took);
+        assert!(answer.elapsed < Duration::from_secs(2), "case {number}: {:?}", answer.elapsed);
     }
 }
 
@@ -145,18 +145,18 @@ async fn every_decision_is_said_in_the_platforms_words() {
 #[tokio::test]
 async fn a_call_that_is_late_is_answered_in_time() {
     let folder = PluginFolder::new()
-        .guest("10-sleeps", "sleeps")
-        .settings("10-sleeps", "[limits]\ntimeout = '60s'\n")
-        .guest("20-rejects", "rejects");
-    let server = Setup::new(folder.path())
-        .blackbox()
+        .with_guest("10-sleeps", "sleeps")
+        .with_settings("10-sleeps", "[limits]\ntimeout = '60s'\n")
+        .with_guest("20-rejects", "rejects");
+    let server = ServerBuilder::new(folder.path())
+        .enable_blackbox()
         .env("PLUGBOARD_LIMITS_BUDGET", "500ms")
         .env("PLUGBOARD_BLACKBOX_FALLBACK_PROMPT", PROMPT)
         .start();
-    let answer = server.blackbox(blackbox_fixture("start.json")).await;
+    let answer = server.post_blackbox(blackbox_fixture("start.json")).await;
     assert_eq!(answer.body, json!({"accept": true, "customPrompt": PROMPT}));
     assert!(Schema::new().takes(&answer.body));
     let (least, most) = (Duration::from_millis(450), Duration::from_millis(1_900));
-    assert!((least..most).contains(&answer.took), "{:?}", answer.took);
-    assert_eq!(server.plugin("20-rejects").await["calls"], 0);
+    assert!((least..most).contains(&answer.elapsed), "{:?}", answer.elapsed);
+    assert_eq!(server.plugin_status("20-rejects").await["calls"], 0);
 }

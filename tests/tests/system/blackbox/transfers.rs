@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Collector, PluginFolder, Setup, blackbox_fixture};
+use tests::{Collector, PluginFolder, ServerBuilder, blackbox_fixture};
 
 /// What a re-written document would lose: order, spaces, numbers as they were written,
 /// keys that are there twice.
@@ -17,13 +17,13 @@ const ODD_ANSWER: &str = r#"{ "to":"+1415" , "n":1.500, "n":2E2,	"s":"\u0041"}"#
 async fn documents_go_through_untouched() {
     let collector = Collector::start().await;
     let folder = PluginFolder::new()
-        .guest("10-nothing", "transfers")
-        .settings("10-nothing", "[config]\ndo = 'nothing'\n")
-        .guest("20-seen", "transfers")
-        .guest("50-observer", "observer")
-        .settings("50-observer", &collector.settings(""));
-    let server = Setup::new(folder.path()).blackbox().start();
-    let answer = server.blackbox(ODD).await;
+        .with_guest("10-nothing", "transfers")
+        .with_settings("10-nothing", "[config]\ndo = 'nothing'\n")
+        .with_guest("20-seen", "transfers")
+        .with_guest("50-observer", "observer")
+        .with_settings("50-observer", &collector.settings(""));
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    let answer = server.post_blackbox(ODD).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text, format!("{{\"accept\":true,\"seen\":{ODD}}}"));
     let told = collector.wait_for(|told| !told.is_empty()).await.remove(0);
@@ -31,9 +31,9 @@ async fn documents_go_through_untouched() {
     assert_eq!(told["detail"]["kind"], "TransferWebHookPayload");
     assert_eq!(told["detail"]["payload"]["callId"], "odd");
 
-    folder.configure("20-seen", &format!("[config]\nanswer = '''{ODD_ANSWER}'''\n"));
+    folder.replace_settings("20-seen", &format!("[config]\nanswer = '''{ODD_ANSWER}'''\n"));
     server.reload().await;
-    let answer = server.blackbox(ODD).await;
+    let answer = server.post_blackbox(ODD).await;
     assert_eq!((answer.status, &*answer.text), (200, ODD_ANSWER));
     assert_eq!(answer.headers["content-type"], "application/json");
 }
@@ -42,21 +42,23 @@ async fn documents_go_through_untouched() {
 async fn who_has_no_opinion_or_fails_leaves_it_to_the_platform() {
     let transfer = || blackbox_fixture("transfer.json");
     // Nobody who could.
-    let folder = PluginFolder::new().guest("10-good", tests::GOOD);
-    let server = Setup::new(folder.path()).blackbox().start();
-    let answer = server.blackbox(transfer()).await;
+    let folder = PluginFolder::new().with_guest("10-good", tests::ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    let answer = server.post_blackbox(transfer()).await;
     assert_eq!((answer.status, &*answer.text), (200, "{}"));
     for (number, what) in
         ["nothing", "error", "trap", "invalid", "sleep", "spin"].into_iter().enumerate()
     {
         let settings = format!("[config]\ndo = '{what}'\n");
-        let folder =
-            PluginFolder::new().guest("10-first", "transfers").settings("10-first", &settings);
-        let setup = Setup::new(folder.path()).env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", "250ms");
-        let server = setup.blackbox().start();
-        let answer = server.blackbox(transfer()).await;
+        let folder = PluginFolder::new()
+            .with_guest("10-first", "transfers")
+            .with_settings("10-first", &settings);
+        let setup =
+            ServerBuilder::new(folder.path()).env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", "250ms");
+        let server = setup.enable_blackbox().start();
+        let answer = server.post_blackbox(transfer()).await;
         assert_eq!((answer.status, &*answer.text), (200, "{}"), "{what}");
-        assert!(answer.took < Duration::from_millis(1_900), "{what}: {:?}", answer.took);
+        assert!(answer.elapsed < Duration::from_millis(1_900), "{what}: {:?}", answer.elapsed);
         if number > 0 {
             server.wait_for_log(|line| line["plugin"] == "10-first" && line["level"] == "WARN");
         }
@@ -64,11 +66,11 @@ async fn who_has_no_opinion_or_fails_leaves_it_to_the_platform() {
         // The next one is asked, unless the first one must not be gone without.
         for (more, expected) in [("", json!(true)), ("on_failure = 'stop'\n", json!(null))] {
             let folder = PluginFolder::new()
-                .guest("10-first", "transfers")
-                .settings("10-first", &format!("{more}{settings}"))
-                .guest("20-second", "transfers");
-            let server = Setup::new(folder.path()).blackbox().start();
-            let answer = server.blackbox(transfer()).await;
+                .with_guest("10-first", "transfers")
+                .with_settings("10-first", &format!("{more}{settings}"))
+                .with_guest("20-second", "transfers");
+            let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+            let answer = server.post_blackbox(transfer()).await;
             let expected = if what == "nothing" { json!(true) } else { expected };
             assert_eq!((answer.status, &answer.body["accept"]), (200, &expected), "{what} {more}");
         }
@@ -78,14 +80,14 @@ async fn who_has_no_opinion_or_fails_leaves_it_to_the_platform() {
 #[tokio::test]
 async fn only_who_is_concerned_is_asked() {
     let folder = PluginFolder::new()
-        .guest("10-avr", "transfers")
-        .settings("10-avr", "platforms = ['avr']\n[config]\nanswer = '1'\n")
-        .guest("20-other", "transfers")
-        .settings("20-other", "[match]\nagent = 'sales-*'\n[config]\nanswer = '2'\n")
-        .guest("30-this", "transfers")
-        .settings("30-this", "[match]\nagent = 'agent_*'\n[config]\nanswer = '3'\n");
-    let server = Setup::new(folder.path()).blackbox().start();
-    assert_eq!(server.blackbox(blackbox_fixture("transfer.json")).await.text, "3");
+        .with_guest("10-avr", "transfers")
+        .with_settings("10-avr", "platforms = ['avr']\n[config]\nanswer = '1'\n")
+        .with_guest("20-other", "transfers")
+        .with_settings("20-other", "[match]\nagent = 'sales-*'\n[config]\nanswer = '2'\n")
+        .with_guest("30-this", "transfers")
+        .with_settings("30-this", "[match]\nagent = 'agent_*'\n[config]\nanswer = '3'\n");
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    assert_eq!(server.post_blackbox(blackbox_fixture("transfer.json")).await.text, "3");
     let log = server.wait_for_log(|line| line["message"] == "a transfer was answered");
     assert_eq!((&log["plugin"], &log["call"]), (&json!("30-this"), &json!("call_abc123def456")));
 }

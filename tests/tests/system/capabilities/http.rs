@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use serde_json::json;
-use tests::{Collector, PluginFolder, Setup};
+use tests::{Collector, PluginFolder, ServerBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -19,8 +19,8 @@ fn requesting(name: &str, grants: &[&str]) -> PluginFolder {
 #[tokio::test]
 async fn what_is_granted_is_requested_as_the_plugin_says() {
     let (collector, other) = (Collector::start().await, Collector::start().await);
-    let server = Setup::new(requesting("50-a", &[&collector.address()]).path()).start();
-    collector.answer(418, &[], "short and stout");
+    let server = ServerBuilder::new(requesting("50-a", &[&collector.address()]).path()).start();
+    collector.respond_with(418, &[], "short and stout");
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let script = format!("http.{method} {} {{\"a\": [1]}}", collector.url("/p?q=%26"));
         holds(&server, "a", &[(&script, "ok 418 short and stout")]).await;
@@ -48,7 +48,7 @@ async fn what_is_granted_is_requested_as_the_plugin_says() {
     let gone = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
     let folder = requesting("50-a", &[&gone.to_string()]);
     // No refusal, so it is only for those who look closely.
-    let server = Setup::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "debug").start();
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "debug").start();
     let get = format!("http.GET http://{gone}/4930123");
     holds(&server, "a", &[(&get, "error failed")]).await;
     let told = server.wait_for_log(|line| line["capability"] == "http");
@@ -62,7 +62,7 @@ async fn a_name_that_leads_into_the_own_network_needs_the_address_as_well() {
     let port = collector.address().split_once(':').unwrap().1.to_owned();
     let name = format!("localhost:{port}");
     let folder = requesting("50-a", &[&name]);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let get = format!("http.GET http://{name}/");
     holds(&server, "a", &[(&get, "error address-refused")]).await;
     let told = server.wait_for_log(|line| line["error"] == "address_refused");
@@ -70,7 +70,7 @@ async fn a_name_that_leads_into_the_own_network_needs_the_address_as_well() {
     assert!(told["why"].as_str().unwrap().contains(&format!(":{port}\"")), "{told}");
     assert_eq!(collector.requests().len(), 0);
     let grants = format!("match.to = 'a'\ngrants.http = ['{name}', '127.0.0.1:{port}']\n");
-    folder.configure("50-a", &grants);
+    folder.replace_settings("50-a", &grants);
     server.reload().await;
     holds(&server, "a", &[(&get, "ok 201 ")]).await;
     assert_eq!(collector.requests()[0].headers["host"], *name);
@@ -83,7 +83,7 @@ async fn no_way_of_writing_an_address_leads_past_the_grants() {
     let name = format!("localhost:{port}");
     let grants = ["crm.example.com", &name, &other.address(), "10.0.0.0/8"];
     let folder = requesting("50-a", &grants);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let table = [
         ("http://127.0.0.1:PORT/", "not-granted"),
         ("HTTP://127.0.0.1:PORT/", "not-granted"),
@@ -149,7 +149,8 @@ async fn no_way_of_writing_an_address_leads_past_the_grants() {
     );
     assert_eq!((collector.requests().len(), other.requests().len()), (0, 0));
     // Those that are the same address are so when it is granted, too.
-    folder.configure("50-a", &format!("match.to = 'a'\ngrants.http = ['127.0.0.1:{port}']\n"));
+    folder
+        .replace_settings("50-a", &format!("match.to = 'a'\ngrants.http = ['127.0.0.1:{port}']\n"));
     server.reload().await;
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
         holds(&server, "a", &[(&format!("http.GET http://{host}:{port}/"), "ok 201 ")]).await;
@@ -163,7 +164,7 @@ async fn a_redirect_is_judged_like_a_request() {
     let port = other.address().split_once(':').unwrap().1.to_owned();
     let (name, address) = (format!("localhost:{port}"), collector.address());
     let folder = requesting("50-a", &[&address, &name]);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let get = format!("http.GET {}", collector.url("/"));
     for (place, result) in [
         ("http://169.254.169.254/latest/meta-data/", "error not-granted"),
@@ -173,16 +174,16 @@ async fn a_redirect_is_judged_like_a_request() {
         (&format!("http://{name}/"), "error address-refused"),
     ] {
         for status in [301, 302, 303, 307, 308] {
-            collector.answer(status, &[("location", place)], "");
+            collector.respond_with(status, &[("location", place)], "");
             holds(&server, "a", &[(&get, result)]).await;
         }
     }
     assert_eq!((collector.requests().len(), other.requests().len()), (25, 0));
     let grants = format!("match.to = 'a'\ngrants.http = ['{address}', '127.0.0.1:{port}']\n");
-    folder.configure("50-a", &grants);
+    folder.replace_settings("50-a", &grants);
     server.reload().await;
-    collector.answer(302, &[("location", &other.url("/there?a=b"))], "");
-    other.answer(200, &[], "there");
+    collector.respond_with(302, &[("location", &other.url("/there?a=b"))], "");
+    other.respond_with(200, &[], "there");
     holds(&server, "a", &[(&get, "ok 200 there")]).await;
     assert_eq!(other.requests()[0].uri, "/there?a=b");
 }
@@ -190,21 +191,21 @@ async fn a_redirect_is_judged_like_a_request() {
 #[tokio::test]
 async fn messages_have_a_bound() {
     let collector = Collector::start().await;
-    let server = Setup::new(requesting("50-a", &[&collector.address()]).path())
+    let server = ServerBuilder::new(requesting("50-a", &[&collector.address()]).path())
         .env("PLUGBOARD_HTTP_MAX_RESPONSE", "4KiB")
         .env("PLUGBOARD_HTTP_MAX_REQUEST", "1KiB")
         .start();
     let get = format!("http.GET {}", collector.url("/"));
     let body = "x".repeat(3_500);
-    collector.answer(200, &[], &body);
+    collector.respond_with(200, &[], &body);
     holds(&server, "a", &[(&get, &format!("ok 200 {body}"))]).await;
     for (headers, length) in [(vec![], 4_097), (vec![("x-long", &*body)], 1_000)] {
-        collector.answer(200, &headers, &"x".repeat(length));
+        collector.respond_with(200, &headers, &"x".repeat(length));
         holds(&server, "a", &[(&get, "error too-large")]).await;
     }
     let heard = collector.requests().len();
     let post = |bytes: usize| format!("http.POST {} {}", collector.url("/"), "x".repeat(bytes));
-    collector.answer(200, &[], "");
+    collector.respond_with(200, &[], "");
     holds(&server, "a", &[(&post(900), "ok 200 "), (&post(1_024), "error too-large")]).await;
     assert_eq!(collector.requests().len(), heard + 1);
 }
@@ -259,8 +260,9 @@ async fn who_waits_for_an_answer_has_time_to_say_so() {
             "match.to = 'a'\nlimits.timeout = '{plugin}'\ngrants.http = ['{}']\n",
             held.address
         );
-        let folder = PluginFolder::new().guest("50-a", "reaches").settings("50-a", &settings);
-        let server = Setup::new(folder.path())
+        let folder =
+            PluginFolder::new().with_guest("50-a", "reaches").with_settings("50-a", &settings);
+        let server = ServerBuilder::new(folder.path())
             .env("PLUGBOARD_HTTP_TIMEOUT", request)
             .env("PLUGBOARD_LIMITS_BUDGET", budget)
             .start();
@@ -279,11 +281,11 @@ async fn so_many_requests_of_a_plugin_are_on_the_way_at_once() {
         format!("match.to = '{to}'\nlimits.timeout = '20s'\ngrants.http = ['{}']\n", held.address)
     };
     let folder = PluginFolder::new()
-        .guest("50-a", "reaches")
-        .settings("50-a", &settings("a"))
-        .guest("60-b", "reaches")
-        .settings("60-b", &settings("b"));
-    let server = Setup::new(folder.path())
+        .with_guest("50-a", "reaches")
+        .with_settings("50-a", &settings("a"))
+        .with_guest("60-b", "reaches")
+        .with_settings("60-b", &settings("b"));
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_HTTP_CONCURRENCY", "1")
         .env("PLUGBOARD_HTTP_TIMEOUT", "20s")
         .env("PLUGBOARD_LIMITS_BUDGET", "20s")

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tests::{PluginFolder, Setup};
+use tests::{PluginFolder, ServerBuilder};
 
 use super::{ALL, holds, reach, reaching};
 
@@ -96,8 +96,8 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn figures_of_plugins_stand_beside_our_own() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
     let folder = reaching(folder, "60.b \"ü", "b", ALL);
-    let server = Setup::new(folder.path()).start();
-    read(&server.metrics().await);
+    let server = ServerBuilder::new(folder.path()).start();
+    read(&server.metrics_text().await);
     let nasty = "metrics.count calls who=a\"b\\c\\n}#_EOF 2";
     holds(
         &server,
@@ -129,7 +129,7 @@ async fn figures_of_plugins_stand_beside_our_own() {
     )
     .await;
     holds(&server, "b", &[("metrics.count calls - 9", "ok")]).await;
-    let families = read(&server.metrics().await);
+    let families = read(&server.metrics_text().await);
     let (kind, rows) = &families["plugboard_guest_50_a_calls"];
     assert_eq!(kind, "counter");
     for (who, value) in [(None, "1"), (Some("a\"b\\c\n}#_EOF"), "4"), (Some(""), "0")] {
@@ -158,18 +158,18 @@ async fn figures_of_plugins_stand_beside_our_own() {
     assert_eq!(families["plugboard_guest_50_a_generation"].1[0].2, "5");
     assert!(!families.contains_key("plugboard_guest_50_a_c"));
     // They go on across versions.
-    folder.configure("50-a", &format!("# new\nmatch.to = 'a'\n{ALL}"));
+    folder.replace_settings("50-a", &format!("# new\nmatch.to = 'a'\n{ALL}"));
     server.reload().await;
     holds(&server, "a", &[("metrics.count calls - 1", "ok")]).await;
     let series = "plugboard_guest_50_a_calls_total{plugin=\"50-a\"}";
-    assert_eq!(server.metric(series).await, Some(2));
+    assert_eq!(server.metric_value(series).await, Some(2));
 }
 
 #[tokio::test]
 async fn a_plugin_cannot_fill_the_page() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
     let folder = reaching(folder, "60-b", "b", ALL);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let script: Vec<String> =
         (0..250).map(|nth| format!("metrics.count many nth={nth} 1")).collect();
     let results = reach(&server, "a", &script.join("\n")).await;
@@ -203,18 +203,18 @@ async fn a_plugin_cannot_fill_the_page() {
         ],
     )
     .await;
-    let families = read(&server.metrics().await);
+    let families = read(&server.metrics_text().await);
     assert_eq!(families["plugboard_guest_50_a_many"].1.len(), 200);
     assert_eq!(families["plugboard_guest_60_b_huge"].1[0].2, u64::MAX.to_string());
     let series = "plugboard_guest_50_a_many_total{plugin=\"50-a\",nth=\"7\"}";
-    assert_eq!(server.metric(series).await, Some(2));
+    assert_eq!(server.metric_value(series).await, Some(2));
 }
 
 /// Prometheus takes nothing of a page on which a row has two names.
 #[tokio::test]
 async fn what_the_format_keeps_for_itself_is_no_label() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     holds(
         &server,
         "a",
@@ -231,10 +231,10 @@ async fn what_the_format_keeps_for_itself_is_no_label() {
 async fn a_figure_does_not_hide_that_of_another_plugin() {
     let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
     let folder = reaching(folder, "50-a-b", "b", ALL);
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     holds(&server, "b", &[("metrics.count calls - 7", "ok")]).await;
     holds(&server, "a", &[("metrics.count b_calls - 1", "ok")]).await;
-    let families = read(&server.metrics().await);
+    let families = read(&server.metrics_text().await);
     let mut rows: Vec<_> = families["plugboard_guest_50_a_b_calls"].1.iter().collect();
     rows.sort();
     let found: Vec<_> = rows.iter().map(|(_, labels, value)| (&*labels[0].1, &**value)).collect();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Collector, GOOD_URL, PluginFolder, Setup, blackbox_document, initiated};
+use tests::{
+    Collector, PluginFolder, ROUTING_GUEST_URL, ServerBuilder, blackbox_document, call_initiated,
+};
 use tokio::task::JoinSet;
 
 use super::{MEASURED, report};
@@ -18,8 +20,8 @@ const MEMORY: u64 = 1 << 30;
 async fn sixteen_large_reports_at_once_hold_nobody_up() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let server = Arc::new(Setup::new(folder.path()).blackbox().start());
-    let before = server.resident();
+    let server = Arc::new(ServerBuilder::new(folder.path()).enable_blackbox().start());
+    let before = server.resident_memory();
     let bodies: Vec<_> = (0..16).map(|nth| report(&format!("large-{nth}"), 10_000_000)).collect();
     let mut large = JoinSet::new();
     for (nth, body) in bodies.iter().cloned().enumerate() {
@@ -28,9 +30,9 @@ async fn sixteen_large_reports_at_once_hold_nobody_up() {
             // As the platform does, though not as patiently.
             let (mut refused, deadline) = (0, Instant::now() + Duration::from_secs(120));
             loop {
-                let answer = server.blackbox(body.clone()).await;
+                let answer = server.post_blackbox(body.clone()).await;
                 if answer.status == 200 {
-                    return (nth, refused, answer.took);
+                    return (nth, refused, answer.elapsed);
                 }
                 assert_eq!(answer.status, 503, "{answer:?}");
                 assert_eq!(answer.headers["retry-after"], "1");
@@ -44,13 +46,13 @@ async fn sixteen_large_reports_at_once_hold_nobody_up() {
     let (mut calls, mut starts, mut nth) = (Vec::new(), Vec::new(), 0);
     let (mut refused, mut slowest) = (0, Duration::ZERO);
     while !large.is_empty() {
-        let answer = server.post_with(&client, &[], initiated()).await;
-        assert_eq!(answer.sts_url(), Some(GOOD_URL));
-        calls.push(answer.took);
+        let answer = server.post_with_client(&client, &[], call_initiated()).await;
+        assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
+        calls.push(answer.elapsed);
         let start = blackbox_document("start.json", &format!("small-{nth}")).to_string();
-        let answer = server.blackbox(start).await;
+        let answer = server.post_blackbox(start).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"accept": true})));
-        starts.push(answer.took);
+        starts.push(answer.elapsed);
         nth += 1;
         while let Some(taken) = large.try_join_next() {
             let (_, times, took) = taken.unwrap();
@@ -62,7 +64,7 @@ async fn sixteen_large_reports_at_once_hold_nobody_up() {
         times.sort();
     }
     let (usual, worst) = (calls[calls.len() / 2], *calls.last().unwrap());
-    let peak = server.peak();
+    let peak = server.peak_memory();
     println!(
         "16 reports of 10 MB: {refused} times asked to come again, taken within {slowest:?}; \
          meanwhile {} calls within {usual:?} (half of them) and {worst:?}, starts within {:?}; \
@@ -79,7 +81,7 @@ async fn sixteen_large_reports_at_once_hold_nobody_up() {
         assert!(*times.last().unwrap() < Duration::from_secs(5), "{times:?}");
     }
     assert!(peak - before < MEMORY, "{} MiB", peak >> 20);
-    let ended = |call: &str| collector.kinds(call).iter().any(|kind| kind == "ended");
+    let ended = |call: &str| collector.event_kinds(call).iter().any(|kind| kind == "ended");
     let deadline = Instant::now() + Duration::from_secs(120);
     while !(0..16).all(|nth| ended(&format!("large-{nth}"))) {
         assert!(Instant::now() < deadline, "not all of them were told:\n{}", server.log_text());

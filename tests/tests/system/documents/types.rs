@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tests::{Collector, PluginFolder, Server, Setup, blackbox_document, blackbox_fixture};
+use tests::{Collector, PluginFolder, Server, ServerBuilder, blackbox_document, blackbox_fixture};
 
 use super::{MEASURED, QUICK, refusal};
 
@@ -93,13 +93,13 @@ fn with(file: &str, field: &str, value: &str) -> String {
 async fn every_field_of_every_type_is_taken_or_named() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let mut server = Setup::new(folder.path()).blackbox().start();
+    let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let mut seen = BTreeMap::<u16, usize>::new();
     let mut slowest = std::time::Duration::ZERO;
     for file in FILES {
         for field in FIELDS {
             for value in VALUES {
-                let answer = server.blackbox(with(file, field, value)).await;
+                let answer = server.post_blackbox(with(file, field, value)).await;
                 let case = format!("{file}: {field} = {value}: {answer:?}");
                 match answer.status {
                     200 => {}
@@ -129,9 +129,9 @@ async fn every_field_of_every_type_is_taken_or_named() {
                     }
                     _ => panic!("{case}"),
                 }
-                assert!(answer.took < QUICK, "{case}");
+                assert!(answer.elapsed < QUICK, "{case}");
                 *seen.entry(answer.status).or_default() += 1;
-                slowest = slowest.max(answer.took);
+                slowest = slowest.max(answer.elapsed);
             }
         }
     }
@@ -144,7 +144,7 @@ async fn every_field_of_every_type_is_taken_or_named() {
 /// What must be there, and is not.
 #[tokio::test]
 async fn what_is_missing_is_named() {
-    let server = Setup::new(PluginFolder::new().path()).blackbox().start();
+    let server = ServerBuilder::new(PluginFolder::new().path()).enable_blackbox().start();
     for (file, field, code) in [
         ("start.json", "callId", 400),
         ("start.json", "type", 400),
@@ -157,7 +157,7 @@ async fn what_is_missing_is_named() {
     ] {
         let mut document: Value = serde_json::from_str(&blackbox_fixture(file)).unwrap();
         document.as_object_mut().unwrap().remove(field).unwrap();
-        let answer = server.blackbox(document.to_string()).await;
+        let answer = server.post_blackbox(document.to_string()).await;
         assert_eq!(answer.status, code, "{file} {field}: {answer:?}");
         if code == 400 {
             // Without its tool, the shape without a type is none.
@@ -166,12 +166,12 @@ async fn what_is_missing_is_named() {
         }
     }
     for (id, status) in [("", 400), ("x", 200), (&"x".repeat(128), 200), (&"x".repeat(129), 400)] {
-        let answer = server.blackbox(blackbox_document("failed.json", id).to_string()).await;
+        let answer = server.post_blackbox(blackbox_document("failed.json", id).to_string()).await;
         assert_eq!(answer.status, status, "{id}");
         assert!(status == 200 || refusal(&answer).contains("`callId`"));
     }
     for body in ["[]", "1", "null", "true", "\"text\"", "{}", "[{\"callId\":\"c\"}]"] {
-        refusal(&server.blackbox(body).await);
+        refusal(&server.post_blackbox(body).await);
     }
 }
 
@@ -179,10 +179,10 @@ async fn what_is_missing_is_named() {
 async fn keys_that_are_there_twice_are_refused_where_it_matters() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let twice = |file, key, first, second| {
         let body = with(file, key, &format!("{first},\"{key}\":{second}"));
-        server.blackbox(body)
+        server.post_blackbox(body)
     };
     for file in FILES {
         for (key, value) in
@@ -197,28 +197,28 @@ async fn keys_that_are_there_twice_are_refused_where_it_matters() {
     }
     // In parts: of what is asked, named; of reports, left out.
     let sip = "{\"fromUser\":\"1\",\"fromUser\":\"2\"}";
-    let answer = server.blackbox(with("start.json", "sip", sip)).await;
+    let answer = server.post_blackbox(with("start.json", "sip", sip)).await;
     let reason = refusal(&answer);
     assert!(reason.contains("`sip`") && reason.contains("`fromUser`"), "{reason}");
-    assert_eq!(server.blackbox(with("failed.json", "sip", sip)).await.status, 200);
+    assert_eq!(server.post_blackbox(with("failed.json", "sip", sip)).await.status, 200);
     let half = "{\"\\ud800\":1}";
-    let answer = server.blackbox(with("start.json", "callAdditionalData", half)).await;
+    let answer = server.post_blackbox(with("start.json", "callAdditionalData", half)).await;
     assert!(refusal(&answer).starts_with("`callAdditionalData` is not JSON"), "{answer:?}");
     // Of additional data, whoever looks for a name finds the first one.
     let data = "{\"a\":1,\"a\":2,\"endpoint\":\"forged\"}";
-    let answer = server.blackbox(with("tool.json", "callAdditionalData", data)).await;
+    let answer = server.post_blackbox(with("tool.json", "callAdditionalData", data)).await;
     assert_eq!(answer.status, 200);
 }
 
-async fn post(server: &Server, body: &[u8]) -> tests::Answer {
-    server.blackbox(body.to_vec()).await
+async fn post(server: &Server, body: &[u8]) -> tests::ServerResponse {
+    server.post_blackbox(body.to_vec()).await
 }
 
 #[tokio::test]
 async fn what_is_no_text_or_no_json_is_refused() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let mut server = Setup::new(folder.path()).blackbox().start();
+    let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let start = blackbox_fixture("start.json");
     let wide: Vec<u8> = start.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let cut = start.trim_end().strip_suffix('}').unwrap();
@@ -290,7 +290,7 @@ async fn what_is_no_text_or_no_json_is_refused() {
 async fn huge_numbers_and_many_fields_are_taken() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, MEASURED);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let digits = "9".repeat(100_000);
     for file in FILES {
         for (field, number) in [
@@ -301,7 +301,7 @@ async fn huge_numbers_and_many_fields_are_taken() {
             ("new", "-1E+999999999999"),
             ("endpoint", &digits),
         ] {
-            let answer = server.blackbox(with(file, field, number)).await;
+            let answer = server.post_blackbox(with(file, field, number)).await;
             assert_eq!(answer.status, 200, "{file} {field}: {answer:?}");
         }
     }
@@ -312,14 +312,14 @@ async fn huge_numbers_and_many_fields_are_taken() {
         for field in ["callAdditionalData", "agentAdditionalData", "new", "result"] {
             let body = with(file, field, &fields);
             let body = body.replace("call_abc123def456", &format!("{field} of {file}"));
-            let answer = server.blackbox(body).await;
+            let answer = server.post_blackbox(body).await;
             assert_eq!(answer.status, 200, "{file} {field}: {answer:?}");
-            assert!(answer.took < QUICK, "{file} {field}: {:?}", answer.took);
-            took.push(answer.took);
+            assert!(answer.elapsed < QUICK, "{file} {field}: {:?}", answer.elapsed);
+            took.push(answer.elapsed);
         }
         println!("100,000 fields in {file}: {took:?}");
     }
     // Others are served as ever.
-    let answer = server.blackbox(blackbox_fixture("start.json")).await;
+    let answer = server.post_blackbox(blackbox_fixture("start.json")).await;
     assert_eq!(answer.body, json!({"accept": true}));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Collector, Setup, event, initiated_as, said};
+use tests::{Collector, ServerBuilder, call_initiated_for, event, user_transcription};
 
 use super::{SECRET, is_readable, observed, post, told, wait_for_told};
 
@@ -17,7 +17,7 @@ use super::{SECRET, is_readable, observed, post, told, wait_for_told};
 async fn nothing_that_came_before_is_told_after_however_it_meets() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = observed(&collector, "");
-    let server = Arc::new(Setup::new(folder.path()).data(data.path()).start());
+    let server = Arc::new(ServerBuilder::new(folder.path()).with_data_folder(data.path()).start());
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU32::new(0));
     let poster = |call: &'static str, acknowledged: Arc<AtomicU32>| {
@@ -25,7 +25,9 @@ async fn nothing_that_came_before_is_told_after_however_it_meets() {
         tokio::spawn(async move {
             let client = tests::client();
             for nth in 1.. {
-                let posted = server.post_with(&client, &[], said(call, nth, "hello")).await;
+                let posted = server
+                    .post_with_client(&client, &[], user_transcription(call, nth, "hello"))
+                    .await;
                 assert_eq!(posted.status, 200);
                 acknowledged.store(nth, SeqCst);
                 if stop.load(SeqCst) {
@@ -91,13 +93,13 @@ fn fill(data: &Path, call: &str, count: u32) {
 async fn a_call_of_very_many_events_holds_nobody_up() {
     const EVENTS: u32 = 100_000;
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").guest("10-good", tests::GOOD);
-    let start = || Setup::new(folder.path()).data(data.path()).start();
+    let folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+    let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
-    post(&server, said("b", 0, "hello")).await;
+    post(&server, user_transcription("b", 0, "hello")).await;
     wait_for_told(&collector, "b", 1).await;
     // It waits for an observer that is not there.
-    folder.configure("50-observer", &format!("enabled = false\n{}", collector.settings("")));
+    folder.replace_settings("50-observer", &format!("enabled = false\n{}", collector.settings("")));
     server.reload().await;
     server.stop();
     fill(data.path(), "a", EVENTS);
@@ -107,12 +109,13 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
     let (client, mut times, mut nth) = (tests::client(), Vec::new(), 0);
     while !erasing.is_finished() {
         nth += 1;
-        let event = server.post_with(&client, &[], said("b", nth, "hello")).await;
+        let event =
+            server.post_with_client(&client, &[], user_transcription("b", nth, "hello")).await;
         assert_eq!(event.status, 200);
-        let call = initiated_as(&format!("call-{nth}"), "5001");
-        let decided = server.post_with(&client, &[], call).await;
+        let call = call_initiated_for(&format!("call-{nth}"), "5001");
+        let decided = server.post_with_client(&client, &[], call).await;
         assert!(decided.sts_url().is_some());
-        times.extend([event.took, decided.took]);
+        times.extend([event.elapsed, decided.elapsed]);
     }
     let (erased, took) = (erasing.await.unwrap(), started.elapsed());
     assert_eq!(erased.body["events"], EVENTS, "{erased:?}");
@@ -124,7 +127,7 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
     );
     assert!(usual < Duration::from_millis(200) && most < Duration::from_secs(1), "{times:?}");
     // The observer finds the rest behind it.
-    folder.configure("50-observer", &collector.settings(""));
+    folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
     wait_for_told(&collector, "b", 1 + nth as usize).await;
     assert_eq!(told(&collector, "a"), 0);
@@ -139,20 +142,23 @@ async fn a_tool_that_is_at_work_brings_nothing_back() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let slow = "[config]\ndo = 'slow'\ndelay_ms = 3000\nnames = 'slow'\n";
     let slow = format!("[limits]\ntool_timeout = '9s'\n{slow}");
-    let folder = observed(&collector, "").guest("20-tools", "tools").settings("20-tools", &slow);
-    let server = Arc::new(Setup::new(folder.path()).data(data.path()).blackbox().start());
+    let folder =
+        observed(&collector, "").with_guest("20-tools", "tools").with_settings("20-tools", &slow);
+    let server = Arc::new(
+        ServerBuilder::new(folder.path()).with_data_folder(data.path()).enable_blackbox().start(),
+    );
     let start = json!({
         "type": "StartWebHookPayload", "callId": "gone", "endpoint": "+39",
         "callAdditionalData": {"note": SECRET},
     });
-    assert_eq!(server.blackbox(start.to_string()).await.status, 200);
+    assert_eq!(server.post_blackbox(start.to_string()).await.status, 200);
     wait_for_told(&collector, "gone", 2).await;
     // So that the guest that is waited for is the tool.
     server.wait_for_plugin("50-observer", |row| row["backlog"] == 0).await;
     let tool = json!({"toolName": "slow", "callId": "gone"}).to_string();
     let used = tokio::spawn({
         let server = Arc::clone(&server);
-        async move { server.blackbox(tool).await }
+        async move { server.post_blackbox(tool).await }
     });
     server.wait_for_guests(1).await;
     let erased = server.admin_delete("/calls/gone", &[]).await;
@@ -160,7 +166,8 @@ async fn a_tool_that_is_at_work_brings_nothing_back() {
     // The tool had it from before, and was waited for.
     assert!(!is_readable(data.path(), SECRET));
     assert_eq!(used.await.unwrap().body["metadata"]["note"], SECRET);
-    let next = server.blackbox(json!({"toolName": "slow", "callId": "gone"}).to_string()).await;
+    let next =
+        server.post_blackbox(json!({"toolName": "slow", "callId": "gone"}).to_string()).await;
     assert_eq!(next.body["metadata"], json!({}));
     wait_for_told(&collector, "gone", 3).await;
     let told = collector.events();

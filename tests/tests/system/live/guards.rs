@@ -2,22 +2,22 @@
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tests::{PluginFolder, Setup};
+use tests::{PluginFolder, ServerBuilder};
 
 const PATHS: [&str; 6] = ["/", "/calls", "/reloads", "/live", "/plugins", "/metrics"];
 
 #[tokio::test]
 async fn everything_but_the_empty_page_needs_the_token() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
     for path in ["/live", "/calls", "/reloads", "/live?numbers=shown"] {
-        assert_eq!(server.admin(path).await.status, 401, "{path}");
+        assert_eq!(server.admin_get(path).await.status, 401, "{path}");
     }
     for path in ["/calls", "/reloads"] {
         let shown = [("authorization", "Bearer t0ken")];
-        assert_eq!(server.admin_with(path, &shown).await.status, 200, "{path}");
+        assert_eq!(server.admin_get_with_headers(path, &shown).await.status, 200, "{path}");
     }
-    let page = server.admin("/").await;
+    let page = server.admin_get("/").await;
     assert_eq!(
         (page.status, &page.headers["content-type"].to_str().unwrap()[..9]),
         (200, "text/html")
@@ -28,7 +28,7 @@ async fn everything_but_the_empty_page_needs_the_token() {
 #[tokio::test]
 async fn other_sites_are_refused() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let own = format!("http://{}", server.admin_address());
     let elsewhere: &[&[(&str, &str)]] = &[
         &[("origin", "http://evil.example")],
@@ -40,7 +40,7 @@ async fn other_sites_are_refused() {
     ];
     for path in PATHS.into_iter().chain(["/livez"]) {
         for headers in elsewhere {
-            let answer = server.admin_with(path, headers).await;
+            let answer = server.admin_get_with_headers(path, headers).await;
             let code = &answer.body["error"]["code"];
             assert_eq!((answer.status, code), (403, &json!("cross_site")), "{path} {headers:?}");
         }
@@ -53,7 +53,11 @@ async fn other_sites_are_refused() {
         &[("sec-fetch-site", "none")],
         &[],
     ] {
-        assert_eq!(server.admin_with("/calls", headers).await.status, 200, "{headers:?}");
+        assert_eq!(
+            server.admin_get_with_headers("/calls", headers).await.status,
+            200,
+            "{headers:?}"
+        );
     }
     // A link to the page, in a mail; nothing else can be had so.
     let link = [
@@ -61,35 +65,42 @@ async fn other_sites_are_refused() {
         ("sec-fetch-mode", "navigate"),
         ("sec-fetch-dest", "document"),
     ];
-    assert_eq!(server.admin_with("/", &link).await.status, 200);
-    assert_eq!(server.admin_with("/calls", &link).await.status, 403);
+    assert_eq!(server.admin_get_with_headers("/", &link).await.status, 200);
+    assert_eq!(server.admin_get_with_headers("/calls", &link).await.status, 403);
 }
 
 #[tokio::test]
 async fn a_foreign_name_is_refused_without_a_token() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     for path in PATHS {
-        let answer = server.admin_with(path, &[("host", "evil.example")]).await;
+        let answer = server.admin_get_with_headers(path, &[("host", "evil.example")]).await;
         let code = &answer.body["error"]["code"];
         assert_eq!((answer.status, code), (403, &json!("host_not_allowed")), "{path}");
     }
     for host in ["localhost", "localhost:9901", "[::1]:9901", "10.0.0.1"] {
-        assert_eq!(server.admin_with("/calls", &[("host", host)]).await.status, 200, "{host}");
+        assert_eq!(
+            server.admin_get_with_headers("/calls", &[("host", host)]).await.status,
+            200,
+            "{host}"
+        );
     }
     for probe in ["/livez", "/readyz"] {
-        assert_eq!(server.admin_with(probe, &[("host", "pod.cluster")]).await.status, 200);
+        assert_eq!(
+            server.admin_get_with_headers(probe, &[("host", "pod.cluster")]).await.status,
+            200
+        );
     }
-    let server = Setup::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
+    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
     let named = [("host", "plugboard.example"), ("authorization", "Bearer t0ken")];
-    assert_eq!(server.admin_with("/calls", &named).await.status, 200);
+    assert_eq!(server.admin_get_with_headers("/calls", &named).await.status, 200);
 }
 
 #[tokio::test]
 async fn the_page_may_do_nothing_but_run_its_own_script_and_ask_us() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).start();
-    let page = server.admin("/").await;
+    let server = ServerBuilder::new(folder.path()).start();
+    let page = server.admin_get("/").await;
     let header = |name| page.headers[name].to_str().unwrap();
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert_eq!(header("referrer-policy"), "no-referrer");

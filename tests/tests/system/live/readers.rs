@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tests::{GOOD, PluginFolder, Setup, blackbox_document, initiated_as, said};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ServerBuilder, blackbox_document, call_initiated_for,
+    user_transcription,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::{Duration, timeout};
@@ -12,11 +15,11 @@ use super::{PATIENCE, Stream, calls, post};
 
 #[tokio::test]
 async fn an_erased_call_is_not_shown_any_more() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
     for call in ["one", "two"] {
-        server.post(initiated_as(call, "5001")).await;
-        post(&server, said(call, 0, "hello")).await;
+        server.post(call_initiated_for(call, "5001")).await;
+        post(&server, user_transcription(call, 0, "hello")).await;
     }
     let mut stream = Stream::open(&server, "").await;
     stream.past().await;
@@ -32,19 +35,19 @@ async fn an_erased_call_is_not_shown_any_more() {
     let of_it = past.iter().filter(|(_, told)| told["call"] == "one");
     assert_eq!(of_it.map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["erased"]);
     // What comes of it later is new.
-    post(&server, said("one", 1, "hello")).await;
+    post(&server, user_transcription("one", 1, "hello")).await;
     assert_eq!(calls(&server).await[0]["timeline"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn there_is_room_for_sixteen_readers() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).start();
+    let server = ServerBuilder::new(folder.path()).start();
     let mut streams = Vec::new();
     for _ in 0..16 {
         streams.push(Stream::open(&server, "").await);
     }
-    let refused = server.admin("/live").await;
+    let refused = server.admin_get("/live").await;
     let code = &refused.body["error"]["code"];
     assert_eq!((refused.status, code), (503, &json!("too_many_readers")));
     // Who goes makes room, once that is noticed.
@@ -62,9 +65,9 @@ async fn there_is_room_for_sixteen_readers() {
 async fn a_slow_reader_holds_up_nobody_and_is_told_what_it_missed() {
     const DELIVERIES: u64 = 200;
     const ENTRIES: u64 = 255;
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path())
-        .blackbox()
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
+        .enable_blackbox()
         // Or it would be let go, on a busy machine.
         .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "5m")
         .start();
@@ -83,9 +86,9 @@ async fn a_slow_reader_holds_up_nobody_and_is_told_what_it_missed() {
         document.to_string()
     };
     for nth in 0..DELIVERIES {
-        assert_eq!(server.blackbox(transcript(nth)).await.status, 200);
+        assert_eq!(server.post_blackbox(transcript(nth)).await.status, 200);
         // Which takes what is on its way.
-        assert_eq!(server.admin("/calls").await.body["dropped"], 0);
+        assert_eq!(server.admin_get("/calls").await.body["dropped"], 0);
     }
     let (mut text, mut piece, mut told) = (String::new(), vec![0; 1 << 16], 0);
     let missed = loop {
@@ -107,13 +110,13 @@ async fn a_slow_reader_holds_up_nobody_and_is_told_what_it_missed() {
 #[tokio::test]
 async fn streams_end_at_once_when_the_service_stops() {
     let folder = PluginFolder::new();
-    let mut server = Setup::new(folder.path()).start();
+    let mut server = ServerBuilder::new(folder.path()).start();
     let mut stream = Stream::open(&server, "").await;
     stream.past().await;
     let start = Instant::now();
-    server.terminate();
+    server.send_sigterm();
     assert!(stream.next().await.is_none());
-    assert!(server.wait());
+    assert!(server.wait_for_exit());
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert!(!server.log_text().contains("stopping with requests in flight"));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use tests::{GOOD, GOOD_URL, PluginFolder, Server, initiated, program};
+use tests::{PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, call_initiated, program};
 
 use super::tls::{
     Connection, EXPIRED, FIRST, FIRST_ROOT, Files, PATIENCE, SECOND, SECOND_ROOT, client,
@@ -17,7 +17,7 @@ use super::tls::{
 /// Posts a call over https; where it is sent.
 async fn route(client: &reqwest::Client, server: &Server) -> reqwest::Result<String> {
     let url = format!("https://{}/events", server.webhook_address());
-    let text = client.post(url).body(initiated()).send().await?.text().await?;
+    let text = client.post(url).body(call_initiated()).send().await?.text().await?;
     let body: serde_json::Value = serde_json::from_str(&text).unwrap();
     Ok(body["sts_url"].as_str().unwrap().to_owned())
 }
@@ -41,14 +41,14 @@ fn complaints(server: &Server) -> usize {
 
 #[tokio::test]
 async fn calls_are_decided_over_https() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let files = Files::new(FIRST);
     let server = files.setup(folder.path(), "1h").start();
     for version in [reqwest::tls::Version::TLS_1_2, reqwest::tls::Version::TLS_1_3] {
         let client = client(FIRST_ROOT).tls_version_min(version).tls_version_max(version);
         let client = client.build().unwrap();
         for _ in 0..3 {
-            assert_eq!(route(&client, &server).await.unwrap(), GOOD_URL, "{version:?}");
+            assert_eq!(route(&client, &server).await.unwrap(), ROUTING_GUEST_URL, "{version:?}");
         }
     }
     // Whoever checks it sees that it is not another's.
@@ -62,7 +62,7 @@ async fn calls_are_decided_over_https() {
     assert_eq!(chosen(&[]).unwrap(), None);
     assert!(chosen(&[b"h2"]).is_err());
     // Operators have a listener of their own.
-    assert_eq!(server.admin("/livez").await.status, 200);
+    assert_eq!(server.admin_get("/livez").await.status, 200);
     assert!(!server.log_text().contains("tls.certificate"), "{}", server.log_text());
 }
 
@@ -114,23 +114,23 @@ async fn whoever_asks_for_a_reload_need_not_wait() {
     server.reload().await;
     assert!(shows(&server, SECOND_ROOT));
     files.write(EXPIRED);
-    server.hang_up();
+    server.send_sighup();
     server.wait_for_log(|line| {
         line["level"] == "WARN"
             && line["message"].as_str().unwrap().contains("ended at 2021-01-01T00:00:00Z")
     });
     files.write(FIRST);
-    server.hang_up();
+    server.send_sighup();
     wait_until_it_shows(&server, FIRST_ROOT);
 }
 
 #[tokio::test]
 async fn plain_http_is_told_of_https() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let files = Files::new(FIRST);
     let server = files.setup(folder.path(), "1h").start();
     for _ in 0..2 {
-        let answer = server.post(initiated()).await;
+        let answer = server.post(call_initiated()).await;
         assert_eq!(answer.status, 400, "{answer:?}");
         assert_eq!(answer.body["error"]["code"], "https_expected");
     }
@@ -149,9 +149,11 @@ async fn plain_http_is_told_of_https() {
         );
     }
     let client = client(FIRST_ROOT).build().unwrap();
-    assert_eq!(route(&client, &server).await.unwrap(), GOOD_URL);
+    assert_eq!(route(&client, &server).await.unwrap(), ROUTING_GUEST_URL);
     assert_eq!(
-        server.metric("plugboard_http_requests_total{listener=\"webhooks\",status=\"200\"}").await,
+        server
+            .metric_value("plugboard_http_requests_total{listener=\"webhooks\",status=\"200\"}")
+            .await,
         Some(1)
     );
 }
@@ -194,14 +196,14 @@ fn ended(streams: Vec<TcpStream>) -> Duration {
 
 #[tokio::test]
 async fn an_unfinished_handshake_is_let_go_and_keeps_nobody_waiting() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let files = Files::new(FIRST);
     let setup = files.setup(folder.path(), "1h").env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "10s");
     let server = setup.start();
     let streams = unfinished(&server);
     let begun = Instant::now();
     let client = client(FIRST_ROOT).build().unwrap();
-    assert_eq!(route(&client, &server).await.unwrap(), GOOD_URL);
+    assert_eq!(route(&client, &server).await.unwrap(), ROUTING_GUEST_URL);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     ended(streams);
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
@@ -209,7 +211,7 @@ async fn an_unfinished_handshake_is_let_go_and_keeps_nobody_waiting() {
 
 #[tokio::test]
 async fn an_unfinished_handshake_is_a_connection() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let files = Files::new(FIRST);
     let server = files
         .setup(folder.path(), "1h")
@@ -221,7 +223,7 @@ async fn an_unfinished_handshake_is_a_connection() {
     assert_eq!(streams.len(), 3);
     // Waits until one of them is let go.
     let client = client(FIRST_ROOT).build().unwrap();
-    assert_eq!(route(&client, &server).await.unwrap(), GOOD_URL);
+    assert_eq!(route(&client, &server).await.unwrap(), ROUTING_GUEST_URL);
     assert!(begun.elapsed() > Duration::from_millis(900), "{:?}", begun.elapsed());
     ended(streams);
 }
@@ -234,9 +236,9 @@ async fn an_unfinished_handshake_does_not_hold_up_the_end() {
     let streams = unfinished(&server);
     let mut idle = Connection::open(&server, FIRST_ROOT, &[]).unwrap();
     assert!(idle.is_well());
-    server.terminate();
+    server.send_sigterm();
     assert!(ended(streams) < Duration::from_secs(5));
-    assert!(server.wait());
+    assert!(server.wait_for_exit());
     assert!(!server.log_text().contains("with requests in flight"), "{}", server.log_text());
     // With a word, not as if it were cut off.
     assert_eq!(idle.0.read(&mut [0]).unwrap(), 0);
@@ -245,20 +247,20 @@ async fn an_unfinished_handshake_does_not_hold_up_the_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_in_flight_over_https_are_finished_on_sigterm() {
     let folder = PluginFolder::new()
-        .guest("10-spins", "spins")
-        .settings("10-spins", "[limits]\ntimeout = '1s'\n")
-        .guest("20-good", GOOD);
+        .with_guest("10-spins", "spins")
+        .with_settings("10-spins", "[limits]\ntimeout = '1s'\n")
+        .with_guest("20-good", ROUTING_GUEST);
     let files = Files::new(FIRST);
     let mut server = files.setup(folder.path(), "1h").start();
     let client = client(FIRST_ROOT).build().unwrap();
     let url = format!("https://{}/events", server.webhook_address());
-    let call = tokio::spawn(client.post(url).body(initiated()).send());
+    let call = tokio::spawn(client.post(url).body(call_initiated()).send());
     server.wait_for_guests(1).await;
-    server.terminate();
+    server.send_sigterm();
     server.wait_for_log(|line| line["signal"] == "SIGTERM");
     let text = call.await.unwrap().unwrap().text().await.unwrap();
-    assert!(text.contains(GOOD_URL), "{text}");
-    assert!(server.wait());
+    assert!(text.contains(ROUTING_GUEST_URL), "{text}");
+    assert!(server.wait_for_exit());
 }
 
 #[test]

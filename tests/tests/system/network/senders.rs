@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::{Answer, GOOD, GOOD_URL, PluginFolder, Server, Setup, initiated};
+use tests::{
+    PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, Server, ServerBuilder, ServerResponse,
+    call_initiated,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -15,13 +18,13 @@ fn from(address: &str) -> reqwest::Client {
     builder.local_address(Some(address.parse().unwrap())).build().unwrap()
 }
 
-async fn post(server: &Server, client: &reqwest::Client, forwarded: &[&str]) -> Answer {
+async fn post(server: &Server, client: &reqwest::Client, forwarded: &[&str]) -> ServerResponse {
     let headers: Vec<_> = forwarded.iter().map(|line| ("x-forwarded-for", *line)).collect();
-    server.post_with(client, &headers, initiated()).await
+    server.post_with_client(client, &headers, call_initiated()).await
 }
 
 /// The status, and the error's code if it is one.
-fn outcome(answer: &Answer) -> (u16, &str) {
+fn outcome(answer: &ServerResponse) -> (u16, &str) {
     (answer.status, answer.body["error"]["code"].as_str().unwrap_or_default())
 }
 
@@ -44,19 +47,19 @@ fn refused_lines(mut server: Server) -> Vec<Value> {
 
 #[tokio::test]
 async fn only_senders_on_the_list_are_served() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path())
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_SENDERS_ALLOW", "127.0.0.1, 2001:db8::/32")
         .env("PLUGBOARD_SECRET", "s3cret")
         .start();
     let (allowed, other) = (from("127.0.0.1"), from("127.0.0.2"));
     let secret = [("x-avr-webhook-secret", "s3cret")];
-    let answer = server.post_with(&allowed, &secret, initiated()).await;
-    assert_eq!(answer.sts_url(), Some(GOOD_URL));
+    let answer = server.post_with_client(&allowed, &secret, call_initiated()).await;
+    assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
     // Asked for the secret once it is known who asks, and not before.
     assert_eq!(post(&server, &allowed, &[]).await.status, 401);
     assert_eq!(outcome(&post(&server, &other, &[]).await), REFUSED);
-    assert_eq!(outcome(&server.post_with(&other, &secret, initiated()).await), REFUSED);
+    assert_eq!(outcome(&server.post_with_client(&other, &secret, call_initiated()).await), REFUSED);
     // Nobody is believed who is no proxy.
     assert_eq!(outcome(&post(&server, &other, &["127.0.0.1"]).await), REFUSED);
     assert_eq!(outcome(&post(&server, &other, &["2001:db8::1"]).await), REFUSED);
@@ -67,10 +70,10 @@ async fn only_senders_on_the_list_are_served() {
         assert_eq!(other.get(url).send().await.unwrap().status().as_u16(), 403, "{path}");
     }
     assert_eq!(health(&server, &other).await, 200);
-    assert_eq!(server.metric(NOT_ALLOWED).await, Some(8));
-    assert_eq!(server.metric(OVER_RATE).await, Some(0));
+    assert_eq!(server.metric_value(NOT_ALLOWED).await, Some(8));
+    assert_eq!(server.metric_value(OVER_RATE).await, Some(0));
     let refused = "plugboard_http_requests_total{listener=\"webhooks\",status=\"403\"}";
-    assert_eq!(server.metric(refused).await, Some(8));
+    assert_eq!(server.metric_value(refused).await, Some(8));
     let lines = refused_lines(server);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!((&lines[0]["level"], &lines[0]["sender"]), (&"WARN".into(), &"127.0.0.2".into()));
@@ -80,7 +83,8 @@ async fn only_senders_on_the_list_are_served() {
 #[tokio::test]
 async fn a_stranger_is_refused_before_the_body_comes() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path()).env("PLUGBOARD_SENDERS_ALLOW", "127.0.0.2").start();
+    let server =
+        ServerBuilder::new(folder.path()).env("PLUGBOARD_SENDERS_ALLOW", "127.0.0.2").start();
     let mut stream = TcpStream::connect(server.webhook_address()).await.unwrap();
     let head = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n";
     stream.write_all(head).await.unwrap();
@@ -92,8 +96,8 @@ async fn a_stranger_is_refused_before_the_body_comes() {
 
 #[tokio::test]
 async fn a_trusted_proxy_names_the_sender() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path())
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_SENDERS_ALLOW", "203.0.113.0/24")
         .env("PLUGBOARD_SENDERS_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8")
         .start();
@@ -106,7 +110,11 @@ async fn a_trusted_proxy_names_the_sender() {
         &["198.51.100.1", "203.0.113.9", "10.0.0.2"],
         &["rubbish, 203.0.113.9, 10.0.0.2"],
     ] {
-        assert_eq!(post(&server, &proxy, lines).await.sts_url(), Some(GOOD_URL), "{lines:?}");
+        assert_eq!(
+            post(&server, &proxy, lines).await.sts_url(),
+            Some(ROUTING_GUEST_URL),
+            "{lines:?}"
+        );
     }
     let expected: [&[&str]; 6] = [
         &["198.51.100.1"],
@@ -124,17 +132,17 @@ async fn a_trusted_proxy_names_the_sender() {
     let other = from("127.0.0.2");
     assert_eq!(outcome(&post(&server, &other, &["203.0.113.9"]).await), REFUSED);
     assert_eq!(health(&server, &proxy).await, 200);
-    assert_eq!(server.metric(NOT_ALLOWED).await, Some(7));
+    assert_eq!(server.metric_value(NOT_ALLOWED).await, Some(7));
 }
 
 #[tokio::test]
 async fn a_proxy_that_names_nobody_is_told_of() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path())
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_SENDERS_ALLOW", "203.0.113.0/24")
         .env("PLUGBOARD_SENDERS_TRUSTED_PROXIES", "127.0.0.0/8")
         .start();
-    assert_eq!(outcome(&server.post(initiated()).await), REFUSED);
+    assert_eq!(outcome(&server.post(call_initiated()).await), REFUSED);
     let lines = refused_lines(server);
     assert_eq!(lines.len(), 1);
     assert!(lines[0]["message"].as_str().unwrap().contains("X-Forwarded-For"), "{lines:?}");
@@ -143,8 +151,8 @@ async fn a_proxy_that_names_nobody_is_told_of() {
 
 #[tokio::test]
 async fn each_sender_has_a_rate() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path())
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_SENDERS_RATE", "1")
         .env("PLUGBOARD_SENDERS_BURST", "4")
         .start();
@@ -163,17 +171,17 @@ async fn each_sender_has_a_rate() {
     assert!((4..=4 + earned).contains(&answered), "{answered} in {:?}", begun.elapsed());
     assert_eq!(outcome(&refusal), TOO_MANY);
     assert_eq!(refusal.headers["retry-after"], "1");
-    assert_eq!(post(&server, &other, &[]).await.sts_url(), Some(GOOD_URL));
+    assert_eq!(post(&server, &other, &[]).await.sts_url(), Some(ROUTING_GUEST_URL));
     for _ in 0..20 {
         assert_eq!(health(&server, &one).await, 200);
     }
     let deadline = Instant::now() + Duration::from_secs(120);
-    while post(&server, &one, &[]).await.sts_url() != Some(GOOD_URL) {
+    while post(&server, &one, &[]).await.sts_url() != Some(ROUTING_GUEST_URL) {
         assert!(Instant::now() < deadline, "never again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(server.metric(OVER_RATE).await.unwrap() >= 1);
-    assert_eq!(server.metric(NOT_ALLOWED).await, Some(0));
+    assert!(server.metric_value(OVER_RATE).await.unwrap() >= 1);
+    assert_eq!(server.metric_value(NOT_ALLOWED).await, Some(0));
     let lines = refused_lines(server);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["sender"], "127.0.0.1");
@@ -182,7 +190,7 @@ async fn each_sender_has_a_rate() {
 #[tokio::test]
 async fn senders_behind_a_proxy_have_each_a_rate() {
     let folder = PluginFolder::new();
-    let server = Setup::new(folder.path())
+    let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_SENDERS_TRUSTED_PROXIES", "127.0.0.1")
         .env("PLUGBOARD_SENDERS_RATE", "1")
         .start();
@@ -210,11 +218,11 @@ async fn senders_behind_a_proxy_have_each_a_rate() {
 
 #[tokio::test]
 async fn without_a_word_everybody_is_served() {
-    let folder = PluginFolder::new().guest("10-good", GOOD);
-    let server = Setup::new(folder.path()).start();
+    let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path()).start();
     let client = from("127.0.0.2");
     for _ in 0..200 {
-        assert_eq!(post(&server, &client, &["rubbish"]).await.sts_url(), Some(GOOD_URL));
+        assert_eq!(post(&server, &client, &["rubbish"]).await.sts_url(), Some(ROUTING_GUEST_URL));
     }
-    assert_eq!(server.metric(NOT_ALLOWED).await, Some(0));
+    assert_eq!(server.metric_value(NOT_ALLOWED).await, Some(0));
 }

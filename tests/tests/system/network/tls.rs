@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
-use tests::{Server, Setup};
+use tests::{Server, ServerBuilder};
 
 /// A file of `tests/fixtures/tls`.
 macro_rules! pem {
@@ -57,8 +57,8 @@ impl Files {
     }
 
     /// A program that looks at the files so often.
-    pub(super) fn setup(&self, folder: &Path, poll: &str) -> Setup {
-        Setup::new(folder)
+    pub(super) fn setup(&self, folder: &Path, poll: &str) -> ServerBuilder {
+        ServerBuilder::new(folder)
             .env("PLUGBOARD_TLS_CERTIFICATE", &self.path("chain.pem"))
             .env("PLUGBOARD_TLS_KEY", &self.path("key.pem"))
             .env("PLUGBOARD_RELOAD_POLL", poll)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tests::{Answer, PluginFolder, Server, Setup, blackbox_fixture};
+use tests::{PluginFolder, Server, ServerBuilder, ServerResponse, blackbox_fixture};
 use tokio::task::JoinSet;
 
 use super::{error, used};
@@ -15,25 +15,25 @@ fn deployed() -> PluginFolder {
     let settings = std::fs::read_to_string(settings).unwrap();
     assert!(settings.contains("enabled = false"));
     PluginFolder::new()
-        .sample("40-appointments", "40-appointments")
-        .settings("40-appointments", &settings.replace("enabled = false", ""))
+        .with_sample("40-appointments", "40-appointments")
+        .with_settings("40-appointments", &settings.replace("enabled = false", ""))
 }
 
 async fn check(server: &Server, day: &str) -> Value {
     let body = used("check_availability", "asks", &json!({"date": day, "service": "Check-Up"}));
-    let answer = server.blackbox(body).await;
+    let answer = server.post_blackbox(body).await;
     assert_eq!(answer.status, 200);
     answer.body
 }
 
-async fn book(server: &Server, call: &str, day: &str, time: &str) -> Answer {
+async fn book(server: &Server, call: &str, day: &str, time: &str) -> ServerResponse {
     let arguments = json!({"date": day, "time": time, "service": "check-up"});
-    server.blackbox(used("book_appointment", call, &arguments)).await
+    server.post_blackbox(used("book_appointment", call, &arguments)).await
 }
 
 /// A day that can be booked, whenever the test runs: the plugin says which.
 async fn first_day(server: &Server) -> String {
-    let answer = server.blackbox(blackbox_fixture("tool.json")).await;
+    let answer = server.post_blackbox(blackbox_fixture("tool.json")).await;
     let (status, message, code) = error(&answer);
     assert_eq!((status, code), (200, "INVALID_DATE"));
     let (_, last) = message.split_once(" to ").unwrap();
@@ -43,7 +43,7 @@ async fn first_day(server: &Server) -> String {
 #[tokio::test]
 async fn what_one_agent_books_another_cannot() {
     let folder = deployed();
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let day = first_day(&server).await;
     let all = ["09:00", "09:30", "10:00", "10:30", "11:00", "14:00", "14:30", "15:00"];
     let expected = json!({"date": day, "service": "check-up", "slots": all});
@@ -66,7 +66,7 @@ async fn what_one_agent_books_another_cannot() {
         (json!("Ada"), "INVALID_ARGUMENTS", "arguments"),
         (json!({"date": day, "time": "09:00", "service": "Ada"}), "NO_SUCH_SERVICE", "check-up"),
     ] {
-        let answer = server.blackbox(used("book_appointment", "c", &arguments)).await;
+        let answer = server.post_blackbox(used("book_appointment", "c", &arguments)).await;
         let (status, message, found) = error(&answer);
         assert_eq!((status, found), (200, code), "{arguments}: {message}");
         assert!(message.contains(says) && !message.contains("Ada"), "{message}");
@@ -77,7 +77,7 @@ async fn what_one_agent_books_another_cannot() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_is_booked_once() {
     let folder = deployed();
-    let server = Arc::new(Setup::new(folder.path()).blackbox().start());
+    let server = Arc::new(ServerBuilder::new(folder.path()).enable_blackbox().start());
     let day = first_day(&server).await;
     let mut all = JoinSet::new();
     for call in 0..10 {

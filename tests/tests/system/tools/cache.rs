@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{PluginFolder, Server, Setup};
+use tests::{PluginFolder, Server, ServerBuilder};
 
 use super::{error, invoke, tools, used};
 
 /// The random number of a result; another one each time that the tool runs.
 async fn nonce(server: &Server, body: String) -> Value {
-    let answer = server.blackbox(body).await;
+    let answer = server.post_blackbox(body).await;
     assert_eq!(answer.status, 200);
     assert!(answer.body["nonce"].is_u64(), "{answer:?}");
     answer.body["nonce"].clone()
@@ -25,20 +25,20 @@ fn from(number: &str, call: &str) -> String {
 #[tokio::test]
 async fn nothing_is_given_again_unless_it_is_said() {
     let folder = tools(PluginFolder::new(), "10-a", "[grants]\nkv = true\n");
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     for nth in 1..5 {
         assert_eq!(invoke(&server, "echo").await.body["nth"], nth);
     }
     // Nor an error, nor a failure, nor what is good for no time at all.
     for settings in ["do = 'error'", "do = 'trap'"] {
-        folder.configure("10-a", &format!("[config]\n{settings}\n"));
+        folder.replace_settings("10-a", &format!("[config]\n{settings}\n"));
         server.reload().await;
         error(&invoke(&server, "echo").await);
-        folder.configure("10-a", "");
+        folder.replace_settings("10-a", "");
         server.reload().await;
         assert_eq!(invoke(&server, "echo").await.body["tool"], "echo");
     }
-    folder.configure("10-a", "[config]\ndo = 'cached'\nttl_ms = 0\n");
+    folder.replace_settings("10-a", "[config]\ndo = 'cached'\nttl_ms = 0\n");
     server.reload().await;
     let body = || from("1", "a");
     assert_ne!(nonce(&server, body()).await, nonce(&server, body()).await);
@@ -49,7 +49,7 @@ async fn for_the_same_arguments_in_calls_that_are_alike() {
     let settings =
         "[config]\ndo = 'cached'\nttl_ms = 60000\nvary = 'from'\nnames = 'echo, other'\n";
     let folder = tools(PluginFolder::new(), "10-a", settings);
-    let server = Setup::new(folder.path()).blackbox().start();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let first = nonce(&server, from("1", "a")).await;
     // Again, and in another call from there.
     assert_eq!(nonce(&server, from("1", "a")).await, first);
@@ -82,7 +82,7 @@ async fn for_the_same_arguments_in_calls_that_are_alike() {
     let log = server.wait_for_log(|line| line["cached"] == true);
     assert_eq!((&log["plugin"], &log["outcome"]), (&json!("10-a"), &json!("value")));
     // Another version of the plugin knows nothing of it.
-    folder.configure("10-a", &format!("{settings}new = 1\n"));
+    folder.replace_settings("10-a", &format!("{settings}new = 1\n"));
     server.reload().await;
     let later = nonce(&server, from("1", "a")).await;
     assert_ne!(later, first);
@@ -94,7 +94,7 @@ async fn for_as_long_as_it_is_good_and_the_operator_says() {
     for (ttl, most) in [("400", "60s"), ("60000", "400ms")] {
         let settings = format!("[config]\ndo = 'cached'\nttl_ms = {ttl}\n");
         let folder = tools(PluginFolder::new(), "10-a", &settings);
-        let server = Setup::new(folder.path()).blackbox();
+        let server = ServerBuilder::new(folder.path()).enable_blackbox();
         let server = server.env("PLUGBOARD_CACHE_MAX_TTL", most).start();
         let asked = Instant::now();
         let first = nonce(&server, from("1", "a")).await;
@@ -112,7 +112,7 @@ async fn for_as_long_as_it_is_good_and_the_operator_says() {
     }
     // Switched off.
     let folder = tools(PluginFolder::new(), "10-a", "[config]\ndo = 'cached'\nttl_ms = 60000\n");
-    let server = Setup::new(folder.path()).blackbox();
+    let server = ServerBuilder::new(folder.path()).enable_blackbox();
     let server = server.env("PLUGBOARD_CACHE_ENABLED", "false").start();
     let body = || from("1", "a");
     assert_ne!(nonce(&server, body()).await, nonce(&server, body()).await);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{GOOD, GOOD_URL, PluginFolder, Setup, initiated};
+use tests::{PluginFolder, ROUTING_GUEST, ROUTING_GUEST_URL, ServerBuilder, call_initiated};
 use tokio::task::JoinSet;
 
 use super::{SLACK, error, tools, used};
@@ -18,9 +18,9 @@ async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
     let sleeps = "[limits]\ntool_timeout = '20s'\n[config]\ndo = 'sleep'\nnames = 'sleep'\n";
     let folder = tools(PluginFolder::new(), "10-spins", spins);
     let folder = tools(folder, "20-sleeps", sleeps);
-    let folder = tools(folder, "30-echo", "").guest("90-good", GOOD);
-    let server = Setup::new(folder.path())
-        .blackbox()
+    let folder = tools(folder, "30-echo", "").with_guest("90-good", ROUTING_GUEST);
+    let server = ServerBuilder::new(folder.path())
+        .enable_blackbox()
         .env("PLUGBOARD_BLACKBOX_TOOL_TIMEOUT", "3s")
         // All of them shall run.
         .env("PLUGBOARD_BREAKER_FAILURES", "0")
@@ -32,7 +32,7 @@ async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
         let server = server.clone();
         uses.spawn(async move {
             let tool = if nth % 2 == 0 { "spin" } else { "sleep" };
-            server.blackbox(used(tool, &format!("call-{nth}"), &json!({}))).await
+            server.post_blackbox(used(tool, &format!("call-{nth}"), &json!({}))).await
         });
     }
     server.wait_for_guests(30).await;
@@ -40,16 +40,16 @@ async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
     let (mut quick, mut answered, mut slowest) = (Vec::new(), 0, Duration::ZERO);
     let mut codes = std::collections::BTreeMap::<String, u32>::new();
     while answered < 100 {
-        let answer = server.post_with(&client, &[], initiated()).await;
-        assert_eq!(answer.sts_url(), Some(GOOD_URL));
-        quick.push(answer.took);
+        let answer = server.post_with_client(&client, &[], call_initiated()).await;
+        assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
+        quick.push(answer.elapsed);
         while let Some(answer) = uses.try_join_next() {
             let answer = answer.unwrap();
             let (status, _, code) = error(&answer);
             assert_eq!(status, 200);
             assert!(["TOOL_TIMEOUT", "TOOL_BUSY"].contains(&code), "{answer:?}");
             *codes.entry(code.to_owned()).or_default() += 1;
-            slowest = slowest.max(answer.took);
+            slowest = slowest.max(answer.elapsed);
             answered += 1;
         }
     }
@@ -65,7 +65,7 @@ async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
     assert!(codes["TOOL_TIMEOUT"] > 25, "{codes:?}");
     assert!(slowest < 3 * TIMEOUT + SLACK, "{slowest:?}");
     // When they are through, there is room again.
-    let answer = server.blackbox(used("echo", "after", &json!({}))).await;
+    let answer = server.post_blackbox(used("echo", "after", &json!({}))).await;
     assert_eq!(answer.body["tool"], "echo", "{answer:?}");
 }
 
@@ -75,8 +75,8 @@ async fn calls_are_decided_while_fifty_tools_spin_and_fifty_sleep() {
 async fn a_tool_goes_on_when_the_platform_hangs_up() {
     let settings = "[grants]\nkv = true\n[config]\ndo = 'slow'\ndelay_ms = 1000\nnames = 'slow'\n";
     let folder = tools(PluginFolder::new(), "10-slow", settings);
-    let server = Setup::new(folder.path()).blackbox().start();
-    let client = tests::client_for(Duration::from_millis(300));
+    let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
+    let client = tests::client_with_timeout(Duration::from_millis(300));
     let url = format!("http://{}/blackbox", server.webhook_address());
     let delivery = ("X-BlackBox-Delivery-ID", "d-1");
     let body = used("slow", "a", &json!({}));

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 use serde_json::{Value, json};
-use tests::Setup;
+use tests::ServerBuilder;
 use tokio::net::TcpListener;
 
 /// For what is on its way.
@@ -92,7 +92,7 @@ impl Otlp {
     }
 
     /// A setup that sends its traces here.
-    pub fn of(&self, setup: Setup) -> Setup {
+    pub fn of(&self, setup: ServerBuilder) -> ServerBuilder {
         setup.env("PLUGBOARD_TRACES_ENDPOINT", &self.endpoint)
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use tests::{PluginFolder, Setup, lacking, program};
+use tests::{PluginFolder, ServerBuilder, program, skip_or_fail_in_ci};
 
 use super::page::{Block, Page, pages, root};
 use crate::authoring::set_apart;
@@ -20,7 +20,7 @@ fn what_the_documents_say_to_type_works() {
     let needed = "command -v curl && command -v openssl";
     let found = Command::new("bash").args(["-c", needed]).output();
     if !found.is_ok_and(|found| found.status.success()) {
-        lacking("bash, curl and openssl are needed to run the documents' commands");
+        skip_or_fail_in_ci("bash, curl and openssl are needed to run the documents' commands");
         return;
     }
     let pages: Vec<Page> = pages()
@@ -41,8 +41,8 @@ fn run(page: &Page) {
     let place = TempDir::new().unwrap();
     let of_author = page.name.ends_with(AUTHORS);
     let folder = if of_author { PluginFolder::new() } else { samples() };
-    let server = Setup::new(folder.path())
-        .blackbox()
+    let server = ServerBuilder::new(folder.path())
+        .enable_blackbox()
         // Cargo writes much to the same disk meanwhile.
         .env("PLUGBOARD_JOURNAL_SYNC", "normal")
         .env("PLUGBOARD_BLACKBOX_HEADERS", "X-API-Key: first-secret")

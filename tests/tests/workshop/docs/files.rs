@@ -6,7 +6,7 @@ use std::process::Command;
 
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
-use tests::{GOOD, PluginFolder, program};
+use tests::{PluginFolder, ROUTING_GUEST, program};
 
 use super::page::{pages, root};
 
@@ -17,7 +17,9 @@ fn every_toml_is_a_configuration_or_a_plugins_settings() {
         for block in page.blocks().into_iter().filter(|block| block.language == "toml") {
             judged += 1;
             let as_configuration = check(PluginFolder::new(), Some(&block.text));
-            let folder = PluginFolder::new().guest("10-vip", GOOD).settings("10-vip", &block.text);
+            let folder = PluginFolder::new()
+                .with_guest("10-vip", ROUTING_GUEST)
+                .with_settings("10-vip", &block.text);
             let as_settings = check(folder, None);
             assert!(
                 as_configuration.is_ok() || as_settings.is_ok(),

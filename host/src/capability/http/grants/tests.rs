@@ -5,18 +5,18 @@ fn grants(entries: &[&str]) -> HttpGrants {
 }
 
 /// What becomes of a URL before anything is looked up: "" if it is granted.
-fn judge(grants: &HttpGrants, url: &str) -> &'static str {
+fn check_url(grants: &HttpGrants, url: &str) -> &'static str {
     let Ok(url) = Url::parse(url) else { return "no URL" };
-    let Ok(target) = Target::of(&url) else { return "no target" };
-    grants.admit(&target).map_or_else(|error| error.label(), |()| "")
+    let Ok(target) = Target::from_url(&url) else { return "no target" };
+    grants.check_target(&target).map_or_else(|error| error.label(), |()| "")
 }
 
 fn target(url: &str) -> Target {
-    Target::of(&Url::parse(url).unwrap()).unwrap()
+    Target::from_url(&Url::parse(url).unwrap()).unwrap()
 }
 
 #[test]
-fn urls_of_granted_hosts() {
+fn url_is_checked_against_grants() {
     let grants = grants(&[
         "crm.example.com",
         "API.Example.com.:8443",
@@ -110,40 +110,40 @@ fn urls_of_granted_hosts() {
         ("http://8.8.8.8/", "not_granted"),
         ("http://1.1.1.1/", "not_granted"),
     ] {
-        assert_eq!(judge(&grants, url), expected, "{url}");
+        assert_eq!(check_url(&grants, url), expected, "{url}");
     }
 }
 
 #[test]
-fn nothing_is_granted_by_default() {
+fn empty_grants_allow_no_host() {
     let grants = HttpGrants::default();
     assert!(grants.is_empty());
-    assert_eq!(judge(&grants, "https://crm.example.com/"), "not_granted");
+    assert_eq!(check_url(&grants, "https://crm.example.com/"), "not_granted");
 }
 
 #[test]
-fn a_network_of_everything_is_of_its_family() {
+fn all_addresses_grant_covers_one_ip_family() {
     let (all_v4, all_v6) = (grants(&["0.0.0.0/0"]), grants(&["::/0"]));
-    assert_eq!(judge(&all_v4, "http://127.0.0.1/"), "");
-    assert_eq!(judge(&all_v4, "http://[::ffff:127.0.0.1]/"), "");
-    assert_eq!(judge(&all_v4, "http://[::1]/"), "not_granted");
-    assert_eq!(judge(&all_v6, "http://[::1]/"), "");
-    assert_eq!(judge(&all_v6, "http://[2002:7f00:1::]/"), "");
-    assert_eq!(judge(&all_v6, "http://127.0.0.1/"), "not_granted");
-    assert_eq!(judge(&all_v6, "http://[::ffff:127.0.0.1]/"), "not_granted");
+    assert_eq!(check_url(&all_v4, "http://127.0.0.1/"), "");
+    assert_eq!(check_url(&all_v4, "http://[::ffff:127.0.0.1]/"), "");
+    assert_eq!(check_url(&all_v4, "http://[::1]/"), "not_granted");
+    assert_eq!(check_url(&all_v6, "http://[::1]/"), "");
+    assert_eq!(check_url(&all_v6, "http://[2002:7f00:1::]/"), "");
+    assert_eq!(check_url(&all_v6, "http://127.0.0.1/"), "not_granted");
+    assert_eq!(check_url(&all_v6, "http://[::ffff:127.0.0.1]/"), "not_granted");
 }
 
 #[test]
-fn a_grant_of_mapped_addresses_is_one_of_ipv4() {
+fn ipv4_mapped_grant_covers_ipv4() {
     let grants = grants(&["[::ffff:10.0.0.0]/104", "[64:ff9b::127.0.0.1]"]);
-    assert_eq!(judge(&grants, "http://10.1.2.3/"), "");
-    assert_eq!(judge(&grants, "http://11.1.2.3/"), "not_granted");
-    assert_eq!(judge(&grants, "http://127.0.0.1/"), "");
-    assert_eq!(judge(&grants, "http://127.0.0.2/"), "not_granted");
+    assert_eq!(check_url(&grants, "http://10.1.2.3/"), "");
+    assert_eq!(check_url(&grants, "http://11.1.2.3/"), "not_granted");
+    assert_eq!(check_url(&grants, "http://127.0.0.1/"), "");
+    assert_eq!(check_url(&grants, "http://127.0.0.2/"), "not_granted");
 }
 
 #[test]
-fn addresses_that_names_lead_to() {
+fn resolved_addresses_are_checked_against_grants() {
     let grants = grants(&["*.example.com:8080", "*.example.com", "10.0.0.0/8:8080", "2002::/16"]);
     let (plain, other) = (target("http://a.example.com/"), target("http://a.example.com:8080/"));
     for (target, address, granted) in [
@@ -166,34 +166,34 @@ fn addresses_that_names_lead_to() {
         (&other, "192.168.0.1", false),
         (&other, "2002:a00:1::", false),
     ] {
-        let judged = grants.admit_address(target, address.parse().unwrap());
+        let judged = grants.check_address(target, address.parse().unwrap());
         assert_eq!(judged.is_ok(), granted, "{target} at {address}: {judged:?}");
     }
     assert_eq!(
-        grants.admit_address(&plain, "::ffff:10.0.0.1".parse().unwrap()).unwrap_err().to_string(),
+        grants.check_address(&plain, "::ffff:10.0.0.1".parse().unwrap()).unwrap_err().to_string(),
         "address refused: a.example.com:80 leads to 10.0.0.1 (private), which no entry of \
          `grants.http` names; to allow it, add \"10.0.0.1:80\""
     );
 }
 
 #[test]
-fn a_refusal_tells_the_entry_that_would_allow_it_and_no_path() {
+fn rejection_names_the_missing_entry_without_path() {
     let grants = HttpGrants::default();
     for (url, expected) in [
         ("https://crm.example.com/4930123?q=4930123", "crm.example.com:443"),
         ("http://[::1]:81/4930123", "[::1]:81"),
     ] {
-        let error = grants.admit(&target(url)).unwrap_err().to_string();
+        let error = grants.check_target(&target(url)).unwrap_err().to_string();
         assert!(error.ends_with(&format!("add \"{expected}\"")), "{error}");
         assert!(!error.contains("4930123"), "{error}");
         // What it advises is a grant, and works.
         let advised = HttpGrants::try_from(vec![expected.to_owned()]).unwrap();
-        assert_eq!(advised.admit(&target(url)), Ok(()));
+        assert_eq!(advised.check_target(&target(url)), Ok(()));
     }
 }
 
 #[test]
-fn entries_that_are_none_say_what_to_write() {
+fn invalid_entries_explain_the_format() {
     for (entry, part) in [
         ("", "no name"),
         ("*", "`*`"),
@@ -246,9 +246,9 @@ fn entries_that_are_none_say_what_to_write() {
 }
 
 #[test]
-fn grants_are_read_as_a_list() {
+fn grants_deserialize_from_a_list() {
     let grants: HttpGrants = serde_json::from_str(r#"["crm.example.com:443"]"#).unwrap();
-    assert_eq!(judge(&grants, "https://crm.example.com/"), "");
+    assert_eq!(check_url(&grants, "https://crm.example.com/"), "");
     let error = serde_json::from_str::<HttpGrants>(r#"["*"]"#).unwrap_err().to_string();
     assert!(error.starts_with("\"*\" is no grant: "), "{error}");
 }

@@ -9,56 +9,57 @@ use std::time::Duration;
 
 /// A part of an answer.
 #[derive(Clone)]
-pub enum Part {
-    Say(Vec<u8>),
+pub enum ResponsePart {
+    Bytes(Vec<u8>),
     /// Says nothing for 20 ms.
     Pause,
     /// Leaves the connection open for the next request.
-    Keep,
+    KeepAlive,
 }
 
-pub fn say(text: impl Into<Vec<u8>>) -> Part {
-    Part::Say(text.into())
+pub fn bytes_part(text: impl Into<Vec<u8>>) -> ResponsePart {
+    ResponsePart::Bytes(text.into())
 }
 
 /// A whole answer, with its length.
-pub fn answer(status: &str, headers: &str, body: &str) -> Vec<Part> {
+pub fn http_response(status: &str, headers: &str, body: &str) -> Vec<ResponsePart> {
     let length = body.len();
     let text = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
-    vec![say(text), Part::Keep]
+    vec![bytes_part(text), ResponsePart::KeepAlive]
 }
 
-pub fn redirect(status: &str, location: &str) -> Vec<Part> {
-    answer(status, &format!("location: {location}\r\n"), "")
+pub fn redirect(status: &str, location: &str) -> Vec<ResponsePart> {
+    http_response(status, &format!("location: {location}\r\n"), "")
 }
 
 #[derive(Default)]
-struct Seen {
+struct RecordedTraffic {
     requests: Mutex<Vec<String>>,
     connections: AtomicUsize,
 }
 
 /// Its threads end with their connections, or with the test.
-pub struct Server {
+pub struct TestServer {
     address: SocketAddr,
-    seen: Arc<Seen>,
+    traffic: Arc<RecordedTraffic>,
 }
 
-impl Server {
-    /// Answers each request with the parts that `reply` makes of it. Then it
+impl TestServer {
+    /// Answers each request with the parts that `handler` makes of it. Then it
     /// closes the connection, unless told to keep it.
-    pub fn start(reply: impl Fn(&str) -> Vec<Part> + Send + Sync + 'static) -> Self {
+    pub fn start(handler: impl Fn(&str) -> Vec<ResponsePart> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Seen::default()));
-        let (reply, seeing) = (Arc::new(reply), Arc::clone(&seen));
+        let (address, traffic) =
+            (listener.local_addr().unwrap(), Arc::new(RecordedTraffic::default()));
+        let (reply, thread_traffic) = (Arc::new(handler), Arc::clone(&traffic));
         thread::spawn(move || {
             for connection in listener.incoming() {
-                seeing.connections.fetch_add(1, Relaxed);
-                let (reply, seeing) = (Arc::clone(&reply), Arc::clone(&seeing));
-                thread::spawn(move || converse(connection.unwrap(), &*reply, &seeing));
+                thread_traffic.connections.fetch_add(1, Relaxed);
+                let (reply, seeing) = (Arc::clone(&reply), Arc::clone(&thread_traffic));
+                thread::spawn(move || serve_connection(connection.unwrap(), &*reply, &seeing));
             }
         });
-        Self { address, seen }
+        Self { address, traffic }
     }
 
     pub fn address(&self) -> String {
@@ -74,25 +75,29 @@ impl Server {
     }
 
     /// The requests so far.
-    pub fn heard(&self) -> Vec<String> {
-        self.seen.requests.lock().unwrap().clone()
+    pub fn requests(&self) -> Vec<String> {
+        self.traffic.requests.lock().unwrap().clone()
     }
 
     pub fn connections(&self) -> usize {
-        self.seen.connections.load(Relaxed)
+        self.traffic.connections.load(Relaxed)
     }
 }
 
-fn converse(mut connection: TcpStream, reply: &dyn Fn(&str) -> Vec<Part>, seen: &Seen) {
-    while let Some(request) = hear(&mut connection) {
-        seen.requests.lock().unwrap().push(request.clone());
+fn serve_connection(
+    mut connection: TcpStream,
+    handler: &dyn Fn(&str) -> Vec<ResponsePart>,
+    traffic: &RecordedTraffic,
+) {
+    while let Some(request) = read_request(&mut connection) {
+        traffic.requests.lock().unwrap().push(request.clone());
         let mut keep = false;
-        for part in reply(&request) {
+        for part in handler(&request) {
             match part {
-                Part::Say(bytes) if connection.write_all(&bytes).is_err() => return,
-                Part::Say(_) => {}
-                Part::Pause => thread::sleep(Duration::from_millis(20)),
-                Part::Keep => keep = true,
+                ResponsePart::Bytes(bytes) if connection.write_all(&bytes).is_err() => return,
+                ResponsePart::Bytes(_) => {}
+                ResponsePart::Pause => thread::sleep(Duration::from_millis(20)),
+                ResponsePart::KeepAlive => keep = true,
             }
         }
         if !keep {
@@ -102,10 +107,10 @@ fn converse(mut connection: TcpStream, reply: &dyn Fn(&str) -> Vec<Part>, seen: 
 }
 
 /// One request, with its body.
-fn hear(connection: &mut TcpStream) -> Option<String> {
-    let mut heard = Vec::new();
+fn read_request(connection: &mut TcpStream) -> Option<String> {
+    let mut received = Vec::new();
     loop {
-        let text = String::from_utf8_lossy(&heard);
+        let text = String::from_utf8_lossy(&received);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
@@ -114,6 +119,6 @@ fn hear(connection: &mut TcpStream) -> Option<String> {
         }
         let mut more = [0; 1024];
         let read = connection.read(&mut more).ok().filter(|read| *read > 0)?;
-        heard.extend(&more[..read]);
+        received.extend(&more[..read]);
     }
 }

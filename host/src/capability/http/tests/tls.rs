@@ -34,7 +34,7 @@ TBZ0m54NQVKRSSLB8nxSdWKBv72JStzIz0Hl9QMRZpChXjSx5uSuAodr
 ";
 
 /// A server for https, that answers each connection once. Returns its port.
-fn serve(answer: String) -> u16 {
+fn serve(response: String) -> u16 {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
@@ -54,7 +54,7 @@ fn serve(answer: String) -> u16 {
             let mut stream = Stream::new(&mut tls, &mut connection);
             // Whoever does not trust it breaks off here.
             if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
-                stream.write_all(answer.as_bytes()).unwrap();
+                stream.write_all(response.as_bytes()).unwrap();
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
             }
@@ -63,23 +63,28 @@ fn serve(answer: String) -> u16 {
     port
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const OK_RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn entries(port: u16) -> Vec<String> {
     vec![format!("localhost:{port}"), format!("127.0.0.1:{port}")]
 }
 
-fn trusting(entries: Vec<String>, certificates: &[Certificate]) -> HttpClient {
-    let limits = HttpLimits { timeout: PLENTY, request: 10_000, response: 10_000, concurrency: 1 };
+fn client_trusting(entries: Vec<String>, certificates: &[Certificate]) -> HttpClient {
+    let limits = HttpLimits {
+        timeout: LONG_TIMEOUT,
+        max_request_size: 10_000,
+        max_response_size: 10_000,
+        concurrency: 1,
+    };
     let builder = || Client::builder().tls_certs_only(certificates.to_vec());
-    HttpClient::with(HttpGrants::try_from(entries).unwrap(), limits, builder).unwrap()
+    HttpClient::with_builder(HttpGrants::try_from(entries).unwrap(), limits, builder).unwrap()
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_refused() {
-    let port = serve(OK.to_owned());
+async fn untrusted_certificate_is_rejected() {
+    let port = serve(OK_RESPONSE.to_owned());
     let url = || format!("https://localhost:{port}/4930123");
-    for client in [client(&entries(port)), trusting(entries(port), &[])] {
+    for client in [client(&entries(port)), client_trusting(entries(port), &[])] {
         let error = fetch(&client, url()).await.unwrap_err();
         let text = error.to_string();
         assert_eq!(error.label(), "failed");
@@ -89,10 +94,10 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
 }
 
 #[tokio::test]
-async fn a_trusted_certificate_is_good_for_its_name_only() {
-    let port = serve(OK.to_owned());
+async fn trusted_certificate_is_valid_for_its_name_only() {
+    let port = serve(OK_RESPONSE.to_owned());
     let certificate = Certificate::from_pem(CERTIFICATE.as_bytes()).unwrap();
-    let client = trusting(entries(port), &[certificate]);
+    let client = client_trusting(entries(port), &[certificate]);
     let response = fetch(&client, format!("https://localhost:{port}/")).await.unwrap();
     assert_eq!(response.body, b"ok");
     let error = fetch(&client, format!("https://127.0.0.1:{port}/")).await.unwrap_err();
@@ -100,15 +105,15 @@ async fn a_trusted_certificate_is_good_for_its_name_only() {
 }
 
 #[tokio::test]
-async fn no_redirect_leads_from_https_to_http() {
-    let plain = Server::start(|_| answer("200 OK", "", ""));
+async fn redirect_from_https_to_http_is_rejected() {
+    let plain = TestServer::start(|_| http_response("200 OK", "", ""));
     let location = plain.url("/");
     let port =
         serve(format!("HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: {location}\r\n\r\n"));
     let certificate = Certificate::from_pem(CERTIFICATE.as_bytes()).unwrap();
-    let client = trusting([entries(port), vec![plain.address()]].concat(), &[certificate]);
+    let client = client_trusting([entries(port), vec![plain.address()]].concat(), &[certificate]);
     let error = fetch(&client, format!("https://localhost:{port}/")).await.unwrap_err();
     assert_eq!(error.label(), "not_granted");
     assert!(error.to_string().contains("https to http"), "{error}");
-    assert_eq!(plain.heard().len(), 0);
+    assert_eq!(plain.requests().len(), 0);
 }

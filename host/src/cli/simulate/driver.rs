@@ -1,0 +1,146 @@
+//! Playing many calls: how many at the same time, how fast, and for how long.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+
+use super::monitor::SimulationMonitor;
+use super::scenario::{CallScript, SimulatedCall};
+use super::sender::EventSender;
+
+/// How much is played, and how fast.
+pub struct LoadProfile {
+    /// Calls altogether.
+    pub calls: u64,
+    /// Calls that begin in a second, if the concurrency allows it.
+    pub rate: Option<f64>,
+    /// Calls at the same time, at most.
+    pub concurrency: NonZeroU32,
+    /// From an event's end to the call's next.
+    pub event_interval: Duration,
+    /// What the run may take.
+    pub max_duration: Duration,
+}
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum SimulationEnd {
+    /// All calls were played.
+    Complete,
+    /// Somebody wanted it.
+    Interrupted,
+    /// It took too long.
+    TimeLimitReached,
+    /// At the very start there was no connection, for this reason.
+    Unreachable(String),
+    /// An acknowledged event could not be recorded.
+    RecordFailed(io::Error),
+}
+
+/// A run: whoever plays a call takes the next number.
+pub struct Simulation {
+    /// What is played.
+    pub script: CallScript,
+    /// How fast.
+    pub load_profile: LoadProfile,
+    /// To whom.
+    pub sender: EventSender,
+    /// Who watches.
+    pub monitor: SimulationMonitor,
+    calls_started: AtomicU64,
+}
+
+impl Simulation {
+    /// A run before its first call.
+    pub fn new(
+        script: CallScript,
+        load: LoadProfile,
+        sender: EventSender,
+        witness: SimulationMonitor,
+    ) -> Self {
+        Self {
+            script,
+            load_profile: load,
+            sender,
+            monitor: witness,
+            calls_started: AtomicU64::new(0),
+        }
+    }
+
+    /// Plays, until all is done or the run must end. Events that are on their way
+    /// then are left alone.
+    pub async fn play(self: &Arc<Self>, stop: impl Future<Output = ()>) -> SimulationEnd {
+        let start = Instant::now();
+        let mut players = JoinSet::new();
+        let player_count =
+            u64::from(self.load_profile.concurrency.get()).min(self.load_profile.calls);
+        for _ in 0..player_count {
+            let run = Arc::clone(self);
+            players.spawn(async move { run.play_calls(start).await });
+        }
+        let all_players = async {
+            while let Some(player) = players.join_next().await {
+                match player {
+                    Ok(Ok(())) => {}
+                    Ok(Err(ending)) => return ending,
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => resume_unwind(panic),
+                        Err(_) => return SimulationEnd::Interrupted,
+                    },
+                }
+            }
+            SimulationEnd::Complete
+        };
+        let ending = tokio::select! {
+            ending = all_players => ending,
+            () = stop => SimulationEnd::Interrupted,
+            () = sleep(self.load_profile.max_duration) => SimulationEnd::TimeLimitReached,
+        };
+        // From here on the figures do not change.
+        players.shutdown().await;
+        ending
+    }
+
+    async fn play_calls(&self, start: Instant) -> Result<(), SimulationEnd> {
+        loop {
+            let index = self.calls_started.fetch_add(1, Relaxed);
+            if index >= self.load_profile.calls {
+                return Ok(());
+            }
+            if let Some(rate) = self.load_profile.rate {
+                // By the clock and not after the last one: a pause is made up for.
+                let offset = Duration::try_from_secs_f64(index as f64 / rate);
+                match offset.ok().and_then(|after| start.checked_add(after)) {
+                    Some(start_at) => sleep_until(start_at).await,
+                    None => return Ok(()),
+                }
+            }
+            self.play_call(index + 1).await?;
+        }
+    }
+
+    async fn play_call(&self, number: u64) -> Result<(), SimulationEnd> {
+        // Random whatever the seed: a second run's calls are others.
+        let mut call = SimulatedCall::new(&self.script, number, Uuid::new_v4());
+        while let Some(event) = call.next_event(Timestamp::now()) {
+            self.monitor.record_sending();
+            let delivery = self.sender.send(&event.body).await;
+            // No await between the answer and the record: what was acknowledged
+            // is recorded even if the run is stopped now.
+            self.monitor.record_delivery(call.uuid(), &event, &delivery)?;
+            if !call.is_over() && !self.load_profile.event_interval.is_zero() {
+                sleep(self.load_profile.event_interval).await;
+            }
+        }
+        self.monitor.record_call_finished();
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! What is counted and measured while calls are played, in bounded memory.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::scenario::SimulatedEventKind;
+use super::sender::{EventDelivery, SendFailure, SendOutcome};
+
+/// Latencies that are kept; of more, a fair sample.
+const MAX_LATENCY_SAMPLES: usize = 1_000_000;
+
+/// Different things that are told apart in a table; further ones are counted
+/// together.
+const MAX_COUNTED_NAMES: usize = 1_000;
+
+/// Longest name of a row, in characters.
+const MAX_NAME_CHARS: usize = 100;
+
+/// The row of what has none of its own.
+const OTHERS_NAME: &str = "others";
+
+/// The figures of a run.
+#[derive(Default)]
+pub struct SimulationStats {
+    /// Calls whose every event was sent.
+    pub finished_calls: u64,
+    /// Events that were sent.
+    pub sent: u64,
+    /// Events that were acknowledged.
+    pub acknowledged: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Whether anything was ever answered, be it with an error.
+    pub has_response: bool,
+    /// Events that were not acknowledged, by the reason.
+    pub failures: NamedCounts,
+    /// Acknowledged questions where a call shall go.
+    pub decisions: u64,
+    /// Answers that named a service, by its host.
+    pub sts_hosts: NamedCounts,
+    /// How long acknowledged questions took.
+    pub decision_latency: LatencySamples,
+    /// How long all other acknowledged events took.
+    pub event_latency: LatencySamples,
+}
+
+impl SimulationStats {
+    /// Counts an event whose end is known.
+    pub fn record_delivery(&mut self, kind: SimulatedEventKind, delivery: &EventDelivery) {
+        self.retries += u64::from(delivery.retries);
+        match &delivery.outcome {
+            SendOutcome::Acknowledged { sts_url, .. } => {
+                self.has_response = true;
+                self.acknowledged += 1;
+                if kind != SimulatedEventKind::Initiated {
+                    self.event_latency.record(delivery.latency);
+                    return;
+                }
+                self.decisions += 1;
+                self.decision_latency.record(delivery.latency);
+                if let Some(sts_url) = sts_url {
+                    self.sts_hosts.increment(sts_host(sts_url));
+                }
+            }
+            SendOutcome::Failed(failure) => {
+                self.has_response |= failure.has_response();
+                self.failures.increment(failure.to_string());
+            }
+        }
+    }
+
+    /// The reason for which the run makes no sense: nobody was ever there.
+    pub fn unreachable_cause<'a>(&self, delivery: &'a EventDelivery) -> Option<&'a str> {
+        match &delivery.outcome {
+            SendOutcome::Failed(SendFailure::NoConnection(cause)) if !self.has_response => {
+                Some(cause)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How often each of several things happened.
+#[derive(Default)]
+pub struct NamedCounts(BTreeMap<String, u64>);
+
+impl NamedCounts {
+    /// Counts one.
+    pub fn increment(&mut self, mut name: String) {
+        if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
+            name.truncate(end);
+        }
+        if self.0.len() >= MAX_COUNTED_NAMES && !self.0.contains_key(&name) {
+            name = OTHERS_NAME.to_owned();
+        }
+        *self.0.entry(name).or_default() += 1;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The most frequent ones, most first, and the rest in one row.
+    pub fn top(&self, limit: usize) -> Vec<(String, u64)> {
+        let mut rows: Vec<(String, u64)> =
+            self.0.iter().map(|(name, count)| (name.clone(), *count)).collect();
+        // Stable: by name where they are equal.
+        rows.sort_by_key(|(name, count)| (name == OTHERS_NAME, std::cmp::Reverse(*count)));
+        let rest: u64 = rows.iter().skip(limit).map(|(_, count)| count).sum();
+        rows.truncate(limit);
+        if rest > 0 {
+            match rows.last_mut() {
+                Some((name, count)) if name == OTHERS_NAME => *count += rest,
+                _ => rows.push((OTHERS_NAME.to_owned(), rest)),
+            }
+        }
+        rows
+    }
+}
+
+/// Latencies: all of them, or a sample in which each is equally likely.
+#[derive(Default)]
+pub struct LatencySamples {
+    // Microseconds.
+    reservoir: Vec<u32>,
+    count: u64,
+    sum: u64,
+    max: u32,
+}
+
+impl LatencySamples {
+    /// Takes one in.
+    pub fn record(&mut self, latency: Duration) {
+        let latency = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
+        self.count += 1;
+        self.sum += u64::from(latency);
+        self.max = self.max.max(latency);
+        if self.reservoir.len() < MAX_LATENCY_SAMPLES {
+            self.reservoir.push(latency);
+        } else if let Some(slot) = usize::try_from(fastrand::u64(..self.count))
+            .ok()
+            .and_then(|place| self.reservoir.get_mut(place))
+        {
+            *slot = latency;
+        }
+    }
+
+    /// The given quantiles (0 to 1, by nearest rank), in microseconds; none
+    /// when there is nothing.
+    pub fn quantiles<const N: usize>(&self, quantiles: [f64; N]) -> Option<[u32; N]> {
+        let mut sorted = self.reservoir.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1)?;
+        Some(quantiles.map(|quantile| {
+            let rank = (quantile * sorted.len() as f64).ceil() as usize;
+            sorted.get(rank.saturating_sub(1).min(last)).copied().unwrap_or_default()
+        }))
+    }
+
+    /// The longest, in microseconds.
+    pub fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// The mean, in microseconds.
+    pub fn mean(&self) -> f64 {
+        self.sum as f64 / self.count.max(1) as f64
+    }
+}
+
+/// The host of an address: the rest of it may say things about a caller.
+fn sts_host(sts_url: &str) -> String {
+    let url = Url::parse(sts_url).ok();
+    match url.as_ref().and_then(|url| Some((url.host_str()?, url.port()))) {
+        Some((host, Some(port))) => format!("{host}:{port}"),
+        Some((host, None)) => host.to_owned(),
+        None => "(not a URL)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sts_host_excludes_credentials_and_query() {
+        assert_eq!(sts_host("ws://me:secret@sts:6030/a?from=2000#x"), "sts:6030");
+        assert_eq!(sts_host("wss://sts.example/a"), "sts.example");
+        assert_eq!(sts_host("sts"), "(not a URL)");
+    }
+
+    #[test]
+    fn quantiles_are_by_nearest_rank() {
+        let mut samples = LatencySamples::default();
+        assert_eq!(samples.quantiles([0.5]), None);
+        for latency in (1..=200).rev() {
+            samples.record(Duration::from_micros(latency));
+        }
+        assert_eq!(samples.quantiles([0.0, 0.5, 0.9, 0.99, 1.0]), Some([1, 100, 180, 198, 200]));
+        assert_eq!((samples.max(), samples.mean()), (200, 100.5));
+        samples.record(Duration::MAX);
+        assert_eq!(samples.max(), u32::MAX);
+    }
+
+    #[test]
+    fn latency_samples_are_a_bounded_reservoir() {
+        let mut samples = LatencySamples::default();
+        for latency in 1..=2 * MAX_LATENCY_SAMPLES as u64 {
+            samples.record(Duration::from_micros(latency));
+        }
+        assert_eq!(
+            (samples.reservoir.len(), samples.count),
+            (MAX_LATENCY_SAMPLES, 2 * MAX_LATENCY_SAMPLES as u64)
+        );
+        let [median] = samples.quantiles([0.5]).unwrap();
+        assert!((900_000..1_100_000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn named_counts_are_bounded() {
+        let mut tally = NamedCounts::default();
+        for name in 0..=MAX_COUNTED_NAMES {
+            tally.increment(format!("{name:04}"));
+        }
+        tally.increment("0007".to_owned());
+        assert_eq!(tally.0.len(), MAX_COUNTED_NAMES + 1);
+        assert_eq!(tally.total(), MAX_COUNTED_NAMES as u64 + 2);
+        let top = tally.top(2);
+        let expected = [("0007", 2), ("0000", 1), (OTHERS_NAME, MAX_COUNTED_NAMES as u64 - 1)];
+        assert_eq!(top, expected.map(|(name, count)| (name.to_owned(), count)));
+        let mut tally = NamedCounts::default();
+        tally.increment("é".repeat(MAX_NAME_CHARS + 1));
+        assert_eq!(tally.top(1), [("é".repeat(MAX_NAME_CHARS), 1)]);
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether a plugin computes for long. Nobody can say beforehand; what it did
+//! in the last second tells well enough.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Slices that were used up within a second, above which a plugin is slow. More
+/// than one, because a machine that is busy with something else makes any guest
+/// look slow now and then; not many more, because each holds a thread for two
+/// ticks.
+const OVERRUN_THRESHOLD: u64 = 1;
+
+/// How long a plugin is remembered as slow.
+const CPU_BOUND_DURATION: Duration = Duration::from_secs(1);
+
+/// Counts the slices that the guests of one plugin used up.
+#[derive(Debug)]
+pub struct OverrunTracker {
+    start: Instant,
+    // The second since start in the upper half, the count in the lower.
+    overruns: AtomicU64,
+}
+
+impl OverrunTracker {
+    /// A plugin that is quick until it shows otherwise.
+    pub fn new() -> Self {
+        Self { start: Instant::now(), overruns: AtomicU64::new(0) }
+    }
+
+    /// A guest used up a slice.
+    pub fn record_overrun(&self, now: Instant) {
+        let second = self.second(now);
+        // A lost update loses one of many counts.
+        let (last, count) = unpack(self.overruns.load(Relaxed));
+        let count = if last == second { count.saturating_add(1) } else { 1 };
+        self.overruns.store(second << 32 | count.min(u64::from(u32::MAX)), Relaxed);
+    }
+
+    /// Whether its next guest should wait for a turn before it starts.
+    pub fn is_cpu_bound(&self, now: Instant) -> bool {
+        let (last, count) = unpack(self.overruns.load(Relaxed));
+        count > OVERRUN_THRESHOLD
+            && self.second(now).saturating_sub(last) <= CPU_BOUND_DURATION.as_secs()
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() & u64::from(u32::MAX)
+    }
+}
+
+fn unpack(packed: u64) -> (u64, u64) {
+    (packed >> 32, packed & u64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequent_overruns_mark_plugin_cpu_bound_temporarily() {
+        let tracker = OverrunTracker::new();
+        let at = |seconds| tracker.start + Duration::from_secs(seconds);
+        for _ in 0..OVERRUN_THRESHOLD {
+            tracker.record_overrun(at(1));
+        }
+        assert!(!tracker.is_cpu_bound(at(1)));
+        tracker.record_overrun(at(1));
+        assert!(tracker.is_cpu_bound(at(1)));
+        assert!(tracker.is_cpu_bound(at(2)));
+        assert!(!tracker.is_cpu_bound(at(3)));
+    }
+}
