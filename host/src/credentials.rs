@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// What stands before the digits of a signature, or does not.
 const SIGNATURE_PREFIX: &[u8] = b"sha256=";

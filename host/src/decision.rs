@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sts_url::StsUrl;
+use crate::verdict::VerdictKind;
 
 /// What shall become of a call. It is the same for every call that the decision
 /// holds for: what depends on the call is a template, filled by
@@ -25,29 +26,6 @@ pub enum Verdict {
         /// Why, for the platform and the operator.
         reason: Arc<str>,
     },
-}
-
-/// A verdict without its details.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VerdictKind {
-    /// No opinion.
-    Pass,
-    /// The call goes on.
-    Route,
-    /// The call shall not be taken.
-    Reject,
-}
-
-impl VerdictKind {
-    /// The word for people and traces.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Route => "route",
-            Self::Reject => "reject",
-        }
-    }
 }
 
 impl Verdict {

@@ -11,14 +11,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::call_selector::CallSelector;
 use crate::dispatch::Dispatcher;
 use crate::idempotency::IdempotencyCache;
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::mid_call::MidCall;
+use crate::outcome::ChainResult;
 use crate::registry::Registry;
-use crate::router::ChainResult;
-use crate::store::erase::{CallSelector, ErasureResult};
+use crate::store::erase::ErasureResult;
 use crate::store::{Store, StoreError};
 
 /// How long to wait for plugins that are at work on the call: they may leave values

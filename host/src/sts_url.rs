@@ -18,7 +18,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use url::Url;
 
-use crate::event::Call;
+use crate::call::Call;
 
 /// Everything but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -295,7 +295,7 @@ fn is_dot_segment(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
 
     fn parse(template: &str) -> Result<StsUrl, StsUrlError> {
         StsUrl::parse(template, &AllowedHosts::default())

@@ -1,8 +1,8 @@
 //! Keys: which verdict fits which call.
 
-use crate::event::Call;
+use crate::call::Call;
 use crate::plugin::Plugin;
-use crate::plugin::vary::Vary;
+use crate::vary::Vary;
 
 /// Bytes of a key. A call whose fields are longer is not worth remembering.
 const MAX_KEY: usize = 4 * 1024;

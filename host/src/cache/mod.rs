@@ -23,11 +23,11 @@ use tokio::time::Instant;
 pub(crate) use self::key::append_vary_key;
 use self::key::{CacheKey, KeyKind, cache_key};
 use self::single_flight::{FlightResult, Follower, Joined, Leader, SingleFlight};
+use crate::call::Call;
 use crate::config::CacheConfig;
 use crate::decision::{Decision, Verdict};
-use crate::event::Call;
-use crate::plugin::vary::VaryLimitExceeded;
 use crate::plugin::{Hook, Plugin};
+use crate::vary::VaryLimitExceeded;
 
 /// Bytes that an entry takes beside its texts, roughly.
 const ENTRY_OVERHEAD: usize = 256;

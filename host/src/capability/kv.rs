@@ -7,8 +7,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::config::KvConfig;
+use crate::plugin::spans;
+use crate::span::in_span;
 use crate::store::{self, KvAnswer, KvCommand, Store, StoreError};
-use crate::traces::spans;
 
 /// The values of one plugin.
 #[derive(Clone)]
@@ -92,7 +93,7 @@ impl Kv {
     /// When it is not granted, breaks a bound, or the store cannot.
     pub async fn run(&self, key: String, command: KvCommand) -> Result<KvAnswer, GuestKvError> {
         let span = spans::kv_span(&key, &command);
-        spans::in_span(span, GuestKvError::label, self.execute(key, command)).await
+        in_span(span, GuestKvError::label, self.execute(key, command)).await
     }
 
     async fn execute(&self, key: String, command: KvCommand) -> Result<KvAnswer, GuestKvError> {

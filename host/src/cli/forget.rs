@@ -16,10 +16,10 @@ use serde_json::Value;
 use tokio::runtime;
 
 use super::{EXIT_BAD_CONFIG, load_offline_configuration};
+use crate::call_selector::CallSelector;
 use crate::config::{Config, Flags};
 use crate::erasure::{self, ErasedCounts};
 use crate::store::Store;
-use crate::store::erase::CallSelector;
 use crate::store::sqlite::SqliteStore;
 use crate::tls;
 

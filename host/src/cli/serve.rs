@@ -98,7 +98,14 @@ fn serve(
     let reload_metrics = Arc::clone(&metrics);
     let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), reload_metrics);
     let live = Live::start(config.calls.max_age);
-    let (mut reloader, reload) = Reloader::new(reconciler, config.reload.clone(), live.clone());
+    let (mut reloader, reload) = Reloader::new(
+        reconciler,
+        config.reload.clone(),
+        Box::new({
+            let live = live.clone();
+            move |report| live.record_reload(report)
+        }),
+    );
     runtime.block_on(async {
         // Before the long work of loading: a signal must not be lost meanwhile.
         let mut stop = std::pin::pin!(stop_signal()?);

@@ -6,8 +6,9 @@ use axum::http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Secret};
+use super::ConfigError;
 use crate::credentials::{Credentials, HeaderSecret};
+use crate::secret::Secret;
 use crate::units;
 
 /// The largest body that can be asked for: it stands in memory several times over.

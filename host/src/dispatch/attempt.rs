@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::consumer::ConsumerShared;
+use super::spans;
 use super::tombstones::DeliveryAdmission;
 use super::window::PendingDelivery;
-use crate::capability::log::sanitize;
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
+use crate::span::in_span;
 use crate::store::DeadLetter;
-use crate::traces::spans;
+use crate::text::sanitize;
 
 /// Longest text of an error that is kept with a dead letter, in bytes.
 const MAX_ERROR_BYTES: usize = 1024;
@@ -65,7 +66,7 @@ async fn attempt_delivery(
     let start = Instant::now();
     let span = spans::observer_span(plugin, event, delivery.attempts + 1);
     let observe_call = plugin.observe(&event.event, event.event_id);
-    let result = spans::in_span(span, PluginError::label, observe_call).await;
+    let result = in_span(span, PluginError::label, observe_call).await;
     let now = Instant::now();
     let error = match result {
         Ok(()) => {

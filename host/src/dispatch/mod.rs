@@ -4,6 +4,7 @@
 
 mod attempt;
 mod consumer;
+mod spans;
 mod tombstones;
 mod window;
 
@@ -19,12 +20,12 @@ use tokio::time::timeout_at;
 use self::consumer::{Consumer, ConsumerProgress, ConsumerShared};
 pub use self::tombstones::DeliveryHold;
 use self::tombstones::Tombstones;
+use crate::call_selector::CallSelector;
 use crate::config::{EventsConfig, JournalConfig};
 use crate::event::EventKinds;
 use crate::journal::Subscriptions;
 use crate::plugin::Hook;
 use crate::registry::{Generation, Registry};
-use crate::store::erase::CallSelector;
 use crate::store::{
     Checkpoint, RetentionPolicy, Seq, Store, StoreStats, UnixMs, unix_ago, unix_now,
 };

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use crate::call_selector::CallSelector;
 use crate::store::JournalEvent;
-use crate::store::erase::{CallSelector, ErasedRange};
+use crate::store::erase::ErasedRange;
 
 /// Erasures that are remembered. Pages and windows are done with one after some
 /// moments, and so many take longer than that.

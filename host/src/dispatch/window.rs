@@ -186,9 +186,9 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
     use crate::event::{Event, EventBody};
-    use crate::store::EventId;
+    use crate::event_id::EventId;
 
     pub(in crate::dispatch) fn delivery(seq: Seq, id: &str) -> PendingDelivery {
         let mut call = call("1", "2", "{}");

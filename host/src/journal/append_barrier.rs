@@ -7,8 +7,8 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::event::Call;
-use crate::store::erase::CallSelector;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 
 /// The order of events and erasures: an event is on its way to the store before an
 /// erasure begins, with what was known then, or after it.
@@ -80,7 +80,7 @@ impl Drop for ErasureGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
 
     #[test]
     fn append_guard_is_denied_after_erasure_begins() {

@@ -11,10 +11,11 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::append_barrier::AppendBarrier;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 use crate::config::CallsConfig;
-use crate::event::Call;
-use crate::platform::PLATFORMS;
-use crate::store::erase::{CallSelector, ErasureResult};
+use crate::platforms::PLATFORMS;
+use crate::store::erase::ErasureResult;
 use crate::store::{CallDocument, Store, StoreError, StoreFuture, unix_from_now};
 
 /// Memory for calls, in bytes, before the store has to be asked.

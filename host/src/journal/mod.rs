@@ -7,6 +7,7 @@
 
 mod append_barrier;
 mod call_context;
+mod spans;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -17,15 +18,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
 use self::call_context::{CallContext, CallContexts, ContextSnapshot};
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 use crate::config::CallsConfig;
 use crate::decision::Verdict;
-use crate::event::{Call, Event, EventBody, EventKind, EventKinds, Routing};
-use crate::router::{Answer, RoutingOutcome};
-use crate::store::erase::{CallSelector, ErasureResult};
-use crate::store::{
-    AppendBatch, AppendMode, EventId, NewEvent, Store, StoreError, StoreFuture, unix_now,
-};
-use crate::traces::spans;
+use crate::event::{Event, EventBody, EventKind, EventKinds, Routing};
+use crate::event_id::EventId;
+use crate::outcome::{Answer, RoutingOutcome};
+use crate::span::{in_span, record_error};
+use crate::store::erase::ErasureResult;
+use crate::store::{AppendBatch, AppendMode, NewEvent, Store, StoreError, StoreFuture, unix_now};
 
 /// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -134,12 +136,12 @@ impl Journal {
         let span = spans::append_span();
         if snapshot.is_some() && !ends_call {
             let task = self.append_and_count(&call, events, snapshot, ends_call);
-            return spans::in_span(span, StoreError::label, task).await;
+            return in_span(span, StoreError::label, task).await;
         }
         let journal = Arc::clone(self);
         let task =
             async move { journal.append_and_count(&call, events, snapshot, ends_call).await };
-        let task = tokio::spawn(spans::in_span(span, StoreError::label, task));
+        let task = tokio::spawn(in_span(span, StoreError::label, task));
         task.await.unwrap_or_else(|_| {
             tracing::error!("the host panicked over an event; please report it");
             Err(StoreError::Closed)
@@ -271,9 +273,9 @@ impl Journal {
         let write_result = timeout_at(deadline, pending_write).instrument(span.clone()).await;
         match &write_result {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => spans::record_error(&span, error.label()),
+            Ok(Err(error)) => record_error(&span, error.label()),
             // It goes on.
-            Err(_) => spans::record_error(&span, "late"),
+            Err(_) => record_error(&span, "late"),
         }
         let counter = match write_result {
             // A repeat, or only something to remember.
@@ -434,7 +436,7 @@ fn routing_from_outcome(outcome: &RoutingOutcome) -> Routing {
             .result
             .verdict
             .as_ref()
-            .map_or(crate::decision::VerdictKind::Pass, Verdict::kind),
+            .map_or(crate::verdict::VerdictKind::Pass, Verdict::kind),
         by: outcome.result.plugin.clone().filter(|_| has_verdict),
         sts_url,
         prompt,

@@ -8,9 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::capability::log::truncate;
-use crate::event::{Call, CallOutcome, Event, EventBody, Role};
-use crate::router::{Answer, RoutingOutcome};
+use crate::call::Call;
+use crate::event::{CallOutcome, Event, EventBody, Role};
+use crate::outcome::{Answer, RoutingOutcome};
+use crate::text::truncate;
 
 /// Bytes of a call that are kept as they are; of a heavier one, a copy is made
 /// without what is not shown.
@@ -223,7 +224,7 @@ fn shrink_call(call: &Arc<Call>) -> Arc<Call> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
 
     #[test]
     fn small_call_is_shared_and_large_call_is_trimmed() {

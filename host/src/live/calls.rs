@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::activity::{Activity, ActivityKind};
 use super::message::{ActivityFields, Masking, mask_parties};
-use crate::event::Call;
-use crate::store::erase::CallSelector;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 
 /// Calls that are known at the same time.
 const MAX_CALLS: usize = 200;

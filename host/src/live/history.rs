@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::ReloadSummary;
 use super::activity::{Activity, ActivityKind};
 use super::message::{ErasedCall, FeedItem};
-use crate::store::erase::CallSelector;
+use crate::call_selector::CallSelector;
 
 /// How many of each are kept.
 const MAX_DECISIONS: usize = 200;

@@ -12,9 +12,9 @@ use super::activity::{
     Activity, ActivityKind, DecisionSummary, EventSummary, MidCallKind, MidCallRequest,
     UNKNOWN_TOOL,
 };
-use crate::event::Call;
-use crate::platform::PLATFORMS;
-use crate::store::erase::CallSelector;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
+use crate::platforms::PLATFORMS;
 use crate::units::micros;
 
 /// Characters of a number that are shown when it is hidden; of one that has hardly more,

@@ -31,9 +31,10 @@ pub use self::calls::LiveCallsSnapshot;
 pub use self::message::{LiveMessage, Masking};
 pub use self::subscribers::LiveSubscriber;
 use self::task::{LiveRequest, LiveTask};
-use crate::event::{Call, Event};
+use crate::call::Call;
+use crate::call_selector::CallSelector;
+use crate::event::Event;
 use crate::reload::{PluginChange, ReloadReport};
-use crate::store::erase::CallSelector;
 
 /// Notes on their way: a rest of the task's, at two hundred thousand a second.
 const ACTIVITY_QUEUE_CAPACITY: usize = 4_096;

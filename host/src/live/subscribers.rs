@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::message::FeedItem;
-use crate::store::erase::CallSelector;
+use crate::call_selector::CallSelector;
 
 /// Messages that wait for one reader, beside what was before it came.
 const QUEUE_CAPACITY: usize = 1_024;

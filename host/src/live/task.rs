@@ -14,7 +14,7 @@ use super::history::History;
 use super::message::{ErasedCall, FeedItem};
 use super::subscribers::{LiveSubscribers, SubscriberQueue};
 use super::{ACTIVITY_QUEUE_CAPACITY, ReloadSummary};
-use crate::store::erase::CallSelector;
+use crate::call_selector::CallSelector;
 
 /// How long notes are gathered: not seen by people, and long enough that notes wake this
 /// task but seldom.

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 use super::calls::LiveCalls;
 use super::message::FeedItem;
 use super::*;
-use crate::event::tests::call;
+use crate::call::tests::call;
 use crate::event::{CallEnding, CallOutcome, EventBody};
 
 const SECOND: Duration = Duration::from_secs(1);

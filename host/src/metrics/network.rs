@@ -5,6 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry as Series;
 
+use crate::server::CertificateCounters;
+
 /// Counters, each shared with its clones.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkCounters {
@@ -12,10 +14,8 @@ pub struct NetworkCounters {
     pub not_allowed: Counter,
     /// Requests beyond `senders.rate`.
     pub rate_limited: Counter,
-    /// Certificates that took the place of another.
-    pub tls_reloaded: Counter,
-    /// Changes of the certificate's files that could not be taken.
-    pub tls_rejected: Counter,
+    /// Changes of the certificate's files.
+    pub certificate: CertificateCounters,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,8 +42,10 @@ impl NetworkCounters {
         let network = Self {
             not_allowed: rejections("not_allowed"),
             rate_limited: rejections("rate"),
-            tls_reloaded: tls_reloads("renewed"),
-            tls_rejected: tls_reloads("refused"),
+            certificate: CertificateCounters {
+                renewed: tls_reloads("renewed"),
+                rejected: tls_reloads("refused"),
+            },
         };
         let help = "Requests that were refused for their sender, by reason";
         series.register("refused_senders", help, senders);

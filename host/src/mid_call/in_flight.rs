@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::event::Call;
-use crate::store::erase::CallSelector;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 
 /// The calls in which something is under way, each as often as it is.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Drop for InFlightGuard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
 
     #[tokio::test]
     async fn wait_for_call_ignores_other_calls() {

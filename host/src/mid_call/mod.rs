@@ -22,18 +22,19 @@ pub use self::in_flight::InFlightGuard;
 use self::tool_cache::ToolCache;
 pub use self::tools::ToolResponse;
 pub use self::transfers::TransferResponse;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 use crate::config::CacheConfig;
 use crate::engine::{Engine, Priority};
-use crate::event::Call;
 use crate::idempotency::{IdempotencyCache, Replay, Weigh};
-use crate::platform::PLATFORMS;
+use crate::outcome::AnswerSource;
+use crate::platforms::PLATFORMS;
 use crate::plugin::error::PluginError;
 use crate::plugin::settings::OnFailure;
+use crate::plugin::spans::plugin_span;
 use crate::plugin::{Hook, Plugin};
 use crate::registry::Chain;
-use crate::router::AnswerSource;
-use crate::store::erase::CallSelector;
-use crate::traces::spans;
+use crate::router::spans;
 
 /// Answers in one of the maps of those that may be asked for again. They can be long,
 /// and there are few of them in a call.
@@ -155,7 +156,7 @@ impl MidCall {
         let mut reason = NoAnswer::Declined;
         for plugin in chain.matching(call) {
             if let Some(answer) = cached(plugin) {
-                let span = spans::plugin_span(plugin, hook);
+                let span = plugin_span(plugin, hook);
                 spans::record_mid_call_answer(&span, AnswerSource::Cache, Ok(answer.is_declined()));
                 return Ok(PluginAnswer { plugin: Arc::clone(plugin.name()), answer });
             }
@@ -176,7 +177,7 @@ impl MidCall {
                 return Err(reason_or(NoAnswer::Busy));
             };
             let start = Instant::now();
-            let span = spans::plugin_span(plugin, hook);
+            let span = plugin_span(plugin, hook);
             let result =
                 plugin.run_with_breaker(hook, invoke(plugin)).instrument(span.clone()).await;
             let took = start.elapsed();

@@ -17,7 +17,7 @@ use crate::cache::append_vary_key;
 use crate::decision::CachePolicy;
 use crate::platform::ToolUse;
 use crate::plugin::Plugin;
-use crate::plugin::vary::Vary;
+use crate::vary::Vary;
 
 /// Memory for results, in bytes.
 const MAX_BYTES: u64 = 16 << 20;

@@ -8,12 +8,12 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{HookAnswer, MidCall, NoAnswer, PluginAnswer, answer_once};
-use crate::capability::log::sanitize;
 use crate::idempotency::Weigh;
 use crate::platform::{ToolAnswer, ToolFailure, ToolUse};
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin, ToolResult};
 use crate::registry::Generation;
+use crate::text::sanitize;
 use crate::units;
 
 /// Of a name that no plugin knows, what is logged, in bytes.

@@ -2,7 +2,6 @@
 //! deployments mix.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::HeaderMap;
 use jiff::Timestamp;
@@ -15,27 +14,13 @@ use super::{
     BadRequest, PlatformAdapter, PlatformRequest, PromptEndpoint, Reply, RequestLimits,
     Unauthorized,
 };
-use crate::config::{Config, Secret, ServerLimits};
-use crate::event::{
-    Call, CallEnding, CallOutcome, Event, EventBody, Platform, PlatformInfo, Role, TextRef,
-};
-use crate::router::Answer;
-
-/// Agent Voice Response Core.
-pub(crate) const AVR: Platform = Platform::new(&PlatformInfo { name: "avr", ..AVR_FAMILY });
-/// DSAI Core, a rebrand of AVR.
-pub(crate) const DSAI: Platform = Platform::new(&PlatformInfo { name: "dsai", ..AVR_FAMILY });
-
-const AVR_FAMILY: PlatformInfo = PlatformInfo {
-    name: "",
-    family: "avr",
-    accepts_sts_url: true,
-    can_reject: false,
-    fetches_prompt: true,
-    supports_mid_call: false,
-    // At once, if at all (WEBHOOK_RETRY), within WEBHOOK_TIMEOUT each.
-    redelivery_window: Duration::from_secs(30),
-};
+use crate::call::{Call, TextRef};
+use crate::config::{Config, ServerLimits};
+use crate::event::{CallEnding, CallOutcome, Event, EventBody, Role};
+use crate::outcome::Answer;
+use crate::platforms::Platform;
+use crate::platforms::{AVR, DSAI};
+use crate::secret::Secret;
 
 const SECRET_HEADERS: [&str; 2] = ["x-avr-webhook-secret", DSAI_SECRET_HEADER];
 const DSAI_SECRET_HEADER: &str = "x-dsai-webhook-secret";

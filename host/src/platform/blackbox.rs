@@ -1,7 +1,6 @@
 //! Dasha BlackBox: one document per webhook, told apart by its `type`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
@@ -15,23 +14,11 @@ use super::{
     BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits, ToolAnswer, ToolFailure,
     ToolUse, Transfer, Unauthorized,
 };
+use crate::call::{Call, TextRef};
 use crate::config::{BlackBoxConfig, BlackBoxFallback, Config};
-use crate::event::{
-    Call, CallEnding, CallOutcome, Event, EventBody, Platform, PlatformInfo, Role, TextRef,
-};
-use crate::router::Answer;
-
-/// Dasha BlackBox.
-pub(crate) const BLACKBOX: Platform = Platform::new(&PlatformInfo {
-    name: "blackbox",
-    family: "blackbox",
-    accepts_sts_url: false,
-    can_reject: true,
-    fetches_prompt: false,
-    supports_mid_call: true,
-    // After 5, 25, 125, 625 and 3,125 s.
-    redelivery_window: Duration::from_secs(3_905),
-});
+use crate::event::{CallEnding, CallOutcome, Event, EventBody, Role};
+use crate::outcome::Answer;
+use crate::platforms::BLACKBOX;
 
 const DELIVERY_ID_HEADER: &str = "x-blackbox-delivery-id";
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::{Flags, load};
 use crate::json_depth;
+use crate::platforms::PLATFORMS;
 
 /// Documents to begin with: real ones.
 const SEEDS: [&str; 16] = [

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::BadRequest;
-use crate::event::TextRef;
+use crate::call::TextRef;
 
 /// Reads JSON; `parent` is the path of what is read.
 pub(super) fn parse_json<'a, T: Deserialize<'a>>(

@@ -22,22 +22,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-#[cfg(test)]
-pub(crate) use self::{avr::AVR, avr::DSAI, blackbox::BLACKBOX};
+use crate::call::Call;
 use crate::config::Config;
 pub use crate::credentials::Unauthorized;
-use crate::event::{Call, Event, Platform};
+use crate::event::Event;
 use crate::json_depth::{self, TooDeep};
-use crate::router::Answer;
-
-/// Every platform.
-pub const PLATFORMS: &[Platform] = &[
-    avr::AVR,
-    avr::DSAI,
-    blackbox::BLACKBOX,
-    #[cfg(test)]
-    toy::TOY,
-];
+use crate::outcome::Answer;
 
 /// Makes a dialect of the configuration. None: it is switched off.
 type AdapterFactory = fn(&Config) -> Option<Arc<dyn PlatformAdapter>>;

@@ -8,19 +8,11 @@ use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
 use super::{BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits, Unauthorized};
+use crate::call::Call;
 use crate::config::Config;
-use crate::event::{Call, Event, EventBody, Platform, PlatformInfo};
-use crate::router::Answer;
-
-pub(super) const TOY: Platform = Platform::new(&PlatformInfo {
-    name: "toy",
-    family: "toy",
-    accepts_sts_url: true,
-    can_reject: true,
-    fetches_prompt: false,
-    supports_mid_call: false,
-    redelivery_window: Duration::ZERO,
-});
+use crate::event::{Event, EventBody};
+use crate::outcome::Answer;
+use crate::platforms::TOY;
 
 pub(super) fn adapter(_: &Config) -> Option<Arc<dyn PlatformAdapter>> {
     Some(Arc::new(ToyAdapter))

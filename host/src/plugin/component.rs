@@ -10,8 +10,9 @@ use super::error::PluginError;
 use super::guest_state::GuestState;
 use super::plugin_files::ContentDigest;
 use super::{CONTRACT, Hook};
-use crate::capability::log::{MAX_MESSAGE, sanitize};
+use crate::capability::log::MAX_MESSAGE;
 use crate::engine::Engine;
+use crate::text::sanitize;
 
 /// The package name of every version of our contract.
 const PACKAGE: &str = "plugboard:plugin/";

@@ -16,10 +16,11 @@ use super::limits::{MAX_HANDLES, ResourceMeter};
 use super::recorder::{HostCall, HostCallError, LogChannel, PendingHostCall};
 use crate::capability::http::{self as outbound, HttpError};
 use crate::capability::kv::{GuestKvError, ttl};
-use crate::capability::log::{GuestLog, LogLevel, MAX_MESSAGE, sanitize};
+use crate::capability::log::{GuestLog, LogLevel, MAX_MESSAGE};
 use crate::capability::metrics::MetricsError;
 use crate::capability::stdio::CapturedOutput;
 use crate::store::{KvAnswer, KvCommand};
+use crate::text::sanitize;
 
 /// Most bytes of randomness that a guest gets at once.
 const MAX_RANDOM: u64 = 64 * 1024;

@@ -13,12 +13,13 @@ use super::component::LinkedComponent;
 use super::error::PluginError;
 use super::invocation::{GuestInvocation, InvocationLimits, MAX_ERROR};
 use super::{Hook, Plugin, PluginContext, wit_convert};
-use crate::capability::log::sanitize;
+use crate::call::Call;
 use crate::decision::{CachePolicy, Decision, Verdict};
 use crate::engine::Engine;
-use crate::event::{Call, Event};
+use crate::event::Event;
+use crate::event_id::EventId;
 use crate::json_depth;
-use crate::store::EventId;
+use crate::text::sanitize;
 
 /// How long an event waits for a place in the pool, before it is tried again
 /// later.

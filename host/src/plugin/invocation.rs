@@ -23,8 +23,8 @@ use super::error::PluginError;
 use super::guest_state::GuestState;
 use super::limits::{MAX_HANDLES, MAX_HOST_CALL_DATA};
 use super::{Hook, PluginContext, backtrace};
-use crate::capability::log::sanitize;
 use crate::engine::{CpuPermit, Engine, Priority, Purpose, TICK};
+use crate::text::sanitize;
 
 /// Of a guest's own error, what is kept, in bytes.
 pub(super) const MAX_ERROR: usize = 1024;

@@ -20,16 +20,17 @@ use super::plugin_files::{ContentDigest, PluginContents, PluginFiles, PluginVers
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::stats::Stats;
-use super::vary::VarySets;
 use super::{Hook, Plugin, PluginContext, next_id};
 use crate::capability::http::{HttpClient, HttpGrants, HttpLimits, HttpMock};
 use crate::capability::kv::Kv;
-use crate::capability::log::{MAX_MESSAGE, sanitize};
+use crate::capability::log::MAX_MESSAGE;
 use crate::capability::metrics::MetricsCapability;
 use crate::config::{BreakerConfig, Config, KvConfig, PluginLimits};
 use crate::engine::{Engine, Priority};
 use crate::store::Store;
 use crate::sts_url::AllowedHosts;
+use crate::text::sanitize;
+use crate::vary::VarySets;
 
 /// For the trial instance, which shares pool and processor with calls.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);

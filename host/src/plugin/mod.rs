@@ -21,8 +21,8 @@ mod overrun;
 mod plugin_files;
 pub mod recorder;
 pub mod settings;
+pub mod spans;
 pub mod stats;
-pub mod vary;
 mod wit_convert;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -45,15 +45,17 @@ pub use self::plugin_files::{ContentDigest, FileFingerprints, PluginFiles, Plugi
 use self::recorder::Recorder;
 use self::settings::Settings;
 use self::stats::{LastError, Stats};
-use self::vary::VarySets;
+use crate::call::Call;
+use crate::call_selector::CallSelector;
 use crate::capability::http::HttpClient;
 use crate::capability::kv::Kv;
 use crate::capability::metrics::MetricsCapability;
 use crate::engine::{Engine, Priority};
-use crate::event::{Call, EventKinds, Platform};
-use crate::store::erase::CallSelector;
+use crate::event::EventKinds;
+use crate::platforms::Platform;
 use crate::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use crate::units;
+use crate::vary::VarySets;
 
 /// The package and version that we speak, as it stands in `wit/`.
 pub const CONTRACT: &str = "plugboard:plugin@0.1.0";

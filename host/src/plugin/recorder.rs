@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use super::backtrace::Frame;
-use crate::capability::log::{LogLevel, MAX_LINES, MAX_MESSAGE, truncate};
+use crate::capability::log::{LogLevel, MAX_LINES, MAX_MESSAGE};
+use crate::text::truncate;
 use crate::units::micros;
 
 /// Host calls that are kept of one call of a plugin; of the rest, the number.

@@ -9,8 +9,10 @@ use globset::{Glob, GlobSet};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::call::Call;
 use crate::capability::http::HttpGrants;
-use crate::event::{Call, EventKind, EventKinds, Platform};
+use crate::event::{EventKind, EventKinds};
+use crate::platforms::Platform;
 use crate::toml_error::{self, TomlError};
 use crate::units;
 
@@ -315,7 +317,7 @@ fn config_values<'de, D: Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
 
     fn parse(text: &str) -> Result<Settings, String> {
         Settings::parse(text, Path::new("10-vip.toml")).map_err(|error| error.to_string())

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::error::{PluginError, Stage};
 use super::histogram::{Histogram, HistogramSnapshot};
 use crate::capability::metrics::GuestMetrics;
-use crate::decision::VerdictKind;
+use crate::verdict::VerdictKind;
 
 /// Counters of one plugin.
 #[derive(Debug, Default)]

@@ -1,9 +1,10 @@
 //! What a guest is told: our calls and events as the contract's, borrowed.
 
 use super::bindings::plugboard::plugin::types;
-use crate::decision::VerdictKind;
-use crate::event::{Call, CallOutcome, Event, EventBody, Role, Routing};
-use crate::store::EventId;
+use crate::call::Call;
+use crate::event::{CallOutcome, Event, EventBody, Role, Routing};
+use crate::event_id::EventId;
+use crate::verdict::VerdictKind;
 
 /// Tells of a call.
 pub(super) async fn with_wit_call<T>(

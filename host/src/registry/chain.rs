@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ChainIndex;
-use crate::event::Call;
+use crate::call::Call;
 use crate::plugin::Plugin;
 
 /// The plugins that can answer one kind of question, in the order of their file

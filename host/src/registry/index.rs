@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use globset::Glob;
 
-use crate::event::{Call, Platform};
-use crate::platform::PLATFORMS;
+use crate::call::Call;
+use crate::platforms::PLATFORMS;
+use crate::platforms::Platform;
 use crate::plugin::Plugin;
 use crate::plugin::settings::{CallField, Settings, literal_prefix};
 
@@ -142,7 +143,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::event::tests::call;
+    use crate::call::tests::call;
 
     fn settings(texts: &[&str]) -> Vec<Settings> {
         texts.iter().map(|text| Settings::parse(text, Path::new("x.toml")).unwrap()).collect()

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::capability::log::truncate;
+use crate::text::truncate;
 
 /// A change of one plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -21,7 +21,6 @@ pub use self::folder::{PluginFolder, list_plugins};
 pub use self::reconcile::{Reconciler, ReloadMetrics, ReloadReport, ScanMode};
 use self::watch::FolderWatch;
 use crate::config::ReloadConfig;
-use crate::live::Live;
 use crate::plugin::{FileFingerprints, PluginFiles};
 
 /// How many times the debounce a folder that is never quiet is waited for.
@@ -61,14 +60,16 @@ impl ReloadHandle {
     }
 }
 
+/// Receives the report of each reload, for operators.
+pub type ReloadListener = Box<dyn Fn(&ReloadReport) + Send + Sync>;
+
 /// The task.
 pub struct Reloader {
     reconciler: Reconciler,
     config: ReloadConfig,
     requests: mpsc::Receiver<ReplySender>,
     watch: FolderWatch,
-    /// Where operators see what changed.
-    live: Live,
+    on_reload: ReloadListener,
     /// What was said last about a folder that cannot be read.
     last_error: Option<String>,
 }
@@ -84,10 +85,14 @@ struct PendingReload {
 impl Reloader {
     /// A task for a folder, and the way to ask it. [`Reloader::start`] it before
     /// it runs.
-    pub fn new(reconciler: Reconciler, config: ReloadConfig, live: Live) -> (Self, ReloadHandle) {
+    pub fn new(
+        reconciler: Reconciler,
+        config: ReloadConfig,
+        on_reload: ReloadListener,
+    ) -> (Self, ReloadHandle) {
         let (handle, requests) = mpsc::channel(REQUEST_QUEUE);
         let watch = FolderWatch::new(reconciler.folder().clone());
-        let reloader = Self { reconciler, config, requests, watch, live, last_error: None };
+        let reloader = Self { reconciler, config, requests, watch, on_reload, last_error: None };
         (reloader, ReloadHandle(handle))
     }
 
@@ -100,7 +105,7 @@ impl Reloader {
         // Before looking: what changes in between is told.
         self.arm_watch();
         let report = self.reconciler.reconcile(ScanMode::Full).await?;
-        self.live.record_reload(&report);
+        (self.on_reload)(&report);
         Ok(report)
     }
 
@@ -201,7 +206,7 @@ impl Reloader {
             Ok(report) => {
                 self.last_error = None;
                 log_report(&report, cause, start.elapsed());
-                self.live.record_reload(&report);
+                (self.on_reload)(&report);
                 Ok(Arc::new(report))
             }
             Err(error) => {

@@ -13,10 +13,11 @@ use tokio::task::spawn_blocking;
 use super::change::{ChangeKind, PluginChange};
 use super::folder::{PluginFolder, list_plugins};
 use crate::plugin::error::{PluginError, Stage};
+use crate::plugin::spans::load_span;
 use crate::plugin::stats::{LastError, Stats};
 use crate::plugin::{FileFingerprints, LoadOutcome, Loader, Plugin, PluginFiles, PluginVersion};
 use crate::registry::{Generation, PluginEntry, Registry};
-use crate::traces::spans;
+use crate::span::in_span;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,8 +253,8 @@ impl Reconciler {
             .as_ref()
             .map_or_else(Arc::<Stats>::default, |plugin| Arc::clone(&plugin.stats));
         let load = self.loader.load(sources, files, stats);
-        let span = spans::load_span(&sources.display_name());
-        match spans::in_span(span, PluginError::label, load).await {
+        let span = load_span(&sources.display_name());
+        match in_span(span, PluginError::label, load).await {
             Ok(loaded) => {
                 let serving = match loaded {
                     LoadOutcome::Plugin(plugin) => Some(plugin),

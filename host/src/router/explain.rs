@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{AnswerSource, RoutingOutcome};
-use crate::decision::{Verdict, VerdictKind};
-use crate::event::Call;
+use crate::call::Call;
+use crate::decision::Verdict;
 use crate::plugin::Plugin;
 use crate::plugin::error::PluginError;
 use crate::registry::Generation;
 use crate::units;
+use crate::verdict::VerdictKind;
 
 /// What became of a call, and what each plugin had to do with it.
 pub struct Explanation {

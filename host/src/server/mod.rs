@@ -20,7 +20,7 @@ use self::admission::AdmissionPolicy;
 #[cfg(test)]
 pub(crate) use self::error::all_error_responses;
 use self::listener::{Listener, ListenerLimits};
-pub use self::tls::Tls;
+pub use self::tls::{CertificateCounters, Tls};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::engine::Engine;
@@ -29,10 +29,11 @@ use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::mid_call::MidCall;
+use crate::outcome::ChainResult;
 use crate::platform::{self, PlatformAdapter};
 use crate::registry::Registry;
 use crate::reload::ReloadHandle;
-use crate::router::{ChainResult, Router};
+use crate::router::Router;
 use crate::store::Store;
 
 /// Connections of operators and probes.
@@ -198,10 +199,9 @@ impl Server {
         // Sent, or dropped with the sender: the end either way.
         let admin = tokio::spawn(admin.serve(async move { _ = admin_stopped.await }));
         let network = app.metrics.network();
-        let certificate_watch = app
-            .tls
-            .clone()
-            .map(|tls| tokio::spawn(tls.watch(app.config.reload.poll, network.clone())));
+        let certificate_watch = app.tls.clone().map(|tls| {
+            tokio::spawn(tls.watch(app.config.reload.poll, network.certificate.clone()))
+        });
         let stop = async {
             stop.await;
             app.is_stopping.store(true, Ordering::Relaxed);

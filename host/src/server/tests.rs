@@ -43,7 +43,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let mut reconciler = Reconciler::new(loader, folder.to_owned(), Arc::clone(&registry), witness);
     reconciler.reconcile(ScanMode::Full).await.unwrap();
     let live = Live::start(config.calls.max_age);
-    let (_, reload) = Reloader::new(reconciler, config.reload.clone(), live.clone());
+    let (_, reload) = Reloader::new(reconciler, config.reload.clone(), Box::new(|_| {}));
     let interest = Arc::new(Subscriptions::default());
     let parts = dispatch::DispatcherServices {
         registry: Arc::clone(&registry),

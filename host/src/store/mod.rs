@@ -18,8 +18,10 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use self::erase::{CallSelector, ErasureResult};
+use self::erase::ErasureResult;
+use crate::call_selector::CallSelector;
 use crate::event::{Event, EventKind, EventKinds};
+use crate::event_id::EventId;
 
 /// An answer that comes later; the work is under way whether it is awaited or
 /// not.
@@ -49,17 +51,6 @@ pub fn unix_from_now(time: Duration) -> UnixMs {
 
 fn milliseconds(time: Duration) -> UnixMs {
     UnixMs::try_from(time.as_millis()).unwrap_or(UnixMs::MAX)
-}
-
-/// What makes two deliveries of an event the same, and an event's id for
-/// plugins: as good as unique.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EventId(pub [u8; 16]);
-
-impl std::fmt::Display for EventId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 /// Why something is not kept or not found out.

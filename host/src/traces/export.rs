@@ -28,8 +28,9 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::SpanFilter;
-use crate::capability::log::sanitize;
 use crate::config::TracesConfig;
+use crate::span::set_sample_ratio;
+use crate::text::sanitize;
 use crate::tls::{self, MissingRootCertificates};
 
 /// Spans that may wait to be sent, those under way included: each has about 1 KiB.
@@ -111,7 +112,7 @@ impl Traces {
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .with_span_processor(BoundedSpanProcessor { batches, queue: Arc::clone(&queue) })
             .build();
-        super::set_sample_ratio(config.sample);
+        set_sample_ratio(config.sample);
         Ok(Self { provider, queue })
     }
 
@@ -141,7 +142,7 @@ impl Traces {
 
     /// Begins no further trace, and sends what waits, within two seconds.
     pub fn stop(self) {
-        super::set_sample_ratio(0.0);
+        set_sample_ratio(0.0);
         if self.provider.shutdown_with_timeout(FLUSH_TIMEOUT).is_err() {
             let spans = self.queue.queued.load(Relaxed);
             tracing::warn!(spans, "spans are lost: the collector did not take them in time");

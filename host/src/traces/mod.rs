@@ -7,45 +7,15 @@
 //! prompts, keys or paths.
 
 mod export;
-pub mod spans;
-pub mod webhook;
-
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::span::{CHILD_TARGET, ROOT_TARGET};
+
 pub use self::export::{SpanCounts, Traces};
-
-/// The target of spans that are made within another one only: without it, whoever is
-/// not traced would begin traces of parts.
-const CHILD_TARGET: &str = "plugboard::span";
-
-/// The target of spans that begin a trace.
-const ROOT_TARGET: &str = "plugboard::span::root";
-
-/// The share of what may be traced that is, as the bits of a number from 0 to 1. One for
-/// the process, as its subscriber is; 0 as long as nothing is traced.
-static SAMPLE_RATIO: AtomicU64 = AtomicU64::new(0);
-
-/// From now on, this share is traced.
-fn set_sample_ratio(ratio: f64) {
-    // Also of -0.0, which is not all zeros.
-    SAMPLE_RATIO.store(if ratio > 0.0 { ratio.to_bits() } else { 0 }, Relaxed);
-}
-
-/// Whether anything is traced.
-fn is_enabled() -> bool {
-    SAMPLE_RATIO.load(Relaxed) != 0
-}
-
-/// Whether the next one that may be traced is.
-fn should_sample() -> bool {
-    let ratio = f64::from_bits(SAMPLE_RATIO.load(Relaxed));
-    ratio > 0.0 && (ratio >= 1.0 || fastrand::f64() < ratio)
-}
 
 /// What of the program's own words is for the log: no spans.
 pub fn exclude_spans(level: Targets) -> Targets {

@@ -12,13 +12,14 @@ use tokio::time;
 use tracing::Span;
 
 use super::resolver::{self, Resolver};
+use super::spans;
 use super::target::Target;
 use super::{
     HttpError, HttpGrants, HttpLimits, HttpMock, HttpRequest, HttpResponse, MAX_REDIRECTS, message,
 };
-use crate::capability::log::sanitize;
+use crate::span::in_span;
+use crate::text::sanitize;
 use crate::tls::{self, MissingRootCertificates};
-use crate::traces::spans;
 
 /// What a request says it is from, if the guest does not say.
 const USER_AGENT: &str = concat!("plugboard/", env!("CARGO_PKG_VERSION"));
@@ -133,7 +134,7 @@ impl HttpClient {
     ) -> Result<HttpResponse, HttpError> {
         let span = spans::http_span();
         let exchange = self.send_in_span(request, remaining, &span);
-        let result = spans::in_span(span.clone(), HttpError::label, exchange).await;
+        let result = in_span(span.clone(), HttpError::label, exchange).await;
         if let Ok(response) = &result {
             spans::record_response(&span, response.status);
         }

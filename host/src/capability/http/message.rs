@@ -6,7 +6,7 @@ use url::Url;
 
 use super::target::Target;
 use super::{HttpError, HttpRequest};
-use crate::capability::log::truncate;
+use crate::text::truncate;
 
 /// Headers that say where the message ends, where it goes or what the connection
 /// is: a guest that sets them could hide a second request in the first. Besides

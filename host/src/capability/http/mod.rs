@@ -10,6 +10,7 @@ mod grants;
 mod message;
 mod mock;
 mod resolver;
+mod spans;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,12 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::outcome::InvocationOutcome;
+use crate::call::Call;
 use crate::config::Config;
-use crate::event::{Call, Event, EventBody, Platform};
+use crate::event::{Event, EventBody};
 use crate::journal::event_id_of;
 use crate::platform::{self, BadRequest, PlatformRequest, ToolUse, Transfer};
+use crate::platforms::Platform;
 use crate::plugin::error::PluginError;
 use crate::plugin::{Hook, Plugin};
 

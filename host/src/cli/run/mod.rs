@@ -26,7 +26,7 @@ use super::{EXIT_BAD_CONFIG, load_offline_configuration};
 use crate::capability::http::{HttpMock, MockResponse};
 use crate::config::{Config, Flags};
 use crate::engine::{Engine, Purpose};
-use crate::event::Platform;
+use crate::platforms::Platform;
 use crate::plugin::backtrace::Frame;
 use crate::plugin::error::PluginError;
 use crate::plugin::examine::ReportedError;

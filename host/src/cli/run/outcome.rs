@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::decision::{CachePolicy, Decision, Verdict, VerdictKind};
-use crate::event::Call;
+use crate::call::Call;
+use crate::decision::{CachePolicy, Decision, Verdict};
 use crate::plugin::ToolResult;
 use crate::plugin::error::PluginError;
+use crate::verdict::VerdictKind;
 
 /// What a hook answered.
 #[derive(Debug, Serialize)]

@@ -284,7 +284,7 @@ fn decision_replies_have_only_known_fields() {
     let reject = Answer::Reject { reason: "no".into(), sts_url: None };
     assert_eq!(body(&[], &reject), json!({"accept": false, "reasonMessage": "no"}));
     let fallback_answer =
-        Answer::Fallback { sts_url: None, reason: crate::router::FallbackReason::NoDecision };
+        Answer::Fallback { sts_url: None, reason: crate::outcome::FallbackReason::NoDecision };
     assert_eq!(body(&[], &fallback_answer), json!({"accept": true}));
     let (fallback, prompt, reason) = (
         "PLUGBOARD_BLACKBOX_FALLBACK",

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use wasmtime::component::Component;
 
-use crate::capability::log::{MAX_MESSAGE, sanitize};
+use crate::capability::log::MAX_MESSAGE;
 use crate::plugin::Hook;
 use crate::plugin::component::{IMPORTS, interface_name, is_wasi, parse_contract_name};
+use crate::text::sanitize;
 
 /// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;

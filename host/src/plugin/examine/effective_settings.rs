@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::super::limits;
 use super::super::settings::{CallField, OnFailure, Settings};
-use crate::event::{EventKind, Platform};
+use crate::event::EventKind;
+use crate::platforms::Platform;
 
 /// What a plugin's settings come to.
 #[derive(Debug, Serialize)]

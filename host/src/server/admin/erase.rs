@@ -10,9 +10,9 @@ use axum::response::Response;
 
 use super::super::AppState;
 use super::super::error::{ErrorResponse, json_response};
+use crate::call_selector::CallSelector;
 use crate::erasure::{self, ErasureTargets};
 use crate::platform::BadRequest;
-use crate::store::erase::CallSelector;
 
 pub(super) async fn erase(
     State(app): State<Arc<AppState>>,

@@ -16,8 +16,9 @@ use super::super::AppState;
 use super::super::error::{ErrorResponse, json_response};
 use super::super::webhook;
 use crate::event::Event;
+use crate::outcome::{AnswerSource, ChainResult, RoutingOutcome};
 use crate::platform::{PlatformRequest, recognize};
-use crate::router::{AnswerSource, ChainResult, ExplainStep, Explanation, RoutingOutcome};
+use crate::router::{ExplainStep, Explanation};
 use crate::units::micros;
 
 pub(super) async fn explain(

@@ -107,7 +107,7 @@ struct Readiness<'a> {
 /// answered by what is in it, and events that come are told to it.
 async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorResponse> {
     if let Some(tls) = &app.tls {
-        tls.reload(app.metrics.network()).await;
+        tls.reload(&app.metrics.network().certificate).await;
     }
     let report = app.reload.reload().await?;
     if !app.dispatcher.wait_until_adopted(report.generation, ADOPTION_TIMEOUT).await {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::counter::Counter;
 use rustls::ServerConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -19,7 +20,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use self::certificate::ServerCertificate;
 pub use self::certificate::TlsError;
 use crate::config::TlsConfig;
-use crate::metrics::NetworkCounters;
 
 /// How long before its end a certificate is warned of. Those who renew them by
 /// themselves do so a month before (Let's Encrypt).
@@ -27,6 +27,15 @@ const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// Between two warnings of the same end.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Counts changes of the certificate's files; each counter is shared with its clones.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateCounters {
+    /// Certificates that took the place of another.
+    pub renewed: Counter,
+    /// Changes of the files that could not be used.
+    pub rejected: Counter,
+}
 
 /// The certificate that is shown.
 pub struct Tls {
@@ -86,7 +95,7 @@ impl Tls {
     }
 
     /// Keeps up with the files for ever: looks every `poll`, and on SIGHUP.
-    pub(super) async fn watch(self: Arc<Self>, poll: Duration, network: NetworkCounters) {
+    pub(super) async fn watch(self: Arc<Self>, poll: Duration, counters: CertificateCounters) {
         self.warn_before_expiry(&mut *self.report_state.lock().await);
         let mut poll = interval_at(Instant::now() + poll, poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,12 +113,12 @@ impl Tls {
                 _ = poll.tick() => {}
                 () = hangup => {}
             }
-            self.reload(&network).await;
+            self.reload(&counters).await;
         }
     }
 
     /// Looks at the files, and shows their certificate from now on if it is another.
-    pub(super) async fn reload(&self, network: &NetworkCounters) {
+    pub(super) async fn reload(&self, counters: &CertificateCounters) {
         let mut state = self.report_state.lock().await;
         let (files, current_digest) = (self.files.clone(), self.current.load().digest);
         let Ok(read) =
@@ -129,7 +138,7 @@ impl Tls {
                 let file = self.files.certificate.display();
                 tracing::info!(%file, end, "another certificate from now on");
                 self.current.store(Arc::new(pair));
-                network.tls_reloaded.inc();
+                counters.renewed.inc();
                 *state = ReportState::default();
             }
             Err(error) => {
@@ -137,7 +146,7 @@ impl Tls {
                 // Said once, and not again by every look.
                 if state.last_error.as_ref() != Some(&complaint) {
                     tracing::error!("the certificate that was served is served on: {complaint}");
-                    network.tls_rejected.inc();
+                    counters.rejected.inc();
                     state.last_error = Some(complaint);
                 }
             }

@@ -90,32 +90,32 @@ async fn only_valid_certificate_replaces_the_current_one() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path());
     write(&files, FIRST);
-    let (tls, network) = (Tls::load(&files).unwrap(), NetworkCounters::default());
+    let (tls, counters) = (Tls::load(&files).unwrap(), CertificateCounters::default());
     let first = tls.server_config();
     let is_first = || Arc::ptr_eq(&first, &tls.server_config());
-    let counts = || (network.tls_reloaded.get(), network.tls_rejected.get());
-    tls.reload(&network).await;
+    let counts = || (counters.renewed.get(), counters.rejected.get());
+    tls.reload(&counters).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 0));
     // One file after the other.
     write(&files, [SECOND[0], FIRST[1]]);
-    tls.reload(&network).await;
-    tls.reload(&network).await;
+    tls.reload(&counters).await;
+    tls.reload(&counters).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 1));
     write(&files, ["", FIRST[1]]);
-    tls.reload(&network).await;
+    tls.reload(&counters).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 2));
     // Back again, and the same problem once more.
     write(&files, FIRST);
-    tls.reload(&network).await;
+    tls.reload(&counters).await;
     write(&files, ["", FIRST[1]]);
-    tls.reload(&network).await;
+    tls.reload(&counters).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 3));
     write(&files, SECOND);
-    tls.reload(&network).await;
+    tls.reload(&counters).await;
     assert!(!is_first());
     assert_eq!(counts(), (1, 3));
 }

@@ -10,13 +10,14 @@ use tracing::Span;
 
 use super::super::AppState;
 use super::reply_response;
+use super::span as webhook_span;
+use crate::call::Call;
 use crate::config::RoutingConfig;
-use crate::event::{Call, Event};
+use crate::event::Event;
 use crate::idempotency::Replay;
 use crate::live::{self, ActivityKind};
+use crate::outcome::{Answer, AnswerSource, ChainResult, FallbackReason, RoutingOutcome};
 use crate::platform::PlatformAdapter;
-use crate::router::{Answer, AnswerSource, ChainResult, FallbackReason, RoutingOutcome};
-use crate::traces;
 use crate::units::micros;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -32,7 +33,7 @@ pub(super) async fn respond_with_decision(
 ) -> Response {
     let guard = app.journal.begin_decision(&event, start + app.config.limits.budget);
     let (outcome, is_replay) = decide_once(app, &event, start).await;
-    traces::webhook::record_decision(span, &outcome, is_replay);
+    webhook_span::record_decision(span, &outcome, is_replay);
     let summary = live::DecisionSummary::new(&event.call, &outcome, is_replay, start.elapsed());
     app.live.record(&event.call, ActivityKind::Decision(summary));
     guard.finish(&outcome).await;

@@ -12,11 +12,11 @@ use tracing::{Instrument, Span};
 
 use super::super::AppState;
 use super::reply_response;
+use super::span as webhook_span;
 use crate::event::{Event, EventBody};
 use crate::live::{ActivityKind, MidCallRequest, REPLAYED, UNKNOWN_TOOL};
 use crate::mid_call::ToolResponse;
 use crate::platform::{PlatformAdapter, ToolAnswer, ToolFailure, ToolUse, Transfer};
-use crate::traces;
 
 /// A voice agent uses a tool.
 pub(super) async fn respond_with_tool(
@@ -35,7 +35,7 @@ pub(super) async fn respond_with_tool(
         let tool_use = ToolUse { call, ..tool_use };
         let generation = app.registry.current();
         let (ruling, is_replay) = app.mid_call.answer_tool(&generation, &tool_use, deadline).await;
-        traces::webhook::record_tool(&traced, &tool_use.name, &ruling, is_replay);
+        webhook_span::record_tool(&traced, &tool_use.name, &ruling, is_replay);
         let outcome = if is_replay { REPLAYED } else { outcome_label(&ruling) };
         let summary =
             MidCallRequest::tool(&tool_use.name, ruling.plugin.clone(), outcome, start.elapsed());
@@ -78,7 +78,7 @@ pub(super) async fn respond_with_transfer(
         let generation = app.registry.current();
         let (ruling, is_replay) =
             app.mid_call.answer_transfer(&generation, &transfer_request, deadline).await;
-        traces::webhook::record_transfer(&traced, ruling.answer.is_some(), is_replay);
+        webhook_span::record_transfer(&traced, ruling.answer.is_some(), is_replay);
         let outcome = if is_replay { REPLAYED } else { ruling.outcome };
         let summary = MidCallRequest::transfer(ruling.plugin.clone(), outcome, start.elapsed());
         app.live.record(&sent_call, ActivityKind::MidCallRequest(summary));

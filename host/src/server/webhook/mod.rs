@@ -4,6 +4,7 @@
 mod body;
 mod decision;
 mod mid_call;
+mod span;
 
 use std::sync::Arc;
 
@@ -18,13 +19,12 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 pub(super) use self::body::{BodyBudget, read_body};
+use self::span::RemoteParent;
 use super::AppState;
 use super::error::{ErrorResponse, json_response};
 use crate::event::Event;
 use crate::json_depth;
 use crate::platform::{BadRequest, PlatformAdapter, PlatformRequest, Reply};
-use crate::traces;
-use crate::traces::webhook::RemoteParent;
 
 /// Bodies that are larger are read and judged off the threads that serve calls, in
 /// bytes: it takes a millisecond.
@@ -64,7 +64,7 @@ async fn handle_webhook(
     adapter: &Arc<dyn PlatformAdapter>,
     request: Request<Body>,
 ) -> Result<Response, ErrorResponse> {
-    let (span, parent) = traces::webhook::begin(adapter.path(), request.headers());
+    let (span, parent) = span::begin(adapter.path(), request.headers());
     let answer =
         handle_request(app, adapter, request, &span, parent).instrument(span.clone()).await;
     let (status, refused) = match &answer {
@@ -74,7 +74,7 @@ async fn handle_webhook(
             (status, Some(code))
         }
     };
-    traces::webhook::record_response(&span, status, refused);
+    span::record_response(&span, status, refused);
     answer
 }
 
@@ -91,7 +91,7 @@ async fn handle_request(
     let body =
         read_body(&app.body_budget, &adapter.request_limits(), &head.headers, body, start).await?;
     let message = parse_request(adapter, head, body.bytes.clone(), parent).await?;
-    traces::webhook::record_request(span, &message);
+    span::record_request(span, &message);
     Ok(match message {
         PlatformRequest::Decision(event) => {
             decision::respond_with_decision(app, &**adapter, event, start, span).await

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use super::reader::StoreReader;
 use super::writer::{StoreWriter, WriteContext};
 use super::{SqliteStore, journal, kv, wal_checkpoint};
-use crate::event::Platform;
-use crate::store::erase::{CallSelector, ErasedRange, ErasureResult};
+use crate::call_selector::CallSelector;
+use crate::platforms::Platform;
+use crate::store::erase::{ErasedRange, ErasureResult};
 use crate::store::{Seq, StoreError, StoreFuture};
 
 /// Rows that are looked at in one go: some milliseconds.

@@ -8,10 +8,12 @@ use tokio::sync::oneshot;
 
 use super::writer::{WriteContext, WriteJob};
 use super::writer_state::WriterState;
-use crate::event::{Call, Event, EventBody, EventKind, EventKinds};
+use crate::call::Call;
+use crate::event::{Event, EventBody, EventKind, EventKinds};
+use crate::event_id::EventId;
 use crate::store::{
-    AppendBatch, AppendMode, Checkpoint, DeadLetter, DeadLetterFilter, DeadLetters, EventId,
-    JournalEvent, JournalPage, NewEvent, RetentionPolicy, Seq, StoreError, StoreStats,
+    AppendBatch, AppendMode, Checkpoint, DeadLetter, DeadLetterFilter, DeadLetters, JournalEvent,
+    JournalPage, NewEvent, RetentionPolicy, Seq, StoreError, StoreStats,
 };
 
 /// Bytes of one page, beyond which no further event is read.

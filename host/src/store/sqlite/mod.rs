@@ -30,12 +30,13 @@ use self::reader::StoreReader;
 use self::tail::JournalTail;
 use self::writer::StoreWriter;
 use self::writer_state::WriterState;
-use super::erase::{CallSelector, ErasureResult};
+use super::erase::ErasureResult;
 use super::{
     AppendBatch, AppendMode, Checkpoint, Consumers, DeadLetter, DeadLetterFilter, DeadLetters,
     JournalEvent, JournalPage, KvAnswer, KvCommand, KvError, RetentionPolicy, Seq, Store,
     StoreError, StoreFuture, StoreStats, UnixMs, unix_now,
 };
+use crate::call_selector::CallSelector;
 use crate::config::JournalConfig;
 
 /// See the [module](self).

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::event::tests::call;
+use crate::call::tests::call;
 use crate::event::{Event, EventBody, EventKind, EventKinds};
-use crate::store::{CallDocument, EventId, NewEvent};
+use crate::event_id::EventId;
+use crate::store::{CallDocument, NewEvent};
 
 const QUOTA: usize = 1_000;
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::store::{AppendBatch, EventId, JournalEvent, Seq, unix_ago};
+use crate::event_id::EventId;
+use crate::store::{AppendBatch, JournalEvent, Seq, unix_ago};
 
 /// Identities that are remembered in each of the two sets.
 const MAX_RECENT_IDS: usize = 500_000;

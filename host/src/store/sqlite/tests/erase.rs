@@ -1,8 +1,8 @@
 //! What is erased is gone, and nothing else is.
 
 use super::*;
-use crate::event::Platform;
-use crate::platform::{AVR, BLACKBOX, DSAI};
+use crate::platforms::Platform;
+use crate::platforms::{AVR, BLACKBOX, DSAI};
 
 fn selector(id: &str) -> CallSelector {
     CallSelector::new(id, None).unwrap()
@@ -12,8 +12,7 @@ fn selector(id: &str) -> CallSelector {
 fn new_event_with_text(nth: u8, id: &str, platform: Platform, text: &str) -> NewEvent {
     let record = new_event(nth);
     let metadata = format!(r#"{{"note":"{text}","other":"a\"b"}}"#);
-    let call =
-        crate::event::Call { id: id.to_owned(), platform, ..call("2000", "5001", &metadata) };
+    let call = crate::call::Call { id: id.to_owned(), platform, ..call("2000", "5001", &metadata) };
     let event = Event { call: Arc::new(call), ..Event::clone(&record.event) };
     NewEvent {
         call: serde_json::to_string(&*event.call).unwrap().into(),

@@ -14,11 +14,11 @@ use tracing::field::Empty;
 use tracing::{Level, Span, span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{ROOT_TARGET, is_enabled, should_sample};
-use crate::event::Call;
+use crate::call::Call;
 use crate::mid_call::ToolResponse;
+use crate::outcome::{AnswerSource, RoutingOutcome};
 use crate::platform::{PlatformRequest, ToolAnswer};
-use crate::router::{AnswerSource, RoutingOutcome};
+use crate::span::{ROOT_TARGET, is_enabled, should_sample};
 
 /// Begins the span of a webhook to this path, if it is traced or may turn out to be.
 pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
