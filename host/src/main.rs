@@ -1,10 +1,15 @@
-//! `plugboard`, the program. What it does is in the library.
+//! `plugboard`, the program: the command line over the crates in `host/crates/`.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+#[cfg(test)]
+mod reference;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugboard::cli::Cli;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    cli::Cli::parse().run()
 }

@@ -9,9 +9,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use plugboard::config::{self, Flags};
-use plugboard::platform::{self, PlatformAdapter, PlatformRequest};
-use plugboard::router::Answer;
+use plugboard_config::{self as config, Flags};
+use plugboard_core::outcome::Answer;
+use plugboard_platform::{self as platform, PlatformAdapter, PlatformRequest};
 use tokio::net::TcpListener;
 
 #[tokio::main]

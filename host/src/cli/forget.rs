@@ -16,12 +16,12 @@ use serde_json::Value;
 use tokio::runtime;
 
 use super::{EXIT_BAD_CONFIG, load_offline_configuration};
-use crate::call_selector::CallSelector;
-use crate::config::{Config, Flags};
-use crate::erasure::{self, ErasedCounts};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
-use crate::tls;
+use plugboard_config::{Config, Flags};
+use plugboard_core::call_selector::CallSelector;
+use plugboard_server::erasure::{self, ErasedCounts};
+use plugboard_store::Store;
+use plugboard_store::sqlite::SqliteStore;
+use plugboard_tls::client_roots as tls;
 
 /// For a connection to a listener of this machine. The answer may take as long as it
 /// takes to read the whole journal.

@@ -7,17 +7,17 @@ mod forget;
 mod new;
 mod run;
 mod serve;
-mod simulate;
 mod table;
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use plugboard_simulate::{SimulateCommand, SimulateError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::config::{self, Config, Flags, LoadedConfig};
-use crate::server::Tls;
+use plugboard_config::{self as config, Config, Flags, LoadedConfig};
+use plugboard_tls::Tls;
 
 /// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
 const EXIT_BAD_CONFIG: u8 = 78;
@@ -47,7 +47,7 @@ enum Subcommands {
     /// Erase everything that is stored about a call
     Forget(forget::ForgetCommand),
     /// Play AVR Core: send whole calls and report how they were answered
-    Simulate(simulate::SimulateCommand),
+    Simulate(SimulateCommand),
 }
 
 impl Cli {
@@ -61,7 +61,25 @@ impl Cli {
             Subcommands::Check(check) => check.run(),
             Subcommands::Run(run) => run.run(),
             Subcommands::Forget(forget) => forget.run(),
-            Subcommands::Simulate(simulate) => simulate.run(),
+            Subcommands::Simulate(command) => simulate(command),
+        }
+    }
+}
+
+/// Plays calls; the exit status tells whether all of them succeeded.
+fn simulate(command: SimulateCommand) -> ExitCode {
+    if let Err(error) = raise_file_limit() {
+        eprintln!("plugboard: fewer calls at a time may have to do: {error}");
+    }
+    match command.run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("plugboard: {error}");
+            match error {
+                SimulateError::Usage(_) => ExitCode::from(EXIT_BAD_USAGE),
+                SimulateError::Failed(_) => ExitCode::FAILURE,
+            }
         }
     }
 }

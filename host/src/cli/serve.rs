@@ -12,21 +12,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
-use crate::config::{Config, Flags, LoadedConfig};
-use crate::dispatch::{self, Dispatcher};
-use crate::engine::{Engine, Priority, Purpose};
-use crate::journal::{Journal, Subscriptions};
-use crate::live::Live;
-use crate::logging;
-use crate::metrics::Metrics;
-use crate::platform;
-use crate::plugin::{CompileCache, Loader};
-use crate::registry::Registry;
-use crate::reload::{Reconciler, Reloader};
-use crate::server::{Server, Services, Tls};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
-use crate::traces::{self, Traces};
+use plugboard_config::{Config, Flags, LoadedConfig};
+use plugboard_events::dispatch::{self, Dispatcher};
+use plugboard_events::journal::{Journal, Subscriptions};
+use plugboard_platform as platform;
+use plugboard_registry::Registry;
+use plugboard_registry::reload::{Reconciler, Reloader};
+use plugboard_runtime::engine::{Engine, Priority, Purpose};
+use plugboard_runtime::plugin::{CompileCache, Loader};
+use plugboard_server::live::Live;
+use plugboard_server::metrics::Metrics;
+use plugboard_server::{Server, Services};
+use plugboard_store::Store;
+use plugboard_store::sqlite::SqliteStore;
+use plugboard_telemetry::log as logging;
+use plugboard_telemetry::traces::{self, Traces};
+use plugboard_tls::Tls;
 
 /// How long to wait at start until observers are told of what comes.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);

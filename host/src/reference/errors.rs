@@ -6,14 +6,14 @@ use std::time::Duration;
 use expect_test::expect_file;
 
 use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
-use crate::capability::http::HttpError as Request;
-use crate::capability::kv::GuestKvError;
-use crate::capability::metrics::MetricsError;
-use crate::plugin::Hook;
-use crate::plugin::error::PluginError;
-use crate::server::all_error_responses;
-use crate::sts_url::StsUrlError;
-use crate::toml_error::TomlError;
+use plugboard_config::toml_error::TomlError;
+use plugboard_core::sts_url::StsUrlError;
+use plugboard_egress::HttpError as Request;
+use plugboard_runtime::capability::kv::GuestKvError;
+use plugboard_runtime::capability::metrics::MetricsError;
+use plugboard_runtime::plugin::Hook;
+use plugboard_runtime::plugin::error::PluginError;
+use plugboard_server::all_error_responses;
 
 #[test]
 fn errors_page_is_current() {
@@ -28,7 +28,7 @@ fn errors_page_is_current() {
     let errors = plugin_errors();
     assert_all(
         errors.iter().map(PluginError::label),
-        include_str!("../plugin/error.rs"),
+        include_str!("../../crates/runtime/src/plugin/error.rs"),
         "fn stage(&self)",
     );
     for error in &errors {
@@ -51,7 +51,7 @@ fn errors_page_is_current() {
     let answers = all_error_responses();
     assert_all(
         answers.iter().map(|(_, code, _)| *code),
-        include_str!("../server/error.rs"),
+        include_str!("../../crates/server/src/error.rs"),
         "impl IntoResponse",
     );
     for (status, code, message) in &answers {

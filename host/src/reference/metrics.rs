@@ -6,7 +6,7 @@ use std::path::Path;
 use expect_test::expect_file;
 
 use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
-use crate::metrics::sample;
+use plugboard_server::metrics::sample;
 
 /// Labels whose values are not ours to list, or are listed elsewhere.
 const OPEN_LABELS: [&str; 4] = ["plugin", "status", "error", "capability"];
@@ -68,7 +68,7 @@ fn describe_label((name, values): (&String, &BTreeSet<String>)) -> Option<String
 
 /// What is rendered, by family.
 fn parse_families() -> BTreeMap<String, MetricFamily> {
-    let text = sample::render_sample();
+    let text = sample::render_sample().unwrap();
     let mut families = BTreeMap::<String, MetricFamily>::new();
     let mut current = String::new();
     for line in text.lines() {

@@ -4,12 +4,9 @@
 mod command_line;
 mod errors;
 mod metrics;
-mod schema;
 mod settings;
 
 use expect_test::ExpectFile;
-
-pub(crate) use self::schema::generate_schema;
 
 /// What stands on top of each page.
 const GENERATED_NOTICE: &str =

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{GENERATED_NOTICE, assert_page, generate_schema, table_header, table_row};
-use crate::config::{ConfigDocument, KEYS, variable_name};
-use crate::plugin::settings::{self, Settings};
+use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
+use plugboard_config::schema::generate_schema;
+use plugboard_config::{ConfigDocument, KEYS, variable_name};
+use plugboard_runtime::plugin::settings::{self, Settings};
 
 #[test]
 fn configuration_page_is_current() {

@@ -249,7 +249,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::plugin::PluginFiles;
+    use plugboard_runtime::plugin::PluginFiles;
 
     /// A folder with these empty files.
     fn folder_with(files: &[&str]) -> (tempfile::TempDir, DeployFolder) {

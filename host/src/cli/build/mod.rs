@@ -21,8 +21,8 @@ use self::toolchain::{BuiltPlugin, Toolchain};
 use self::validate::PluginValidator;
 use super::table::format_size;
 use super::{EXIT_BAD_CONFIG, EXIT_BAD_USAGE, load_offline_configuration};
-use crate::config::{Config, Flags};
-use crate::plugin::PluginFiles;
+use plugboard_config::{Config, Flags};
+use plugboard_runtime::plugin::PluginFiles;
 
 /// Build plugins, see whether a server can load them, and deploy them
 ///

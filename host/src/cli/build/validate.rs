@@ -2,9 +2,9 @@
 
 use tokio::runtime::{self, Runtime};
 
-use crate::config::Config;
-use crate::engine::{Engine, Purpose};
-use crate::plugin::{Loader, PluginFiles};
+use plugboard_config::Config;
+use plugboard_runtime::engine::{Engine, Purpose};
+use plugboard_runtime::plugin::{Loader, PluginFiles};
 
 /// Loads plugins as a server does, to see whether they can be.
 pub(super) struct PluginValidator {

@@ -16,12 +16,12 @@ use super::{
     EXIT_BAD_CONFIG, EXIT_BAD_USAGE, load_certificate, load_offline_configuration,
     ok_or_print_error,
 };
-use crate::config::{Config, Flags};
-use crate::engine::{Engine, Purpose};
-use crate::plugin::examine::{PluginReport, ReportStatus};
-use crate::plugin::recorder::Recorder;
-use crate::plugin::{Loader, PluginFiles};
-use crate::reload;
+use plugboard_config::{Config, Flags};
+use plugboard_registry::reload;
+use plugboard_runtime::engine::{Engine, Purpose};
+use plugboard_runtime::plugin::examine::{PluginReport, ReportStatus};
+use plugboard_runtime::plugin::recorder::Recorder;
+use plugboard_runtime::plugin::{Loader, PluginFiles};
 
 /// Judge configuration and plugins without serving.
 #[derive(clap::Args)]

@@ -4,12 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cli::table::{format_columns, format_elapsed, format_size, write_row};
-use crate::event::EventKind;
-use crate::plugin::Hook;
-use crate::plugin::examine::{
+use plugboard_core::event::EventKind;
+use plugboard_core::units::format_duration;
+use plugboard_runtime::plugin::Hook;
+use plugboard_runtime::plugin::examine::{
     ComponentInfo, EffectiveSettings, Import, ImportOrigin, PluginReport, ReportStatus,
 };
-use crate::units::format_duration;
 
 /// Everything about one plugin.
 pub(in crate::cli) struct PluginDetails<'a>(pub(in crate::cli) &'a PluginReport);

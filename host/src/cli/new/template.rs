@@ -151,7 +151,7 @@ mod tests {
     use toml::Table;
 
     use super::*;
-    use crate::plugin::settings::Settings;
+    use plugboard_runtime::plugin::settings::Settings;
 
     #[test]
     fn generated_manifests_and_settings_are_valid() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::plugin::backtrace::Frame;
+use plugboard_runtime::plugin::backtrace::Frame;
 
 /// The frames of the author's own code, innermost first, each with its place in the
 /// source, as far as that is known; of the others, how many there are.

@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::outcome::InvocationOutcome;
-use crate::call::Call;
-use crate::config::Config;
-use crate::event::{Event, EventBody};
-use crate::journal::event_id_of;
-use crate::platform::{self, BadRequest, PlatformRequest, ToolUse, Transfer};
-use crate::platforms::Platform;
-use crate::plugin::error::PluginError;
-use crate::plugin::{Hook, Plugin};
+use plugboard_config::Config;
+use plugboard_core::call::Call;
+use plugboard_core::event::{Event, EventBody};
+use plugboard_core::platforms::Platform;
+use plugboard_events::journal::event_id_of;
+use plugboard_platform::{self as platform, BadRequest, PlatformRequest, ToolUse, Transfer};
+use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::{Hook, Plugin};
 
 /// What a platform said, and how much time there would be for it.
 pub(super) struct ReceivedRequest {

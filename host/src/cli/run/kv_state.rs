@@ -15,10 +15,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::atomic_file::write_temporary;
-use crate::config::{Config, Durability, JournalConfig};
-use crate::plugin::recorder::{HostCall, InvocationRecord, StepKind};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{KvAnswer, KvCommand, Store};
+use plugboard_config::{Config, Durability, JournalConfig};
+use plugboard_runtime::plugin::recorder::{HostCall, InvocationRecord, StepKind};
+use plugboard_store::sqlite::SqliteStore;
+use plugboard_store::{KvAnswer, KvCommand, Store};
 
 /// The values of one plugin for one run.
 pub(super) struct KvState {

@@ -23,15 +23,15 @@ use self::invocation::{HookInvocation, ReceivedRequest};
 use self::kv_state::KvState;
 use self::report::{InvocationReport, RunReport};
 use super::{EXIT_BAD_CONFIG, load_offline_configuration};
-use crate::capability::http::{HttpMock, MockResponse};
-use crate::config::{Config, Flags};
-use crate::engine::{Engine, Purpose};
-use crate::platforms::Platform;
-use crate::plugin::backtrace::Frame;
-use crate::plugin::error::PluginError;
-use crate::plugin::examine::ReportedError;
-use crate::plugin::recorder::Recorder;
-use crate::plugin::{Loader, Plugin, PluginFiles};
+use plugboard_config::{Config, Flags};
+use plugboard_core::platforms::Platform;
+use plugboard_egress::{HttpMock, MockResponse};
+use plugboard_runtime::engine::{Engine, Purpose};
+use plugboard_runtime::plugin::backtrace::Frame;
+use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::examine::ReportedError;
+use plugboard_runtime::plugin::recorder::Recorder;
+use plugboard_runtime::plugin::{Loader, Plugin, PluginFiles};
 
 /// Largest document that is read, in bytes: what the largest body of a platform may be.
 const MAX_EVENT_BYTES: u64 = 64 << 20;

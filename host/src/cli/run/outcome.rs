@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::call::Call;
-use crate::decision::{CachePolicy, Decision, Verdict};
-use crate::plugin::ToolResult;
-use crate::plugin::error::PluginError;
-use crate::verdict::VerdictKind;
+use plugboard_core::call::Call;
+use plugboard_core::decision::{CachePolicy, Decision, Verdict};
+use plugboard_core::verdict::VerdictKind;
+use plugboard_runtime::plugin::ToolResult;
+use plugboard_runtime::plugin::error::PluginError;
 
 /// What a hook answered.
 #[derive(Debug, Serialize)]

@@ -11,15 +11,15 @@ use super::kv_state::KvChange;
 use super::outcome::{CacheDirective, InvocationOutcome};
 use crate::cli::check::PluginDetails;
 use crate::cli::table::{format_elapsed, format_size, write_row};
-use crate::plugin::Hook;
-use crate::plugin::backtrace::Frame;
-use crate::plugin::error::Stage;
-use crate::plugin::examine::{PluginReport, ReportStatus, ReportedError};
-use crate::plugin::recorder::{
+use plugboard_core::units::format_duration;
+use plugboard_core::units::micros;
+use plugboard_runtime::plugin::Hook;
+use plugboard_runtime::plugin::backtrace::Frame;
+use plugboard_runtime::plugin::error::Stage;
+use plugboard_runtime::plugin::examine::{PluginReport, ReportStatus, ReportedError};
+use plugboard_runtime::plugin::recorder::{
     HostCall, InvocationRecord, InvocationStep, LogChannel, LogLine, StepKind,
 };
-use crate::units::format_duration;
-use crate::units::micros;
 
 /// What came of a run.
 #[derive(Serialize)]

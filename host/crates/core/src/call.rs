@@ -1,0 +1,97 @@
+//! A phone call, the same for every platform.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::platforms::Platform;
+
+/// One phone call, as far as the platform has told us about it.
+///
+/// Everything but `platform` is text from outside. No `Debug`: a number must
+/// not reach a log by way of `{:?}`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Call {
+    /// The platform's name for the call.
+    pub id: String,
+    /// Who told us.
+    pub platform: Platform,
+    /// The voice agent that the platform uses, where it says.
+    pub agent: Option<String>,
+    /// Raw caller ID.
+    pub from: Option<String>,
+    /// What was dialled.
+    pub to: Option<String>,
+    /// What else the platform told us, in its order.
+    pub metadata: Vec<(String, Box<RawValue>)>,
+}
+
+impl Call {
+    /// A field's text by the name that templates, matches and `vary` use for
+    /// it: one of [`Call::FIXED_FIELDS`], else a metadata name. JSON strings
+    /// come without quotes, other values as JSON.
+    ///
+    /// `None` means that the call does not have the field.
+    pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        match name {
+            "id" => Some(Cow::Borrowed(&self.id)),
+            "platform" => Some(Cow::Borrowed(self.platform.name)),
+            "agent" => self.agent.as_deref().map(Cow::Borrowed),
+            "from" => self.from.as_deref().map(Cow::Borrowed),
+            "to" => self.to.as_deref().map(Cow::Borrowed),
+            _ => self.metadata(name),
+        }
+    }
+
+    /// The text of a metadata value by its name.
+    pub fn metadata(&self, name: &str) -> Option<Cow<'_, str>> {
+        let (_, value) = self.metadata.iter().find(|(key, _)| key == name)?;
+        Some(json_text(value.get()))
+    }
+
+    /// Whether nothing is known but that there is such a call.
+    pub fn has_no_details(&self) -> bool {
+        self.from.is_none() && self.to.is_none() && self.metadata.is_empty()
+    }
+
+    /// The names that [`Call::field`] knows for every call.
+    pub const FIXED_FIELDS: [&'static str; 5] = ["id", "platform", "agent", "from", "to"];
+}
+
+/// A JSON value as the text that a person would write for it: a string without
+/// its quotes, `null` as nothing, anything else as it stands.
+fn json_text(json: &str) -> Cow<'_, str> {
+    match json {
+        "null" => Cow::Borrowed(""),
+        string if string.starts_with('"') => {
+            serde_json::from_str::<TextRef<'_>>(string).map_or(Cow::Borrowed(string), |text| text.0)
+        }
+        other => Cow::Borrowed(other),
+    }
+}
+
+/// A string that borrows from the document where it has no escapes; serde's
+/// own `Cow` never borrows.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub struct TextRef<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::call;
+
+    #[test]
+    fn fields_are_found_by_name() {
+        let call =
+            call("2000", "5001", r#"{"channel":"PJSIP/2\u0030","recording":false,"n":null}"#);
+        let field = |name| call.field(name).map(Cow::into_owned);
+        assert_eq!(field("from").as_deref(), Some("2000"));
+        assert_eq!(field("agent"), None);
+        assert_eq!(field("channel").as_deref(), Some("PJSIP/20"));
+        assert_eq!(field("recording").as_deref(), Some("false"));
+        assert_eq!(field("n").as_deref(), Some(""));
+        assert_eq!(field("missing"), None);
+    }
+}

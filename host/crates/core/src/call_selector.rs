@@ -1,0 +1,91 @@
+//! Which call an operator means.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+use thiserror::Error as ThisError;
+
+use crate::call::Call;
+use crate::platforms::Platform;
+
+/// A call whose traces are to be erased. No `Display`: it comes from a caller.
+#[derive(Clone, Debug)]
+pub struct CallSelector {
+    id: Arc<str>,
+    /// Of its platform; None: whichever.
+    family: Option<&'static str>,
+}
+
+/// Why there is no such call.
+#[derive(Debug, ThisError)]
+pub enum InvalidCallSelector {
+    /// Everything would be meant.
+    #[error("the call's id is empty")]
+    EmptyId,
+    /// The platform is none of ours.
+    #[error("platform: {0}")]
+    UnknownPlatform(Error),
+}
+
+impl CallSelector {
+    /// A call by the platform's name for it; of every platform that has such a call,
+    /// unless one is named. Those that are brands of one another count as one.
+    ///
+    /// # Errors
+    ///
+    /// When the id is empty, or the platform's name is none.
+    pub fn new(id: &str, platform: Option<&str>) -> Result<Self, InvalidCallSelector> {
+        if id.is_empty() {
+            return Err(InvalidCallSelector::EmptyId);
+        }
+        let family = |name: &str| {
+            let name: StrDeserializer<'_, Error> = name.into_deserializer();
+            Platform::deserialize(name).map(|platform| platform.family)
+        };
+        let family =
+            platform.map(family).transpose().map_err(InvalidCallSelector::UnknownPlatform)?;
+        Ok(Self { id: id.into(), family })
+    }
+
+    /// The platform's name for it.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The family of platforms that is meant, if not all.
+    pub fn family(&self) -> Option<&'static str> {
+        self.family
+    }
+
+    /// Whether this call is meant.
+    pub fn matches(&self, call: &Call) -> bool {
+        self.matches_id(&call.id, call.platform)
+    }
+
+    /// Whether the call that this platform calls so is meant.
+    pub fn matches_id(&self, id: &str, platform: Platform) -> bool {
+        *self.id == *id && self.family.is_none_or(|family| family == platform.family)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::call;
+
+    #[test]
+    fn call_selector_matches_all_brands_of_a_platform() {
+        let mut fixture_call = call("1", "2", "{}");
+        fixture_call.id = "a".to_owned();
+        let matches =
+            |id, platform| CallSelector::new(id, platform).unwrap().matches(&fixture_call);
+        assert!(matches("a", None) && matches("a", Some("avr")) && matches("a", Some("dsai")));
+        assert!(!matches("a", Some("blackbox")) && !matches("b", None));
+        let error_text = |id, platform| CallSelector::new(id, platform).unwrap_err().to_string();
+        assert_eq!(error_text("", None), "the call's id is empty");
+        let unknown = error_text("a", Some("nonesuch"));
+        assert!(unknown.contains("`nonesuch`") && unknown.contains("`avr`"), "{unknown}");
+    }
+}

@@ -1,0 +1,255 @@
+//! Spans and sizes as people write them in settings: with a unit, always.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+/// A year: longer than anything here takes or is kept, and short enough to be added
+/// to any time.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// A span of time above zero: `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`. For a field:
+/// `#[serde(with = "units::duration")]` and `#[schemars(with = "units::DurationText")]`.
+pub mod duration {
+    use super::*;
+    use serde::Serializer;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a span of time above zero, or longer than a year.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = Deserialize::deserialize(deserializer).map_err(with_duration_hint)?;
+        parse_duration(text).map_err(de::Error::custom)
+    }
+
+    /// Writes it in one unit, the largest that leaves nothing over.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(*span))
+    }
+}
+
+/// As [`duration`], but zero is none.
+pub mod duration_or_none {
+    use super::*;
+    use serde::Serializer;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// As [`duration::deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text: String = Deserialize::deserialize(deserializer).map_err(with_duration_hint)?;
+        if parse_span(&text).is_some_and(|span| span.is_zero()) {
+            return Ok(None);
+        }
+        parse_duration(text).map(Some).map_err(de::Error::custom)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration::serialize(&span.unwrap_or_default(), serializer)
+    }
+}
+
+/// A size in bytes above zero: `"32MiB"`, `"64KiB"`, `"1000"`. For a field:
+/// `#[serde(with = "units::size")]` and `#[schemars(with = "units::SizeText")]`.
+pub mod size {
+    use super::*;
+    use serde::Serializer;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a size above zero that this machine can address.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        let text: String = Deserialize::deserialize(deserializer)?;
+        text.parse::<ByteSize>()
+            .ok()
+            .and_then(|size| usize::try_from(size.as_u64()).ok())
+            .filter(|size| *size > 0)
+            .ok_or_else(|| {
+                de::Error::custom(format!(
+                    "{text:?} is not a size: expected a number above zero and a unit, such as \
+                     \"32MiB\""
+                ))
+            })
+    }
+
+    /// Writes it in one unit, the largest that leaves nothing over.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_size(*size))
+    }
+}
+
+/// What a span of time looks like in settings, for editors.
+#[derive(Debug)]
+pub struct DurationText;
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "DurationText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["250ms", "2s", "1m 30s", "7d"] })
+    }
+}
+
+/// What a size looks like in settings, for editors.
+#[derive(Debug)]
+pub struct SizeText;
+
+impl JsonSchema for SizeText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "SizeText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["64KiB", "32MiB"] })
+    }
+}
+
+fn with_duration_hint<E: de::Error>(error: E) -> E {
+    E::custom(format!("{error}; a duration is text with a unit, such as \"250ms\" or \"2s\""))
+}
+
+fn parse_duration(text: String) -> Result<Duration, String> {
+    parse_span(&text)
+        .and_then(|span| Duration::try_from(span).ok())
+        .filter(|span| !span.is_zero() && *span <= MAX_DURATION)
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is not a duration: expected a number above zero and a unit, such as \
+                 \"250ms\" or \"2s\", a year at the most"
+            )
+        })
+}
+
+/// A day counts as 24 hours.
+fn parse_span(text: &str) -> Option<jiff::SignedDuration> {
+    text.parse::<jiff::Span>()
+        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
+        .ok()
+}
+
+/// A span in microseconds, as documents and the log have it.
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A span in one unit, the largest that leaves nothing over, as settings have it.
+pub fn format_duration(span: Duration) -> String {
+    const SECOND: u128 = 1_000_000_000;
+    let units = [
+        (24 * 60 * 60 * SECOND, "d"),
+        (60 * 60 * SECOND, "h"),
+        (60 * SECOND, "m"),
+        (SECOND, "s"),
+        (1_000_000, "ms"),
+        (1, "ns"),
+    ];
+    match span.as_nanos() {
+        0 => "0s".to_owned(),
+        nanoseconds => format_in_units(nanoseconds, &units),
+    }
+}
+
+fn format_size(size: usize) -> String {
+    format_in_units(size as u128, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")])
+}
+
+/// A number in the first of these units that leaves nothing over.
+fn format_in_units(number: u128, units: &[(u128, &str)]) -> String {
+    let is_multiple = |(unit, _): &&(u128, &str)| number.is_multiple_of(*unit);
+    let (unit, name) = units.iter().find(is_multiple).copied().unwrap_or((1, ""));
+    format!("{}{name}", number / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, Serialize)]
+    struct Sample {
+        #[serde(default, with = "duration")]
+        time: Duration,
+        #[serde(default, with = "duration_or_none")]
+        perhaps: Option<Duration>,
+        #[serde(default, with = "size")]
+        size: usize,
+    }
+
+    #[test]
+    fn units_are_required() {
+        let read = |text: &str| toml::from_str::<Sample>(text).map_err(|e| e.message().to_owned());
+        assert_eq!(read("time = '250ms'").unwrap().time, Duration::from_millis(250));
+        assert_eq!(read("time = '1m 30s'").unwrap().time, Duration::from_secs(90));
+        assert_eq!(read("time = '7d'").unwrap().time, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(read("perhaps = '0s'").unwrap().perhaps, None);
+        assert_eq!(read("perhaps = '1s'").unwrap().perhaps, Some(Duration::from_secs(1)));
+        assert_eq!(read("size = '32MiB'").unwrap().size, 32 << 20);
+        for bad in [
+            "time = '250'",
+            "time = '367d'",
+            "time = '999999999999h'",
+            "time = '0s'",
+            "time = '-1s'",
+            "time = 250",
+            "time = 'soon'",
+            "perhaps = '-1s'",
+            "perhaps = 0",
+        ] {
+            assert!(read(bad).unwrap_err().contains("\"250ms\""), "{bad}");
+        }
+        for bad in ["size = 'big'", "size = '0'", "size = '1 parsec'"] {
+            assert!(read(bad).unwrap_err().contains("is not a size"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn written_values_read_back_equal() {
+        for (time, perhaps, size) in
+            [("2h", "0s", "16MiB"), ("90s", "1d", "1025B"), ("250ms", "1500ns", "1GiB")]
+        {
+            let text = format!("time = '{time}'\nperhaps = '{perhaps}'\nsize = '{size}'\n");
+            let sample: Sample = toml::from_str(&text).unwrap();
+            let written = serde_json::to_value(&sample).unwrap();
+            let expected = serde_json::json!({ "time": time, "perhaps": perhaps, "size": size });
+            assert_eq!(written, expected);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The spans of a plugin's requests.
+
+use std::fmt::Display;
+
+use tracing::field::{Empty, display};
+use tracing::{Level, Span, span};
+
+use plugboard_core::span::CHILD_TARGET;
+
+/// A plugin sends a request.
+pub fn http_span() -> Span {
+    span!(
+        target: CHILD_TARGET,
+        Level::INFO,
+        "http",
+        otel.kind = "client",
+        http.request.method = Empty,
+        server.address = Empty,
+        server.port = Empty,
+        http.response.status_code = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// Where a request goes: not its path. A host that is not granted may be any text, and is
+/// not told.
+pub fn record_request(span: &Span, method: &str, host: &dyn Display, port: u16) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("http.request.method", method);
+    span.record("server.address", display(host));
+    span.record("server.port", i64::from(port));
+}
+
+/// What a request was answered with. An error's status is one of the other side's, and for
+/// the plugin to judge.
+pub fn record_response(span: &Span, status: u16) {
+    span.record("http.response.status_code", i64::from(status));
+}

@@ -1,0 +1,290 @@
+//! Calls that were erased: no observer is told an event of theirs that came
+//! before. What a window has of them is dropped; but as a page may still be on its
+//! way from the store, every attempt asks here first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use plugboard_core::call_selector::CallSelector;
+use plugboard_store::JournalEvent;
+use plugboard_store::erase::ErasedRange;
+
+/// Erasures that are remembered. Pages and windows are done with one after some
+/// moments, and so many take longer than that.
+const MAX_TOMBSTONES: usize = 4_096;
+
+/// Whether an event may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeliveryAdmission {
+    /// It may.
+    Allowed,
+    /// Not now: its call is being erased, and it is not clear how far.
+    Held,
+    /// Never: it was erased.
+    Erased,
+}
+
+/// See the [module](self).
+#[derive(Default)]
+pub(super) struct Tombstones {
+    state: Mutex<TombstoneState>,
+    /// Told of every erasure.
+    changes: watch::Sender<u64>,
+    /// Told of every attempt that comes to its end.
+    delivery_ended: Notify,
+}
+
+#[derive(Default)]
+struct TombstoneState {
+    by_call_id: HashMap<Arc<str>, Vec<Tombstone>>,
+    /// The calls, the first ones first.
+    order: VecDeque<(Arc<str>, u64)>,
+    next_number: u64,
+    /// What is being told.
+    in_flight: Vec<Arc<JournalEvent>>,
+}
+
+struct Tombstone {
+    number: u64,
+    selector: CallSelector,
+    /// None: it is being erased.
+    range: Option<ErasedRange>,
+}
+
+impl Tombstones {
+    /// Has nothing told of a call until it is clear what is erased.
+    pub(super) fn hold_deliveries(self: &Arc<Self>, selector: CallSelector) -> DeliveryHold {
+        let mut state = self.lock_state();
+        let number = state.next_number;
+        state.next_number += 1;
+        let id = Arc::clone(selector.id());
+        state.order.push_back((Arc::clone(&id), number));
+        let tombstone = Tombstone { number, selector: selector.clone(), range: None };
+        state.by_call_id.entry(id).or_default().push(tombstone);
+        if state.order.len() > MAX_TOMBSTONES
+            && let Some((id, number)) = state.order.pop_front()
+        {
+            state.remove(&id, number);
+        }
+        drop(state);
+        DeliveryHold { tombstones: Arc::clone(self), selector, number, range: None }
+    }
+
+    /// Word of every erasure.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether an event was erased.
+    pub(super) fn is_erased(&self, event: &JournalEvent) -> bool {
+        self.lock_state().admission(event) == DeliveryAdmission::Erased
+    }
+
+    /// Lets an event be told, which is under way then as long as what is returned is
+    /// there; else why not.
+    pub(super) fn begin_delivery<'a>(
+        &'a self,
+        event: &'a Arc<JournalEvent>,
+    ) -> Result<DeliveryGuard<'a>, DeliveryAdmission> {
+        let mut state = self.lock_state();
+        match state.admission(event) {
+            DeliveryAdmission::Allowed => {
+                state.in_flight.push(Arc::clone(event));
+                Ok(DeliveryGuard { tombstones: self, event })
+            }
+            admission => Err(admission),
+        }
+    }
+
+    /// Does something about an event unless that was or is being erased; nothing is
+    /// erased meanwhile, so it must not take long.
+    pub(super) fn run_if_allowed<T>(
+        &self,
+        event: &JournalEvent,
+        action: impl FnOnce() -> T,
+    ) -> Result<T, DeliveryAdmission> {
+        let state = self.lock_state();
+        match state.admission(event) {
+            DeliveryAdmission::Allowed => Ok(action()),
+            admission => Err(admission),
+        }
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, TombstoneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TombstoneState {
+    fn admission(&self, event: &JournalEvent) -> DeliveryAdmission {
+        let call = &event.event.call;
+        let Some(tombstones) = self.by_call_id.get(call.id.as_str()) else {
+            return DeliveryAdmission::Allowed;
+        };
+        let mut admission = DeliveryAdmission::Allowed;
+        for Tombstone { range, .. } in
+            tombstones.iter().filter(|tombstone| tombstone.selector.matches(call))
+        {
+            match range {
+                Some(range) if range.contains(event) => return DeliveryAdmission::Erased,
+                Some(_) => {}
+                None => admission = DeliveryAdmission::Held,
+            }
+        }
+        admission
+    }
+
+    fn find_tombstone(&mut self, id: &str, number: u64) -> Option<&mut Tombstone> {
+        self.by_call_id.get_mut(id)?.iter_mut().find(|tombstone| tombstone.number == number)
+    }
+
+    fn remove(&mut self, id: &Arc<str>, number: u64) {
+        if let Some(tombstones) = self.by_call_id.get_mut(id) {
+            tombstones.retain(|tombstone| tombstone.number != number);
+            if tombstones.is_empty() {
+                self.by_call_id.remove(id);
+            }
+        }
+    }
+}
+
+/// An event that is being told.
+pub(super) struct DeliveryGuard<'a> {
+    tombstones: &'a Tombstones,
+    event: &'a Arc<JournalEvent>,
+}
+
+impl Drop for DeliveryGuard<'_> {
+    fn drop(&mut self) {
+        let mut state = self.tombstones.lock_state();
+        let index = state.in_flight.iter().position(|event| Arc::ptr_eq(event, self.event));
+        if let Some(place) = index {
+            state.in_flight.swap_remove(place);
+        }
+        drop(state);
+        self.tombstones.delivery_ended.notify_waiters();
+    }
+}
+
+/// A call that is being erased: nothing is told of it. If it ends without being
+/// erased, all is told that was there.
+pub struct DeliveryHold {
+    tombstones: Arc<Tombstones>,
+    selector: CallSelector,
+    number: u64,
+    range: Option<ErasedRange>,
+}
+
+impl DeliveryHold {
+    /// The call is erased, so far; what came later is told.
+    pub fn set_erased_range(&mut self, range: ErasedRange) {
+        self.range = Some(range);
+        if let Some(tombstone) =
+            self.tombstones.lock_state().find_tombstone(self.selector.id(), self.number)
+        {
+            tombstone.range = self.range;
+        }
+        self.tombstones.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until nothing of what was erased is being told any more. Whether that is
+    /// so.
+    pub async fn wait_for_deliveries(&self, max_wait: Duration) -> bool {
+        let all_ended = async {
+            loop {
+                let mut delivery_ended = std::pin::pin!(self.tombstones.delivery_ended.notified());
+                // Before the look, so that no end is missed.
+                delivery_ended.as_mut().enable();
+                if !self.has_deliveries() {
+                    return;
+                }
+                delivery_ended.await;
+            }
+        };
+        timeout(max_wait, all_ended).await.is_ok()
+    }
+
+    fn has_deliveries(&self) -> bool {
+        let is_erased = |event: &JournalEvent| {
+            self.range.is_some_and(|reach| reach.contains(event))
+                && self.selector.matches(&event.event.call)
+        };
+        self.tombstones.lock_state().in_flight.iter().any(|event| is_erased(event))
+    }
+}
+
+impl Drop for DeliveryHold {
+    fn drop(&mut self) {
+        if self.range.is_none() {
+            let mut state = self.tombstones.lock_state();
+            state.remove(self.selector.id(), self.number);
+            state.order.retain(|(_, number)| *number != self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::tests::delivery;
+    use super::*;
+
+    fn event(seq: i64, call: &str) -> Arc<JournalEvent> {
+        delivery(seq, call).event
+    }
+
+    fn selector(id: &str) -> CallSelector {
+        CallSelector::new(id, None).unwrap()
+    }
+
+    const RANGE: ErasedRange = ErasedRange { up_to: 2, redriven_up_to: 3 };
+
+    #[tokio::test]
+    async fn held_events_are_erased_and_later_events_are_allowed() {
+        let tombstones = Arc::new(Tombstones::default());
+        let (before, later, other) = (event(2, "a"), event(3, "a"), event(1, "b"));
+        let mut delivery_hold = tombstones.hold_deliveries(selector("a"));
+        assert_eq!(tombstones.begin_delivery(&before).err(), Some(DeliveryAdmission::Held));
+        assert_eq!(tombstones.run_if_allowed(&later, || ()).err(), Some(DeliveryAdmission::Held));
+        assert!(tombstones.begin_delivery(&other).is_ok() && !tombstones.is_erased(&before));
+        delivery_hold.set_erased_range(RANGE);
+        drop(delivery_hold);
+        assert_eq!(tombstones.begin_delivery(&before).err(), Some(DeliveryAdmission::Erased));
+        assert_eq!(
+            tombstones.run_if_allowed(&before, || ()).err(),
+            Some(DeliveryAdmission::Erased)
+        );
+        assert!(tombstones.is_erased(&before) && tombstones.begin_delivery(&later).is_ok());
+        // One that did not come about.
+        drop(tombstones.hold_deliveries(selector("a")));
+        assert!(tombstones.begin_delivery(&later).is_ok());
+    }
+
+    #[tokio::test]
+    async fn delivery_hold_waits_for_deliveries_in_flight() {
+        let tombstones = Arc::new(Tombstones::default());
+        let event = event(1, "a");
+        let delivery_guard = tombstones.begin_delivery(&event).ok().unwrap();
+        let mut delivery_hold = tombstones.hold_deliveries(selector("a"));
+        delivery_hold.set_erased_range(RANGE);
+        assert!(!delivery_hold.wait_for_deliveries(Duration::from_millis(20)).await);
+        let (ended, ()) =
+            tokio::join!(delivery_hold.wait_for_deliveries(Duration::from_secs(20)), async {
+                drop(delivery_guard)
+            });
+        assert!(ended);
+    }
+
+    #[tokio::test]
+    async fn tombstones_are_bounded() {
+        let tombstones = Arc::new(Tombstones::default());
+        for nth in 0..MAX_TOMBSTONES + 10 {
+            tombstones.hold_deliveries(selector(&nth.to_string())).set_erased_range(RANGE);
+        }
+        let state = tombstones.lock_state();
+        assert_eq!((state.order.len(), state.by_call_id.len()), (MAX_TOMBSTONES, MAX_TOMBSTONES));
+    }
+}

@@ -1,0 +1,447 @@
+//! Events on their way in: what is known of the call is added, whoever wants to
+//! be told decides whether the event is kept at all, and it is acknowledged when
+//! the store has it.
+//!
+//! An event that no observer wants is not written anywhere: it costs nothing, and
+//! what callers say is not lying about.
+
+mod append_barrier;
+mod call_context;
+mod spans;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
+
+use self::call_context::{CallContext, CallContexts, ContextSnapshot};
+use plugboard_config::CallsConfig;
+use plugboard_core::call::Call;
+use plugboard_core::call_selector::CallSelector;
+use plugboard_core::decision::Verdict;
+use plugboard_core::event::{Event, EventBody, EventKind, EventKinds, Routing};
+use plugboard_core::event_id::EventId;
+use plugboard_core::outcome::{Answer, RoutingOutcome};
+use plugboard_core::span::{in_span, record_error};
+use plugboard_store::erase::ErasureResult;
+use plugboard_store::{
+    AppendBatch, AppendMode, NewEvent, Store, StoreError, StoreFuture, unix_now,
+};
+
+/// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a decision waits until it is written down that it was asked for: a
+/// caller hears ringing, and a disk that takes longer is not well. It is then
+/// written without being waited for.
+const DECISION_WRITE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What somebody wants to be told or to know.
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    kinds: AtomicU32,
+    call_context: AtomicBool,
+}
+
+impl Subscriptions {
+    /// From now on, these kinds of events; and whether somebody asks, in the middle of
+    /// a call, for what was told of it.
+    pub fn set(&self, kinds: EventKinds, call_context: bool) {
+        self.kinds.store(kinds.bits(), Relaxed);
+        self.call_context.store(call_context, Relaxed);
+    }
+
+    /// These kinds, now.
+    pub fn kinds(&self) -> EventKinds {
+        EventKinds::from_bits(self.kinds.load(Relaxed))
+    }
+
+    /// Whether a call that just began has to be remembered.
+    fn requires_context(&self, call: &Call) -> bool {
+        !self.kinds().is_empty()
+            || (call.platform.supports_mid_call && self.call_context.load(Relaxed))
+    }
+}
+
+/// What became of events, counted.
+#[derive(Debug, Default)]
+pub struct EventCounters {
+    /// Written; the events of a decision count as one.
+    pub accepted: AtomicU64,
+    /// Not written, as nobody wants them.
+    pub unsubscribed: AtomicU64,
+    /// Written before.
+    pub duplicate: AtomicU64,
+    /// Refused: not written, or not in time.
+    pub rejected: AtomicU64,
+    /// Decisions whose writing nobody waited for, or not to its end: written as soon
+    /// as that is possible.
+    pub deferred: AtomicU64,
+    /// Decisions that could not be written nor held.
+    pub dropped: AtomicU64,
+}
+
+/// The way in. Cheap to share.
+pub struct Journal {
+    store: Arc<dyn Store>,
+    contexts: CallContexts,
+    subscriptions: Arc<Subscriptions>,
+    /// What became of events.
+    pub counters: EventCounters,
+}
+
+/// A call that is being decided. Whether it comes to that or not (its caller may
+/// hang up), it leaves behind that it was there.
+pub struct DecisionGuard<'a> {
+    journal: &'a Journal,
+    event: &'a Event,
+    deadline: Instant,
+    is_decided: bool,
+}
+
+impl Journal {
+    /// A journal in front of a store, for those that are interested.
+    pub fn new(
+        store: Arc<dyn Store>,
+        subscriptions: Arc<Subscriptions>,
+        calls: CallsConfig,
+    ) -> Self {
+        let contexts = CallContexts::new(Arc::clone(&store), calls);
+        Self { store, contexts, subscriptions, counters: EventCounters::default() }
+    }
+
+    /// Takes the events of one delivery, all of the same call. Durable when it resolves,
+    /// all or none, but for those that nobody wants.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written now: the delivery should come again.
+    pub async fn accept(self: &Arc<Self>, mut events: Vec<Event>) -> Result<(), StoreError> {
+        let kinds = self.subscriptions.kinds();
+        let ends_call = events.iter().any(|event| matches!(event.body, EventBody::Ended(_)));
+        let Some(call) = events.first().map(|event| Arc::clone(&event.call)) else {
+            return Ok(());
+        };
+        let total = events.len();
+        events.retain(|event| kinds.contains(event.body.kind()));
+        self.counters.unsubscribed.fetch_add((total - events.len()) as u64, Relaxed);
+        if events.is_empty() && !ends_call {
+            return Ok(());
+        }
+        // A sender that hangs up has sent it all the same: it is on its way to the
+        // store before we wait, or goes on in a task of its own. The end of a call does,
+        // as the call is to be forgotten after it.
+        let snapshot = self.contexts.cached(&call);
+        let span = spans::append_span();
+        if snapshot.is_some() && !ends_call {
+            let task = self.append_and_count(&call, events, snapshot, ends_call);
+            return in_span(span, StoreError::label, task).await;
+        }
+        let journal = Arc::clone(self);
+        let task =
+            async move { journal.append_and_count(&call, events, snapshot, ends_call).await };
+        let task = tokio::spawn(in_span(span, StoreError::label, task));
+        task.await.unwrap_or_else(|_| {
+            tracing::error!("the host panicked over an event; please report it");
+            Err(StoreError::Closed)
+        })
+    }
+
+    /// Takes events that are wanted, and forgets their call if that `ends_call`, with what is
+    /// at hand of it.
+    async fn append_and_count(
+        &self,
+        call: &Arc<Call>,
+        events: Vec<Event>,
+        snapshot: Option<ContextSnapshot>,
+        ends_call: bool,
+    ) -> Result<(), StoreError> {
+        let (total, has_snapshot) = (events.len(), snapshot.is_some());
+        let result = match total {
+            0 => Ok(0),
+            _ => timeout(ACCEPT_TIMEOUT, self.append_acknowledged(call, events, snapshot))
+                .await
+                .unwrap_or(Err(StoreError::Overloaded)),
+        };
+        // Not before what ends it is written: it may have to come again.
+        if ends_call && result.is_ok() {
+            // Without the store, it is forgotten later.
+            _ = timeout(ACCEPT_TIMEOUT, self.contexts.expire_after_end(call, has_snapshot)).await;
+        }
+        let (counters, total) = (&self.counters, total as u64);
+        match &result {
+            Ok(new_count) => {
+                counters.accepted.fetch_add(*new_count as u64, Relaxed);
+                counters.duplicate.fetch_add(total - *new_count as u64, Relaxed);
+            }
+            Err(_) => {
+                counters.rejected.fetch_add(total, Relaxed);
+            }
+        }
+        result.map(drop)
+    }
+
+    async fn append_acknowledged(
+        &self,
+        event_call: &Arc<Call>,
+        events: Vec<Event>,
+        snapshot: Option<ContextSnapshot>,
+    ) -> Result<usize, StoreError> {
+        self.append_with_context(event_call, events, snapshot, AppendMode::Acknowledged)
+            .await?
+            .await
+    }
+
+    /// Puts events on their way to the store, with what is known of their call.
+    async fn append_with_context(
+        &self,
+        event_call: &Arc<Call>,
+        events: Vec<Event>,
+        mut snapshot: Option<ContextSnapshot>,
+        mode: AppendMode,
+    ) -> Result<StoreFuture<usize>, StoreError> {
+        loop {
+            let ContextSnapshot { context, epoch } = match snapshot.take() {
+                Some(known) => known,
+                None => self.contexts.load(event_call).await?,
+            };
+            // A call that was erased meanwhile is looked up once more.
+            let Some(_append_guard) = self.contexts.append_barrier.guard_append_at(epoch) else {
+                continue;
+            };
+            return Ok(self.store.append(append_batch(event_call, &context, events), mode));
+        }
+    }
+
+    /// What is known of a call, with what it says of itself; no more than that, if the
+    /// store cannot be asked soon.
+    pub async fn complete_call(&self, event_call: &Arc<Call>) -> Arc<Call> {
+        let snapshot = match self.contexts.cached(event_call) {
+            Some(snapshot) => Ok(Ok(snapshot)),
+            None => timeout(DECISION_WRITE_TIMEOUT, self.contexts.load(event_call)).await,
+        };
+        match snapshot {
+            Ok(Ok(snapshot)) => snapshot.context.complete(event_call),
+            _ => Arc::clone(event_call),
+        }
+    }
+
+    /// Keeps an event of our own making, which nobody sends again, if it is wanted. It
+    /// is written in any case; whether it was is waited for, though not for long.
+    pub async fn record_internal_event(&self, event: Event, deadline_limit: Instant) {
+        if !self.subscriptions.kinds().contains(event.body.kind()) {
+            self.counters.unsubscribed.fetch_add(1, Relaxed);
+            return;
+        }
+        let event_call = Arc::clone(&event.call);
+        let deadline = deadline_limit.min(Instant::now() + DECISION_WRITE_TIMEOUT);
+        let snapshot = match self.contexts.cached(&event_call) {
+            Some(snapshot) => snapshot,
+            None => match timeout_at(deadline, self.contexts.load(&event_call)).await {
+                Ok(Ok(snapshot)) => snapshot,
+                _ => self.contexts.uncached(&event_call),
+            },
+        };
+        match self
+            .append_with_context(&event_call, vec![event], Some(snapshot), AppendMode::Deferred)
+            .await
+        {
+            Ok(pending_write) => {
+                self.wait_for_deferred_append(&event_call, pending_write, deadline).await
+            }
+            // Somebody erased a call meanwhile, and the store cannot be asked any more.
+            Err(error) => {
+                let call = event_call.id.as_str();
+                tracing::error!(call, "what was answered is not told to observers: {error}");
+                self.counters.dropped.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Waits for what is written in any case.
+    async fn wait_for_deferred_append(
+        &self,
+        call: &Call,
+        pending_write: StoreFuture<usize>,
+        deadline: Instant,
+    ) {
+        // What is in trouble is written when that is over, and so is what takes long.
+        let deadline = self.store.health().map_or(deadline, |_| Instant::now());
+        let counters = &self.counters;
+        let span = spans::append_span();
+        let write_result = timeout_at(deadline, pending_write).instrument(span.clone()).await;
+        match &write_result {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => record_error(&span, error.label()),
+            // It goes on.
+            Err(_) => record_error(&span, "late"),
+        }
+        let counter = match write_result {
+            // A repeat, or only something to remember.
+            Ok(Ok(0)) => return,
+            Ok(Ok(_)) => &counters.accepted,
+            Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
+                tracing::error!(
+                    call = call.id.as_str(),
+                    "what was answered is not told to observers: too much is waiting to be written"
+                );
+                &counters.dropped
+            }
+            Ok(Err(_)) | Err(_) => &counters.deferred,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Erases a call but for plugins' values, as far as it came before. To be awaited
+    /// to its end.
+    pub fn erase(&self, call: &CallSelector) -> StoreFuture<ErasureResult> {
+        self.contexts.erase(call)
+    }
+
+    /// A call is about to be decided.
+    pub fn begin_decision<'a>(&'a self, event: &'a Event, deadline: Instant) -> DecisionGuard<'a> {
+        DecisionGuard { journal: self, event, deadline, is_decided: false }
+    }
+
+    /// What the voice agent shall be told in a call, by the platform's name for it.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn prompt(&self, family: &str, call: &str) -> Result<Option<Arc<str>>, StoreError> {
+        let prompt = timeout(ACCEPT_TIMEOUT, self.contexts.prompt(family, call)).await;
+        prompt.unwrap_or(Err(StoreError::Overloaded))
+    }
+
+    /// Remembers a call, and writes what happened to it as far as somebody wants it.
+    /// None: there is nothing to write.
+    fn append_decision_events(
+        &self,
+        event: &Event,
+        prompt: Option<Arc<str>>,
+        bodies: impl IntoIterator<Item = EventBody>,
+    ) -> Option<StoreFuture<usize>> {
+        if !self.subscriptions.requires_context(&event.call) && prompt.is_none() {
+            return None;
+        }
+        let kinds = self.subscriptions.kinds();
+        let _append_guard = self.contexts.append_barrier.guard_append();
+        let (context, call) = self.contexts.remember(&event.call, prompt);
+        let subscribed = bodies.into_iter().filter(|body| kinds.contains(body.kind()));
+        let full_call = context.complete(&event.call);
+        let json = context.json(&full_call);
+        let to_new_event = |body| {
+            let event = Event { call: Arc::clone(&full_call), body, ..event.clone() };
+            new_event(event, &full_call, &json)
+        };
+        let new_events = subscribed.map(to_new_event).collect();
+        Some(self.store.append(AppendBatch { events: new_events, call }, AppendMode::Deferred))
+    }
+}
+
+impl DecisionGuard<'_> {
+    /// It was decided: remembers what later events and the voice agent will ask
+    /// for, and waits until what happened is written, though not for long.
+    pub async fn finish(mut self, outcome: &RoutingOutcome) {
+        self.is_decided = true;
+        let Self { journal, event, deadline: until, .. } = self;
+        let prompt = match &outcome.answer {
+            Answer::Route { prompt, .. } if event.call.platform.fetches_prompt => prompt.clone(),
+            _ => None,
+        };
+        let bodies = [EventBody::Initiated, EventBody::Routed(routing_from_outcome(outcome))];
+        let Some(pending_write) = journal.append_decision_events(event, prompt, bodies) else {
+            return;
+        };
+        let wait_deadline = until.min(Instant::now() + DECISION_WRITE_TIMEOUT);
+        journal.wait_for_deferred_append(&event.call, pending_write, wait_deadline).await;
+    }
+}
+
+impl Drop for DecisionGuard<'_> {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            // It goes on without being waited for.
+            if let Some(pending_write) =
+                self.journal.append_decision_events(self.event, None, [EventBody::Initiated])
+            {
+                self.journal.counters.deferred.fetch_add(1, Relaxed);
+                drop(pending_write);
+            }
+        }
+    }
+}
+
+/// Events of one delivery as they are kept.
+fn append_batch(event_call: &Arc<Call>, context: &CallContext, events: Vec<Event>) -> AppendBatch {
+    let call = context.complete(event_call);
+    // Once, however many events there are.
+    let json = context.json(&call);
+    let to_new_event =
+        |event| new_event(Event { call: Arc::clone(&call), ..event }, event_call, &json);
+    AppendBatch { events: events.into_iter().map(to_new_event).collect(), call: None }
+}
+
+/// An event as it is kept. What identifies it is what the platform sent, which
+/// what is remembered of the call must not change.
+fn new_event(event: Event, sent_call: &Call, call: &Arc<str>) -> NewEvent {
+    let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
+    NewEvent {
+        event_id: compute_event_id(&event, sent_call, &body),
+        accepted_at: unix_now(),
+        call: Arc::clone(call),
+        event: Arc::new(event),
+        body,
+    }
+}
+
+/// What tells an event from others, as the platform sent it.
+pub fn event_id_of(event: &Event) -> EventId {
+    compute_event_id(event, &event.call, &serde_json::to_string(&event.body).unwrap_or_default())
+}
+
+fn compute_event_id(event: &Event, sent_call: &Call, body: &str) -> EventId {
+    let mut hash = Sha256::new();
+    // Of what was decided there is one event, whatever it was. A repeat of any
+    // other has the same content, and two events of one millisecond may not have,
+    // unless the platform has a name for what it delivers.
+    let (name, timestamp) = event.dedup_key();
+    let content = match &event.body {
+        EventBody::Routed(_) => EventKind::Routed.name(),
+        kind if name.is_some() => kind.kind().name(),
+        _ => body,
+    };
+    for part in [sent_call.platform.family, &sent_call.id, content, name.unwrap_or_default()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let timestamp = timestamp.map_or(0, jiff::Timestamp::as_nanosecond);
+    hash.update(timestamp.to_le_bytes());
+    let hash = hash.finalize();
+    let mut identity = [0; 16];
+    identity.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    EventId(identity)
+}
+
+fn routing_from_outcome(outcome: &RoutingOutcome) -> Routing {
+    let (sts_url, prompt, reason) = match &outcome.answer {
+        Answer::Route { sts_url, prompt } => (sts_url.clone(), prompt.clone(), None),
+        Answer::Reject { sts_url, reason } => (sts_url.clone(), None, Some(Arc::clone(reason))),
+        Answer::Fallback { sts_url, .. } => (sts_url.clone(), None, None),
+    };
+    let has_verdict = outcome.result.verdict.is_ok();
+    Routing {
+        verdict: outcome
+            .result
+            .verdict
+            .as_ref()
+            .map_or(plugboard_core::verdict::VerdictKind::Pass, Verdict::kind),
+        by: outcome.result.plugin.clone().filter(|_| has_verdict),
+        sts_url,
+        prompt,
+        reason,
+    }
+}

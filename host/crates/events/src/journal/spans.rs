@@ -1,0 +1,17 @@
+//! The span of an append.
+
+use tracing::field::Empty;
+use tracing::{Level, Span, span};
+
+use plugboard_core::span::CHILD_TARGET;
+
+/// Something waits until it is on the disk.
+pub fn append_span() -> Span {
+    span!(
+        target: CHILD_TARGET,
+        Level::INFO,
+        "journal.append",
+        error.type = Empty,
+        otel.status_code = Empty,
+    )
+}

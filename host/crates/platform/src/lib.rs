@@ -1,0 +1,272 @@
+//! The dialects of the voice platforms, a file each: who may speak (on raw bytes,
+//! before anything is parsed), what they say as a [`PlatformRequest`], and what became of
+//! it in their words. Nothing here knows of WebAssembly or of sockets, and nothing
+//! elsewhere knows one platform from another.
+//!
+//! A new platform is a file with its `PlatformInfo` and its
+//! [`PlatformAdapter`], and a line in each of the two lists below.
+
+#![forbid(unsafe_code)]
+
+mod avr;
+mod blackbox;
+#[cfg(test)]
+mod fuzz;
+mod json;
+#[cfg(feature = "toy-platform")]
+mod toy;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use plugboard_config::Config;
+pub use plugboard_config::credentials::Unauthorized;
+use plugboard_core::call::Call;
+use plugboard_core::event::Event;
+use plugboard_core::json_depth::{self, TooDeep};
+use plugboard_core::outcome::Answer;
+
+/// Makes a dialect of the configuration. None: it is switched off.
+type AdapterFactory = fn(&Config) -> Option<Arc<dyn PlatformAdapter>>;
+
+/// Every dialect.
+const ADAPTERS: &[AdapterFactory] = &[
+    avr::adapter,
+    blackbox::adapter,
+    #[cfg(feature = "toy-platform")]
+    toy::adapter,
+];
+
+/// The dialects that are switched on.
+pub fn adapters(config: &Config) -> Vec<Arc<dyn PlatformAdapter>> {
+    ADAPTERS.iter().filter_map(|make| make(config)).collect()
+}
+
+/// Whose request it is: of these dialects, the first one that takes it for one of its
+/// own of which `accept` makes something, or says why it does not.
+///
+/// # Errors
+///
+/// When there is none; says why not each.
+pub fn recognize<'a, T>(
+    adapters: &'a [Arc<dyn PlatformAdapter>],
+    headers: &HeaderMap,
+    body: &[u8],
+    accept: impl Fn(PlatformRequest) -> Result<T, String>,
+) -> Result<(&'a dyn PlatformAdapter, T), BadRequest> {
+    json_depth::check(body)?;
+    let mut reasons = Vec::new();
+    for adapter in adapters {
+        let request = adapter.parse(headers, body).map_err(|error| error.message);
+        match request.and_then(&accept) {
+            Ok(accepted) => return Ok((&**adapter, accepted)),
+            Err(reason) => reasons.push(format!("as {}: {reason}", adapter.name())),
+        }
+    }
+    Err(BadRequest { message: reasons.join("; ") })
+}
+
+/// How a platform speaks to us, on a path of its own.
+pub trait PlatformAdapter: Send + Sync {
+    /// The name for people, as settings have it.
+    fn name(&self) -> &'static str;
+
+    /// Where its requests are posted.
+    fn path(&self) -> &'static str;
+
+    /// What a request may have.
+    fn request_limits(&self) -> RequestLimits;
+
+    /// Whether nobody is asked who they are.
+    fn is_unauthenticated(&self) -> bool;
+
+    /// Judges a sender by the head of a request alone, before its body is read:
+    /// whoever cannot be let in whatever it says need not be listened to.
+    ///
+    /// # Errors
+    ///
+    /// When the sender is not let in.
+    fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
+
+    /// Judges a sender that was admitted by its body as well.
+    ///
+    /// # Errors
+    ///
+    /// When the sender is not let in.
+    fn authenticate(&self, _headers: &HeaderMap, _body: &[u8]) -> Result<(), Unauthorized> {
+        Ok(())
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not JSON, or a field is missing or mistyped.
+    fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<PlatformRequest, BadRequest>;
+
+    /// The answer to [`PlatformRequest::Decision`].
+    fn decision_reply(&self, answer: &Answer) -> Reply;
+
+    /// The answer to [`PlatformRequest::Tool`]; never asked of a dialect without.
+    fn tool_reply(&self, _answer: &ToolAnswer) -> Reply {
+        Reply::json(&EmptyObject {})
+    }
+
+    /// The answer to [`PlatformRequest::Transfer`], if there is one; never asked of a dialect
+    /// without.
+    fn transfer_reply(&self, answer: Option<&RawValue>) -> Reply {
+        answer.map_or_else(|| Reply::json(&EmptyObject {}), Reply::json)
+    }
+
+    /// How its voice agents ask for their prompt, if they do.
+    fn prompt_endpoint(&self) -> Option<&dyn PromptEndpoint> {
+        None
+    }
+}
+
+/// A request by which a voice agent asks what it shall say in a call.
+pub trait PromptEndpoint: Send + Sync {
+    /// Where it is asked with GET.
+    fn path(&self) -> &'static str;
+
+    /// The platforms' family and the call that is asked about.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say.
+    fn requested_call<'a>(
+        &self,
+        headers: &'a HeaderMap,
+    ) -> Result<(&'static str, &'a str), BadRequest>;
+
+    /// The answer.
+    fn prompt_reply(&self, prompt: &str) -> Reply;
+}
+
+/// What a request of a dialect may have.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Largest body in bytes.
+    pub max_body: usize,
+    /// The key that says so, for whoever wants to change it.
+    pub max_body_key: &'static str,
+    /// The key of the next one.
+    pub body_timeout_key: &'static str,
+    /// For the body to arrive.
+    pub body_timeout: Duration,
+    /// For a tool to be answered, from the head of the request.
+    pub tool_timeout: Duration,
+}
+
+/// What a platform says.
+pub enum PlatformRequest {
+    /// A call is being set up: where does it go?
+    Decision(Event),
+    /// A voice agent uses a tool.
+    Tool(ToolUse),
+    /// A call is about to be transferred.
+    Transfer(Transfer),
+    /// Something happened, in this order; there is nothing to answer.
+    Events(Vec<Event>),
+}
+
+/// A tool that a voice agent uses.
+pub struct ToolUse {
+    /// In which call.
+    pub call: Arc<Call>,
+    /// When.
+    pub timestamp: jiff::Timestamp,
+    /// What the delivery is known by. None: it is not told from others.
+    pub delivery_id: Option<Arc<str>>,
+    /// Which tool.
+    pub name: String,
+    /// What for: JSON, untouched.
+    pub arguments: Box<RawValue>,
+}
+
+/// A transfer that a platform asks about.
+pub struct Transfer {
+    /// Of which call.
+    pub call: Arc<Call>,
+    /// When.
+    pub timestamp: jiff::Timestamp,
+    /// What the delivery is known by. None: it is not told from others.
+    pub delivery_id: Option<Arc<str>>,
+    /// The platform's name for such a document.
+    pub kind: String,
+    /// Its document, untouched.
+    pub request: Box<RawValue>,
+}
+
+/// What a voice agent gets for using a tool.
+#[derive(Clone, Debug)]
+pub enum ToolAnswer {
+    /// The tool's result: JSON, untouched.
+    Value(Arc<RawValue>),
+    /// The tool's own error.
+    Error {
+        /// In words that the agent can use.
+        message: Arc<str>,
+        /// A word for programs.
+        code: Option<Arc<str>>,
+    },
+    /// No plugin could run it.
+    Failed(ToolFailure),
+    /// No plugin has a tool of this name.
+    Unknown,
+}
+
+/// Why no plugin could run a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolFailure {
+    /// It did not answer in time.
+    TimedOut,
+    /// There was no room to run it.
+    Busy,
+    /// It crashed, keeps crashing, or gave rubbish.
+    Failed,
+}
+
+/// An answer in a platform's words.
+#[derive(Debug)]
+pub struct Reply {
+    /// What the platform goes by.
+    pub status: StatusCode,
+    /// Of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// 200 with a document.
+    pub fn json(document: &(impl Serialize + ?Sized)) -> Self {
+        // Only maps with keys that are not text fail, and there are none.
+        let body = serde_json::to_vec(document).unwrap_or_default();
+        Self { status: StatusCode::OK, content_type: "application/json", body }
+    }
+}
+
+/// `{}`.
+#[derive(Serialize)]
+struct EmptyObject {}
+
+/// The body is not what the platform sends.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct BadRequest {
+    /// Names the field. It may quote what stood there, so it is for the sender
+    /// and not for the log.
+    pub message: String,
+}
+
+impl From<TooDeep> for BadRequest {
+    fn from(error: TooDeep) -> Self {
+        Self { message: format!("the body cannot be read: {error}") }
+    }
+}

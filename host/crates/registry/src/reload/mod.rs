@@ -1,0 +1,250 @@
+//! Hot reload: one task that keeps the registry in line with the plugin folder.
+//!
+//! It looks when the system tells of a change and the folder has been quiet for
+//! a moment, when a slow poll finds one, on SIGHUP, and on `POST /reload`; always
+//! by the same reconcile, one at a time.
+
+mod change;
+mod folder;
+mod reconcile;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+
+pub use self::change::PluginChange;
+pub use self::folder::{PluginFolder, list_plugins};
+pub use self::reconcile::{Reconciler, ReloadMetrics, ReloadReport, ScanMode};
+use self::watch::FolderWatch;
+use plugboard_config::ReloadConfig;
+use plugboard_runtime::plugin::{FileFingerprints, PluginFiles};
+
+/// How many times the debounce a folder that is never quiet is waited for.
+const MAX_DEBOUNCE_FACTOR: u32 = 10;
+
+/// Requests that may wait for the reconcile under way to end.
+const REQUEST_QUEUE: usize = 64;
+
+/// Why a reload that was asked for was not done.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// The folder could not be read; what served serves on.
+    #[error("{0}")]
+    Folder(String),
+    /// Nobody is there to do it.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+type ReplySender = oneshot::Sender<Result<Arc<ReloadReport>, ReloadError>>;
+
+/// Asks for reloads.
+#[derive(Clone)]
+pub struct ReloadHandle(mpsc::Sender<ReplySender>);
+
+impl ReloadHandle {
+    /// Looks at the folder now, thoroughly, and publishes what is in it. When this
+    /// resolves, calls that start are answered by it.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub async fn reload(&self) -> Result<Arc<ReloadReport>, ReloadError> {
+        let (reply_sender, report) = oneshot::channel();
+        self.0.send(reply_sender).await.map_err(|_| ReloadError::Stopping)?;
+        report.await.map_err(|_| ReloadError::Stopping)?
+    }
+}
+
+/// Receives the report of each reload, for operators.
+pub type ReloadListener = Box<dyn Fn(&ReloadReport) + Send + Sync>;
+
+/// The task.
+pub struct Reloader {
+    reconciler: Reconciler,
+    config: ReloadConfig,
+    requests: mpsc::Receiver<ReplySender>,
+    watch: FolderWatch,
+    on_reload: ReloadListener,
+    /// What was said last about a folder that cannot be read.
+    last_error: Option<String>,
+}
+
+/// Since when something is about to be looked at.
+struct PendingReload {
+    due_at: Instant,
+    deadline: Instant,
+    /// What the folder looked like, when nobody tells of changes.
+    snapshot: Option<Vec<(PluginFiles, FileFingerprints)>>,
+}
+
+impl Reloader {
+    /// A task for a folder, and the way to ask it. [`Reloader::start`] it before
+    /// it runs.
+    pub fn new(
+        reconciler: Reconciler,
+        config: ReloadConfig,
+        on_reload: ReloadListener,
+    ) -> (Self, ReloadHandle) {
+        let (handle, requests) = mpsc::channel(REQUEST_QUEUE);
+        let watch = FolderWatch::new(reconciler.folder().clone());
+        let reloader = Self { reconciler, config, requests, watch, on_reload, last_error: None };
+        (reloader, ReloadHandle(handle))
+    }
+
+    /// Publishes the first generation.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub async fn start(&mut self) -> anyhow::Result<ReloadReport> {
+        // Before looking: what changes in between is told.
+        self.arm_watch();
+        let report = self.reconciler.reconcile(ScanMode::Full).await?;
+        (self.on_reload)(&report);
+        Ok(report)
+    }
+
+    /// Keeps up with the folder for ever. `hangup` is told of SIGHUP.
+    pub async fn run(mut self, hangup: Arc<Notify>) {
+        let hints = self.watch.hints();
+        let poll = self.config.poll;
+        let mut poll = interval_at(Instant::now() + poll, poll);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pending: Option<PendingReload> = None;
+        loop {
+            let quiet_at = pending.as_ref().map(|pending| pending.due_at);
+            tokio::select! {
+                request = self.requests.recv() => {
+                    let Some(request) = request else { return };
+                    pending = None;
+                    self.answer_requests(request).await;
+                }
+                () = hangup.notified() => {
+                    pending = None;
+                    // What went wrong was logged.
+                    _ = self.reconcile(ScanMode::Full, "SIGHUP").await;
+                }
+                () = hints.notified() => {
+                    let seen = pending.as_mut().and_then(|pending| pending.snapshot.take());
+                    self.schedule(&mut pending, seen);
+                }
+                () = sleep_until(quiet_at.unwrap_or_else(Instant::now)), if quiet_at.is_some() => {
+                    self.reload_if_quiet(&mut pending).await;
+                }
+                _ = poll.tick() => {
+                    self.arm_watch();
+                    if pending.is_none() {
+                        let seen = self.reconciler.fingerprints().await.ok();
+                        // A folder that cannot be read is told of by reconciling.
+                        if seen.as_ref().is_none_or(|seen| self.reconciler.has_changed(seen)) {
+                            self.schedule(&mut pending, seen);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Something changed just now: waits until nothing does any more.
+    fn schedule(
+        &self,
+        pending: &mut Option<PendingReload>,
+        snapshot: Option<Vec<(PluginFiles, FileFingerprints)>>,
+    ) {
+        let now = Instant::now();
+        let debounce = self.config.debounce;
+        let deadline = pending
+            .as_ref()
+            .map_or(now + debounce * MAX_DEBOUNCE_FACTOR, |pending| pending.deadline);
+        *pending =
+            Some(PendingReload { due_at: (now + debounce).min(deadline), deadline, snapshot });
+    }
+
+    /// The folder has been quiet for a while, as far as one was told.
+    async fn reload_if_quiet(&mut self, pending: &mut Option<PendingReload>) {
+        let Some(PendingReload { deadline, snapshot, .. }) = pending else { return };
+        if let Some(previous) = snapshot
+            && Instant::now() < *deadline
+        {
+            let current = self.reconciler.fingerprints().await.ok();
+            if current.as_ref() != Some(previous) {
+                return self.schedule(pending, current);
+            }
+        }
+        *pending = None;
+        _ = self.reconcile(ScanMode::Quick, "change").await;
+    }
+
+    /// Answers everybody who asked until now by one look.
+    async fn answer_requests(&mut self, first: ReplySender) {
+        let mut senders = vec![first];
+        while let Ok(another) = self.requests.try_recv() {
+            senders.push(another);
+        }
+        let result = self.reconcile(ScanMode::Full, "request").await;
+        for sender in senders {
+            let result =
+                result.as_ref().map(Arc::clone).map_err(|error| ReloadError::Folder(error.clone()));
+            // Whoever asked may have gone.
+            _ = sender.send(result);
+        }
+    }
+
+    async fn reconcile(
+        &mut self,
+        mode: ScanMode,
+        cause: &'static str,
+    ) -> Result<Arc<ReloadReport>, String> {
+        self.arm_watch();
+        let start = Instant::now();
+        match self.reconciler.reconcile(mode).await {
+            Ok(report) => {
+                self.last_error = None;
+                log_report(&report, cause, start.elapsed());
+                (self.on_reload)(&report);
+                Ok(Arc::new(report))
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                // Said once, and not again by every poll.
+                if self.last_error.as_ref() != Some(&error) {
+                    tracing::error!(cause, "nothing was reloaded, what served serves on: {error}");
+                    self.last_error = Some(error.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn arm_watch(&mut self) {
+        if self.config.watch {
+            // Usually some microseconds; who knows, on a network file system.
+            tokio::task::block_in_place(|| self.watch.arm());
+        }
+    }
+}
+
+fn log_report(report: &ReloadReport, cause: &'static str, took: Duration) {
+    let names = |names: &[String]| names.join(", ");
+    let changed = report.added.len() + report.updated.len() + report.removed.len();
+    if changed == 0 {
+        tracing::debug!(cause, generation = report.generation, "nothing to reload");
+        return;
+    }
+    tracing::info!(
+        cause,
+        generation = report.generation,
+        added = ?names(&report.added),
+        updated = ?names(&report.updated),
+        removed = ?names(&report.removed),
+        failed = report.failed.len(),
+        unchanged = report.unchanged,
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "reloaded"
+    );
+}

@@ -1,0 +1,401 @@
+//! Bringing the registry in line with the folder: what changed, by digest, is
+//! loaded; if anything did, a new generation is published. All or nothing for
+//! each plugin: a version that cannot be loaded leaves the last good one serving.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+
+use super::change::{ChangeKind, PluginChange};
+use super::folder::{PluginFolder, list_plugins};
+use crate::{Generation, PluginEntry, Registry};
+use plugboard_core::span::in_span;
+use plugboard_runtime::plugin::error::{PluginError, Stage};
+use plugboard_runtime::plugin::spans::load_span;
+use plugboard_runtime::plugin::stats::{LastError, Stats};
+use plugboard_runtime::plugin::{
+    FileFingerprints, LoadOutcome, Loader, Plugin, PluginFiles, PluginVersion,
+};
+
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanMode {
+    /// Files whose times and sizes are as before are not read.
+    Quick,
+    /// Every file is read, and what failed before is tried again.
+    Full,
+}
+
+/// What changed.
+#[derive(Debug, Default, Serialize)]
+pub struct ReloadReport {
+    /// The generation that serves now.
+    pub generation: u64,
+    /// Plugins that serve now and did not before.
+    pub added: Vec<String>,
+    /// Plugins of which another version serves now.
+    pub updated: Vec<String>,
+    /// Plugins that served and do not any more.
+    pub removed: Vec<String>,
+    /// Plugins whose files do not serve as they are now.
+    pub failed: Vec<FailedPlugin>,
+    /// Plugins that serve as before.
+    pub unchanged: usize,
+    /// What became of each plugin, for the history: news only.
+    #[serde(skip)]
+    pub changes: Vec<PluginChange>,
+}
+
+/// A plugin whose files do not serve as they are now.
+#[derive(Debug, Serialize)]
+pub struct FailedPlugin {
+    /// Its name.
+    pub name: String,
+    /// Whether an earlier version serves.
+    pub serving: bool,
+    /// Why not this one.
+    pub error: LastError,
+}
+
+/// Counts what reconciling did, for the metrics.
+pub trait ReloadMetrics: Send + Sync {
+    /// The folder was looked at: whether that led to another generation.
+    fn record_reconcile(&self, published: bool);
+    /// A version could not be loaded.
+    fn record_load_failure(&self, stage: Stage);
+    /// The folder could not be read.
+    fn record_unreadable_folder(&self);
+}
+
+/// What is known of the folder, and the way from there to what is in it now.
+pub struct Reconciler {
+    loader: Loader,
+    folder: PathBuf,
+    registry: Arc<Registry>,
+    metrics: Arc<dyn ReloadMetrics>,
+    generation_number: u64,
+    states: BTreeMap<PluginFiles, ReconciledPlugin>,
+    orphan_settings: Vec<PathBuf>,
+}
+
+/// What is known of a plugin.
+#[derive(Clone, Default)]
+struct ReconciledPlugin {
+    /// Of the files as they were read last, if that tells anything.
+    fingerprints: Option<FileFingerprints>,
+    /// Of the files as they were read last, if they could be.
+    version: Option<PluginVersion>,
+    serving: Option<Arc<Plugin>>,
+    disabled: bool,
+    error: Option<LastError>,
+    /// Whether the same files may load another time.
+    should_retry: bool,
+}
+
+impl Reconciler {
+    /// A reconciler that knows nothing yet.
+    pub fn new(
+        loader: Loader,
+        folder: PathBuf,
+        registry: Arc<Registry>,
+        metrics: Arc<dyn ReloadMetrics>,
+    ) -> Self {
+        let (states, orphans) = (BTreeMap::new(), Vec::new());
+        Self {
+            loader,
+            folder,
+            registry,
+            metrics,
+            generation_number: 0,
+            states,
+            orphan_settings: orphans,
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &PathBuf {
+        &self.folder
+    }
+
+    /// Whether the folder looks other than when it was reconciled last, by what
+    /// [`Reconciler::fingerprints`] tells of it now.
+    pub fn has_changed(&self, current: &[(PluginFiles, FileFingerprints)]) -> bool {
+        current.len() != self.states.len()
+            || current.iter().zip(&self.states).any(
+                |((sources, fingerprints), (known_sources, state))| {
+                    sources != known_sources
+                        || state.should_retry
+                        || state.fingerprints != Some(*fingerprints)
+                },
+            )
+    }
+
+    /// What the system says of every plugin in the folder.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub async fn fingerprints(&self) -> anyhow::Result<Vec<(PluginFiles, FileFingerprints)>> {
+        let folder = self.folder.clone();
+        run_blocking(move || {
+            // In the order of the file names, as what is known.
+            let plugins = list_plugins(&folder)?.plugins.into_iter();
+            let fingerprinted = plugins.map(|sources| {
+                let fingerprints = sources.fingerprints();
+                (sources, fingerprints)
+            });
+            Ok(fingerprinted.collect())
+        })
+        .await
+    }
+
+    /// Brings the registry in line with the folder.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read: everything stays as it is then.
+    pub async fn reconcile(&mut self, mode: ScanMode) -> anyhow::Result<ReloadReport> {
+        let folder = self.folder.clone();
+        let listing = run_blocking(move || list_plugins(&folder)).await;
+        let PluginFolder { plugins, orphan_settings: orphans } =
+            listing.inspect_err(|_| self.metrics.record_unreadable_folder())?;
+        let mut report = ReloadReport::default();
+        let mut current = BTreeMap::new();
+        for sources in plugins {
+            let previous = self.states.get(&sources).cloned().unwrap_or_default();
+            let state = self.refresh_plugin(&sources, &previous, mode).await;
+            report.record_plugin(&sources, &previous, &state);
+            current.insert(sources, state);
+        }
+        for (sources, previous) in &self.states {
+            if current.contains_key(sources) {
+                continue;
+            }
+            report.changes.push(previous.change(sources.display_name(), ChangeKind::Removed));
+            if previous.serving.is_some() {
+                report.removed.push(sources.display_name());
+            }
+        }
+        let had_plugins = self.states.values().any(|state| state.serving.is_some());
+        let has_plugins = current.values().any(|state| state.serving.is_some());
+        for orphan in orphans.iter().filter(|orphan| !self.orphan_settings.contains(orphan)) {
+            tracing::warn!(file = ?orphan, "settings without a plugin of that name");
+        }
+        let changes =
+            !(report.added.is_empty() && report.updated.is_empty() && report.removed.is_empty())
+                || self.generation_number == 0;
+        let visible_states = |states: &BTreeMap<PluginFiles, ReconciledPlugin>| -> Vec<_> {
+            states.iter().map(|(sources, state)| (sources.clone(), state.visible_state())).collect()
+        };
+        if changes
+            || orphans != self.orphan_settings
+            || visible_states(&current) != visible_states(&self.states)
+        {
+            self.publish(self.generation_number + u64::from(changes), &current, &orphans).await?;
+        }
+        self.generation_number += u64::from(changes);
+        (self.states, self.orphan_settings) = (current, orphans);
+        self.metrics.record_reconcile(changes);
+        report.generation = self.generation_number;
+        if had_plugins && !has_plugins {
+            tracing::error!(
+                folder = %self.folder.display(),
+                "the last plugin is gone: every call gets the fallback"
+            );
+        }
+        Ok(report)
+    }
+
+    /// Looks at one plugin, and loads it if it is another one than before.
+    async fn refresh_plugin(
+        &self,
+        sources: &PluginFiles,
+        previous: &ReconciledPlugin,
+        mode: ScanMode,
+    ) -> ReconciledPlugin {
+        let must_read =
+            mode == ScanMode::Full || previous.should_retry || previous.fingerprints.is_none();
+        if !must_read {
+            let stamped = sources.clone();
+            let fingerprints = run_blocking(move || Ok(stamped.fingerprints())).await.ok();
+            if fingerprints == previous.fingerprints {
+                return previous.clone();
+            }
+        }
+        let read = sources.clone();
+        let files = spawn_blocking(move || read.read()).await;
+        let files = match files.unwrap_or(Err(PluginError::HostPanicked)) {
+            Ok(files) => files,
+            Err(error) => return self.failed_state(sources, previous, None, None, &error),
+        };
+        let (fingerprints, version) = (files.stable_fingerprints(), files.version);
+        let is_same_version = previous.version == Some(version);
+        if is_same_version
+            && !previous.should_retry
+            && (previous.error.is_none() || mode == ScanMode::Quick)
+        {
+            return ReconciledPlugin { fingerprints, ..previous.clone() };
+        }
+        // Back to what serves: what was wrong in between is history.
+        if previous.serving.is_some() && previous.serving_version() == Some(version) {
+            return ReconciledPlugin {
+                fingerprints,
+                version: Some(version),
+                error: None,
+                should_retry: false,
+                ..previous.clone()
+            };
+        }
+        let stats = previous
+            .serving
+            .as_ref()
+            .map_or_else(Arc::<Stats>::default, |plugin| Arc::clone(&plugin.stats));
+        let load = self.loader.load(sources, files, stats);
+        let span = load_span(&sources.display_name());
+        match in_span(span, PluginError::label, load).await {
+            Ok(loaded) => {
+                let serving = match loaded {
+                    LoadOutcome::Plugin(plugin) => Some(plugin),
+                    LoadOutcome::Disabled => None,
+                };
+                let disabled = serving.is_none();
+                ReconciledPlugin {
+                    fingerprints,
+                    version: Some(version),
+                    serving,
+                    disabled,
+                    error: None,
+                    should_retry: false,
+                }
+            }
+            Err(error) => self.failed_state(sources, previous, fingerprints, Some(version), &error),
+        }
+    }
+
+    /// What is known of a plugin whose files do not serve.
+    fn failed_state(
+        &self,
+        sources: &PluginFiles,
+        previous: &ReconciledPlugin,
+        fingerprints: Option<FileFingerprints>,
+        version: Option<PluginVersion>,
+        error: &PluginError,
+    ) -> ReconciledPlugin {
+        let digest = version.map(|version| version.file.to_string());
+        let message = error.to_string();
+        // Said once, and not again by every look at the same files.
+        let is_new = previous.version != version
+            || previous.error.as_ref().is_none_or(|old| old.message != message);
+        if is_new {
+            self.metrics.record_load_failure(error.stage());
+            tracing::error!(
+                plugin = ?sources.display_name(),
+                error = error.label(),
+                stage = error.stage().name(),
+                serving = previous.serving.is_some(),
+                "plugin is not loaded: {message}"
+            );
+        }
+        let last_error = LastError::new(error, digest);
+        ReconciledPlugin {
+            fingerprints,
+            version,
+            error: Some(previous.error.clone().filter(|_| !is_new).unwrap_or(last_error)),
+            should_retry: error.is_transient(),
+            ..previous.clone()
+        }
+    }
+
+    async fn publish(
+        &self,
+        number: u64,
+        states: &BTreeMap<PluginFiles, ReconciledPlugin>,
+        orphans: &[PathBuf],
+    ) -> anyhow::Result<()> {
+        let entries = states.iter().map(|(sources, state)| PluginEntry {
+            name: sources.display_name(),
+            file: sources.file.clone(),
+            plugin: state.serving.clone(),
+            disabled: state.disabled,
+            error: state.error.clone(),
+        });
+        let (entries, orphans) = (entries.collect(), orphans.to_vec());
+        // The index of a thousand plugins takes its time.
+        let generation = run_blocking(move || Ok(Generation::new(number, entries, orphans)));
+        self.registry.publish(generation.await?);
+        Ok(())
+    }
+}
+
+impl ReconciledPlugin {
+    fn serving_version(&self) -> Option<PluginVersion> {
+        self.serving.as_ref().map(|plugin| plugin.version())
+    }
+
+    /// What became of it, when it is so now.
+    fn change(&self, plugin: String, kind: ChangeKind) -> PluginChange {
+        let serving = self.serving.as_ref().filter(|_| kind != ChangeKind::Removed);
+        let version = serving.map(|plugin| plugin.digest().to_string());
+        let error = self.error.as_ref().filter(|_| kind == ChangeKind::Broken);
+        PluginChange { plugin, kind, version, error: error.map(|error| error.message.clone()) }
+    }
+
+    /// What became of it since then, if anything did.
+    fn change_since(&self, previous: &Self) -> Option<ChangeKind> {
+        let (_, was_disabled, old_error) = previous.visible_state();
+        let (_, is_disabled, error) = self.visible_state();
+        if error.is_some() {
+            return (error != old_error).then_some(ChangeKind::Broken);
+        }
+        match (previous.serving.is_some(), self.serving.is_some()) {
+            _ if is_disabled => (!was_disabled).then_some(ChangeKind::Disabled),
+            (_, true) if old_error.is_some() => Some(ChangeKind::Fixed),
+            (false, true) if was_disabled => Some(ChangeKind::Enabled),
+            (false, true) => Some(ChangeKind::Added),
+            (true, true) => {
+                (self.visible_state() != previous.visible_state()).then_some(ChangeKind::Replaced)
+            }
+            (_, false) => None,
+        }
+    }
+
+    /// What `/plugins` tells of it: another version, another error.
+    fn visible_state(&self) -> (Option<u64>, bool, Option<jiff::Timestamp>) {
+        let serving = self.serving.as_ref().map(|plugin| plugin.id);
+        (serving, self.disabled, self.error.as_ref().map(|error| error.at))
+    }
+}
+
+impl ReloadReport {
+    fn record_plugin(
+        &mut self,
+        sources: &PluginFiles,
+        previous: &ReconciledPlugin,
+        current: &ReconciledPlugin,
+    ) {
+        let name = sources.display_name();
+        self.changes
+            .extend(current.change_since(previous).map(|kind| current.change(name.clone(), kind)));
+        if let Some(error) = &current.error {
+            let serving = current.serving.is_some();
+            self.failed.push(FailedPlugin { name: name.clone(), serving, error: error.clone() });
+        }
+        match (&previous.serving, &current.serving) {
+            (None, Some(_)) => self.added.push(name),
+            (Some(_), None) => self.removed.push(name),
+            (Some(before), Some(now)) if before.id != now.id => self.updated.push(name),
+            (Some(_), Some(_)) => self.unchanged += 1,
+            (None, None) => {}
+        }
+    }
+}
+
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    spawn_blocking(work).await.context("the host panicked; please report it")?
+}

@@ -1,0 +1,237 @@
+//! Setting a plugin aside that keeps failing: its failures cost every call their
+//! time, and what it would say is known.
+//!
+//! Closed, it runs. When it has failed [`BreakerConfig::failures`] times within
+//! [`BreakerConfig::window`], and no less often than it succeeded, it is open:
+//! not run at all. (The second condition is there because a caller can make a
+//! plugin fail who chooses the right caller ID, and must not take it away from the
+//! others; a verdict that the cache had is a success. It does not help where he is
+//! the only caller.) After [`BreakerConfig::pause`] one call tries it again, and
+//! closes or opens it. A new version of the plugin has a new breaker.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use plugboard_config::BreakerConfig;
+
+/// The breaker of one version of a plugin.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    config: BreakerConfig,
+    call_count: AtomicU64,
+    // What `lock_state` says, for those who need not lock.
+    is_closed: AtomicBool,
+    state: Mutex<BreakerState>,
+}
+
+#[derive(Debug)]
+enum BreakerState {
+    /// The last failures, and how many calls there had been before each.
+    Closed(VecDeque<(Instant, u64)>),
+    Open {
+        until: Instant,
+    },
+    Probing,
+}
+
+/// What the operator sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CircuitState {
+    /// It runs.
+    Closed,
+    /// It is set aside.
+    Open,
+    /// One call tries it, or the next one will.
+    HalfOpen,
+}
+
+/// Leave to run a plugin. Dropped without a word (the call was cancelled), it
+/// changes nothing.
+#[must_use]
+pub struct BreakerPermit<'a> {
+    breaker: &'a CircuitBreaker,
+    is_probe: bool,
+}
+
+impl CircuitBreaker {
+    /// The breaker of a plugin that was just loaded.
+    pub fn new(config: BreakerConfig) -> Self {
+        Self {
+            config,
+            call_count: AtomicU64::new(0),
+            is_closed: AtomicBool::new(true),
+            state: Mutex::new(BreakerState::Closed(VecDeque::new())),
+        }
+    }
+
+    /// Counts a call that was answered without running the plugin, by what it said
+    /// before.
+    pub fn record_success(&self) {
+        self.call_count.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the plugin runs as if there were no breaker.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Relaxed)
+    }
+
+    /// Asks whether the plugin may run now. None: it is set aside.
+    pub fn try_acquire(&self, now: Instant) -> Option<BreakerPermit<'_>> {
+        if self.is_closed.load(Relaxed) {
+            return Some(BreakerPermit { breaker: self, is_probe: false });
+        }
+        let mut state = self.lock_state();
+        let is_probe = match *state {
+            BreakerState::Closed(_) => false,
+            BreakerState::Open { until } if now >= until => true,
+            BreakerState::Open { .. } | BreakerState::Probing => return None,
+        };
+        if is_probe {
+            *state = BreakerState::Probing;
+        }
+        Some(BreakerPermit { breaker: self, is_probe })
+    }
+
+    /// What [`CircuitBreaker::try_acquire`] would say, without taking the trial.
+    pub fn circuit_state(&self, now: Instant) -> CircuitState {
+        if self.is_closed.load(Relaxed) {
+            return CircuitState::Closed;
+        }
+        match *self.lock_state() {
+            BreakerState::Closed(_) => CircuitState::Closed,
+            BreakerState::Open { until } if now < until => CircuitState::Open,
+            BreakerState::Open { .. } | BreakerState::Probing => CircuitState::HalfOpen,
+        }
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, BreakerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BreakerPermit<'_> {
+    /// The plugin did its work.
+    pub fn record_success(mut self) {
+        self.breaker.call_count.fetch_add(1, Relaxed);
+        if self.is_probe {
+            self.is_probe = false;
+            let mut state = self.breaker.lock_state();
+            *state = BreakerState::Closed(VecDeque::new());
+            // While nobody else can change the state.
+            self.breaker.is_closed.store(true, Relaxed);
+        }
+    }
+
+    /// The plugin failed by its own fault. Whether it is set aside now.
+    pub fn record_failure(mut self, now: Instant) -> bool {
+        let breaker = self.breaker;
+        let config = &breaker.config;
+        let call_count = breaker.call_count.fetch_add(1, Relaxed);
+        let mut state = breaker.lock_state();
+        let should_open = match &mut *state {
+            BreakerState::Closed(_) if config.failures == 0 => false,
+            BreakerState::Closed(failures) => {
+                let is_expired = |at: &Instant| now.saturating_duration_since(*at) > config.window;
+                while failures.front().is_some_and(|(at, _)| is_expired(at)) {
+                    failures.pop_front();
+                }
+                failures.push_back((now, call_count));
+                if failures.len() > config.failures as usize {
+                    failures.pop_front();
+                }
+                failures.len() == config.failures as usize
+                    && failures.front().is_some_and(|(_, count_before)| {
+                        call_count.saturating_sub(*count_before) < 2 * u64::from(config.failures)
+                    })
+            }
+            BreakerState::Probing => self.is_probe,
+            BreakerState::Open { .. } => false,
+        };
+        self.is_probe = false;
+        if should_open {
+            *state = BreakerState::Open { until: now + config.pause };
+            breaker.is_closed.store(false, Relaxed);
+        }
+        should_open
+    }
+}
+
+impl Drop for BreakerPermit<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            // Cancelled, or no fault of the plugin's: the next call tries.
+            *self.breaker.lock_state() = BreakerState::Open { until: Instant::now() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn breaker() -> CircuitBreaker {
+        CircuitBreaker::new(BreakerConfig { failures: 3, window: 10 * SECOND, pause: 5 * SECOND })
+    }
+
+    fn record_failure(breaker: &CircuitBreaker, at: Instant) -> bool {
+        breaker.try_acquire(at).unwrap().record_failure(at)
+    }
+
+    #[test]
+    fn breaker_opens_after_failures_and_closes_after_success() {
+        let (breaker, start) = (breaker(), Instant::now());
+        assert!(!record_failure(&breaker, start));
+        assert!(!record_failure(&breaker, start));
+        assert_eq!(breaker.circuit_state(start), CircuitState::Closed);
+        assert!(record_failure(&breaker, start));
+        assert_eq!(breaker.circuit_state(start), CircuitState::Open);
+        assert!(breaker.try_acquire(start + 4 * SECOND).is_none());
+        // One call tries, others do without.
+        let later = start + 5 * SECOND;
+        assert_eq!(breaker.circuit_state(later), CircuitState::HalfOpen);
+        let probe = breaker.try_acquire(later).unwrap();
+        assert!(breaker.try_acquire(later).is_none());
+        assert!(probe.record_failure(later));
+        assert!(breaker.try_acquire(later + 4 * SECOND).is_none());
+        breaker.try_acquire(later + 5 * SECOND).unwrap().record_success();
+        assert_eq!(breaker.circuit_state(later), CircuitState::Closed);
+        assert!(!record_failure(&breaker, later + 5 * SECOND));
+    }
+
+    #[test]
+    fn sparse_failures_do_not_open_breaker() {
+        let (breaker, start) = (breaker(), Instant::now());
+        for nth in 0..10 {
+            assert!(!record_failure(&breaker, start + nth * 6 * SECOND));
+        }
+        let later = start + 100 * SECOND;
+        for _ in 0..10 {
+            assert!(!record_failure(&breaker, later));
+            for _ in 0..4 {
+                breaker.try_acquire(later).unwrap().record_success();
+            }
+        }
+    }
+
+    #[test]
+    fn cancelled_probe_is_retried_by_next_call() {
+        let breaker = breaker();
+        let start = Instant::now() - 6 * SECOND;
+        for _ in 0..3 {
+            record_failure(&breaker, start);
+        }
+        let now = Instant::now();
+        drop(breaker.try_acquire(now).unwrap());
+        assert_eq!(breaker.circuit_state(Instant::now()), CircuitState::HalfOpen);
+        assert!(breaker.try_acquire(Instant::now()).is_some());
+    }
+}

@@ -1,0 +1,246 @@
+//! One call of one hook: a fresh instance, bounded in time and in everything
+//! else, dropped at the end whatever happened.
+//!
+//! Time has three bounds. The epoch interrupts a guest that computes; a timeout
+//! around it all ends one that waits in a host function; host functions that
+//! wait have bounds of their own. Dropping the future at any point is safe: the
+//! store goes with it, and its slot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{
+    PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
+};
+use wasmtime_wasi::I32Exit;
+
+use super::cpu_permit::CpuScheduler;
+use super::error::PluginError;
+use super::guest_state::GuestState;
+use super::limits::{MAX_HANDLES, MAX_HOST_CALL_DATA};
+use super::{Hook, PluginContext, backtrace};
+use crate::engine::{CpuPermit, Engine, Priority, Purpose, TICK};
+use plugboard_core::text::sanitize;
+
+/// Of a guest's own error, what is kept, in bytes.
+pub(super) const MAX_ERROR: usize = 1024;
+
+/// What a guest has to compute with where its instructions are counted: its bounds
+/// are others.
+const FUEL: u64 = u64::MAX;
+
+/// A guest's place in the engine: everything that one call of it takes.
+pub(super) struct GuestInvocation {
+    pub(super) store: Store<GuestState>,
+    lease: InstanceLease,
+}
+
+impl GuestInvocation {
+    /// Waits for leave to run, and makes the store.
+    pub(super) async fn start(
+        context: &Arc<PluginContext>,
+        engine: &Engine,
+        call: &str,
+        limits: &InvocationLimits,
+    ) -> Result<Self, PluginError> {
+        let mut lease = InstanceLease::acquire(context, engine, limits).await?;
+        if let Some(recorder) = &context.recorder {
+            recorder.begin();
+        }
+        let store = new_store(context, engine, call, limits.hook.priority(), &mut lease);
+        Ok(Self { store, lease })
+    }
+
+    /// Makes the instance.
+    pub(super) async fn instantiate(
+        store: &mut Store<GuestState>,
+        component: &InstancePre<GuestState>,
+    ) -> wasmtime::Result<Instance> {
+        let instance = component.instantiate_async(&mut *store).await?;
+        if let Some(recorder) = &store.data().plugin.recorder {
+            let pool = store.engine().pooling_allocator_metrics();
+            recorder.record_instance(pool.map(|pool| pool.core_instances()));
+        }
+        Ok(instance)
+    }
+
+    /// What the guest's work is to be watched with, and when its time is up.
+    pub(super) fn cpu_and_deadline(&self) -> (Arc<CpuScheduler>, Instant) {
+        (Arc::clone(&self.store.data().cpu), self.lease.deadline)
+    }
+
+    /// What the guest's work came to.
+    pub(super) fn finish<T>(
+        &mut self,
+        guest_result: Result<wasmtime::Result<T>, Elapsed>,
+    ) -> Result<T, PluginError> {
+        if let Some(recorder) = &self.store.data().plugin.recorder {
+            // What a loop has used since its beginning is written down when it ends.
+            let is_complete = matches!(guest_result, Ok(Ok(_)));
+            let fuel_left = self.store.get_fuel().ok().filter(|_| is_complete);
+            recorder.finish(
+                fuel_left.map(|fuel_left| FUEL - fuel_left),
+                self.store.data().meter.peak_memory(),
+            );
+        }
+        match guest_result {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => {
+                Err(to_plugin_error(&error, self.store.data_mut(), self.lease.timeout))
+            }
+            Err(_) => Err(PluginError::Timeout(self.lease.timeout)),
+        }
+    }
+}
+
+/// What a call of a guest may take.
+pub(super) struct InvocationLimits {
+    /// What it is called by.
+    pub(super) hook: Hook,
+    /// Of the guest's own.
+    pub(super) timeout: Duration,
+    /// To wait for a place in the pool.
+    pub(super) acquire_deadline: Instant,
+    /// For all of it.
+    pub(super) deadline: Instant,
+}
+
+/// Leave to run, and for how long.
+struct InstanceLease {
+    deadline: Instant,
+    timeout: Duration,
+    /// Taken beforehand by a guest that is expected to be slow.
+    cpu_permit: Option<CpuPermit>,
+    _instance_permit: OwnedSemaphorePermit,
+}
+
+impl InstanceLease {
+    /// Waits for leave to run. The plugin's own time starts when it has it.
+    async fn acquire(
+        context: &PluginContext,
+        engine: &Engine,
+        limits: &InvocationLimits,
+    ) -> Result<Self, PluginError> {
+        let InvocationLimits { hook, timeout, acquire_deadline, deadline } = *limits;
+        let priority = hook.priority();
+        let remaining = |now| timeout.min(deadline.saturating_duration_since(now));
+        let now = Instant::now();
+        let mut cpu_permit = None;
+        if context.overrun_tracker(priority).is_cpu_bound(now) {
+            // Before the slot, so that a queue of slow guests leaves the pool to
+            // the quick ones.
+            let cpu_result = timeout_at(now + remaining(now), engine.acquire_cpu(priority)).await;
+            cpu_permit = cpu_result.map_err(|_| PluginError::Busy)?;
+        }
+        let instance_permit = match engine.try_acquire_instance() {
+            Some(permit) => permit,
+            None => {
+                // Whoever has the slots may need the turn to come to an end.
+                cpu_permit = None;
+                engine.acquire_instance(acquire_deadline).await.ok_or(PluginError::Busy)?
+            }
+        };
+        let now = Instant::now();
+        let time_limit = remaining(now);
+        if time_limit.is_zero() {
+            return Err(PluginError::Busy);
+        }
+        Ok(Self {
+            deadline: now + time_limit,
+            timeout: time_limit,
+            cpu_permit,
+            _instance_permit: instance_permit,
+        })
+    }
+}
+
+fn new_store(
+    context: &Arc<PluginContext>,
+    engine: &Engine,
+    call: &str,
+    priority: Priority,
+    lease: &mut InstanceLease,
+) -> Store<GuestState> {
+    let cpu = CpuScheduler::new(priority, lease.cpu_permit.take());
+    let state = GuestState::new(Arc::clone(context), call, cpu, lease.deadline);
+    let mut store = Store::new(engine.wasm(), state);
+    store.limiter(|state| &mut state.meter);
+    store.set_hostcall_fuel(MAX_HOST_CALL_DATA);
+    store.set_max_component_handles(MAX_HANDLES);
+    if engine.purpose() == Purpose::Inspect
+        && let Err(error) = store.set_fuel(FUEL)
+    {
+        tracing::debug!(%error, "instructions cannot be counted");
+    }
+    // Most calls never see a tick.
+    store.set_epoch_deadline(1);
+    let engine = engine.clone();
+    let deadline = lease.deadline;
+    store.epoch_deadline_callback(move |context| Ok(on_tick(context, &engine, deadline)));
+    store
+}
+
+/// A guest has computed for a tick: it gives the thread back, ends if its time
+/// is up, and goes on when it has a turn.
+fn on_tick(
+    context: StoreContextMut<'_, GuestState>,
+    engine: &Engine,
+    deadline: Instant,
+) -> UpdateDeadline {
+    let now = Instant::now();
+    if now >= deadline {
+        return UpdateDeadline::Interrupt;
+    }
+    let state = context.data();
+    // The tick came early in the guest's slice, or while it waited for the host.
+    if state.cpu.cpu_time(now) < TICK {
+        return UpdateDeadline::Continue(1);
+    }
+    state.plugin.overrun_tracker(state.cpu.priority()).record_overrun(now);
+    let (cpu, engine) = (Arc::clone(&state.cpu), engine.clone());
+    UpdateDeadline::YieldCustom(1, Box::pin(async move { cpu.yield_cpu(&engine, now).await }))
+}
+
+/// What an error of the engine means.
+fn to_plugin_error(
+    error: &wasmtime::Error,
+    state: &mut GuestState,
+    timeout: Duration,
+) -> PluginError {
+    let stderr = state.log_output();
+    state.log.record_stderr(&stderr);
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    if let (Some(recorder), Some(backtrace)) = (&state.plugin.recorder, backtrace) {
+        recorder.record_backtrace(backtrace::frames(backtrace));
+    }
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::Interrupt) {
+        return PluginError::Timeout(timeout);
+    }
+    if state.meter.is_limit_exceeded() {
+        return PluginError::MemoryLimitExceeded { limit: state.plugin.limits.memory };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return PluginError::Busy;
+    }
+    let mut message = match (trap, error.downcast_ref::<I32Exit>()) {
+        (Some(trap), _) => trap.to_string(),
+        (_, Some(exit)) => format!("it ended itself with exit code {}", exit.0),
+        _ => error.root_cause().to_string(),
+    };
+    // The type is private to wasmtime; a test holds the text.
+    if message.contains("fuel allocated for hostcalls") {
+        return PluginError::HostCallDataExceeded { limit: MAX_HOST_CALL_DATA };
+    }
+    if let Some(place) = backtrace.and_then(backtrace::trap_location) {
+        message = format!("{message}, in {place}");
+    }
+    PluginError::Trap {
+        message: sanitize(&message, MAX_ERROR),
+        said: state.log.last_error().map(str::to_owned),
+    }
+}

@@ -1,0 +1,375 @@
+//! From files to a plugin that can be called, or to a reason that its author
+//! can act on. Nothing here is on the way of a call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::component::{Component, Linker};
+
+use super::breaker::CircuitBreaker;
+use super::compile_cache::CompileCache;
+use super::component::{LinkedComponent, compile};
+use super::error::PluginError;
+use super::guest_state::{GuestState, build_linker};
+use super::limits::ResourceLimits;
+use super::overrun::OverrunTracker;
+use super::plugin_files::{ContentDigest, PluginContents, PluginFiles, PluginVersion};
+use super::recorder::Recorder;
+use super::settings::Settings;
+use super::stats::Stats;
+use super::{Hook, Plugin, PluginContext, next_id};
+use crate::capability::kv::Kv;
+use crate::capability::log::MAX_MESSAGE;
+use crate::capability::metrics::MetricsCapability;
+use crate::engine::{Engine, Priority};
+use plugboard_config::{BreakerConfig, Config, KvConfig, PluginLimits};
+use plugboard_core::sts_url::AllowedHosts;
+use plugboard_core::text::sanitize;
+use plugboard_core::vary::VarySets;
+use plugboard_egress::{HttpClient, HttpGrants, HttpLimits, HttpMock};
+use plugboard_store::Store;
+
+/// For the trial instance, which shares pool and processor with calls.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tools of one plugin; a voice agent that has more to choose from chooses badly.
+const MAX_TOOLS: usize = 64;
+
+/// Longest name of a tool, in bytes.
+const MAX_TOOL_NAME: usize = 128;
+
+/// How much less a thread that loads gets of a processor than those that serve
+/// calls, when there is not enough for both (`nice`).
+const NICENESS: i32 = 5;
+
+/// Makes plugins of files.
+pub struct Loader {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<GuestState>,
+    compile_cache: Option<Arc<CompileCache>>,
+    pub(super) defaults: PluginLimits,
+    breaker: BreakerConfig,
+    /// None where plugins are only judged.
+    store: Option<Arc<dyn Store>>,
+    kv: KvConfig,
+    http: HttpLimits,
+    /// What answers requests in the place of the network.
+    script: Option<Arc<HttpMock>>,
+    /// Who is told what plugins do. None in the server.
+    pub(super) recorder: Option<Arc<Recorder>>,
+    /// Of a call.
+    decision_timeout: Duration,
+    allowed_sts_hosts: Arc<AllowedHosts>,
+    /// What is in use, by digest: the same file under another name or with other
+    /// settings is not compiled again.
+    components: Mutex<HashMap<ContentDigest, Weak<LinkedComponent>>>,
+}
+
+/// What came of loading.
+pub enum LoadOutcome {
+    /// It can be called.
+    Plugin(Arc<Plugin>),
+    /// The operator switched it off.
+    Disabled,
+}
+
+impl Loader {
+    /// A loader for one engine, with a compile cache or without, and with a store
+    /// for what plugins keep.
+    ///
+    /// # Errors
+    ///
+    /// When the engine refuses our own host functions.
+    pub fn new(
+        engine: Engine,
+        cache: Option<CompileCache>,
+        store: Option<Arc<dyn Store>>,
+        config: &Config,
+    ) -> anyhow::Result<Self> {
+        let linker = build_linker(engine.wasm())?;
+        Ok(Self {
+            engine,
+            linker,
+            compile_cache: cache.map(Arc::new),
+            defaults: config.plugin_limits.clone(),
+            breaker: config.breaker.clone(),
+            store,
+            kv: config.kv.clone(),
+            http: HttpLimits {
+                timeout: config.http.timeout,
+                max_request_size: config.http.max_request,
+                max_response_size: config.http.max_response,
+                concurrency: config.http.concurrency,
+            },
+            script: None,
+            recorder: None,
+            decision_timeout: config.limits.budget,
+            allowed_sts_hosts: Arc::new(config.routing.allowed_sts_hosts.clone()),
+            components: Mutex::default(),
+        })
+    }
+
+    /// Has a script answer what the plugins' grants let through to the network.
+    #[must_use]
+    pub fn with_script(self, script: Arc<HttpMock>) -> Self {
+        Self { script: Some(script), ..self }
+    }
+
+    /// Has recorded what the plugins do, one call at a time.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// Loads one version of a plugin: reads its settings, compiles and links it,
+    /// and makes a first instance. `stats` is what goes on counting. Compiling is
+    /// done off the runtime's threads.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be called; names the step and what to do.
+    pub async fn load(
+        &self,
+        plugin_files: &PluginFiles,
+        mut contents: PluginContents,
+        stats: Arc<Stats>,
+    ) -> Result<LoadOutcome, PluginError> {
+        let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
+        if !settings.enabled {
+            return Ok(LoadOutcome::Disabled);
+        }
+        Ok(LoadOutcome::Plugin(self.build(plugin_files, contents, settings, stats).await?))
+    }
+
+    /// Loads a plugin as [`Self::load`] does, also when its settings switch it off.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be called if it were switched on.
+    pub async fn load_ignoring_enabled(
+        &self,
+        plugin_files: &PluginFiles,
+        mut contents: PluginContents,
+    ) -> Result<Arc<Plugin>, PluginError> {
+        let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
+        self.build(plugin_files, contents, settings, Arc::default()).await
+    }
+
+    /// A plugin's settings, if they ask for nothing that it cannot have.
+    async fn load_settings(
+        &self,
+        plugin_files: &PluginFiles,
+        text: Option<Vec<u8>>,
+    ) -> Result<Settings, PluginError> {
+        plugin_files.name()?;
+        let settings = parse_settings(plugin_files, text).await?;
+        self.check_memory(&settings)?;
+        Ok(settings)
+    }
+
+    /// A plugin of its files, whether it is switched on or not.
+    async fn build(
+        &self,
+        plugin_files: &PluginFiles,
+        contents: PluginContents,
+        settings: Settings,
+        stats: Arc<Stats>,
+    ) -> Result<Arc<Plugin>, PluginError> {
+        let PluginContents { bytes, version, .. } = contents;
+        let component = self.link_component(version.file, bytes).await?;
+        self.assemble(plugin_files.name()?, settings, version, component, stats).await
+    }
+
+    /// A plugin of its parts, once an instance could be made of it.
+    pub(super) async fn assemble(
+        &self,
+        name: &str,
+        settings: Settings,
+        version: PluginVersion,
+        component: Arc<LinkedComponent>,
+        stats: Arc<Stats>,
+    ) -> Result<Arc<Plugin>, PluginError> {
+        let name = Arc::<str>::from(name);
+        let limits = ResourceLimits::new(&settings.limits, &self.defaults);
+        let grants = &settings.grants;
+        let kv = Kv::new(Arc::clone(&name), grants.kv, self.kv.clone(), self.store.clone());
+        let metrics = MetricsCapability(grants.metrics.then(|| Arc::clone(&stats.guest_metrics)));
+        let http = self.http_client(&name, &grants.http).await?;
+        let context = Arc::new(PluginContext {
+            name,
+            kv,
+            http,
+            metrics,
+            recorder: self.recorder.clone(),
+            stats: Arc::clone(&stats),
+            settings,
+            limits,
+            allowed_sts_hosts: Arc::clone(&self.allowed_sts_hosts),
+            last_url: ArcSwapOption::empty(),
+            overrun_trackers: Priority::ALL.map(|_| OverrunTracker::new()),
+        });
+        let exported_tools =
+            super::hooks::run_trial_instance(&context, &self.engine, &component, TRIAL_TIMEOUT)
+                .await
+                .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
+        let tools = tool_names(&component, &context.settings, exported_tools)?;
+        Ok(Arc::new(Plugin {
+            id: next_id(),
+            stats,
+            mid_call_permits: Semaphore::new(
+                (self.engine.concurrency_limit(Priority::MidCall) / 2).max(1),
+            ),
+            breakers: Hook::ALL.map(|_| CircuitBreaker::new(self.breaker.clone())),
+            tools,
+            vary_sets: VarySets::default(),
+            version,
+            component,
+            context,
+            engine: self.engine.clone(),
+            decision_timeout: self.decision_timeout,
+            last_failure: Mutex::default(),
+        }))
+    }
+
+    /// What a plugin's requests are sent with. None: nothing is granted.
+    async fn http_client(
+        &self,
+        plugin: &str,
+        grants: &HttpGrants,
+    ) -> Result<Option<HttpClient>, PluginError> {
+        if grants.is_empty() {
+            return Ok(None);
+        }
+        let (grants, limits) = (grants.clone(), self.http.clone());
+        if let Some(script) = &self.script {
+            return Ok(Some(HttpClient::with_mock(grants, limits, Arc::clone(script))));
+        }
+        // Reads the machine's certificates.
+        let create_client = move || {
+            HttpClient::new(grants, limits)
+                .map_err(|error| PluginError::GrantSetup(error.to_string()))
+        };
+        let client = run_on_low_priority_thread("certificates", create_client).await?;
+        if let Some(advice) = client.missing_roots_advice() {
+            tracing::warn!(plugin, "its https requests cannot work: {advice}");
+        }
+        Ok(Some(client))
+    }
+
+    /// Whether a plugin may have the memory that its settings ask for.
+    pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), PluginError> {
+        let asked = ResourceLimits::new(&settings.limits, &self.defaults).memory;
+        let most = self.engine.max_memory();
+        if asked > most {
+            return Err(PluginError::MemoryTooLarge { asked, most });
+        }
+        Ok(())
+    }
+
+    /// The component of these bytes, compiled and linked: one that is in use, one
+    /// of the compile cache, or a new one.
+    async fn link_component(
+        &self,
+        digest: ContentDigest,
+        bytes: Vec<u8>,
+    ) -> Result<Arc<LinkedComponent>, PluginError> {
+        if let Some(component) = self.components().get(&digest).and_then(Weak::upgrade) {
+            return Ok(component);
+        }
+        let size = bytes.len() as u64;
+        let component = self.compile(digest, bytes).await?;
+        let linked = Arc::new(LinkedComponent::link(&self.linker, &component, size)?);
+        let mut components = self.components();
+        components.retain(|_, component| component.strong_count() > 0);
+        components.insert(digest, Arc::downgrade(&linked));
+        Ok(linked)
+    }
+
+    /// Machine code for these bytes.
+    pub(super) async fn compile(
+        &self,
+        digest: ContentDigest,
+        bytes: Vec<u8>,
+    ) -> Result<Component, PluginError> {
+        let (engine, cache) = (self.engine.clone(), self.compile_cache.clone());
+        run_on_low_priority_thread("compiler", move || {
+            compile(&engine, cache.as_deref(), digest, &bytes)
+        })
+        .await
+    }
+
+    fn components(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<ContentDigest, Weak<LinkedComponent>>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The settings of a plugin; the defaults when there is no file.
+pub(super) async fn parse_settings(
+    plugin_files: &PluginFiles,
+    text: Option<Vec<u8>>,
+) -> Result<Settings, PluginError> {
+    let Some(text) = text else { return Ok(Settings::default()) };
+    let path = plugin_files.settings.clone();
+    // Many patterns take their time.
+    run_on_low_priority_thread("settings", move || match str::from_utf8(&text) {
+        Ok(text) => Ok(Settings::parse(text, &path)?),
+        Err(_) => Err(PluginError::SettingsNotText(path)),
+    })
+    .await
+}
+
+/// The names of a plugin's tools: those of its settings, else its own.
+fn tool_names(
+    component: &LinkedComponent,
+    settings: &Settings,
+    exported: Vec<String>,
+) -> Result<Box<[Box<str>]>, PluginError> {
+    let invalid = |reason: String| Err(PluginError::InvalidToolNames(reason));
+    let names = match &settings.tools.names {
+        Some(_) if component.tools.is_none() => {
+            return invalid("its settings name some (tools.names), and it exports no tools".into());
+        }
+        Some(names) => names.clone(),
+        None => exported,
+    };
+    if names.len() > MAX_TOOLS {
+        return invalid(format!("there are {}; there may be {MAX_TOOLS}", names.len()));
+    }
+    let mut unique: Vec<Box<str>> = Vec::with_capacity(names.len());
+    for name in names {
+        if !(1..=MAX_TOOL_NAME).contains(&name.len()) {
+            return invalid(format!("one has {} bytes, not 1 to {MAX_TOOL_NAME}", name.len()));
+        }
+        if unique.iter().any(|other| **other == name) {
+            return invalid(format!("{:?} is there twice", sanitize(&name, MAX_MESSAGE)));
+        }
+        unique.push(name.into());
+    }
+    Ok(unique.into())
+}
+
+/// Runs what computes for long on a thread of its own, that stands back behind
+/// those which serve calls. A compiler that panics over one file must not stop
+/// the others.
+async fn run_on_low_priority_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, PluginError> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let thread = rustix::thread::gettid();
+        if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+            tracing::debug!(%error, "cannot set a thread's priority");
+        }
+        _ = done.send(work());
+    });
+    match thread {
+        Ok(_) => result.await.unwrap_or(Err(PluginError::HostPanicked)),
+        Err(source) => Err(PluginError::NoThread(source)),
+    }
+}

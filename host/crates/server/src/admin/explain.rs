@@ -1,0 +1,83 @@
+//! `POST /explain`: why a call goes where it goes. Takes what the platform would
+//! send, headers included, and does what a call would do: what the cache has is
+//! taken from there, other plugins are asked, and their own side effects happen.
+//! Nothing is counted, cached or set aside by it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
+use axum::response::Response;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::super::AppState;
+use super::super::error::{ErrorResponse, json_response};
+use super::super::webhook;
+use plugboard_core::event::Event;
+use plugboard_core::outcome::{AnswerSource, ChainResult, RoutingOutcome};
+use plugboard_core::units::micros;
+use plugboard_platform::{PlatformRequest, recognize};
+use plugboard_routing::router::{ExplainStep, Explanation};
+
+pub(super) async fn explain(
+    State(app): State<Arc<AppState>>,
+    request: Request<Body>,
+) -> Result<Response, ErrorResponse> {
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    let bounds = app
+        .adapters
+        .iter()
+        .map(|adapter| adapter.request_limits())
+        .max_by_key(|bounds| bounds.max_body);
+    let bounds = bounds.ok_or_else(ErrorResponse::not_found)?;
+    let body = webhook::read_body(&app.body_budget, &bounds, &head.headers, body, start).await?;
+    let (adapter, event) = recognize(&app.adapters, &head.headers, &body.bytes, decision_event)?;
+    let generation = app.registry.current();
+    let deadline = start + app.config.limits.budget;
+    let explanation = app.router.explain(&generation, &event.call, deadline).await;
+    let Explanation { generation, steps, outcome } = explanation;
+    let RoutingOutcome { answer, result: ChainResult { plugin: by, source, failures, .. } } =
+        &outcome;
+    let answer_text = String::from_utf8_lossy(&adapter.decision_reply(answer).body).into_owned();
+    // Not every platform's words are JSON.
+    let answer_json =
+        serde_json::from_str(&answer_text).unwrap_or(serde_json::Value::String(answer_text));
+    Ok(json_response(&ExplainResponse {
+        generation,
+        platform: event.call.platform.name,
+        plugins: &steps,
+        outcome: answer.name(),
+        by: by.as_deref(),
+        source: by.as_ref().map(|_| *source),
+        failures: *failures,
+        answer: answer_json,
+        took_us: micros(start.elapsed()),
+    }))
+}
+
+/// The one thing that can be explained.
+fn decision_event(message: PlatformRequest) -> Result<Event, String> {
+    match message {
+        PlatformRequest::Decision(event) => Ok(event),
+        _ => Err("expected the start of a call, the one request that is decided".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct ExplainResponse<'a> {
+    generation: u64,
+    platform: &'static str,
+    plugins: &'a [ExplainStep],
+    /// As in the log.
+    outcome: &'static str,
+    /// Who decided, or stopped the chain.
+    by: Option<&'a str>,
+    source: Option<AnswerSource>,
+    failures: u32,
+    /// What the platform would be answered.
+    answer: serde_json::Value,
+    took_us: u64,
+}

@@ -1,0 +1,93 @@
+//! `GET /live`: what happened lately and what happens, as server-sent events; `GET /calls`:
+//! the calls in progress; `GET /reloads`: what changed in the plugin folder. Callers'
+//! numbers are hidden, unless it is asked with `?numbers=shown`.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::super::AppState;
+use super::super::error::{ErrorResponse, json_response};
+use super::super::listener::Peer;
+use crate::live::{LiveMessage, Masking, ReloadSummary};
+use plugboard_platform::BadRequest;
+
+/// How long the stream is silent at the most: less than the minute after which proxies
+/// let go.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+pub(super) async fn live(
+    State(app): State<Arc<AppState>>,
+    Extension(peer): Extension<Peer>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ErrorResponse> {
+    let masking = parse_masking(query.as_deref())?;
+    let subscriber = app.live.subscribe().await?;
+    app.unmask_audit.record(masking, peer);
+    let events = stream::unfold(subscriber, move |mut reader| async move {
+        let LiveMessage { kind, data } = reader.next().await?.message(masking);
+        Some((Ok::<_, Infallible>(Event::default().event(kind).data(data)), reader))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
+}
+
+pub(super) async fn calls(
+    State(app): State<Arc<AppState>>,
+    Extension(peer): Extension<Peer>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ErrorResponse> {
+    let masking = parse_masking(query.as_deref())?;
+    app.unmask_audit.record(masking, peer);
+    let calls = app.live.calls().await;
+    Ok(json_response(&calls.document(masking)))
+}
+
+pub(super) async fn reloads(State(app): State<Arc<AppState>>) -> Response {
+    #[derive(Serialize)]
+    struct Reloads {
+        reloads: Vec<Arc<ReloadSummary>>,
+    }
+    json_response(&Reloads { reloads: app.live.reloads().await })
+}
+
+fn parse_masking(query: Option<&str>) -> Result<Masking, BadRequest> {
+    let mut masking = Masking::Masked;
+    for (name, value) in super::query_pairs(query) {
+        match (&*name, &*value) {
+            ("numbers", "shown") => masking = Masking::Unmasked,
+            _ => return Err(BadRequest { message: "query: expected `numbers=shown`".to_owned() }),
+        }
+    }
+    Ok(masking)
+}
+
+/// How often it is told that the same operator sees numbers.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Leaves behind who saw whose calls they are: once a minute, as a page that is open asks
+/// every other second.
+#[derive(Default)]
+pub struct UnmaskAudit(Mutex<Option<(IpAddr, Instant)>>);
+
+impl UnmaskAudit {
+    fn record(&self, masking: Masking, Peer(peer): Peer) {
+        if masking == Masking::Masked {
+            return;
+        }
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|(last_peer, at)| last_peer != peer || now >= at + AUDIT_INTERVAL) {
+            *last = Some((peer, now));
+            tracing::info!(%peer, "caller numbers are shown to an operator");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `GET /plugins`: what there is, what it did, and what went wrong.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::super::AppState;
+use super::super::error::json_response;
+use plugboard_registry::PluginEntry;
+use plugboard_runtime::plugin::breaker::CircuitState;
+use plugboard_runtime::plugin::histogram::LatencySummary;
+use plugboard_runtime::plugin::stats::{EventStats, LastError, MidCallStats, VerdictCounts};
+use plugboard_runtime::plugin::{Hook, Plugin};
+
+pub(super) async fn plugins(State(app): State<Arc<AppState>>) -> Response {
+    let generation = app.registry.current();
+    let backlogs = app.dispatcher.consumer_lags();
+    let plugins =
+        generation.entries.iter().map(|entry| PluginStatus::new(entry, &backlogs)).collect();
+    json_response(&PluginListing { generation: generation.number, plugins })
+}
+
+#[derive(Serialize)]
+struct PluginListing<'a> {
+    generation: u64,
+    plugins: Vec<PluginStatus<'a>>,
+}
+
+/// One plugin, whether it serves or not.
+#[derive(Serialize)]
+struct PluginStatus<'a> {
+    name: &'a str,
+    file: &'a Path,
+    state: PluginState,
+    /// Whether what is in the folder cannot be loaded, and an earlier version serves.
+    outdated: bool,
+    /// Why what is in the folder does not serve, else what went wrong in a call.
+    last_error: Option<LastError>,
+    /// Of an observer: how many events wait for it, roughly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog: Option<u64>,
+    /// What serves.
+    #[serde(flatten)]
+    serving: Option<ServingVersion<'a>>,
+}
+
+/// What a plugin is doing.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum PluginState {
+    /// It is asked about calls.
+    Active,
+    /// It is not asked or told, because it keeps failing.
+    CircuitOpen,
+    /// It could not be loaded.
+    Broken,
+    /// The operator switched it off.
+    Disabled,
+}
+
+#[derive(Serialize)]
+struct ServingVersion<'a> {
+    digest: String,
+    size: u64,
+    exports: &'a [Hook],
+    breaker: CircuitState,
+    calls: u64,
+    failures: u64,
+    decisions: VerdictCounts,
+    cached: VerdictCounts,
+    latency_us: LatencySummary,
+    /// Of an observer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<ObserverReport>,
+    /// Of one that answers tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<ToolsReport<'a>>,
+    /// Of one that has a say in transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfers: Option<MidCallReport>,
+}
+
+/// What a plugin did for voice agents.
+#[derive(Serialize)]
+struct ToolsReport<'a> {
+    names: &'a [Box<str>],
+    #[serde(flatten)]
+    used: MidCallReport,
+}
+
+/// What a plugin did in the middle of calls.
+#[derive(Serialize)]
+struct MidCallReport {
+    breaker: CircuitState,
+    answered: u64,
+    /// A tool's own errors, or transfers without an opinion.
+    declined: u64,
+    failed: u64,
+    cached: u64,
+    latency_us: LatencySummary,
+}
+
+/// What an observer did.
+#[derive(Serialize)]
+struct ObserverReport {
+    breaker: CircuitState,
+    delivered: u64,
+    /// Attempts.
+    failed: u64,
+    dead: u64,
+    latency_us: LatencySummary,
+    /// From acceptance to delivery.
+    delay_us: LatencySummary,
+}
+
+impl<'a> PluginStatus<'a> {
+    fn new(entry: &'a PluginEntry, backlogs: &[(Arc<str>, u64)]) -> Self {
+        let serving = entry.plugin.as_deref().map(ServingVersion::from);
+        let state = match &entry.plugin {
+            Some(plugin) if plugin.is_circuit_open(Instant::now()) => PluginState::CircuitOpen,
+            Some(_) => PluginState::Active,
+            None if entry.is_broken() => PluginState::Broken,
+            None => PluginState::Disabled,
+        };
+        let last_call_error = || entry.plugin.as_ref().and_then(|plugin| plugin.last_error());
+        let last_error = entry.error.clone().or_else(last_call_error);
+        let backlog = backlogs.iter().find(|(name, _)| **name == entry.name);
+        let backlog = backlog.map(|(_, backlog)| *backlog);
+        let outdated = entry.plugin.is_some() && entry.error.is_some();
+        Self { name: &entry.name, file: &entry.file, state, outdated, last_error, backlog, serving }
+    }
+}
+
+impl<'a> From<&'a Plugin> for ServingVersion<'a> {
+    fn from(plugin: &'a Plugin) -> Self {
+        let stats = plugin.stats.snapshot();
+        Self {
+            digest: plugin.digest().to_string(),
+            size: plugin.size(),
+            exports: plugin.hooks(),
+            breaker: plugin.breaker(Hook::Router).circuit_state(Instant::now()),
+            calls: stats.latency.count(),
+            failures: stats.failures.values().sum(),
+            decisions: stats.plugin_verdicts,
+            cached: stats.cached_verdicts,
+            latency_us: stats.latency.summary(),
+            events: plugin.has_hook(Hook::Observer).then(|| ObserverReport::from(plugin)),
+            tools: MidCallReport::new(plugin, Hook::Tools, &plugin.stats.tools)
+                .map(|used| ToolsReport { names: plugin.tools(), used }),
+            transfers: MidCallReport::new(plugin, Hook::Transfers, &plugin.stats.transfers),
+        }
+    }
+}
+
+impl MidCallReport {
+    /// None: the plugin has no such hook.
+    fn new(plugin: &Plugin, hook: Hook, uses: &MidCallStats) -> Option<Self> {
+        if !plugin.has_hook(hook) {
+            return None;
+        }
+        let MidCallStats { answered, declined, failed, cached, latency: times } = uses;
+        Some(Self {
+            breaker: plugin.breaker(hook).circuit_state(Instant::now()),
+            answered: answered.load(Relaxed),
+            declined: declined.load(Relaxed),
+            failed: failed.load(Relaxed),
+            cached: cached.load(Relaxed),
+            latency_us: times.snapshot().summary(),
+        })
+    }
+}
+
+impl From<&Plugin> for ObserverReport {
+    fn from(plugin: &Plugin) -> Self {
+        let EventStats {
+            delivered,
+            failed,
+            dead_lettered: dead,
+            latency: times,
+            delivery_latency: delays,
+        } = &plugin.stats.events;
+        Self {
+            breaker: plugin.breaker(Hook::Observer).circuit_state(Instant::now()),
+            delivered: delivered.load(Relaxed),
+            failed: failed.load(Relaxed),
+            dead: dead.load(Relaxed),
+            latency_us: times.snapshot().summary(),
+            delay_us: delays.snapshot().summary(),
+        }
+    }
+}

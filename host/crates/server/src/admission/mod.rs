@@ -1,0 +1,181 @@
+//! Who may send to the webhook listener, and how much. Asked before anything of a
+//! request but its head is read.
+
+mod forwarded;
+mod rate_limit;
+mod rejection_log;
+
+use std::net::IpAddr;
+
+use axum::http::Request;
+use governor::clock::DefaultClock;
+
+use self::rate_limit::SenderRateLimiter;
+use self::rejection_log::RejectionLog;
+use super::error::ErrorResponse;
+use crate::metrics::NetworkCounters;
+use plugboard_config::{IngressConfig, Networks};
+
+/// What load balancers ask, from wherever they are.
+const HEALTH_PATH: &str = "/health";
+
+/// Lets in whom the operator wants.
+pub(super) struct AdmissionPolicy {
+    allowed_networks: Networks,
+    trusted_proxies: Networks,
+    rate_limiter: Option<SenderRateLimiter>,
+    not_allowed: RejectionLog,
+    rate_limited: RejectionLog,
+}
+
+impl AdmissionPolicy {
+    /// As configured; none when everybody may send as much as he likes.
+    pub(super) fn new(config: &IngressConfig, network: &NetworkCounters) -> Option<Self> {
+        let IngressConfig { allow, trusted_proxies, rate } = config;
+        (!allow.is_empty() || rate.is_some()).then(|| Self {
+            allowed_networks: allow.clone(),
+            trusted_proxies: trusted_proxies.clone(),
+            rate_limiter: rate.map(|rate| SenderRateLimiter::new(rate, DefaultClock::default())),
+            not_allowed: RejectionLog::new(network.not_allowed.clone()),
+            rate_limited: RejectionLog::new(network.rate_limited.clone()),
+        })
+    }
+
+    /// Whether a request may come in that `peer`, a canonical address, sends.
+    ///
+    /// # Errors
+    ///
+    /// When its sender is not one of those who may, or has sent too much.
+    pub(super) fn admit<B>(&self, peer: IpAddr, request: &Request<B>) -> Result<(), ErrorResponse> {
+        if request.uri().path() == HEALTH_PATH {
+            return Ok(());
+        }
+        let sender = if self.trusted_proxies.contains(peer) {
+            forwarded::sender(request.headers(), &self.trusted_proxies)
+        } else {
+            // Anybody can write the header.
+            Some(peer)
+        };
+        if !self.allowed_networks.is_empty()
+            && !sender.is_some_and(|sender| self.allowed_networks.contains(sender))
+        {
+            if let Some(refused) = self.not_allowed.record() {
+                log_not_allowed(peer, sender, refused);
+            }
+            return Err(ErrorResponse::ip_not_allowed());
+        }
+        let Some(rate_limiter) = &self.rate_limiter else { return Ok(()) };
+        // All that a proxy does not name are one.
+        let sender = sender.unwrap_or(peer);
+        rate_limiter.check(sender).map_err(|wait| {
+            if let Some(refused) = self.rate_limited.record() {
+                tracing::warn!(
+                    %sender,
+                    refused,
+                    "requests are refused: their sender sends more than senders.rate"
+                );
+            }
+            ErrorResponse::too_many_requests(wait)
+        })
+    }
+}
+
+fn log_not_allowed(peer: IpAddr, sender: Option<IpAddr>, refused: u64) {
+    match sender {
+        Some(sender) => tracing::warn!(
+            %sender,
+            %peer,
+            refused,
+            "requests are refused: their sender is not in senders.allow"
+        ),
+        None => tracing::warn!(
+            %peer,
+            refused,
+            "requests are refused: this proxy (senders.trusted_proxies) does not say for whom it \
+             sends (X-Forwarded-For)"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use plugboard_config::RateLimit;
+
+    fn policy(allow: &str, trusted: &str, rate: Option<u32>) -> (AdmissionPolicy, NetworkCounters) {
+        let networks = |text: &str| {
+            if text.is_empty() { Networks::default() } else { Networks::parse(text).unwrap() }
+        };
+        let rate = rate.and_then(NonZeroU32::new);
+        let config = IngressConfig {
+            allow: networks(allow),
+            trusted_proxies: networks(trusted),
+            rate: rate.map(|rate| RateLimit { per_second: NonZeroU32::MIN, burst: rate }),
+        };
+        let network = NetworkCounters::default();
+        (AdmissionPolicy::new(&config, &network).unwrap(), network)
+    }
+
+    fn admit(policy: &AdmissionPolicy, peer: &str, forwarded: Option<&str>) -> bool {
+        let mut request = Request::post("/events");
+        if let Some(forwarded) = forwarded {
+            request = request.header("x-forwarded-for", forwarded);
+        }
+        policy.admit(peer.parse().unwrap(), &request.body(()).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn default_config_has_no_admission_policy() {
+        let trusted_proxies = Networks::parse("10.0.0.0/8").unwrap();
+        let config = IngressConfig { trusted_proxies, ..IngressConfig::default() };
+        assert!(AdmissionPolicy::new(&config, &NetworkCounters::default()).is_none());
+    }
+
+    #[test]
+    fn only_allowed_networks_are_admitted() {
+        let (policy, network) = policy("203.0.113.0/24", "10.0.0.0/8", None);
+        for (peer, forwarded, expected) in [
+            ("203.0.113.9", None, true),
+            ("198.51.100.1", None, false),
+            // Nobody but a trusted proxy is believed.
+            ("198.51.100.1", Some("203.0.113.9"), false),
+            ("203.0.113.9", Some("198.51.100.1"), true),
+            ("203.0.113.9", Some("rubbish"), true),
+            ("10.0.0.1", Some("203.0.113.9"), true),
+            ("10.0.0.1", Some("203.0.113.9, 198.51.100.1"), false),
+            ("10.0.0.1", Some("rubbish"), false),
+            ("10.0.0.1", None, false),
+        ] {
+            assert_eq!(admit(&policy, peer, forwarded), expected, "{peer} {forwarded:?}");
+        }
+        assert_eq!((network.not_allowed.get(), network.rate_limited.get()), (5, 0));
+        let probe = Request::get("/health").body(()).unwrap();
+        assert!(policy.admit("198.51.100.1".parse().unwrap(), &probe).is_ok());
+    }
+
+    #[test]
+    fn each_sender_has_its_own_rate_limit() {
+        let (policy, network) = policy("", "10.0.0.0/8", Some(2));
+        let admitted_of_five =
+            |peer, forwarded| (0..5).filter(|_| admit(&policy, peer, forwarded)).count();
+        assert_eq!(admitted_of_five("203.0.113.9", None), 2);
+        // The header opens no new account.
+        assert_eq!(admitted_of_five("203.0.113.9", Some("203.0.113.10")), 0);
+        assert_eq!(admitted_of_five("10.0.0.1", Some("203.0.113.11")), 2);
+        assert_eq!(admitted_of_five("10.0.0.2", Some("203.0.113.11")), 0);
+        // Whom the proxy does not name share its own.
+        assert_eq!(admitted_of_five("10.0.0.1", Some("rubbish")), 2);
+        assert_eq!(admitted_of_five("10.0.0.1", None), 0);
+        assert_eq!((network.not_allowed.get(), network.rate_limited.get()), (0, 5 * 6 - 6));
+    }
+
+    #[test]
+    fn rejected_addresses_consume_no_rate_limit() {
+        let (policy, _) = policy("203.0.113.0/24", "", Some(1));
+        assert!(!admit(&policy, "198.51.100.1", None));
+        assert!(admit(&policy, "203.0.113.9", None));
+        assert!(!admit(&policy, "203.0.113.9", None));
+    }
+}

@@ -1,0 +1,141 @@
+//! How much each sender may send. What is kept of one is forgotten when it would say no
+//! more than nothing at all, and there is a bound on how many are kept.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use moka::sync::Cache;
+
+use plugboard_config::RateLimit;
+
+/// Senders that are kept, some hundred bytes each. Beyond it, those that come seldom
+/// are not slowed.
+const MAX_SENDERS: u64 = 65_536;
+
+/// Bits of an IPv6 address that one sender is given; the others it makes up as it
+/// likes (RFC 4291, 2.5.4).
+const IPV6_PREFIX_BITS: u32 = 64;
+
+/// The senders' allowances.
+pub(super) struct SenderRateLimiter<C: Clock = DefaultClock> {
+    quota: Quota,
+    clock: C,
+    senders: Cache<IpAddr, Arc<TokenBucket<C>>>,
+}
+
+type TokenBucket<C> =
+    RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+impl<C: Clock + Clone + Send + Sync + 'static> SenderRateLimiter<C>
+where
+    C::Instant: Send + Sync,
+{
+    /// At this rate.
+    pub(super) fn new(rate: RateLimit, clock: C) -> Self {
+        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
+        // By then, an allowance is as good as new.
+        let refill_seconds = f64::from(rate.burst.get()) / f64::from(rate.per_second.get());
+        let idle_timeout = Duration::from_secs_f64(refill_seconds) + Duration::from_secs(1);
+        let senders = Cache::builder().max_capacity(MAX_SENDERS).time_to_idle(idle_timeout).build();
+        Self { quota, clock, senders }
+    }
+
+    /// Takes one request off the sender's allowance.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is left of it; for so long.
+    pub(super) fn check(&self, sender: IpAddr) -> Result<(), Duration> {
+        let new_bucket =
+            || Arc::new(RateLimiter::direct_with_clock(self.quota, self.clock.clone()));
+        let bucket = self.senders.get_with(rate_limit_key(sender), new_bucket);
+        bucket.check().map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+/// The address that stands for all of one sender.
+fn rate_limit_key(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() & (u128::MAX << (128 - IPV6_PREFIX_BITS));
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn rate_limiter(
+        per_second: u32,
+        burst: u32,
+    ) -> (SenderRateLimiter<FakeRelativeClock>, FakeRelativeClock) {
+        let nonzero = |number| NonZeroU32::new(number).unwrap();
+        let clock = FakeRelativeClock::default();
+        let rate = RateLimit { per_second: nonzero(per_second), burst: nonzero(burst) };
+        (SenderRateLimiter::new(rate, clock.clone()), clock)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn limiter_allows_burst_then_rate() {
+        let (pace, clock) = rate_limiter(10, 3);
+        let one = ip("203.0.113.1");
+        let admitted =
+            |pace: &SenderRateLimiter<_>| (0..100).take_while(|_| pace.check(one).is_ok()).count();
+        assert_eq!(admitted(&pace), 3);
+        let wait = pace.check(one).unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
+        // Others have an allowance of their own.
+        assert!(pace.check(ip("203.0.113.2")).is_ok());
+        clock.advance(Duration::from_millis(100));
+        assert_eq!(admitted(&pace), 1);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(admitted(&pace), 3);
+    }
+
+    #[test]
+    fn ipv6_addresses_of_one_64_share_a_bucket() {
+        let (pace, _) = rate_limiter(1, 1);
+        assert!(pace.check(ip("2001:db8:0:1::1")).is_ok());
+        assert!(pace.check(ip("2001:db8:0:1:ffff::2")).is_err());
+        assert!(pace.check(ip("2001:db8:0:2::1")).is_ok());
+    }
+
+    #[test]
+    fn number_of_buckets_is_bounded() {
+        let (pace, _) = rate_limiter(1, 1);
+        for sender in 0..u32::try_from(MAX_SENDERS).unwrap() * 2 {
+            assert!(pace.check(IpAddr::from(sender.to_be_bytes())).is_ok());
+        }
+        pace.senders.run_pending_tasks();
+        assert!(pace.senders.entry_count() <= MAX_SENDERS, "{}", pace.senders.entry_count());
+    }
+
+    #[test]
+    fn idle_buckets_are_removed() {
+        let (pace, _) = rate_limiter(1_000, 1);
+        assert!(pace.check(ip("203.0.113.1")).is_ok());
+        pace.senders.run_pending_tasks();
+        assert_eq!(pace.senders.entry_count(), 1);
+        let idle = pace.senders.policy().time_to_idle().unwrap();
+        assert!(idle < Duration::from_secs(2), "{idle:?}");
+        std::thread::sleep(idle);
+        pace.senders.run_pending_tasks();
+        assert_eq!(pace.senders.entry_count(), 0);
+    }
+}

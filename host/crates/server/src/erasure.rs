@@ -1,0 +1,181 @@
+//! Erasing everything that is stored about a call, as somebody may ask whom it
+//! concerns: events, told or not, dead letters, what is remembered of the call, what
+//! went wrong last in a plugin over it, and plugins' values about it. When it is done,
+//! it is so in memory, in the store, and in the bytes of its files; what comes of the
+//! call later is new.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::live::Live;
+use plugboard_core::call_selector::CallSelector;
+use plugboard_core::outcome::ChainResult;
+use plugboard_events::dispatch::Dispatcher;
+use plugboard_events::journal::Journal;
+use plugboard_registry::Registry;
+use plugboard_routing::idempotency::IdempotencyCache;
+use plugboard_routing::mid_call::MidCall;
+use plugboard_store::erase::ErasureResult;
+use plugboard_store::{Store, StoreError};
+
+/// How long to wait for plugins that are at work on the call: they may leave values
+/// behind. Their time (`event_timeout`) is 5 s unless settings say otherwise.
+const PLUGIN_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What was erased, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedCounts {
+    /// Events of the journal.
+    pub events: u64,
+    /// Dead letters, with their events.
+    pub dead_letters: u64,
+    /// Calls of this name that were remembered: one, or one for each platform.
+    pub calls: u64,
+    /// Plugins' values.
+    pub values: u64,
+}
+
+/// Why a call is not erased, or not all of it.
+#[derive(Debug, Error)]
+pub enum ErasureError {
+    /// The store cannot do it now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What a plugin keeps of it may come later.
+    #[error(
+        "all is erased that was there, but a plugin is still at work on the call, and may keep \
+         something of it; ask once more when it is done"
+    )]
+    ErasureIncomplete,
+}
+
+impl ErasedCounts {
+    fn new(erased: &ErasureResult, values: u64) -> Self {
+        Self {
+            events: erased.events,
+            dead_letters: erased.dead_letters,
+            calls: erased.calls,
+            values,
+        }
+    }
+}
+
+impl fmt::Display for ErasedCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, dead_letters: dead, calls, values } = *self;
+        if *self == Self::default() {
+            return f.write_str("nothing was kept about this call");
+        }
+        let counted = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        write!(f, "erased {}, {}", counted(events, "event"), counted(dead, "dead letter"))?;
+        match calls {
+            0 => {}
+            1 => f.write_str(", the memory of the call")?,
+            _ => write!(f, ", the memory of {calls} calls of this name")?,
+        }
+        write!(f, ", {}", counted(values, "plugin value"))
+    }
+}
+
+/// All who may know of calls while the service runs.
+#[derive(Clone)]
+pub struct ErasureTargets {
+    /// The way in for events.
+    pub journal: Arc<Journal>,
+    /// Those who tell observers.
+    pub dispatcher: Arc<Dispatcher>,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// What was decided, and may be asked for again.
+    pub deliveries: Option<Arc<IdempotencyCache<ChainResult>>>,
+    /// What is answered in the middle of calls.
+    pub midcall: Arc<MidCall>,
+    /// What operators see of calls.
+    pub live: Live,
+    /// The plugins, which remember what went wrong last.
+    pub registry: Arc<Registry>,
+}
+
+/// Erases a call while the service runs. Goes on if nobody waits for it any more.
+///
+/// # Errors
+///
+/// When it cannot be done, or not all of it: it is to be asked for once more.
+pub async fn erase_call(
+    targets: ErasureTargets,
+    call: CallSelector,
+) -> Result<ErasedCounts, ErasureError> {
+    let task = tokio::spawn(async move {
+        let ErasureTargets { journal, dispatcher, store, deliveries, midcall, live, registry } =
+            targets;
+        // At once, as it takes no store; and once more when nobody can tell of it any more.
+        let erase_last_errors =
+            || registry.current().plugins().for_each(|plugin| plugin.erase_last_error(&call));
+        erase_last_errors();
+        live.erase(&call).await;
+        let mut delivery_hold = dispatcher.hold_deliveries(call.clone());
+        let is_in_flight = midcall.is_in_flight(&call);
+        let mut erased = journal.erase(&call).await?;
+        let mut all_ended = true;
+        if is_in_flight || midcall.is_in_flight(&call) {
+            // It knows what was erased, and may tell of it.
+            all_ended = midcall.wait_for_call(&call, PLUGIN_WAIT_TIMEOUT).await;
+            erased = erased.merge(journal.erase(&call).await?);
+        }
+        delivery_hold.set_erased_range(erased.range);
+        // They may leave values behind until then.
+        all_ended &= delivery_hold.wait_for_deliveries(PLUGIN_WAIT_TIMEOUT).await;
+        deliveries.iter().for_each(|answers| answers.erase(call.id()));
+        midcall.erase(call.id());
+        erase_last_errors();
+        live.erase(&call).await;
+        let values = store.erase_values(Arc::clone(call.id())).await?;
+        store.truncate_wal().await?;
+        let counts = ErasedCounts::new(&erased, values);
+        let ErasedCounts { events, dead_letters: dead, calls, values } = counts;
+        tracing::info!(call = &**call.id(), events, dead, calls, values, "a call is erased");
+        if all_ended { Ok(counts) } else { Err(ErasureError::ErasureIncomplete) }
+    });
+    task.await.unwrap_or(Err(ErasureError::Store(StoreError::Closed)))
+}
+
+/// Erases a call from a store that nobody else uses.
+///
+/// # Errors
+///
+/// When it cannot be done, or not all of it.
+pub async fn erase_offline(
+    store: &dyn Store,
+    call: &CallSelector,
+) -> Result<ErasedCounts, StoreError> {
+    let erased = store.erase(call.clone()).await?;
+    let values = store.erase_values(Arc::clone(call.id())).await?;
+    store.truncate_wal().await?;
+    Ok(ErasedCounts::new(&erased, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erased_counts_display_lists_every_kind() {
+        let text = |events, dead, calls, values| {
+            ErasedCounts { events, dead_letters: dead, calls, values }.to_string()
+        };
+        assert_eq!(text(0, 0, 0, 0), "nothing was kept about this call");
+        assert_eq!(
+            text(12, 1, 1, 2),
+            "erased 12 events, 1 dead letter, the memory of the call, 2 plugin values"
+        );
+        assert_eq!(
+            text(1, 0, 2, 0),
+            "erased 1 event, 0 dead letters, the memory of 2 calls of this name, 0 plugin values"
+        );
+        assert_eq!(text(0, 0, 0, 1), "erased 0 events, 0 dead letters, 1 plugin value");
+    }
+}

@@ -1,0 +1,239 @@
+//! Errors as answers: `{"error":{"code","message"}}`. The codes are part of the
+//! interface.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::erasure::ErasureError;
+use crate::live::SubscribeError;
+use plugboard_platform::{BadRequest, Unauthorized};
+use plugboard_registry::reload::ReloadError;
+use plugboard_store::StoreError;
+
+/// When to try again what cannot be kept now, in seconds: whoever can should not
+/// wait long, as order within a call depends on it.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Why a request is not answered as it asks.
+#[derive(Debug)]
+pub(super) struct ErrorResponse {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// Seconds until it may be sent again.
+    retry_after: Option<u32>,
+}
+
+impl ErrorResponse {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "this path takes another method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub(super) fn too_large(most: usize, key: &str) -> Self {
+        let message = format!("the body has more than {most} bytes ({key})");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    pub(super) fn body_timeout(key: &str) -> Self {
+        // Not 408, after which BlackBox never sends a report again.
+        let message = format!("the body did not arrive in time ({key})");
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "body_timeout", message);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
+    }
+
+    pub(super) fn too_many_large_bodies() -> Self {
+        let message = "too many large bodies are being read now";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
+    }
+
+    pub(super) fn internal() -> Self {
+        tracing::error!("the host panicked over a request; please report it");
+        let message = "the service failed over this request";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    pub(super) fn body_unreadable() -> Self {
+        let message = "the body could not be read";
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn ip_not_allowed() -> Self {
+        let message = "this address may not send (senders.allow)";
+        Self::new(StatusCode::FORBIDDEN, "sender_not_allowed", message)
+    }
+
+    /// More than the sender may send, for so long.
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        let message = "this address sends too much (senders.rate)";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
+        // Not before: a part of a second is one.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
+    pub(super) fn https_expected() -> Self {
+        let message = "this port takes https only (tls.certificate)";
+        Self::new(StatusCode::BAD_REQUEST, "https_expected", message)
+    }
+
+    /// Why something is not kept or not found. It should come again.
+    pub(super) fn from_store_error(error: &StoreError) -> Self {
+        let (code, message) = match error {
+            // The details are the operator's, and stand in the log.
+            StoreError::Unavailable(_) => ("store_unavailable", "the store cannot be used now"),
+            StoreError::Full => ("store_full", "there is no room in the store now"),
+            StoreError::Overloaded => ("overloaded", "too much is waiting for the store"),
+            StoreError::Closed => ("stopping", "the service is stopping"),
+        };
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
+    }
+
+    /// Why a call is not erased. It is to be asked for once more.
+    pub(super) fn from_erasure_error(error: &ErasureError) -> Self {
+        match error {
+            ErasureError::Store(error) => Self::from_store_error(error),
+            ErasureError::ErasureIncomplete => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "still_told", error.to_string())
+            }
+        }
+    }
+
+    pub(super) fn prompt_not_found() -> Self {
+        let message = "no prompt is remembered for this call";
+        Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
+    }
+
+    /// A page of another site asks, by way of an operator's browser.
+    pub(super) fn cross_site() -> Self {
+        let message = "a browser asks for another site than this one (Origin, Sec-Fetch-Site)";
+        Self::new(StatusCode::FORBIDDEN, "cross_site", message)
+    }
+
+    pub(super) fn host_not_allowed() -> Self {
+        let message = "without an admin_token, ask by an IP address or `localhost`, and by no \
+                       other name (Host)";
+        Self::new(StatusCode::FORBIDDEN, "host_not_allowed", message)
+    }
+
+    pub(super) fn unauthorized_admin() -> Self {
+        let message = "show the admin_token as `Authorization: Bearer`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// The status and our word, for a trace.
+    pub(super) fn status_and_code(&self) -> (u16, &'static str) {
+        (self.status.as_u16(), self.code)
+    }
+}
+
+impl From<ReloadError> for ErrorResponse {
+    fn from(error: ReloadError) -> Self {
+        let code = match error {
+            ReloadError::Folder(_) => "folder_unreadable",
+            ReloadError::Stopping => "stopping",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+    }
+}
+
+impl From<SubscribeError> for ErrorResponse {
+    fn from(error: SubscribeError) -> Self {
+        let (code, message) = match error {
+            SubscribeError::TooMany => ("too_many_readers", "as many read this as may at a time"),
+            SubscribeError::Stopping => ("stopping", "the service is stopping"),
+        };
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
+    }
+}
+
+impl From<Unauthorized> for ErrorResponse {
+    fn from(error: Unauthorized) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string())
+    }
+}
+
+impl From<BadRequest> for ErrorResponse {
+    fn from(error: BadRequest) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", error.message)
+    }
+}
+
+impl IntoResponse for ErrorResponse {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct ErrorBody<'a> {
+            error: ErrorDetail<'a>,
+        }
+        #[derive(Serialize)]
+        struct ErrorDetail<'a> {
+            code: &'a str,
+            message: &'a str,
+        }
+        // The message may quote what the sender wrote.
+        tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request refused");
+        let error = ErrorDetail { code: self.code, message: &self.message };
+        let mut response = (self.status, json_response(&ErrorBody { error })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A document as the body of an answer.
+pub(super) fn json_response(document: &impl Serialize) -> Response {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    match serde_json::to_vec(document) {
+        Ok(body) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
+        Err(error) => {
+            // Only maps with keys that are not text fail, and we have none.
+            tracing::error!(%error, "an answer is no JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Every error answer, as status, code and message, for the reference.
+#[doc(hidden)]
+pub fn all_error_responses() -> Vec<(u16, &'static str, String)> {
+    [
+        ErrorResponse::body_unreadable(),
+        ErrorResponse::https_expected(),
+        ErrorResponse::unauthorized_admin(),
+        ErrorResponse::ip_not_allowed(),
+        ErrorResponse::cross_site(),
+        ErrorResponse::host_not_allowed(),
+        ErrorResponse::not_found(),
+        ErrorResponse::prompt_not_found(),
+        ErrorResponse::method_not_allowed(),
+        ErrorResponse::too_large(1 << 20, "limits.body"),
+        ErrorResponse::too_many_requests(Duration::from_secs(1)),
+        ErrorResponse::internal(),
+        ErrorResponse::body_timeout("limits.body_timeout"),
+        ErrorResponse::too_many_large_bodies(),
+        ErrorResponse::from_store_error(&StoreError::Unavailable("…".into())),
+        ErrorResponse::from_store_error(&StoreError::Full),
+        ErrorResponse::from_store_error(&StoreError::Closed),
+        SubscribeError::TooMany.into(),
+        ErrorResponse::from_erasure_error(&ErasureError::ErasureIncomplete),
+        ReloadError::Folder("the plugin folder cannot be read".to_owned()).into(),
+    ]
+    .map(|error| (error.status.as_u16(), error.code, error.message))
+    .into()
+}

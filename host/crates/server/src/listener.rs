@@ -1,0 +1,291 @@
+//! Connections: how many, how long they may idle, and how they end.
+
+mod handshake;
+
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use futures_util::TryFutureExt;
+use futures_util::future::Either;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout};
+use tokio_io_timeout::TimeoutStream;
+
+use self::handshake::Handshake;
+use super::admission::AdmissionPolicy;
+use plugboard_tls::Tls;
+
+/// How long to wait when the system has no connection to give (out of file
+/// descriptors), before asking again.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// How often it is told that the system has none.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Connections that the system keeps until they are taken. More than the usual
+/// 128, beyond which a burst of calls would have to knock again a second later;
+/// the system caps it (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+/// How long what was sent may wait for the other side's acknowledgement. What is sent
+/// now and then, as to those who read along, would otherwise keep a connection for a
+/// quarter of an hour of which the other end is gone.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection as it is served.
+type WriteTimeoutStream = Pin<Box<TimeoutStream<TcpStream>>>;
+
+/// Listens on an address.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Or a restart would have to wait for the connections of the last run.
+    socket.set_reuseaddr(true)?;
+    // Its connections inherit it.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Bounds of one listener.
+pub(super) struct ListenerLimits {
+    /// Open at the same time; more wait in the system's backlog.
+    pub(super) max_connections: usize,
+    /// For the head of a request, which covers an idle connection as well, and
+    /// for the other side to take the next piece of an answer.
+    pub(super) header_timeout: Duration,
+    /// For requests in flight once the listener shall end.
+    pub(super) drain_timeout: Duration,
+}
+
+/// Where requests come in.
+pub(super) struct Listener<C> {
+    /// Where connections come from.
+    pub(super) socket: TcpListener,
+    /// What answers requests.
+    pub(super) routes: Router,
+    /// Is told the status of every answer.
+    pub(super) count_status: C,
+    /// Its bounds.
+    pub(super) limits: ListenerLimits,
+    /// Who keeps senders out, if anybody does.
+    pub(super) admission: Option<Arc<AdmissionPolicy>>,
+    /// The certificate to show. None: plain HTTP is spoken.
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Whether routes are told who asks: a [`Peer`] among a request's extensions.
+    pub(super) exposes_peer: bool,
+}
+
+/// The address that a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
+    /// Takes connections until `stop` resolves, then lets those that are in a
+    /// request finish it.
+    pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
+        let Self {
+            socket,
+            routes,
+            count_status: count,
+            limits,
+            admission: gate,
+            tls,
+            exposes_peer: tells_peer,
+        } = self;
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+        let connections = Arc::new(Semaphore::new(limits.max_connections));
+        let graceful = GracefulShutdown::new();
+        // Gone when no handshake is waited for any more.
+        let (open, closing) = watch::channel(());
+        let mut stop = pin!(stop);
+        let mut last_warning = None;
+        loop {
+            let (stream, peer, permit) = tokio::select! {
+                () = &mut stop => break,
+                accepted = accept(&socket, &connections, &mut last_warning) => accepted,
+            };
+            let service =
+                connection_service(routes.clone(), gate.clone(), count.clone(), peer, tells_peer);
+            let Some(tls) = &tls else {
+                let stream = TokioIo::new(with_write_timeout(stream, limits.header_timeout));
+                let connection = graceful.watch(http.serve_connection(stream, service));
+                tokio::spawn(async move {
+                    log_connection_end(connection.await);
+                    drop(permit);
+                });
+                continue;
+            };
+            let (config, watcher, http) = (tls.server_config(), graceful.watcher(), http.clone());
+            let (mut closing, count) = (closing.clone(), count.clone());
+            tokio::spawn(async move {
+                let shaken = timeout(
+                    limits.header_timeout,
+                    handshake::accept_handshake(stream, config, limits.header_timeout),
+                );
+                let shaken = tokio::select! {
+                    _ = closing.changed() => return,
+                    shaken = shaken => shaken.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
+                };
+                match shaken {
+                    Ok(Handshake::Tls(stream)) => {
+                        let connection = http.serve_connection(TokioIo::new(stream), service);
+                        log_connection_end(watcher.watch(connection).await);
+                    }
+                    Ok(Handshake::Plain(stream)) => {
+                        let service = self::connection_service(
+                            handshake::https_expected_routes(),
+                            None,
+                            count,
+                            peer,
+                            false,
+                        );
+                        let connection = http.serve_connection(TokioIo::new(stream), service);
+                        log_connection_end(watcher.watch(connection).await);
+                    }
+                    Err(error) => tracing::debug!(%error, "no handshake"),
+                }
+                drop(permit);
+            });
+        }
+        // Nobody new: what waits in the backlog is told so at once.
+        drop(socket);
+        drop(open);
+        if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!(waited = ?limits.drain_timeout, "stopping with requests in flight");
+        }
+    }
+}
+
+/// What answers the requests of one connection.
+fn connection_service(
+    routes: Router,
+    admission: Option<Arc<AdmissionPolicy>>,
+    count: impl Fn(u16) + Clone + Send,
+    peer: IpAddr,
+    exposes_peer: bool,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response,
+    Error = Infallible,
+    Future: Future<Output = Result<Response, Infallible>> + Send,
+> {
+    let routes = TowerToHyperService::new(routes);
+    service_fn(move |mut request: Request<Incoming>| {
+        if exposes_peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
+        let admission_result =
+            admission.as_ref().map_or(Ok(()), |policy| policy.admit(peer, &request));
+        let answer = match admission_result {
+            Ok(()) => Either::Left(routes.call(request)),
+            Err(rejection) => Either::Right(ready(Ok(rejection.into_response()))),
+        };
+        let count = count.clone();
+        answer.map_ok(move |response: Response| {
+            count(response.status().as_u16());
+            response
+        })
+    })
+}
+
+/// A connection whose other side takes what it is sent, or is let go: whoever asks and
+/// never reads the answers would stay for ever.
+fn with_write_timeout(stream: TcpStream, write_timeout: Duration) -> WriteTimeoutStream {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(write_timeout));
+    Box::pin(stream)
+}
+
+fn log_connection_end(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        // The other side went away or spoke no HTTP.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// The next connection and the address that it comes from, once there is room for one.
+/// That the system has none to give was `last_warning` about then.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+    last_warning: &mut Option<Instant>,
+) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
+    // The semaphore is never closed, so there always is a permit.
+    let permit = Arc::clone(connections).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Answers are one small write each; waiting for more to send
+                // only delays them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+                return (stream, peer.ip().to_canonical(), permit);
+            }
+            Err(error) if is_connection_error(&error) => {}
+            Err(error) => {
+                let now = Instant::now();
+                if last_warning.is_none_or(|at| now >= at + WARN_INTERVAL) {
+                    *last_warning = Some(now);
+                    tracing::error!(
+                        %error,
+                        "cannot take connections and keeps trying; if these are too many open \
+                         files, allow more (LimitNOFILE=, ulimit -n) or lower limits.connections"
+                    );
+                }
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+fn is_connection_error(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ipv4_peer_on_ipv6_listener_is_canonical() {
+        // Machines without IPv6 have nothing to mistake.
+        let Ok(listener) = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))) else { return };
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(Semaphore::new(1));
+        let sender = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        let mut last_warning = None;
+        let (sender, (_, peer, _)) =
+            tokio::join!(sender, accept(&listener, &connections, &mut last_warning));
+        sender.unwrap();
+        assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
+    }
+}

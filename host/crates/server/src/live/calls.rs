@@ -1,0 +1,263 @@
+//! Calls in progress, and those that ended just now, each with what happened in it.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
+
+use super::activity::{Activity, ActivityKind};
+use super::message::{ActivityFields, Masking, mask_parties};
+use plugboard_core::call::Call;
+use plugboard_core::call_selector::CallSelector;
+
+/// Calls that are known at the same time.
+const MAX_CALLS: usize = 200;
+
+/// What is kept of one: its first note and its last ones.
+const MAX_ACTIVITIES_PER_CALL: usize = 64;
+
+/// How long one is shown that ended.
+const ENDED_CALL_TTL: Duration = Duration::from_secs(5 * 60);
+
+/// A call by what it is known by. Brands of one platform share their calls.
+struct LiveCallKey(Arc<Call>);
+
+impl PartialEq for LiveCallKey {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0.platform.family, &self.0.id) == (other.0.platform.family, &other.0.id)
+    }
+}
+
+impl Eq for LiveCallKey {}
+
+impl Hash for LiveCallKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.platform.family, &self.0.id).hash(state);
+    }
+}
+
+/// What is known of a call.
+#[derive(Clone)]
+struct LiveCall {
+    call: Arc<Call>,
+    /// Its place among all: the greater, the newer.
+    seq: u64,
+    first_activity_at: Timestamp,
+    last_activity_at: Timestamp,
+    /// When the last one came.
+    last_activity: Instant,
+    ended: Option<(Timestamp, Instant)>,
+    /// Whether the voice agent was given a prompt, if the decision was seen.
+    prompt: Option<bool>,
+    activities: VecDeque<Arc<Activity>>,
+    /// Notes that are not kept, as there were too many.
+    left_out: u64,
+}
+
+/// The calls.
+pub(super) struct LiveCalls {
+    max_age: Duration,
+    next_seq: u64,
+    calls: HashMap<LiveCallKey, LiveCall>,
+}
+
+/// The calls at one moment: those in progress, newest first, then those that ended,
+/// the last one first.
+#[derive(Default)]
+pub struct LiveCallsSnapshot {
+    calls: Vec<LiveCall>,
+    /// Notes that were not taken, since the service started.
+    dropped: u64,
+}
+
+impl LiveCalls {
+    pub(super) fn new(max_age: Duration) -> Self {
+        Self { max_age, next_seq: 0, calls: HashMap::new() }
+    }
+
+    /// Takes a note; what it is from now on, with what is known of its call.
+    pub(super) fn record(&mut self, mut activity: Activity, now: Instant) -> Arc<Activity> {
+        let key = LiveCallKey(Arc::clone(&activity.call));
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        if self.calls.len() == MAX_CALLS && !self.calls.contains_key(&key) {
+            self.evict_one();
+        }
+        let live_call = self.calls.entry(key).or_insert_with(|| LiveCall::new(&activity, seq, now));
+        if live_call.ended.is_some()
+            && matches!(&activity.kind, ActivityKind::Decision(decision) if !decision.is_replayed())
+        {
+            // The same name once more, for another call.
+            *live_call = LiveCall::new(&activity, seq, now);
+        }
+        if live_call.call.has_no_details() && !activity.call.has_no_details() {
+            live_call.call = Arc::clone(&activity.call);
+        } else {
+            // One for all, so that a call is in memory once.
+            activity.call = Arc::clone(&live_call.call);
+        }
+        let activity = Arc::new(activity);
+        live_call.record(Arc::clone(&activity), now);
+        activity
+    }
+
+    /// Drops the call that will be missed least: one that ended first, else one of which
+    /// nothing was heard for the longest time.
+    fn evict_one(&mut self) {
+        let evicted = self.calls.values().min_by_key(|held| match held.ended {
+            Some((_, at)) => (false, at),
+            None => (true, held.last_activity),
+        });
+        if let Some(call) = evicted.map(|held| Arc::clone(&held.call)) {
+            self.calls.remove(&LiveCallKey(call));
+        }
+    }
+
+    pub(super) fn snapshot(&self, dropped: u64) -> LiveCallsSnapshot {
+        let mut calls: Vec<LiveCall> = self.calls.values().cloned().collect();
+        calls.sort_unstable_by_key(|held| match held.ended {
+            None => (true, None, held.seq),
+            Some((_, at)) => (false, Some(at), held.seq),
+        });
+        calls.reverse();
+        LiveCallsSnapshot { calls, dropped }
+    }
+
+    pub(super) fn erase(&mut self, call: &CallSelector) {
+        self.calls.retain(|key, _| !call.matches(&key.0));
+    }
+
+    /// Drops what ended some time ago, and what is too old.
+    pub(super) fn remove_expired(&mut self, now: Instant) {
+        let max_age = self.max_age;
+        self.calls.retain(|_, held| now < held.expires_at(max_age));
+    }
+
+    /// When something is to be dropped.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.calls.values().map(|held| held.expires_at(self.max_age)).min()
+    }
+}
+
+impl LiveCall {
+    fn new(activity: &Activity, seq: u64, now: Instant) -> Self {
+        Self {
+            call: Arc::clone(&activity.call),
+            seq,
+            first_activity_at: activity.at,
+            last_activity_at: activity.at,
+            last_activity: now,
+            ended: None,
+            prompt: None,
+            activities: VecDeque::new(),
+            left_out: 0,
+        }
+    }
+
+    fn record(&mut self, activity: Arc<Activity>, now: Instant) {
+        (self.last_activity_at, self.last_activity) = (activity.at, now);
+        if let ActivityKind::Decision(decision) = &activity.kind {
+            self.prompt = Some(decision.has_prompt);
+        }
+        if activity.kind.ends_call() && self.ended.is_none() {
+            self.ended = Some((activity.at, now));
+        }
+        if self.activities.len() == MAX_ACTIVITIES_PER_CALL {
+            // The first one tells where the call went.
+            self.activities.remove(1);
+            self.left_out += 1;
+        }
+        self.activities.push_back(activity);
+    }
+
+    /// When it is to be dropped.
+    fn expires_at(&self, max_age: Duration) -> Instant {
+        self.ended.map_or(self.last_activity + max_age, |(_, at)| at + ENDED_CALL_TTL)
+    }
+}
+
+impl LiveCallsSnapshot {
+    /// The document of `GET /calls`.
+    pub fn document(&self, masking: Masking) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            calls: Vec<LiveCallDocument<'a>>,
+            dropped: u64,
+        }
+        let calls = self.calls.iter().map(|held| LiveCallDocument::new(held, masking)).collect();
+        Document { calls, dropped: self.dropped }
+    }
+}
+
+#[derive(Serialize)]
+struct LiveCallDocument<'a> {
+    call: &'a str,
+    platform: &'static str,
+    agent: Option<&'a str>,
+    from: Option<Cow<'a, str>>,
+    to: Option<Cow<'a, str>>,
+    since: Timestamp,
+    last: Timestamp,
+    ended: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<bool>,
+    timeline: Timeline<'a>,
+    left_out: u64,
+}
+
+impl<'a> LiveCallDocument<'a> {
+    fn new(live_call: &'a LiveCall, masking: Masking) -> Self {
+        let LiveCall {
+            call,
+            first_activity_at: since,
+            last_activity_at: last,
+            ended,
+            prompt,
+            activities: notes,
+            left_out,
+            ..
+        } = live_call;
+        let [from, to] = mask_parties(call, masking);
+        Self {
+            call: &call.id,
+            platform: call.platform.name,
+            agent: call.agent.as_deref(),
+            from,
+            to,
+            since: *since,
+            last: *last,
+            ended: ended.map(|(at, _)| at),
+            prompt: *prompt,
+            timeline: Timeline { activities: notes, masking },
+            left_out: *left_out,
+        }
+    }
+}
+
+/// What happened in a call, oldest first.
+struct Timeline<'a> {
+    activities: &'a VecDeque<Arc<Activity>>,
+    masking: Masking,
+}
+
+impl Serialize for Timeline<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct TimelineEntry<'a> {
+            r#type: &'static str,
+            at: Timestamp,
+            #[serde(flatten)]
+            activity: ActivityFields<'a>,
+        }
+        serializer.collect_seq(self.activities.iter().map(|activity| TimelineEntry {
+            r#type: activity.kind.message_type(),
+            at: activity.at,
+            activity: activity.kind.fields(&activity.call, self.masking),
+        }))
+    }
+}

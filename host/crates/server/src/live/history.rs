@@ -1,0 +1,148 @@
+//! What happened lately: so many of each kind, none older than there is leave for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ReloadSummary;
+use super::activity::{Activity, ActivityKind};
+use super::message::{ErasedCall, FeedItem};
+use plugboard_core::call_selector::CallSelector;
+
+/// How many of each are kept.
+const MAX_DECISIONS: usize = 200;
+const MAX_MID_CALL_REQUESTS: usize = 200;
+const MAX_EVENTS: usize = 500;
+const MAX_RELOADS: usize = 50;
+/// Of calls that were erased, that they were: for who was away meanwhile, and still
+/// shows them.
+const MAX_ERASED_CALLS: usize = 200;
+
+/// The last ones of a kind, oldest first.
+struct RecentEntries<T> {
+    capacity: usize,
+    entries: VecDeque<RecentEntry<T>>,
+}
+
+struct RecentEntry<T> {
+    /// Its place among those of all kinds.
+    seq: u64,
+    recorded_at: Instant,
+    item: Arc<T>,
+}
+
+impl<T> RecentEntries<T> {
+    fn new(capacity: usize) -> Self {
+        Self { capacity, entries: VecDeque::new() }
+    }
+
+    fn push(&mut self, seq: u64, recorded_at: Instant, item: Arc<T>) {
+        if self.entries.len() == self.capacity {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(RecentEntry { seq, recorded_at, item });
+    }
+}
+
+/// What happened lately.
+pub(super) struct History {
+    max_age: Duration,
+    last_seq: u64,
+    decisions: RecentEntries<Activity>,
+    mid_call_requests: RecentEntries<Activity>,
+    events: RecentEntries<Activity>,
+    /// They tell of no call, and do not age.
+    reloads: RecentEntries<ReloadSummary>,
+    erased: RecentEntries<ErasedCall>,
+}
+
+impl History {
+    pub(super) fn new(max_age: Duration) -> Self {
+        Self {
+            max_age,
+            last_seq: 0,
+            decisions: RecentEntries::new(MAX_DECISIONS),
+            mid_call_requests: RecentEntries::new(MAX_MID_CALL_REQUESTS),
+            events: RecentEntries::new(MAX_EVENTS),
+            reloads: RecentEntries::new(MAX_RELOADS),
+            erased: RecentEntries::new(MAX_ERASED_CALLS),
+        }
+    }
+
+    pub(super) fn record(&mut self, activity: Arc<Activity>, now: Instant) {
+        let seq = self.next_seq();
+        let entries = match activity.kind {
+            ActivityKind::Decision(_) => &mut self.decisions,
+            ActivityKind::MidCallRequest(_) => &mut self.mid_call_requests,
+            ActivityKind::Event(_) => &mut self.events,
+        };
+        entries.push(seq, now, activity);
+    }
+
+    pub(super) fn record_reload(&mut self, reload: Arc<ReloadSummary>, now: Instant) {
+        let seq = self.next_seq();
+        self.reloads.push(seq, now, reload);
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    fn activity_entries_mut(&mut self) -> [&mut VecDeque<RecentEntry<Activity>>; 3] {
+        [&mut self.decisions, &mut self.mid_call_requests, &mut self.events]
+            .map(|last| &mut last.entries)
+    }
+
+    /// Everything, oldest first.
+    pub(super) fn all(&self) -> VecDeque<FeedItem> {
+        let notes = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
+        let notes = notes.flat_map(|last| &last.entries);
+        let notes = notes.map(|entry| (entry.seq, FeedItem::Activity(Arc::clone(&entry.item))));
+        let reloads = self.reloads.entries.iter();
+        let reloads = reloads.map(|entry| (entry.seq, FeedItem::Reload(Arc::clone(&entry.item))));
+        let erased = self.erased.entries.iter();
+        let erased = erased.map(|entry| (entry.seq, FeedItem::Erased(Arc::clone(&entry.item))));
+        let mut all: Vec<_> = notes.chain(reloads).chain(erased).collect();
+        all.sort_unstable_by_key(|(place, _)| *place);
+        all.into_iter().map(|(_, item)| item).collect()
+    }
+
+    /// Newest first.
+    pub(super) fn reloads(&self) -> Vec<Arc<ReloadSummary>> {
+        self.reloads.entries.iter().rev().map(|kept| Arc::clone(&kept.item)).collect()
+    }
+
+    pub(super) fn erase(&mut self, call: &CallSelector, erased: Arc<ErasedCall>, now: Instant) {
+        for notes in self.activity_entries_mut() {
+            notes.retain(|kept| !call.matches(&kept.item.call));
+        }
+        self.erased.entries.retain(|kept| *kept.item != *erased);
+        let seq = self.next_seq();
+        self.erased.push(seq, now, erased);
+    }
+
+    /// Drops what is too old.
+    pub(super) fn remove_expired(&mut self, now: Instant) {
+        let max_age = self.max_age;
+        for notes in self.activity_entries_mut() {
+            while notes.front().is_some_and(|kept| now >= kept.recorded_at + max_age) {
+                notes.pop_front();
+            }
+        }
+        let erased = &mut self.erased.entries;
+        while erased.front().is_some_and(|kept| now >= kept.recorded_at + max_age) {
+            erased.pop_front();
+        }
+    }
+
+    /// When something will be too old.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let lasts = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
+        let notes = lasts.filter_map(|last| Some(last.entries.front()?.recorded_at));
+        let erased = self.erased.entries.front().map(|kept| kept.recorded_at);
+        notes.chain(erased).min().map(|since| since + self.max_age)
+    }
+}

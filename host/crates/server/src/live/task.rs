@@ -1,0 +1,134 @@
+//! The task that owns what is known, and does everything that is not to be done where
+//! calls are answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::activity::Activity;
+use super::calls::{LiveCalls, LiveCallsSnapshot};
+use super::history::History;
+use super::message::{ErasedCall, FeedItem};
+use super::subscribers::{LiveSubscribers, SubscriberQueue};
+use super::{ACTIVITY_QUEUE_CAPACITY, ReloadSummary};
+use plugboard_core::call_selector::CallSelector;
+
+/// How long notes are gathered: not seen by people, and long enough that notes wake this
+/// task but seldom.
+const GATHER_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What operators ask, and what must not be lost.
+pub(super) enum LiveRequest {
+    /// Another reader. None: nobody may read any more.
+    Subscribe(oneshot::Sender<Option<Arc<SubscriberQueue>>>),
+    Calls(oneshot::Sender<LiveCallsSnapshot>),
+    Reloads(oneshot::Sender<Vec<Arc<ReloadSummary>>>),
+    RecordReload(Arc<ReloadSummary>),
+    Erase(CallSelector, oneshot::Sender<()>),
+    Close,
+}
+
+pub(super) struct LiveTask {
+    activities: mpsc::Receiver<Activity>,
+    requests: mpsc::UnboundedReceiver<LiveRequest>,
+    dropped: Arc<AtomicU64>,
+    history: History,
+    calls: LiveCalls,
+    subscribers: LiveSubscribers,
+}
+
+impl LiveTask {
+    pub(super) fn new(
+        activities: mpsc::Receiver<Activity>,
+        requests: mpsc::UnboundedReceiver<LiveRequest>,
+        max_age: Duration,
+        dropped: Arc<AtomicU64>,
+    ) -> Self {
+        let (history, calls) = (History::new(max_age), LiveCalls::new(max_age));
+        Self {
+            activities,
+            requests,
+            dropped,
+            history,
+            calls,
+            subscribers: LiveSubscribers::default(),
+        }
+    }
+
+    /// Until nobody tells or asks any more.
+    pub(super) async fn run(mut self) {
+        // While it rests, it does not wait for notes.
+        let mut resume_at = None;
+        loop {
+            let is_resting = resume_at.is_some();
+            let next_end =
+                self.history.next_expiry().into_iter().chain(self.calls.next_expiry()).min();
+            let now = Instant::now();
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(request) => {
+                        // What was told before is known to the answer, or erased by it.
+                        self.drain_queue();
+                        self.handle_request(request);
+                    }
+                    None => return,
+                },
+                note = self.activities.recv(), if !is_resting => {
+                    let Some(note) = note else { return };
+                    self.record(note);
+                    self.drain_queue();
+                    resume_at = Some(Instant::now() + GATHER_INTERVAL);
+                }
+                () = sleep_until(resume_at.unwrap_or(now)), if is_resting => resume_at = None,
+                () = sleep_until(next_end.unwrap_or(now)), if next_end.is_some() => {}
+            }
+            let now = Instant::now();
+            self.history.remove_expired(now);
+            self.calls.remove_expired(now);
+        }
+    }
+
+    /// Takes what is on its way.
+    fn drain_queue(&mut self) {
+        for _ in 0..ACTIVITY_QUEUE_CAPACITY {
+            let Ok(note) = self.activities.try_recv() else { return };
+            self.record(note);
+        }
+    }
+
+    fn record(&mut self, activity: Activity) {
+        let now = Instant::now();
+        let note = self.calls.record(activity, now);
+        self.history.record(Arc::clone(&note), now);
+        self.subscribers.publish(&FeedItem::Activity(note));
+    }
+
+    fn handle_request(&mut self, request: LiveRequest) {
+        // Whoever asked may have gone.
+        match request {
+            LiveRequest::Subscribe(answer) => {
+                _ = answer.send(self.subscribers.add(self.history.all()))
+            }
+            LiveRequest::Calls(answer) => {
+                _ = answer.send(self.calls.snapshot(self.dropped.load(Relaxed)));
+            }
+            LiveRequest::Reloads(answer) => _ = answer.send(self.history.reloads()),
+            LiveRequest::RecordReload(reload) => {
+                self.history.record_reload(Arc::clone(&reload), Instant::now());
+                self.subscribers.publish(&FeedItem::Reload(reload));
+            }
+            LiveRequest::Erase(call, done) => {
+                let erased = Arc::new(ErasedCall::new(&call));
+                self.history.erase(&call, Arc::clone(&erased), Instant::now());
+                self.calls.erase(&call);
+                self.subscribers.erase(&call);
+                self.subscribers.publish(&FeedItem::Erased(erased));
+                _ = done.send(());
+            }
+            LiveRequest::Close => self.subscribers.close(),
+        }
+    }
+}

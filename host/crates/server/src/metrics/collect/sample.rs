@@ -1,0 +1,71 @@
+//! The metrics when everything has been counted once that can be, for the reference
+//! and whoever looks whether a metric exists.
+
+use std::time::Duration;
+
+use super::*;
+use crate::metrics::Metrics;
+use plugboard_registry::PluginEntry;
+use plugboard_registry::reload::ReloadMetrics;
+use plugboard_runtime::plugin::error::{PluginError, Stage};
+use plugboard_runtime::plugin::stats::{LastError, Stats};
+
+/// The name of the plugin that stands for all.
+const PLUGIN: &str = "10-vip";
+
+#[derive(Debug)]
+struct SampleCollector(MetricsSnapshot);
+
+impl Collector for SampleCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let stats = Stats::default();
+        stats.record_run(Duration::from_micros(100), Err(&PluginError::Busy));
+        stats.record_denial("http", "not_granted");
+        let row = PluginRow {
+            name: PLUGIN.to_owned(),
+            stats: stats.snapshot(),
+            is_circuit_open: false,
+            events: Some(&stats.events),
+            mid_call: vec![
+                (Hook::Tools.interface(), &stats.tools),
+                (Hook::Transfers.interface(), &stats.transfers),
+            ],
+        };
+        self.0.write(&mut MetricWriter(encoder), &[row])
+    }
+}
+
+/// Every family, each with a row of each of its labels.
+///
+/// # Errors
+///
+/// Never in practice: text can be written to memory.
+pub fn render_sample() -> Result<String, Error> {
+    let metrics = Metrics::new(Some(&plugboard_telemetry::traces::SpanCounts::default()));
+    metrics.record_reconcile(true);
+    metrics.record_reconcile(false);
+    metrics.record_unreadable_folder();
+    for stage in [Stage::Read, Stage::Settings, Stage::Compile, Stage::Link, Stage::Instantiate] {
+        metrics.record_load_failure(stage);
+    }
+    metrics.http().webhooks.count(200);
+    metrics.http().admin.count(200);
+    let entry = PluginEntry {
+        name: PLUGIN.to_owned(),
+        file: format!("{PLUGIN}.wasm").into(),
+        plugin: None,
+        disabled: false,
+        error: Some(LastError::new(&PluginError::EmptyFile, None)),
+    };
+    let collect = MetricsSnapshot {
+        engine: engine::EngineStats { instances: 1, used: 0 },
+        cache: Some(cache::CacheStats { entries: 0, bytes: 0, evictions: 0, uncacheable: 0 }),
+        http: Arc::clone(metrics.http()),
+        generation: Arc::new(Generation::new(1, vec![entry], Vec::new())),
+        events: event_counts(&EventCounters::default()),
+        store: store::StoreStats::default(),
+        consumer_lags: vec![(PLUGIN.into(), 0)],
+        is_store_up: true,
+    };
+    metrics.encode(SampleCollector(collect))
+}

@@ -1,0 +1,64 @@
+//! Plugins' own figures. Each has its plugin in its name, so that no plugin's
+//! words can get in the way of another's or of ours.
+
+use std::collections::BTreeMap;
+use std::fmt::Error;
+use std::mem::discriminant;
+
+use prometheus_client::metrics::MetricType;
+
+use super::collect::{MetricWriter, escape_label_value};
+use plugboard_registry::Generation;
+use plugboard_runtime::capability::metrics::{BUCKETS, Metric, MetricLabels};
+
+/// Writes the figures of every plugin.
+pub(super) fn encode(out: &mut MetricWriter<'_>, generation: &Generation) -> Result<(), Error> {
+    // Two plugins can come to the same name once it is one of the format's. Their
+    // rows have another `plugin` then; only the kind of figure is the first one's.
+    let mut families: BTreeMap<String, Vec<(String, MetricLabels, Metric)>> = BTreeMap::new();
+    for plugin in generation.plugins() {
+        for (name, series) in plugin.stats.guest_metrics.snapshot() {
+            let rows = families
+                .entry(format!("guest_{}_{name}", metric_name_part(plugin.name())))
+                .or_default();
+            for (labels, metric) in series {
+                let kind = rows.first().map(|(_, _, first)| discriminant(first));
+                if kind.is_none_or(|kind| kind == discriminant(&metric)) {
+                    rows.push((escape_label_value(plugin.name()), labels, metric));
+                }
+            }
+        }
+    }
+    for (family, rows) in families {
+        let kind = match rows.first() {
+            Some((_, _, Metric::Histogram { .. })) => MetricType::Histogram,
+            _ => MetricType::Counter,
+        };
+        out.write_family(&family, "A figure of a plugin's own", kind, |row| {
+            for (plugin, labels, metric) in &rows {
+                let values: Vec<(&str, String)> = labels
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), escape_label_value(value)))
+                    .collect();
+                let labels: Vec<(&str, &str)> = std::iter::once(("plugin", plugin.as_str()))
+                    .chain(values.iter().map(|(name, value)| (*name, value.as_str())))
+                    .collect();
+                match metric {
+                    Metric::Counter(sum) => row.write_counter(&labels, *sum)?,
+                    Metric::Histogram { buckets, sum } => {
+                        let bounds = BUCKETS.into_iter().chain([f64::MAX]);
+                        let buckets: Vec<(f64, u64)> = bounds.zip(*buckets).collect();
+                        row.write_buckets(&labels, *sum, &buckets)?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A file name as a part of a metric's name.
+fn metric_name_part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}

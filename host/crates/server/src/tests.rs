@@ -1,0 +1,122 @@
+//! A platform that nobody has heard of, served by what is there.
+
+use std::path::Path;
+
+use reqwest::StatusCode;
+
+use super::*;
+use plugboard_config::{Flags, load};
+use plugboard_events::dispatch;
+use plugboard_events::journal::Subscriptions;
+use plugboard_registry::reload::{Reconciler, Reloader, ScanMode};
+use plugboard_runtime::engine::Purpose;
+use plugboard_runtime::plugin::Loader;
+use plugboard_store::sqlite::SqliteStore;
+
+/// A sample plugin, as `cargo xtask test` builds it.
+fn sample_plugin(name: &str) -> Vec<u8> {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(3).unwrap().join("plugins").join(name);
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask test`", path.display()))
+}
+
+/// A service on free ports. Within a runtime only.
+async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
+    let data = folder.join("data");
+    let flags = Flags {
+        plugins: Some(folder.to_owned()),
+        data: Some(data.clone()),
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        admin: Some(([127, 0, 0, 1], 0).into()),
+        ..Flags::default()
+    };
+    std::fs::create_dir(&data).unwrap();
+    let config = load(flags, []).unwrap().config;
+    let engine = Engine::start(&config.engine, Purpose::Serve { threads: 2 }).unwrap();
+    let store = SqliteStore::start(&data, config.journal.clone(), config.kv.max_total).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let loader = Loader::new(engine.clone(), None, Some(Arc::clone(&store)), &config).unwrap();
+    let registry = Arc::new(Registry::default());
+    let metrics = Arc::new(Metrics::default());
+    let witness = Arc::clone(&metrics);
+    let mut reconciler = Reconciler::new(loader, folder.to_owned(), Arc::clone(&registry), witness);
+    reconciler.reconcile(ScanMode::Full).await.unwrap();
+    let live = Live::start(config.calls.max_age);
+    let (_, reload) = Reloader::new(reconciler, config.reload.clone(), Box::new(|_| {}));
+    let interest = Arc::new(Subscriptions::default());
+    let parts = dispatch::DispatcherServices {
+        registry: Arc::clone(&registry),
+        store: Arc::clone(&store),
+        subscriptions: Arc::clone(&interest),
+    };
+    let (events, journal) = (config.events.clone(), config.journal.clone());
+    let dispatcher = Dispatcher::start(parts, events, journal, 1, Duration::from_secs(1));
+    // Its observers are known, which the store was asked for.
+    assert!(
+        dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await
+    );
+    let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
+    let parts = Services {
+        engine,
+        registry,
+        journal: Arc::new(journal),
+        store: Arc::clone(&store),
+        dispatcher: Arc::new(dispatcher),
+        metrics,
+        live,
+        reload,
+        tls: None,
+    };
+    (Server::bind(config, parts).unwrap(), store)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_platform_is_served_end_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    write("10-number-plan.wasm", &sample_plugin("10-number-plan.wasm"));
+    // Its name is one that settings know.
+    let settings = "platforms = ['toy']\n[config]\n5001 = 'ws://sts/{platform}?from={from}'\n";
+    write("10-number-plan.toml", settings.as_bytes());
+    let (server, store) = serve(folder.path()).await;
+    let address = server.webhook_address().unwrap();
+    let admin = server.admin_address().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async move { _ = stopped.await }));
+
+    let (client, _) = plugboard_tls::client_roots::build_client(reqwest::Client::builder).unwrap();
+    let post = async |url: String, toy: bool, body: &'static str| {
+        let mut request = client.post(url).body(body);
+        if toy {
+            request = request.header("x-toy", "yes");
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let toy = async |body| post(format!("http://{address}/toy"), true, body).await;
+    let routed = (StatusCode::OK, "go ws://sts/toy?from=%2B39".to_owned());
+    assert_eq!(toy("rings call-1 +39 5001").await, routed);
+    assert_eq!(toy("rings call-2 +39 1").await, (StatusCode::OK, "go on".to_owned()));
+    // The same delivery again: nobody is asked.
+    assert_eq!(toy("rings call-1 +39 5001").await, routed);
+    assert_eq!(toy("talks call-1").await, (StatusCode::OK, r#"{"status":"ok"}"#.to_owned()));
+    let (status, error) = toy("rings").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(error.contains("expected a verb and a call"), "{error}");
+    let long = post(format!("http://{address}/toy"), true, include_str!("tests.rs")).await;
+    assert_eq!(long.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let unauthorized = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
+    assert_eq!(unauthorized.0, StatusCode::UNAUTHORIZED);
+    // AVR's calls are not the toy's.
+    let call = r#"{"uuid":"u","type":"call_initiated","timestamp":"2026-01-01T00:00:00Z",
+        "payload":{"to":"5001"}}"#;
+    let avr = post(format!("http://{address}/events"), false, call).await;
+    assert_eq!(avr, (StatusCode::OK, "{}".to_owned()));
+    let (_, explained) = post(format!("http://{admin}/explain"), false, "rings c +39 5001").await;
+    assert!(explained.contains(r#""answer":"go ws://sts/toy?from=%2B39""#), "{explained}");
+
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    store.close().await;
+}

@@ -1,0 +1,138 @@
+//! A call is being set up: where does it go?
+
+use std::panic::AssertUnwindSafe;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tracing::Span;
+
+use super::super::AppState;
+use super::reply_response;
+use super::span as webhook_span;
+use crate::live::{self, ActivityKind};
+use plugboard_config::RoutingConfig;
+use plugboard_core::call::Call;
+use plugboard_core::event::Event;
+use plugboard_core::outcome::{Answer, AnswerSource, ChainResult, FallbackReason, RoutingOutcome};
+use plugboard_core::units::micros;
+use plugboard_platform::PlatformAdapter;
+use plugboard_routing::idempotency::Replay;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Decides, and has it written down.
+pub(super) async fn respond_with_decision(
+    app: &AppState,
+    adapter: &dyn PlatformAdapter,
+    event: Event,
+    start: Instant,
+    span: &Span,
+) -> Response {
+    let guard = app.journal.begin_decision(&event, start + app.config.limits.budget);
+    let (outcome, is_replay) = decide_once(app, &event, start).await;
+    webhook_span::record_decision(span, &outcome, is_replay);
+    let summary = live::DecisionSummary::new(&event.call, &outcome, is_replay, start.elapsed());
+    app.live.record(&event.call, ActivityKind::Decision(summary));
+    guard.finish(&outcome).await;
+    let mut response = reply_response(adapter.decision_reply(&outcome.answer));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_STATUS, cache_status(app, &outcome, is_replay));
+    // In milliseconds. Digits and a point: always a header value.
+    let us = start.elapsed().as_micros();
+    let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
+    if let Ok(timing) = HeaderValue::from_str(&timing) {
+        headers.insert(SERVER_TIMING, timing);
+    }
+    response
+}
+
+/// RFC 9211.
+fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> HeaderValue {
+    HeaderValue::from_static(match (is_replay, outcome.result.source) {
+        (true, _) => "plugboard; hit; detail=delivery",
+        (false, AnswerSource::Cache) => "plugboard; hit",
+        (false, _) if app.router.cache().is_none() => "plugboard; fwd=bypass",
+        (false, _) => "plugboard; fwd=miss",
+    })
+}
+
+/// What becomes of a call; and whether that was asked before, by a delivery that
+/// comes again.
+async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingOutcome, bool) {
+    let call = &event.call;
+    let Some(deliveries) = &app.idempotency else { return (decide(app, call, start).await, false) };
+    let idempotency_key = (call.platform, event.dedup_key());
+    let mut own_outcome = None;
+    let ruling = async {
+        let outcome = decide(app, call, start).await;
+        let ruling = outcome.result.clone();
+        own_outcome = Some(outcome);
+        ruling
+    };
+    let deadline = start + app.config.limits.budget;
+    let replay = deliveries.get_or_compute(&call.id, &idempotency_key, deadline, ruling).await;
+    match (replay, own_outcome) {
+        (Replay::Fresh(_), Some(outcome)) => (outcome, false),
+        (Replay::Fresh(ruling) | Replay::Replayed(ruling), _) => {
+            (replay_answer(app, ruling, call), true)
+        }
+        (Replay::TimedOut, _) => {
+            let outcome =
+                app.router.fallback_outcome(FallbackReason::DeadlineExceeded, None, 0, call);
+            log_decision(app.router.config(), call, &outcome, start);
+            (outcome, false)
+        }
+    }
+}
+
+/// The same ruling once more.
+fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOutcome {
+    let outcome = app.router.replay(ruling, call);
+    let decision = outcome.answer.name();
+    tracing::info!(call = call.id.as_str(), decision, "delivered again: the same answer");
+    outcome
+}
+
+/// The chain's answer, or the fallback if anything at all goes wrong.
+async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
+    let deadline = start + app.config.limits.budget;
+    let generation = app.registry.current();
+    let chain = app.router.decide(&generation, call, deadline);
+    // A panic would be a bug of ours, but must not be a lost call.
+    let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(
+            call = call.id.as_str(),
+            "the host panicked while it decided; please report it"
+        );
+        app.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
+    });
+    log_decision(app.router.config(), call, &outcome, start);
+    outcome
+}
+
+/// The line that an operator looks for: which call, who decided, what, how fast.
+/// Never numbers or URLs, which may carry them.
+fn log_decision(answers: &RoutingConfig, call: &Call, outcome: &RoutingOutcome, start: Instant) {
+    let plugin = outcome.result.plugin.as_deref().unwrap_or("-");
+    let is_lost = !call.platform.can_reject && answers.reject_sts_url.is_none();
+    if matches!(outcome.answer, Answer::Reject { .. }) && is_lost {
+        tracing::warn!(
+            call = call.id.as_str(),
+            plugin,
+            "rejected, but the platform cannot reject and no reject_sts_url is set: treated as a pass"
+        );
+    }
+    tracing::info!(
+        call = call.id.as_str(),
+        platform = call.platform.name,
+        plugin,
+        decision = outcome.answer.name(),
+        cached = outcome.result.source == AnswerSource::Cache,
+        failures = outcome.result.failures,
+        took_us = micros(start.elapsed()),
+        "decided"
+    );
+}

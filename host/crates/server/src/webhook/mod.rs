@@ -1,0 +1,172 @@
+//! What platforms post: bodies are read within bounds, senders judged, and what the
+//! dialect makes of it is answered. Which platform it is, only the dialect knows.
+
+mod body;
+mod decision;
+mod mid_call;
+mod span;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, header, request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
+pub(super) use self::body::{BodyBudget, read_body};
+use self::span::RemoteParent;
+use super::AppState;
+use super::error::{ErrorResponse, json_response};
+use plugboard_core::event::Event;
+use plugboard_core::json_depth;
+use plugboard_platform::{BadRequest, PlatformAdapter, PlatformRequest, Reply};
+
+/// Bodies that are larger are read and judged off the threads that serve calls, in
+/// bytes: it takes a millisecond.
+const MAX_INLINE_PARSE_BYTES: usize = 128 << 10;
+
+/// The webhook listener's paths.
+pub(super) fn routes(app: Arc<AppState>) -> Router {
+    let mut routes = Router::new().route("/health", get(health));
+    for adapter in &app.adapters {
+        let post_adapter = Arc::clone(adapter);
+        let post_handler = move |State(app): State<Arc<AppState>>, request| {
+            let post_adapter = Arc::clone(&post_adapter);
+            async move { handle_webhook(&app, &post_adapter, request).await }
+        };
+        routes = routes.route(adapter.path(), post(post_handler));
+        if let Some(prompt_endpoint) = adapter.prompt_endpoint() {
+            let prompt_adapter = Arc::clone(adapter);
+            let prompt_handler = move |State(app): State<Arc<AppState>>, headers: HeaderMap| {
+                let prompt_adapter = Arc::clone(&prompt_adapter);
+                async move { serve_prompt(&app, &*prompt_adapter, &headers).await }
+            };
+            routes = routes.route(prompt_endpoint.path(), get(prompt_handler));
+        }
+    }
+    routes
+        .fallback(async || ErrorResponse::not_found())
+        .method_not_allowed_fallback(async || ErrorResponse::method_not_allowed())
+        .with_state(app)
+}
+
+async fn health() -> Response {
+    json_response(&OK)
+}
+
+async fn handle_webhook(
+    app: &Arc<AppState>,
+    adapter: &Arc<dyn PlatformAdapter>,
+    request: Request<Body>,
+) -> Result<Response, ErrorResponse> {
+    let (span, parent) = span::begin(adapter.path(), request.headers());
+    let answer =
+        handle_request(app, adapter, request, &span, parent).instrument(span.clone()).await;
+    let (status, refused) = match &answer {
+        Ok(response) => (response.status().as_u16(), None),
+        Err(error) => {
+            let (status, code) = error.status_and_code();
+            (status, Some(code))
+        }
+    };
+    span::record_response(&span, status, refused);
+    answer
+}
+
+async fn handle_request(
+    app: &Arc<AppState>,
+    adapter: &Arc<dyn PlatformAdapter>,
+    request: Request<Body>,
+    span: &Span,
+    parent: RemoteParent,
+) -> Result<Response, ErrorResponse> {
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    adapter.check_headers(&head.headers)?;
+    let body =
+        read_body(&app.body_budget, &adapter.request_limits(), &head.headers, body, start).await?;
+    let message = parse_request(adapter, head, body.bytes.clone(), parent).await?;
+    span::record_request(span, &message);
+    Ok(match message {
+        PlatformRequest::Decision(event) => {
+            decision::respond_with_decision(app, &**adapter, event, start, span).await
+        }
+        PlatformRequest::Events(events) => accept_events(app, events).await?,
+        PlatformRequest::Tool(tool_use) => {
+            mid_call::respond_with_tool(app, &**adapter, tool_use, start, span).await
+        }
+        PlatformRequest::Transfer(transfer_request) => {
+            mid_call::respond_with_transfer(app, &**adapter, transfer_request, start, span).await
+        }
+    })
+}
+
+/// What a request says, if it may say anything.
+async fn parse_request(
+    adapter: &Arc<dyn PlatformAdapter>,
+    head: request::Parts,
+    body: Bytes,
+    parent: RemoteParent,
+) -> Result<PlatformRequest, ErrorResponse> {
+    let is_large = body.len() > MAX_INLINE_PARSE_BYTES;
+    let adapter = Arc::clone(adapter);
+    let parse = move || {
+        adapter.authenticate(&head.headers, &body)?;
+        // Where everybody may send, nobody is known.
+        if !adapter.is_unauthenticated() {
+            parent.trust();
+        }
+        json_depth::check(&body).map_err(BadRequest::from)?;
+        Ok(adapter.parse(&head.headers, &body)?)
+    };
+    if !is_large {
+        return parse();
+    }
+    let parsed = tokio::task::spawn_blocking(parse);
+    parsed.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
+}
+
+/// Takes events.
+async fn accept_events(app: &AppState, events: Vec<Event>) -> Result<Response, ErrorResponse> {
+    let mut activities = app.live.pending_activities(&events);
+    app.journal.accept(events).await.map_err(|error| {
+        activities.discard();
+        ErrorResponse::from_store_error(&error)
+    })?;
+    Ok(json_response(&OK))
+}
+
+/// What voice agents ask for: the prompt of a call.
+async fn serve_prompt(
+    app: &AppState,
+    adapter: &dyn PlatformAdapter,
+    headers: &HeaderMap,
+) -> Result<Response, ErrorResponse> {
+    let Some(prompt_endpoint) = adapter.prompt_endpoint() else {
+        return Err(ErrorResponse::not_found());
+    };
+    let (family, call) = prompt_endpoint.requested_call(headers)?;
+    match app.journal.prompt(family, call).await {
+        Ok(Some(prompt)) => Ok(reply_response(prompt_endpoint.prompt_reply(&prompt))),
+        Ok(None) => Err(ErrorResponse::prompt_not_found()),
+        Err(error) => Err(ErrorResponse::from_store_error(&error)),
+    }
+}
+
+fn reply_response(reply: Reply) -> Response {
+    let Reply { status, content_type, body } = reply;
+    let content_type = HeaderValue::from_static(content_type);
+    (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+#[derive(Serialize)]
+struct StatusBody {
+    status: &'static str,
+}
+
+const OK: StatusBody = StatusBody { status: "ok" };

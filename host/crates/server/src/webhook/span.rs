@@ -1,0 +1,179 @@
+//! The trace of a webhook: whether there is one, what it goes on from, and what it tells.
+//!
+//! A sender may send the trace that its webhook is a part of (`traceparent`, W3C). That is
+//! believed only of one that has shown its secret: a stranger could otherwise have all of
+//! its requests traced, or write into traces of others. The secret is looked at late, with
+//! the body, so the span begins before and learns of its trace then.
+
+use axum::http::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::field::Empty;
+use tracing::{Level, Span, span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use plugboard_core::call::Call;
+use plugboard_core::outcome::{AnswerSource, RoutingOutcome};
+use plugboard_core::span::{ROOT_TARGET, is_enabled, should_sample};
+use plugboard_platform::{PlatformRequest, ToolAnswer};
+use plugboard_routing::mid_call::ToolResponse;
+
+/// Begins the span of a webhook to this path, if it is traced or may turn out to be.
+pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
+    if !is_enabled() {
+        return (
+            Span::none(),
+            RemoteParent { span: Span::none(), remote: None, is_sampled: false },
+        );
+    }
+    let (remote, is_sampled) = (extract_parent(headers), should_sample());
+    let span = if is_sampled || remote.as_ref().is_some_and(SpanContext::is_sampled) {
+        span!(
+            target: ROOT_TARGET,
+            parent: None,
+            Level::INFO,
+            "webhook",
+            otel.kind = "server",
+            http.request.method = "POST",
+            url.path = path,
+            http.response.status_code = Empty,
+            webhook.kind = Empty,
+            webhook.outcome = Empty,
+            webhook.repeated = Empty,
+            call.id = Empty,
+            call.platform = Empty,
+            plugin.name = Empty,
+            plugin.source = Empty,
+            tool.name = Empty,
+            events.count = Empty,
+            error.type = Empty,
+            otel.status_code = Empty,
+        )
+    } else {
+        Span::none()
+    };
+    (span.clone(), RemoteParent { span, remote, is_sampled })
+}
+
+/// What the sender says that its webhook is a part of.
+fn extract_parent(headers: &HeaderMap) -> Option<SpanContext> {
+    let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+    let span = context.span();
+    let remote = span.span_context();
+    remote.is_valid().then(|| remote_context(remote, remote.trace_flags()))
+}
+
+/// A remote span. Not its state, which is text of the sender's.
+fn remote_context(remote: &SpanContext, flags: TraceFlags) -> SpanContext {
+    SpanContext::new(remote.trace_id(), remote.span_id(), flags, true, TraceState::NONE)
+}
+
+/// What a webhook's trace may go on from, if its sender may say so.
+#[must_use = "dropped, the sender is not believed"]
+pub struct RemoteParent {
+    span: Span,
+    remote: Option<SpanContext>,
+    is_sampled: bool,
+}
+
+impl RemoteParent {
+    /// The sender has shown who it is.
+    pub fn trust(mut self) {
+        if let Some(remote) = self.remote.take() {
+            self.adopt(remote);
+        }
+    }
+
+    fn adopt(&self, remote: SpanContext) {
+        let context = opentelemetry::Context::new().with_remote_span_context(remote);
+        // It is ours, and has no children yet.
+        _ = self.span.set_parent(context);
+    }
+}
+
+impl Drop for RemoteParent {
+    fn drop(&mut self) {
+        // Begun for no other reason than what a stranger says: not traced, then.
+        if let Some(remote) = self.remote.take().filter(|_| !self.is_sampled) {
+            self.adopt(remote_context(&remote, TraceFlags::default()));
+        }
+    }
+}
+
+/// What the sender wants.
+pub fn record_request(span: &Span, message: &PlatformRequest) {
+    if span.is_disabled() {
+        return;
+    }
+    let (kind, call): (_, Option<&Call>) = match message {
+        PlatformRequest::Decision(event) => ("decision", Some(&event.call)),
+        PlatformRequest::Tool(tool_use) => ("tool", Some(&tool_use.call)),
+        PlatformRequest::Transfer(transfer) => ("transfer", Some(&transfer.call)),
+        PlatformRequest::Events(events) => {
+            span.record("events.count", i64::try_from(events.len()).unwrap_or(i64::MAX));
+            ("events", events.first().map(|event| &*event.call))
+        }
+    };
+    span.record("webhook.kind", kind);
+    if let Some(call) = call {
+        span.record("call.id", &*call.id);
+        span.record("call.platform", call.platform.name);
+    }
+}
+
+/// What was decided; and whether that was before, for the same delivery.
+pub fn record_decision(span: &Span, outcome: &RoutingOutcome, is_replay: bool) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("plugin.source", outcome.result.source.name());
+    record_outcome(span, outcome.answer.name(), outcome.result.plugin.as_deref(), is_replay);
+}
+
+/// What an agent got for using a tool. The tool's name is told if some plugin has it:
+/// otherwise it may be any text.
+pub fn record_tool(span: &Span, name: &str, ruling: &ToolResponse, is_replay: bool) {
+    if span.is_disabled() {
+        return;
+    }
+    if !matches!(ruling.answer, ToolAnswer::Unknown) {
+        span.record("tool.name", name);
+    }
+    let source = if ruling.cached { AnswerSource::Cache } else { AnswerSource::Plugin };
+    span.record("plugin.source", source.name());
+    record_outcome(span, ruling.outcome(), ruling.plugin.as_deref(), is_replay);
+}
+
+/// Whether somebody had a say in a transfer.
+pub fn record_transfer(span: &Span, answered: bool, is_replay: bool) {
+    record_outcome(span, if answered { "answered" } else { "pass" }, None, is_replay);
+}
+
+fn record_outcome(span: &Span, outcome: &'static str, plugin: Option<&str>, is_replay: bool) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("webhook.outcome", outcome);
+    span.record("webhook.repeated", is_replay);
+    if let Some(plugin) = plugin {
+        span.record("plugin.name", plugin);
+    }
+}
+
+/// The status that the sender gets; of a refusal, our word for why.
+pub fn record_response(span: &Span, status: u16, error_code: Option<&'static str>) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("http.response.status_code", i64::from(status));
+    if let Some(code) = error_code {
+        span.record("webhook.outcome", "refused");
+        span.record("error.type", code);
+    }
+    // What a sender did wrong is no error of ours.
+    if status >= 500 {
+        span.record("otel.status_code", "error");
+    }
+}

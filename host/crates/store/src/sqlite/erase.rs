@@ -1,0 +1,297 @@
+//! Erasing a call. What may be much is looked for by a reader, and removed by the
+//! writer, in slices, so that nobody waits for long. There is no index on calls,
+//! which every event would have to pay for: the journal is read from end to end.
+//!
+//! Removed is not yet unreadable: `secure_delete` overwrites it in the pages, and
+//! the write-ahead log, which has the pages as they were, is emptied at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Deserialize;
+
+use super::reader::StoreReader;
+use super::writer::{StoreWriter, WriteContext};
+use super::{SqliteStore, journal, kv, wal_checkpoint};
+use crate::erase::{ErasedRange, ErasureResult};
+use crate::{Seq, StoreError, StoreFuture};
+use plugboard_core::call_selector::CallSelector;
+use plugboard_core::platforms::Platform;
+
+/// Rows that are looked at in one go: some milliseconds.
+const MAX_ROWS_SCANNED: usize = 2_000;
+
+/// Rows that are removed in one transaction: the same.
+const MAX_ROWS_REMOVED: usize = 500;
+
+/// How often to try emptying the log while somebody reads it, and how long to wait
+/// in between.
+const TRUNCATE_ATTEMPTS: usize = 100;
+const TRUNCATE_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A table of events.
+#[derive(Clone, Copy)]
+enum EventTable {
+    /// The journal.
+    Events,
+    /// Dead letters.
+    DeadLetters,
+}
+
+/// Erases everything about a call but plugins' values.
+pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture<ErasureResult> {
+    // Asked at once, so that it comes after what was asked before.
+    let selector = call.clone();
+    let contexts_removed = store.writer.submit(move |work| {
+        let calls = remove_call_contexts(work, &selector)?;
+        Ok((work.state.last_seq(), calls))
+    });
+    let (eraser, shared) = (Eraser::new(store), Arc::clone(&store.shared));
+    spawn_detached(async move {
+        let (up_to, calls) = contexts_removed.await?;
+        let dead = eraser.erase(EventTable::DeadLetters, &call, |_| true, Seq::MAX).await?;
+        // Meanwhile some of them may have been appended once more.
+        let revived_up_to = eraser.writer.submit(|work| Ok(work.state.last_seq())).await?;
+        let range = ErasedRange { up_to, redriven_up_to: revived_up_to };
+        let is_erased = move |row: &EventRow| row.number <= up_to || row.has_target;
+        let events = eraser.erase(EventTable::Events, &call, is_erased, revived_up_to).await?;
+        shared.tail.remove_erased(|event| range.contains(event) && call.matches(&event.event.call));
+        Ok(ErasureResult { events, dead_letters: dead, calls, range })
+    })
+}
+
+/// Erases plugins' values about a call. How many.
+pub(super) fn erase_values(store: &SqliteStore, call: Arc<str>) -> StoreFuture<u64> {
+    let earlier_writes = store.writer.submit(|_| Ok(()));
+    let eraser = Eraser::new(store);
+    spawn_detached(async move {
+        earlier_writes.await?;
+        let mut cursor = Some((String::new(), String::new()));
+        let mut removed = 0;
+        while let Some(start) = cursor {
+            let call = Arc::clone(&call);
+            let (keys, next_cursor) =
+                eraser.reader.submit(move |db| scan_keys(db, &call, &start)).await?;
+            cursor = next_cursor;
+            for slice in keys.chunks(MAX_ROWS_REMOVED) {
+                let slice = slice.to_vec();
+                let remove_slice = move |work: &mut WriteContext<'_>| {
+                    slice.iter().try_fold(0, |removed, (namespace, key)| {
+                        Ok(removed + u64::from(kv::remove(work, namespace, key)?))
+                    })
+                };
+                removed += eraser.writer.submit(remove_slice).await?;
+            }
+        }
+        Ok(removed)
+    })
+}
+
+/// Leaves nothing in the write-ahead log.
+pub(super) fn truncate_wal(store: &SqliteStore) -> StoreFuture<()> {
+    let (writer, path) = (store.writer.clone(), store.shared.path.clone());
+    spawn_detached(async move {
+        for _ in 0..TRUNCATE_ATTEMPTS {
+            // Most of it without anybody waiting.
+            let log_path = path.clone();
+            _ = tokio::task::spawn_blocking(move || wal_checkpoint::checkpoint_passive(&log_path))
+                .await;
+            if writer.truncate_wal().await? {
+                return Ok(());
+            }
+            tokio::time::sleep(TRUNCATE_RETRY_DELAY).await;
+        }
+        let path = path.display();
+        let why = format!(
+            "{path}: its write-ahead log, which may still have what was removed, cannot be \
+             emptied while somebody reads it (a backup, or another tool?)"
+        );
+        Err(StoreError::Unavailable(why.into()))
+    })
+}
+
+/// Goes on whether anybody waits for it or not.
+fn spawn_detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> StoreFuture<T> {
+    let work = tokio::spawn(work);
+    Box::pin(async { work.await.unwrap_or(Err(StoreError::Closed)) })
+}
+
+/// The two threads that it takes.
+struct Eraser {
+    writer: StoreWriter,
+    reader: StoreReader,
+}
+
+impl Eraser {
+    fn new(store: &SqliteStore) -> Self {
+        Self { writer: store.writer.clone(), reader: store.page_reader.clone() }
+    }
+
+    /// Erases rows of a call, up to a number. How many.
+    async fn erase(
+        &self,
+        table: EventTable,
+        call: &CallSelector,
+        is_erased: impl Fn(&EventRow) -> bool,
+        up_to: i64,
+    ) -> Result<u64, StoreError> {
+        let (mut after, mut removed) = (0, 0);
+        loop {
+            let selector = call.clone();
+            let scan = move |db: &Connection| scan_rows(db, table, &selector, after, up_to);
+            let RowScan { mut rows, scanned, last } = self.reader.submit(scan).await?;
+            rows.retain(&is_erased);
+            for slice in rows.chunks(MAX_ROWS_REMOVED) {
+                let numbers: Vec<i64> = slice.iter().map(|row| row.number).collect();
+                let remove_slice =
+                    move |work: &mut WriteContext<'_>| remove_rows(work, table, &numbers);
+                removed += self.writer.submit(remove_slice).await?;
+            }
+            if scanned < MAX_ROWS_SCANNED {
+                return Ok(removed);
+            }
+            after = last;
+        }
+    }
+}
+
+/// A row of the call.
+struct EventRow {
+    number: i64,
+    /// Whether it is for one observer alone.
+    has_target: bool,
+}
+
+/// What was found, among how many, and the last of them.
+struct RowScan {
+    rows: Vec<EventRow>,
+    scanned: usize,
+    last: i64,
+}
+
+/// As much of a call as tells which one it is.
+#[derive(Deserialize)]
+struct StoredCallId {
+    id: String,
+    platform: serde_json::Value,
+}
+
+/// The call's rows among the next ones.
+fn scan_rows(
+    db: &Connection,
+    table: EventTable,
+    call: &CallSelector,
+    after: i64,
+    up_to: i64,
+) -> rusqlite::Result<RowScan> {
+    // Most calls are another one, as their text does not even have the id.
+    let mut select = db.prepare_cached(match table {
+        EventTable::Events => {
+            "SELECT seq, only IS NOT NULL, iif(instr(call, ?3), call, NULL) FROM events
+             WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?4"
+        }
+        EventTable::DeadLetters => {
+            "SELECT id, false, iif(instr(call, ?3), call, NULL) FROM dead
+             WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?4"
+        }
+    })?;
+    // As it is written in the call's JSON.
+    let id = serde_json::to_string(&**call.id()).unwrap_or_default();
+    let mut rows = select.query(params![after, up_to, id, MAX_ROWS_SCANNED])?;
+    let mut scan = RowScan { rows: Vec::new(), scanned: 0, last: after };
+    while let Some(row) = rows.next()? {
+        (scan.scanned, scan.last) = (scan.scanned + 1, row.get(0)?);
+        let text = row.get_ref(2)?.as_str_or_null()?;
+        if text.is_some_and(|text| call_matches(call, text)) {
+            scan.rows.push(EventRow { number: scan.last, has_target: row.get(1)? });
+        }
+    }
+    Ok(scan)
+}
+
+/// Whether this JSON is the call's; other calls may have its id in them.
+fn call_matches(call: &CallSelector, text: &str) -> bool {
+    let Ok(StoredCallId { id, platform }) = serde_json::from_str(text) else { return false };
+    let family = || Platform::deserialize(platform).map(|platform| platform.family).ok();
+    id == **call.id() && (call.family().is_none() || call.family() == family())
+}
+
+fn remove_rows(
+    work: &mut WriteContext<'_>,
+    table: EventTable,
+    numbers: &[i64],
+) -> rusqlite::Result<u64> {
+    let which = match table {
+        EventTable::Events => "events WHERE seq",
+        EventTable::DeadLetters => "dead WHERE id",
+    };
+    let sql = format!("DELETE FROM {which} = ? RETURNING {}", journal::ROW_BYTES);
+    let mut delete = work.db.prepare_cached(&sql)?;
+    let mut removed = 0;
+    for number in numbers {
+        // Somebody else may have removed it.
+        let bytes: Option<i64> = delete.query_row([number], |row| row.get(0)).optional()?;
+        if let Some(bytes) = bytes {
+            work.state.bytes_delta -= bytes;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Forgets what is remembered of a call. How many there were of that name.
+fn remove_call_contexts(work: &mut WriteContext<'_>, call: &CallSelector) -> rusqlite::Result<u64> {
+    let families = match call.family() {
+        Some(family) => vec![family.to_owned()],
+        None => stored_families(work.db)?,
+    };
+    let mut delete = work.db.prepare_cached("DELETE FROM calls WHERE key = ?")?;
+    families.iter().try_fold(0, |removed, family| {
+        Ok(removed + delete.execute([format!("{family}/{}", call.id())])? as u64)
+    })
+}
+
+/// The families that any call is remembered of: a look-up for each of the few, and
+/// not for each call.
+fn stored_families(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut next = db.prepare_cached("SELECT min(key) FROM calls WHERE key >= ?")?;
+    let mut families = Vec::new();
+    let mut from = String::new();
+    while let Some(key) = next.query_row([&from], |row| row.get::<_, Option<String>>(0))? {
+        let family = key.split('/').next().unwrap_or_default();
+        // `0` comes after the slash.
+        from = format!("{family}0");
+        families.push(family.to_owned());
+    }
+    Ok(families)
+}
+
+/// A namespace and a key.
+type KvKey = (String, String);
+
+/// The keys about a call among the next ones; and where to go on, if there are
+/// more.
+fn scan_keys(
+    db: &Connection,
+    call: &str,
+    (namespace, key): &KvKey,
+) -> rusqlite::Result<(Vec<KvKey>, Option<KvKey>)> {
+    let mut select = db.prepare_cached(
+        "SELECT namespace, key FROM kv WHERE (namespace, key) > (?, ?)
+         ORDER BY namespace, key LIMIT ?",
+    )?;
+    let part = format!("/{call}/");
+    let mut rows = select.query(params![namespace, key, MAX_ROWS_SCANNED])?;
+    let (mut matching, mut count, mut last) = (Vec::new(), 0, None);
+    while let Some(row) = rows.next()? {
+        let kv_key: KvKey = (row.get(0)?, row.get(1)?);
+        if format!("/{}/", kv_key.1).contains(&part) {
+            matching.push(kv_key.clone());
+        }
+        (count, last) = (count + 1, Some(kv_key));
+    }
+    Ok((matching, last.filter(|_| count == MAX_ROWS_SCANNED)))
+}

@@ -1,0 +1,216 @@
+//! The embedded store: one SQLite file in the data folder, in write-ahead mode,
+//! with a thread that writes and two that read. `journal.sync = "full"` waits for
+//! the disk with every transaction; `"normal"` leaves that to the system, so that a
+//! loss of power (not the end of the process) can cost the last moments.
+
+mod calls;
+mod database_file;
+mod erase;
+mod journal;
+mod kv;
+mod reader;
+mod schema;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod wal_checkpoint;
+mod writer;
+mod writer_state;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+
+use self::journal::AppendJob;
+use self::reader::StoreReader;
+use self::tail::JournalTail;
+use self::writer::StoreWriter;
+use self::writer_state::WriterState;
+use super::erase::ErasureResult;
+use super::{
+    AppendBatch, AppendMode, Checkpoint, Consumers, DeadLetter, DeadLetterFilter, DeadLetters,
+    JournalEvent, JournalPage, KvAnswer, KvCommand, KvError, RetentionPolicy, Seq, Store,
+    StoreError, StoreFuture, StoreStats, UnixMs, unix_now,
+};
+use plugboard_config::JournalConfig;
+use plugboard_core::call_selector::CallSelector;
+
+/// See the [module](self).
+pub struct SqliteStore {
+    writer: StoreWriter,
+    /// For observers, which read much.
+    page_reader: StoreReader,
+    /// For guests and calls, who wait.
+    value_reader: StoreReader,
+    shared: Arc<StoreShared>,
+    /// Bytes of one plugin's values.
+    max_kv_bytes: usize,
+}
+
+/// What the threads share.
+struct StoreShared {
+    path: PathBuf,
+    config: JournalConfig,
+    tail: JournalTail,
+    health: ArcSwapOption<StoreError>,
+}
+
+impl StoreShared {
+    fn set_health(&self, error: Option<StoreError>) {
+        if error.is_some() || self.health.load().is_some() {
+            self.health.store(error.map(Arc::new));
+        }
+    }
+}
+
+impl SqliteStore {
+    /// Starts the threads. That the file cannot be used now is no error: it is
+    /// tried again with whatever is asked for. `max_kv_bytes` bounds the values of one
+    /// plugin, in bytes. Within a runtime only.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no threads.
+    pub fn start(data: &Path, config: JournalConfig, max_kv_bytes: usize) -> anyhow::Result<Self> {
+        let path = database_file::database_path(data);
+        let state = WriterState::new(config.keep);
+        let health = ArcSwapOption::empty();
+        let shared =
+            Arc::new(StoreShared { path: path.clone(), config, tail: JournalTail::new(), health });
+        let start = || {
+            let writer = StoreWriter::start(Arc::clone(&shared), state)?;
+            let page_reader = StoreReader::start("store-pages", path.clone())?;
+            Ok::<_, std::io::Error>((
+                writer,
+                page_reader,
+                StoreReader::start("store-values", path)?,
+            ))
+        };
+        let (writer, page_reader, value_reader) =
+            start().context("cannot start threads for the store")?;
+        Ok(Self { writer, page_reader, value_reader, shared, max_kv_bytes })
+    }
+
+    /// The file in a data folder, whether it is there or not.
+    pub fn database_path(data: &Path) -> PathBuf {
+        database_file::database_path(data)
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(&self, batch: AppendBatch, mode: AppendMode) -> StoreFuture<usize> {
+        let (reply, answer) = oneshot::channel();
+        let append = AppendJob { batch, mode, inserted: Ok(0), reply };
+        self.writer.submit_job(Box::new(append), answer)
+    }
+
+    fn read(&self, after: Seq, limit: usize) -> StoreFuture<JournalPage> {
+        match self.shared.tail.read(after, limit) {
+            Some(page) => Box::pin(async { Ok(page) }),
+            None => {
+                let last = *self.shared.tail.last_seq().borrow();
+                self.page_reader.submit(move |db| journal::read_page(db, after, limit, last))
+            }
+        }
+    }
+
+    fn find_events(&self, seqs: Vec<Seq>) -> StoreFuture<Vec<Arc<JournalEvent>>> {
+        self.page_reader.submit(move |db| journal::find_events(db, &seqs))
+    }
+
+    fn last_seq(&self) -> watch::Receiver<Seq> {
+        self.shared.tail.last_seq()
+    }
+
+    fn consumers(&self) -> StoreFuture<Consumers> {
+        // By the writer, which makes the file if it is missing.
+        self.writer.submit(|work| {
+            let checkpoints = journal::consumers(work.db)?;
+            Ok(Consumers { checkpoints, last_seq_before_start: work.state.last_seq_before_start() })
+        })
+    }
+
+    fn save_checkpoint(&self, consumer: Arc<str>, checkpoint: Checkpoint) -> StoreFuture<()> {
+        self.writer.submit(move |work| journal::save_checkpoint(work.db, &consumer, &checkpoint))
+    }
+
+    fn remove_consumer(&self, consumer: String) -> StoreFuture<()> {
+        self.writer.submit(move |work| journal::remove_consumer(work.db, &consumer))
+    }
+
+    fn add_dead_letter(&self, letter: DeadLetter, event: Arc<JournalEvent>) -> StoreFuture<()> {
+        self.writer.submit(move |work| journal::add_dead_letter(work, &letter, &event.event))
+    }
+
+    fn dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<DeadLetters> {
+        self.page_reader.submit(move |db| journal::dead_letters(db, &filter))
+    }
+
+    fn redrive_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64> {
+        self.writer.submit(move |work| journal::redrive_dead_letters(work, &filter, unix_now()))
+    }
+
+    fn purge_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64> {
+        self.writer.submit(move |work| journal::purge_dead_letters(work, &filter))
+    }
+
+    fn set_call_expiry(&self, key: String, expires_at: UnixMs) -> StoreFuture<()> {
+        self.writer.submit(move |work| calls::set_expiry(work.db, &key, expires_at))
+    }
+
+    fn load_call(&self, key: String) -> StoreFuture<Option<String>> {
+        self.value_reader.submit(move |db| calls::load(db, &key, unix_now()))
+    }
+
+    fn kv(
+        &self,
+        namespace: Arc<str>,
+        key: String,
+        command: KvCommand,
+    ) -> StoreFuture<KvAnswer, KvError> {
+        if matches!(command, KvCommand::Get) {
+            let value =
+                self.value_reader.submit(move |db| kv::get(db, &namespace, &key, unix_now()));
+            return Box::pin(async { Ok(KvAnswer::Value(value.await?)) });
+        }
+        let (max_bytes, size) = (self.max_kv_bytes, key.len() + command.size());
+        let answer = self.writer.submit_sized(size, move |work| {
+            kv::execute(work, &namespace, &key, command, max_bytes, unix_now())
+        });
+        Box::pin(async { answer.await? })
+    }
+
+    fn erase(&self, call: CallSelector) -> StoreFuture<ErasureResult> {
+        erase::erase_call(self, call)
+    }
+
+    fn erase_values(&self, call: Arc<str>) -> StoreFuture<u64> {
+        erase::erase_values(self, call)
+    }
+
+    fn truncate_wal(&self) -> StoreFuture<()> {
+        erase::truncate_wal(self)
+    }
+
+    fn enforce_retention(&self, policy: RetentionPolicy) -> StoreFuture<StoreStats> {
+        self.writer
+            .submit_space_freeing(move |work| journal::enforce_retention(work, &policy, unix_now()))
+    }
+
+    fn health(&self) -> Option<StoreError> {
+        self.shared.health.load().as_deref().cloned()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // Before the writer, which is then the last one to have the file open.
+            self.page_reader.close().await;
+            self.value_reader.close().await;
+            self.writer.close().await;
+        })
+    }
+}

@@ -1,0 +1,472 @@
+//! The thread that writes. What was asked for while it wrote is done in one
+//! transaction, so that a single wait for the disk serves all of it; the answers
+//! are given when it is durable.
+//!
+//! If a transaction fails, all that is in it is refused, and the next one tries
+//! again, on a connection of its own if need be: a disk that has room again, a
+//! folder that can be written again, a file that is not locked any more is found
+//! by the next event.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::oneshot;
+
+use super::StoreShared;
+use super::database_file::{BUSY_TIMEOUT, OpenDatabase, open_database, unavailable};
+use super::journal::DeferredAppend;
+use super::wal_checkpoint::WalCheckpointer;
+use super::writer_state::WriterState;
+use crate::{StoreError, StoreFuture};
+
+/// Jobs that may wait, and the memory of what they write, in bytes; whoever comes
+/// then is told to come again.
+const MAX_QUEUED_JOBS: usize = 16_384;
+const MAX_QUEUED_BYTES: usize = 64 << 20;
+
+/// Debts that are paid in one transaction.
+const MAX_DEFERRED_PER_TRANSACTION: usize = 256;
+
+/// Jobs in one transaction: it should not take longer than a wait for the disk.
+const MAX_JOBS_PER_TRANSACTION: usize = 1_024;
+
+/// How long to wait for those who read the write-ahead log, when it is to be
+/// emptied: those who want to write wait as well.
+const TRUNCATE_BUSY_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// How often to empty the write-ahead log: so long, it may still have what was removed
+/// or replaced.
+const TRUNCATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often to try writing what is owed, when nothing else is asked for.
+const DEFERRED_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often to say that it cannot be written.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Where a job works.
+pub(super) struct WriteContext<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) state: &'a mut WriterState,
+}
+
+/// A piece of work, and whoever waits for it.
+pub(super) trait WriteJob: Send {
+    fn run(&mut self, work: &mut WriteContext<'_>) -> rusqlite::Result<()>;
+    /// The transaction has not happened, whether the job was run in it or not.
+    fn roll_back(&mut self, _: &mut WriterState) {}
+    /// Whether it makes room, so that it must not wait for others to find some.
+    fn frees_space(&self) -> bool {
+        false
+    }
+    /// Memory in bytes while it waits, if that can be much.
+    fn size(&self) -> usize {
+        0
+    }
+    /// Whether nobody asks again: it finds room when others do not any more.
+    fn is_deferred(&self) -> bool {
+        false
+    }
+    fn complete(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+struct ClosureJob<F, T> {
+    closure: Option<F>,
+    result: Option<T>,
+    frees_space: bool,
+    size: usize,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, F: FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send> WriteJob
+    for ClosureJob<F, T>
+{
+    fn run(&mut self, work: &mut WriteContext<'_>) -> rusqlite::Result<()> {
+        if let Some(closure) = self.closure.take() {
+            self.result = Some(closure(work)?);
+        }
+        Ok(())
+    }
+
+    fn frees_space(&self) -> bool {
+        self.frees_space
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn complete(self: Box<Self>, outcome: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        let answer = outcome.and_then(|()| result.ok_or(StoreError::Closed));
+        // Whoever asked may have gone.
+        _ = reply.send(answer);
+    }
+}
+
+enum WriterMessage {
+    Job(Box<dyn WriteJob>),
+    /// Empty the write-ahead log, after what was asked before. Whether it is empty.
+    TruncateWal(oneshot::Sender<Result<bool, StoreError>>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the thread.
+#[derive(Clone)]
+pub(super) struct StoreWriter {
+    /// Bounded by what is counted in `waiting`.
+    jobs: Sender<WriterMessage>,
+    queue_usage: Arc<QueueUsage>,
+}
+
+/// How much is waiting or being done.
+#[derive(Default)]
+struct QueueUsage {
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl QueueUsage {
+    /// Takes a job's place, if there is one.
+    fn try_reserve(&self, job: &dyn WriteJob) -> bool {
+        // A quarter is for what nobody sends again.
+        let share = if job.is_deferred() { 4 } else { 3 };
+        let jobs = self.jobs.fetch_add(1, Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(job.size(), Relaxed) + job.size();
+        // One that is larger than all may be has to fit when it is alone, or it never
+        // would, however often it is sent again.
+        let is_alone = bytes == job.size();
+        let fits = jobs <= MAX_QUEUED_JOBS / 4 * share
+            && (is_alone || bytes <= MAX_QUEUED_BYTES / 4 * share);
+        if !fits {
+            self.release(1, job.size());
+        }
+        fits
+    }
+
+    fn release(&self, jobs: usize, bytes: usize) {
+        self.jobs.fetch_sub(jobs, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl StoreWriter {
+    /// Starts the thread. Within a runtime only.
+    pub(super) fn start(shared: Arc<StoreShared>, state: WriterState) -> std::io::Result<Self> {
+        let (sender, receiver) = channel();
+        let checkpoints = WalCheckpointer::start(shared.path.clone())?;
+        let queue_usage = Arc::new(QueueUsage::default());
+        let thread_queue_usage = Arc::clone(&queue_usage);
+        let (completed_sender, mut completed) = mpsc::unbounded_channel::<CompletedJobs>();
+        tokio::spawn(async move {
+            while let Some((jobs, outcome)) = completed.recv().await {
+                for job in jobs {
+                    job.complete(outcome.clone());
+                }
+            }
+        });
+        let wal_truncated_at = Instant::now();
+        let (db, failure_logged_at) = (None, None);
+        let thread = WriterThread {
+            shared,
+            state,
+            db,
+            failure_logged_at,
+            wal_truncated_at,
+            checkpoints,
+            queue_usage: thread_queue_usage,
+            completed: completed_sender,
+        };
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || thread.run(&receiver))?;
+        Ok(Self { jobs: sender, queue_usage })
+    }
+
+    /// Asks for work in the next transaction.
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        self.submit_closure(0, false, work)
+    }
+
+    /// Asks for work that takes so many bytes of memory while it waits.
+    pub(super) fn submit_sized<T: Send + 'static>(
+        &self,
+        size: usize,
+        work: impl FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        self.submit_closure(size, false, work)
+    }
+
+    /// Asks for work that makes room, ahead of everything else.
+    pub(super) fn submit_space_freeing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        self.submit_closure(0, true, work)
+    }
+
+    fn submit_closure<T: Send + 'static>(
+        &self,
+        size: usize,
+        frees_space: bool,
+        work: impl FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let (reply, answer) = oneshot::channel();
+        self.submit_job(
+            Box::new(ClosureJob { closure: Some(work), result: None, frees_space, size, reply }),
+            answer,
+        )
+    }
+
+    /// Has a job done in the next transaction, and waits for what it replies.
+    pub(super) fn submit_job<T: Send + 'static>(
+        &self,
+        job: Box<dyn WriteJob>,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> StoreFuture<T> {
+        let rejection = if !self.queue_usage.try_reserve(&*job) {
+            Some(StoreError::Overloaded)
+        } else {
+            // Once the thread has ended, nothing waits any more.
+            self.jobs.send(WriterMessage::Job(job)).is_err().then_some(StoreError::Closed)
+        };
+        Box::pin(async move {
+            match rejection {
+                Some(error) => Err(error),
+                None => answer.await.unwrap_or(Err(StoreError::Closed)),
+            }
+        })
+    }
+
+    /// Leaves nothing in the write-ahead log of what was written before. Not, if
+    /// somebody is reading it.
+    pub(super) fn truncate_wal(&self) -> StoreFuture<bool> {
+        let (reply, answer) = oneshot::channel();
+        // Once the thread has ended, nobody replies.
+        _ = self.jobs.send(WriterMessage::TruncateWal(reply));
+        Box::pin(async { answer.await.unwrap_or(Err(StoreError::Closed)) })
+    }
+
+    /// Ends the thread, when everything that was asked for is done.
+    pub(super) async fn close(&self) {
+        let (reply, ended) = oneshot::channel();
+        if self.jobs.send(WriterMessage::Close(reply)).is_ok() {
+            _ = ended.await;
+        }
+    }
+}
+
+/// The thread's own.
+struct WriterThread {
+    shared: Arc<StoreShared>,
+    state: WriterState,
+    db: Option<OpenDatabase>,
+    /// When it was last said that it cannot be written.
+    failure_logged_at: Option<Instant>,
+    /// When the write-ahead log was last emptied now and then.
+    wal_truncated_at: Instant,
+    checkpoints: WalCheckpointer,
+    queue_usage: Arc<QueueUsage>,
+    completed: UnboundedSender<CompletedJobs>,
+}
+
+/// Jobs, and what became of their transaction.
+type CompletedJobs = (Vec<Box<dyn WriteJob>>, Result<(), StoreError>);
+
+impl WriterThread {
+    fn run(mut self, receiver: &Receiver<WriterMessage>) {
+        let mut jobs = Vec::new();
+        let (mut close_reply, mut truncate_reply) = (None, None);
+        while close_reply.is_none() {
+            let first_message = if self.state.has_deferred() {
+                receiver.recv_timeout(DEFERRED_RETRY_INTERVAL)
+            } else {
+                receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match first_message {
+                Ok(WriterMessage::Job(job)) => jobs.push(job),
+                Ok(WriterMessage::TruncateWal(reply)) => truncate_reply = Some(reply),
+                Ok(WriterMessage::Close(reply)) => close_reply = Some(reply),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // A moment for others to join: on a busy machine whoever woke us has more.
+            std::thread::yield_now();
+            let has_capacity = |jobs: &Vec<_>| jobs.len() < MAX_JOBS_PER_TRANSACTION;
+            while close_reply.is_none() && truncate_reply.is_none() && has_capacity(&jobs) {
+                match receiver.try_recv() {
+                    Ok(WriterMessage::Job(job)) => jobs.push(job),
+                    Ok(WriterMessage::TruncateWal(reply)) => truncate_reply = Some(reply),
+                    Ok(WriterMessage::Close(reply)) => close_reply = Some(reply),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                }
+            }
+            if !jobs.is_empty() || self.state.has_deferred() {
+                let (count, bytes) = (jobs.len(), jobs.iter().map(|job| job.size()).sum());
+                self.process_jobs(&mut jobs);
+                jobs.clear();
+                self.queue_usage.release(count, bytes);
+            }
+            if let Some(reply) = truncate_reply.take() {
+                _ = reply.send(self.truncate_wal());
+            } else if self.wal_truncated_at.elapsed() > TRUNCATE_INTERVAL {
+                // Upkeep wakes us, if nobody else does. Otherwise, the next time.
+                self.wal_truncated_at = Instant::now();
+                _ = self.truncate_wal();
+            }
+        }
+        if let Some(lost) = self.state.deferred_count() {
+            tracing::error!(events = lost, "stopping with events that could not be written");
+        }
+        // The last one to leave moves the log to the file.
+        drop(self.db.take());
+        if let Some(reply) = close_reply {
+            _ = reply.send(());
+        }
+    }
+
+    /// Does the jobs and answers them: those that make room, what is owed, and the
+    /// rest, each all or none. Nothing is written before what is owed, which it may
+    /// belong to.
+    fn process_jobs(&mut self, jobs: &mut Vec<Box<dyn WriteJob>>) {
+        let mut rest: Vec<_> = jobs.extract_if(.., |job| !job.frees_space()).collect();
+        if !jobs.is_empty() {
+            _ = self.run_transaction(jobs);
+        }
+        while self.state.has_deferred() {
+            let batches = self.state.deferred_batches(MAX_DEFERRED_PER_TRANSACTION);
+            let count = batches.len();
+            let mut deferred_jobs: Vec<Box<dyn WriteJob>> =
+                batches.into_iter().map(|writes| Box::new(DeferredAppend(writes)) as _).collect();
+            match self.run_transaction(&mut deferred_jobs) {
+                Ok(()) => self.state.remove_deferred(count),
+                Err(error) => return self.reject_jobs(rest, &error),
+            }
+        }
+        if !rest.is_empty() {
+            _ = self.run_transaction(&mut rest);
+        }
+    }
+
+    /// By the thread that writes, for which this takes some milliseconds, as whoever
+    /// else did it would have the file locked for it. Whether the log is empty.
+    fn truncate_wal(&self) -> Result<bool, StoreError> {
+        let path = &self.shared.path;
+        let Some(OpenDatabase { db, .. }) = &self.db else {
+            return Err(StoreError::Unavailable(
+                format!("{}: it is not open", path.display()).into(),
+            ));
+        };
+        let is_empty = db.busy_timeout(TRUNCATE_BUSY_TIMEOUT).and_then(|()| {
+            let busy = |row: &rusqlite::Row<'_>| row.get(0);
+            let busy: bool = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], busy)?;
+            Ok(!busy)
+        });
+        let timeout_restored = db.busy_timeout(BUSY_TIMEOUT);
+        is_empty
+            .and_then(|empty| timeout_restored.map(|()| empty))
+            .map_err(|error| unavailable(path, &error))
+    }
+
+    /// Answers jobs that are not even tried.
+    fn reject_jobs(&mut self, jobs: Vec<Box<dyn WriteJob>>, error: &StoreError) {
+        for mut job in jobs {
+            job.roll_back(&mut self.state);
+            _ = self.completed.send((vec![job], Err(error.clone())));
+        }
+    }
+
+    /// Does jobs, all or none, and answers them.
+    fn run_transaction(&mut self, jobs: &mut Vec<Box<dyn WriteJob>>) -> Result<(), StoreError> {
+        let outcome = self.try_transaction(jobs);
+        match &outcome {
+            Ok(()) => {
+                self.shared.tail.push(self.state.commit());
+                self.checkpoints.mark_written();
+                self.record_recovery();
+            }
+            Err(error) => {
+                self.state.roll_back();
+                for job in jobs.iter_mut() {
+                    job.roll_back(&mut self.state);
+                }
+                self.record_failure(error);
+            }
+        }
+        // Not from here, where each answer would wake a thread of the runtime for
+        // itself.
+        _ = self.completed.send((std::mem::take(jobs), outcome.clone()));
+        outcome
+    }
+
+    fn try_transaction(&mut self, jobs: &mut [Box<dyn WriteJob>]) -> Result<(), StoreError> {
+        let (path, sync) = (&self.shared.path, self.shared.config.sync);
+        let open = match self.db.take() {
+            Some(open) => open,
+            None => {
+                let open = open_database(path, sync)?;
+                let loaded = self.state.load(&open.db);
+                loaded.map_err(|error| unavailable(path, &error))?;
+                self.shared.tail.reset_to(self.state.last_seq());
+                open
+            }
+        };
+        let result = execute_in_transaction(&open.db, &mut self.state, jobs);
+        match result {
+            Ok(()) => self.db = Some(open),
+            Err(error) => {
+                _ = open.db.execute_batch("ROLLBACK");
+                // After anything but these, the connection itself may be at fault: it
+                // may have been opened when the folder could only be read.
+                let code = error.sqlite_error_code();
+                if matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) {
+                    self.db = Some(open);
+                }
+                return Err(unavailable(path, &error));
+            }
+        }
+        Ok(())
+    }
+
+    fn record_failure(&mut self, error: &StoreError) {
+        self.shared.set_health(Some(error.clone()));
+        if self.failure_logged_at.is_none_or(|since| since.elapsed() > FAILURE_LOG_INTERVAL) {
+            self.failure_logged_at = Some(Instant::now());
+            tracing::error!(
+                "{error}; events are refused (503) until that is mended, calls are decided"
+            );
+        }
+    }
+
+    fn record_recovery(&mut self) {
+        if self.failure_logged_at.take().is_some() {
+            tracing::info!("the store can be written again");
+        }
+        self.shared.set_health(None);
+    }
+}
+
+fn execute_in_transaction(
+    db: &Connection,
+    state: &mut WriterState,
+    jobs: &mut [Box<dyn WriteJob>],
+) -> rusqlite::Result<()> {
+    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let mut work = WriteContext { db, state };
+    for job in jobs {
+        job.run(&mut work)?;
+    }
+    if work.state.bytes_delta != 0 {
+        db.prepare_cached("UPDATE sums SET events_and_dead = max(0, events_and_dead + ?)")?
+            .execute([work.state.bytes_delta])?;
+    }
+    db.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}

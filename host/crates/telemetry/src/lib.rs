@@ -1,0 +1,6 @@
+//! The log and the traces.
+
+#![forbid(unsafe_code)]
+
+pub mod log;
+pub mod traces;

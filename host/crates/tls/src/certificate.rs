@@ -1,0 +1,227 @@
+//! A certificate and its key, from their files.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::OFlags;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use plugboard_config::TlsConfig;
+
+/// Largest file, in bytes. A chain of certificates has some kilobytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What the listener speaks within TLS.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Why there is no TLS with these files.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{key}: cannot read {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The certificates' file has none.
+    #[error(
+        "tls.certificate: there is no certificate in {path}; expected PEM, \
+         `-----BEGIN CERTIFICATE-----`, the server's own first",
+        path = .0.display()
+    )]
+    NoCertificate(PathBuf),
+    /// The key's file has none.
+    #[error(
+        "tls.key: there is no private key in {path}; expected PEM, `-----BEGIN PRIVATE KEY-----`, \
+         without a passphrase",
+        path = .0.display()
+    )]
+    NoKey(PathBuf),
+    /// A file is damaged.
+    #[error("{key}: {path} is not PEM: {source}", path = .path.display())]
+    Pem {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PemError,
+    },
+    /// The key is of a kind that is not known, or damaged.
+    #[error(
+        "tls.key: the private key in {path} cannot be used ({source}); expected RSA of 2048 bits \
+         or more, ECDSA with P-256 or P-384, or Ed25519",
+        path = .path.display()
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// The certificate cannot be understood.
+    #[error("tls.certificate: the first certificate in {path} cannot be used: {source}", path = .path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// The two are not of each other.
+    #[error(
+        "tls.key: the private key in {key} does not belong to the first certificate in \
+         {certificate}",
+        key = .key.display(),
+        certificate = .certificate.display()
+    )]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// The cryptography does not do what it should.
+    #[error("cannot speak TLS: {0}")]
+    Internal(rustls::Error),
+}
+
+/// Tells contents of the files apart.
+pub(super) type FilesDigest = [u8; 32];
+
+/// A certificate and its key, ready to use.
+pub(super) struct ServerCertificate {
+    /// What handshakes go by. A pair of its own has sessions of its own: none is
+    /// resumed that was begun with another certificate.
+    pub(super) config: Arc<ServerConfig>,
+    /// Of both files.
+    pub(super) digest: FilesDigest,
+    /// When the certificate ends, as far as that can be told.
+    pub(super) expires: Option<Timestamp>,
+}
+
+impl ServerCertificate {
+    /// Reads both files, and makes a pair of them unless they are those of `current_digest`.
+    /// Blocks.
+    pub(super) fn read(
+        files: &TlsConfig,
+        current_digest: Option<FilesDigest>,
+    ) -> Result<Option<Self>, TlsError> {
+        let certificate = read_file("tls.certificate", &files.certificate)?;
+        let key = read_file("tls.key", &files.key)?;
+        let mut hash = Sha256::new();
+        hash.update(Sha256::digest(&certificate));
+        hash.update(Sha256::digest(&key));
+        let digest = hash.finalize().into();
+        if current_digest == Some(digest) {
+            Ok(None)
+        } else {
+            build_certificate(files, &certificate, &key, digest).map(Some)
+        }
+    }
+}
+
+fn build_certificate(
+    files: &TlsConfig,
+    certificate: &[u8],
+    key: &[u8],
+    digest: FilesDigest,
+) -> Result<ServerCertificate, TlsError> {
+    let TlsConfig { certificate: certificate_path, key: key_path } = files;
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|source| TlsError::Pem {
+        key: "tls.certificate",
+        path: certificate_path.clone(),
+        source,
+    })?;
+    let Some(leaf) = chain.first().cloned() else {
+        return Err(TlsError::NoCertificate(certificate_path.clone()));
+    };
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
+        PemError::NoItemsFound => TlsError::NoKey(key_path.clone()),
+        source => TlsError::Pem { key: "tls.key", path: key_path.clone(), source },
+    })?;
+    let provider = Arc::new(ring::default_provider());
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|source| TlsError::Key { path: key_path.clone(), source })?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            let (key, certificate) = (key_path.clone(), certificate_path.clone());
+            return Err(TlsError::Mismatch { key, certificate });
+        }
+        Err(source) => {
+            return Err(TlsError::Certificate { path: certificate_path.clone(), source });
+        }
+    }
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Internal)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    Ok(ServerCertificate { config: Arc::new(config), digest, expires: expiry(&leaf, provider) })
+}
+
+/// When a certificate ends. Asked of the verifier, which looks at the time before it
+/// looks for a root: in the far future, it says since when it is too late.
+pub(super) fn expiry(
+    certificate: &CertificateDer<'_>,
+    provider: Arc<CryptoProvider>,
+) -> Option<Timestamp> {
+    /// Some 30,000 years.
+    const FAR: Duration = Duration::from_secs(1 << 40);
+    let mut roots = RootCertStore::empty();
+    // There must be one; which does not matter.
+    roots.add(certificate.clone().into_owned()).ok()?;
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+    let (name, far) = (ServerName::try_from("localhost").ok()?, UnixTime::since_unix_epoch(FAR));
+    match verifier.verify_server_cert(certificate, &[], &name, &[], far) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+            not_after,
+            ..
+        })) => Timestamp::from_second(not_after.as_secs().try_into().ok()?).ok(),
+        _ => None,
+    }
+}
+
+/// The bytes of a file that is one: a pipe would never end.
+fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = || {
+        let file = OpenOptions::new()
+            .read(true)
+            // Opening a pipe waits for whoever writes to it, else.
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let mut bytes = Vec::new();
+        if file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));
+        }
+        Ok(bytes)
+    };
+    read().map_err(|source| TlsError::Unreadable { key, path: path.to_owned(), source })
+}

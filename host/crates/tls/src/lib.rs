@@ -1,0 +1,170 @@
+//! https on the webhook listener: which certificate is shown, and taking up another
+//! when its files change.
+
+#![forbid(unsafe_code)]
+
+mod certificate;
+pub mod client_roots;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use prometheus_client::metrics::counter::Counter;
+use rustls::ServerConfig;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use self::certificate::ServerCertificate;
+pub use self::certificate::TlsError;
+use plugboard_config::TlsConfig;
+
+/// How long before its end a certificate is warned of. Those who renew them by
+/// themselves do so a month before (Let's Encrypt).
+const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Between two warnings of the same end.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Counts changes of the certificate's files; each counter is shared with its clones.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateCounters {
+    /// Certificates that took the place of another.
+    pub renewed: Counter,
+    /// Changes of the files that could not be used.
+    pub rejected: Counter,
+}
+
+/// The certificate that is shown.
+pub struct Tls {
+    files: TlsConfig,
+    current: ArcSwap<ServerCertificate>,
+    /// Held by who looks at the files.
+    report_state: Mutex<ReportState>,
+}
+
+/// What the operator knows.
+#[derive(Default)]
+struct ReportState {
+    /// Why the files as they are now are not used.
+    last_error: Option<String>,
+    /// When the certificate's end was last spoken of.
+    expiry_warned_at: Option<Instant>,
+}
+
+impl Tls {
+    /// Reads certificate and key.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read or used.
+    pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
+        let Some(pair) = ServerCertificate::read(files, None)? else {
+            // Nothing is known, so nothing is as known.
+            return Err(TlsError::NoCertificate(files.certificate.clone()));
+        };
+        let (current, report_state) = (ArcSwap::from_pointee(pair), Mutex::default());
+        Ok(Self { files: files.clone(), current, report_state })
+    }
+
+    /// What there is to say when the certificate's end has come or is near.
+    pub fn expiry_warning(&self, now: Timestamp) -> Option<String> {
+        let (end, path) = (self.current.load().expires?, self.files.certificate.display());
+        let left = end.duration_since(now);
+        if left <= SignedDuration::ZERO {
+            Some(format!(
+                "the certificate in {path} (tls.certificate) ended at {end}: whoever checks it does \
+                 not connect; put a new one there"
+            ))
+        } else if left < EXPIRY_NOTICE {
+            let days = left.as_hours() / 24;
+            Some(format!(
+                "the certificate in {path} (tls.certificate) ends at {end}, in {days} days; put a \
+                 new one there"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// What a handshake that begins now goes by.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.load().config)
+    }
+
+    /// Keeps up with the files for ever: looks every `poll`, and on SIGHUP.
+    pub async fn watch(self: Arc<Self>, poll: Duration, counters: CertificateCounters) {
+        self.warn_before_expiry(&mut *self.report_state.lock().await);
+        let mut poll = interval_at(Instant::now() + poll, poll);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hangups = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!(%error, "no certificate is taken up on SIGHUP"))
+            .ok();
+        loop {
+            let hangup = async {
+                match &mut hangups {
+                    Some(hangups) => _ = hangups.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = poll.tick() => {}
+                () = hangup => {}
+            }
+            self.reload(&counters).await;
+        }
+    }
+
+    /// Looks at the files, and shows their certificate from now on if it is another.
+    pub async fn reload(&self, counters: &CertificateCounters) {
+        let mut state = self.report_state.lock().await;
+        let (files, current_digest) = (self.files.clone(), self.current.load().digest);
+        let Ok(read) =
+            spawn_blocking(move || ServerCertificate::read(&files, Some(current_digest))).await
+        else {
+            tracing::error!("reading the certificate panicked; please report it");
+            return;
+        };
+        match read {
+            Ok(None) => {
+                if state.last_error.take().is_some() {
+                    tracing::info!("the certificate's files are again what is served");
+                }
+            }
+            Ok(Some(pair)) => {
+                let end = pair.expires.map(tracing::field::display);
+                let file = self.files.certificate.display();
+                tracing::info!(%file, end, "another certificate from now on");
+                self.current.store(Arc::new(pair));
+                counters.renewed.inc();
+                *state = ReportState::default();
+            }
+            Err(error) => {
+                let complaint = error.to_string();
+                // Said once, and not again by every look.
+                if state.last_error.as_ref() != Some(&complaint) {
+                    tracing::error!("the certificate that was served is served on: {complaint}");
+                    counters.rejected.inc();
+                    state.last_error = Some(complaint);
+                }
+            }
+        }
+        self.warn_before_expiry(&mut state);
+    }
+
+    /// Warns of the certificate's end, once a day.
+    fn warn_before_expiry(&self, state: &mut ReportState) {
+        if state.expiry_warned_at.is_some_and(|end| end.elapsed() < REMINDER_INTERVAL) {
+            return;
+        }
+        if let Some(warning) = self.expiry_warning(Timestamp::now()) {
+            tracing::warn!("{warning}");
+            state.expiry_warned_at = Some(Instant::now());
+        }
+    }
+}
