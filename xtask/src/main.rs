@@ -1,6 +1,7 @@
 //! The repository's chores: `cargo xtask run | plugins | guests | languages | docs | test |
 //! bench`.
 
+mod architecture;
 mod browser;
 mod build;
 mod command;
@@ -22,6 +23,7 @@ usage: cargo xtask <chore>
   guests    build the fixture guests of the whole-system tests
   docs      make docs/reference/ from the code
   languages build the samples and fixtures in Python and JavaScript
+  architecture check which crate depends on which
   test      run everything that must pass
   bench     measure against a bare server (needs wrk)";
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         "guests" => build::guests(),
         "docs" => docs(),
         "languages" => languages::build(),
+        "architecture" => architecture::check(),
         "test" => test(),
         "bench" => bench(&rest),
         _ => {
@@ -96,6 +99,7 @@ fn serves(serving: &mut command::Started) -> bool {
 /// Everything that must pass, the quick things first.
 fn test() -> Result {
     command::run(cargo(["fmt", "--all", "--check"]))?;
+    architecture::check()?;
     build::plugins()?;
     build::guests()?;
     languages::test()?;
