@@ -1,16 +1,13 @@
-//! Which addresses a granted name may lead to: those of the public internet.
+//! SSRF protection: the addresses to which a granted name may lead.
 //!
-//! Names are not enough. Whoever runs the DNS of a granted name says where it
-//! leads, and may say 127.0.0.1, the operator's database or the metadata service
-//! that hands out a cloud's credentials; he may say so only at the second lookup,
-//! after one that looked well. A plugin that takes part of a name from a caller
-//! (`*.example.com`) lets the caller choose. So the address that is about to be
-//! connected to is judged, each time, and one of the operator's own network needs
-//! a grant that names it as an address.
+//! A granted name is not enough. Its DNS decides where it leads, and may answer 127.0.0.1, the
+//! operator's database, or the metadata service that hands out a cloud's credentials. It may do
+//! so only at the second lookup, after an answer that passed. A plugin that takes a part of the
+//! name from a caller (`*.example.com`) lets the caller choose. Therefore the address of each
+//! connection is checked, and an address of the operator's network needs a grant that names it.
 //!
-//! The lists are those of IANA's registries of special-purpose addresses, and
-//! refuse more than these do where the benefit of the doubt would be the guest's:
-//! of IPv6, only 2000::/3 is public at all.
+//! The lists follow IANA's registries of special-purpose addresses. They reject more than these
+//! where an address is in doubt: of IPv6, only 2000::/3 is public at all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! Sends requests within the grants and the limits of one plugin.
+//! Sends requests within the grants and the limits of one version of a plugin.
 
 use std::error::Error;
 use std::sync::Arc;

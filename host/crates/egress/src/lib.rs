@@ -1,8 +1,17 @@
-//! HTTP requests of guests, to where the operator's grants allow and nowhere else.
+//! HTTP requests of plugins: only to where the operator's grants allow.
 //!
-//! [`HttpGrants`] judges what a URL names, `egress` the addresses that names
-//! lead to, and [`HttpClient`] sends what both allow, within [`HttpLimits`]; or a
-//! [`HttpMock`] answers in the place of the network.
+//! A request passes three checks:
+//!
+//! 1. `message`: it is a valid HTTP request, with nothing in it that could hide another one.
+//! 2. [`HttpGrants`]: the URL's host and port are granted, as the URL standard reads them
+//!    (`0x7f.1` is 127.0.0.1).
+//! 3. `address_policy`: the address to connect to is public, or granted as an address (SSRF
+//!    protection). The resolver of the connection itself asks, so a name cannot resolve to
+//!    another address afterwards. An IPv4 address within IPv6 counts as IPv4.
+//!
+//! A redirect passes all of them again. [`HttpClient`] sends the request within [`HttpLimits`], or
+//! a [`HttpMock`] answers instead of the network. Each version of a plugin has a client of its own,
+//! so that a connection that one version was granted never serves another.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A guest's request, made one that can be sent.
+//! Converts a plugin's request into one that can be sent.
 
 use reqwest::Method;
 use reqwest::header::{HeaderName, HeaderValue};

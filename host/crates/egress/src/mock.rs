@@ -1,5 +1,6 @@
-//! Answers that somebody wrote down beforehand, to try a plugin without the services
-//! that it asks.
+//! Prepared responses instead of the network, to try a plugin without its services.
+//!
+//! Grants and limits apply as they do to real requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

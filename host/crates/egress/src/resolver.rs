@@ -1,4 +1,4 @@
-//! Looks names up, and keeps of their addresses those that may be connected to.
+//! Resolves names, and keeps the addresses to which a request may connect.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Where a request goes: as much of a URL as grants are about.
+//! The target of a request: the part of a URL that grants are about.
 
 use std::fmt;
 use std::net::IpAddr;

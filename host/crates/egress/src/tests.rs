@@ -1,4 +1,4 @@
-//! Against servers of this machine, that say byte by byte what the test wants.
+//! Tests against local servers that answer byte by byte what the test wants.
 
 mod server;
 mod tls;

@@ -1,5 +1,6 @@
-//! AVR Core, and its rebrand DSAI: one envelope, two brands of headers, which
-//! deployments mix.
+//! AVR Core and its rebrand DSAI: one format, two brands of headers, which deployments mix.
+//!
+//! AVR numbers neither its events nor its retries. Its events are told apart by time and content.
 
 use std::sync::Arc;
 

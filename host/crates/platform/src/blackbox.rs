@@ -1,4 +1,16 @@
-//! Dasha BlackBox: one document per webhook, told apart by its `type`.
+//! Dasha BlackBox: one document for each webhook, told apart by its `type`.
+//!
+//! **The report of a call that is over** is one delivery of many events: a `transcription` for
+//! each entry that can be understood, at most [`MAX_TRANSCRIPT_ENTRIES`], and `ended` with the
+//! document as it came. Observers therefore need not know whether a transcript comes at once or
+//! entry by entry. A report is not sent again, so details of it that are not as expected are
+//! left out ([`Lenient`]). In requests that wait for an answer they are rejected by name.
+//!
+//! **The identity of a delivery** within its call is the type with the delivery's id. Without an
+//! id it is the type with the status, for types of which a call has one document in each status
+//! (start, reports), else the type with a hash of the document. Each transcript entry adds its
+//! place in the document. Tools and transfers without an id have no identity: the same tool may
+//! well be wanted twice, and then runs twice.
 
 use std::sync::Arc;
 

@@ -1,7 +1,13 @@
-//! A fuzz target for each dialect's parser: whatever is posted, it is read or refused,
-//! without a panic, and what was read holds what the rest of the program relies on.
+//! Fuzz targets for the parsers of all adapters.
 //!
-//! Runs for a few seconds with the tests; `PLUGBOARD_FUZZ_SECONDS` makes it longer.
+//! A target changes real documents, field by field and byte by byte. Every body is parsed or
+//! rejected, without a panic; an accepted one holds what [`PlatformAdapter::parse`] promises.
+//!
+//! The targets run for a few seconds with the tests. To run them longer:
+//!
+//! ```text
+//! PLUGBOARD_FUZZ_SECONDS=600 cargo test --release -p plugboard-platform fuzz
+//! ```
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -1,4 +1,8 @@
-//! Reading JSON from outside: an error names the field that is wrong.
+//! Reads JSON from platforms; an error names the field that is wrong.
+//!
+//! Metadata and nested documents stay text (`RawValue`), so that they reach plugins unchanged.
+//! Lists and objects are read only as far as they are used: a body of some megabytes can hold
+//! many times as much as parsed values.
 
 use std::borrow::Cow;
 use std::fmt;

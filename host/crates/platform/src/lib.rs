@@ -1,10 +1,19 @@
-//! The dialects of the voice platforms, a file each: who may speak (on raw bytes,
-//! before anything is parsed), what they say as a [`PlatformRequest`], and what became of
-//! it in their words. Nothing here knows of WebAssembly or of sockets, and nothing
-//! elsewhere knows one platform from another.
+//! Adapters for the voice platforms, one file each.
 //!
-//! A new platform is a file with its `PlatformInfo` and its
-//! [`PlatformAdapter`], and a line in each of the two lists below.
+//! A [`PlatformAdapter`] authenticates a request on its raw bytes, before anything is
+//! parsed, parses it into a [`PlatformRequest`], and renders the answer. This crate knows
+//! neither WebAssembly nor sockets.
+//!
+//! No other code compares platforms. It asks for properties instead
+//! ([`PlatformInfo`](plugboard_core::platforms::PlatformInfo)), so that a new platform is not
+//! forgotten in a comparison, and two platforms with the same properties are treated the same.
+//! The exceptions are the configuration, which has a table for each platform, and the command
+//! `run`, which switches all of them on.
+//!
+//! A new platform is a constant in `plugboard_core::platforms`, a file here with its adapter,
+//! and a line in `ADAPTERS`. Its path, the setting `platforms = [...]`, the log, `/explain` and
+//! the counters follow from these. `toy.rs` is the smallest adapter; a test of the server serves
+//! it from end to end.
 
 #![forbid(unsafe_code)]
 
@@ -31,10 +40,10 @@ use plugboard_core::event::Event;
 use plugboard_core::json_depth::{self, TooDeep};
 use plugboard_core::outcome::Answer;
 
-/// Makes a dialect of the configuration. None: it is switched off.
+/// Makes an adapter from the configuration. None: the platform is switched off.
 type AdapterFactory = fn(&Config) -> Option<Arc<dyn PlatformAdapter>>;
 
-/// Every dialect.
+/// The factories of all adapters.
 const ADAPTERS: &[AdapterFactory] = &[
     avr::adapter,
     blackbox::adapter,
@@ -42,17 +51,17 @@ const ADAPTERS: &[AdapterFactory] = &[
     toy::adapter,
 ];
 
-/// The dialects that are switched on.
+/// Returns the adapters of the platforms that are switched on.
 pub fn adapters(config: &Config) -> Vec<Arc<dyn PlatformAdapter>> {
     ADAPTERS.iter().filter_map(|make| make(config)).collect()
 }
 
-/// Whose request it is: of these dialects, the first one that takes it for one of its
-/// own of which `accept` makes something, or says why it does not.
+/// Finds the platform of a request: the first adapter that parses it and whose request
+/// `accept` takes.
 ///
 /// # Errors
 ///
-/// When there is none; says why not each.
+/// When there is none; the message has the reason of each adapter.
 pub fn recognize<'a, T>(
     adapters: &'a [Arc<dyn PlatformAdapter>],
     headers: &HeaderMap,
@@ -71,59 +80,64 @@ pub fn recognize<'a, T>(
     Err(BadRequest { message: reasons.join("; ") })
 }
 
-/// How a platform speaks to us, on a path of its own.
+/// The webhook of one platform, on a path of its own.
+///
+/// `name`, `path`, `request_limits`, `is_unauthenticated`, `check_headers`, `parse` and
+/// `decision_reply` are required. `authenticate` is for credentials that cover the body,
+/// `tool_reply` and `transfer_reply` for platforms with `supports_mid_call`, and
+/// `prompt_endpoint` for platforms whose voice agents fetch their prompt.
 pub trait PlatformAdapter: Send + Sync {
-    /// The name for people, as settings have it.
+    /// The name of the platform in messages and settings.
     fn name(&self) -> &'static str;
 
-    /// Where its requests are posted.
+    /// The path to which its requests are posted.
     fn path(&self) -> &'static str;
 
-    /// What a request may have.
+    /// The limits of a request.
     fn request_limits(&self) -> RequestLimits;
 
-    /// Whether nobody is asked who they are.
+    /// Returns whether no credentials are configured, so that every sender is accepted.
     fn is_unauthenticated(&self) -> bool;
 
-    /// Judges a sender by the head of a request alone, before its body is read:
-    /// whoever cannot be let in whatever it says need not be listened to.
+    /// Rejects a sender by the head of its request, before the body is read.
     ///
     /// # Errors
     ///
-    /// When the sender is not let in.
+    /// When no body could make this request acceptable.
     fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized>;
 
-    /// Judges a sender that was admitted by its body as well.
+    /// Authenticates a request by its raw body, after [`Self::check_headers`].
     ///
     /// # Errors
     ///
-    /// When the sender is not let in.
+    /// When the credentials do not match the body.
     fn authenticate(&self, _headers: &HeaderMap, _body: &[u8]) -> Result<(), Unauthorized> {
         Ok(())
     }
 
-    /// Reads a request.
+    /// Parses a request. The call of an accepted request has a non-empty id within its
+    /// length limit; the events of [`PlatformRequest::Events`] share one `Call`, and there
+    /// is at least one of them.
     ///
     /// # Errors
     ///
-    /// When the body is not JSON, or a field is missing or mistyped.
+    /// When the body is not JSON, or a field is missing or mistyped; the message names it.
     fn parse(&self, headers: &HeaderMap, body: &[u8]) -> Result<PlatformRequest, BadRequest>;
 
-    /// The answer to [`PlatformRequest::Decision`].
+    /// Renders the answer to [`PlatformRequest::Decision`].
     fn decision_reply(&self, answer: &Answer) -> Reply;
 
-    /// The answer to [`PlatformRequest::Tool`]; never asked of a dialect without.
+    /// Renders the answer to [`PlatformRequest::Tool`].
     fn tool_reply(&self, _answer: &ToolAnswer) -> Reply {
         Reply::json(&EmptyObject {})
     }
 
-    /// The answer to [`PlatformRequest::Transfer`], if there is one; never asked of a dialect
-    /// without.
+    /// Renders the answer to [`PlatformRequest::Transfer`]. None: no plugin answered.
     fn transfer_reply(&self, answer: Option<&RawValue>) -> Reply {
         answer.map_or_else(|| Reply::json(&EmptyObject {}), Reply::json)
     }
 
-    /// How its voice agents ask for their prompt, if they do.
+    /// The endpoint at which its voice agents fetch their prompt, if they do.
     fn prompt_endpoint(&self) -> Option<&dyn PromptEndpoint> {
         None
     }

@@ -1,5 +1,6 @@
-//! A platform for tests of what a new one needs: this file, and a line in each of
-//! the lists of the module above. It speaks lines of words, and hears some.
+//! A platform for tests of what a new one needs. It posts lines of words, and gets some back.
+//!
+//! It is compiled with the feature `toy-platform` only, which no release has.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Plugins that are asked the same, one after another.
+//! Chains: the plugins that answer one kind of request, one after another.
 
 use std::sync::Arc;
 

@@ -1,12 +1,13 @@
-//! Which plugins of a generation a call may concern, found without looking at
-//! those that it does not.
+//! Finds the plugins of a chain that a call may concern, without looking at the others.
 //!
-//! Of each plugin's `match`, the field that tells most is its gate: a call comes
-//! through by having the text of one of the field's patterns, or the text that it
-//! begins with. Both are looked up, in time that depends on the call's text and
-//! not on how many patterns there are. What comes through is judged by all of the
-//! plugin's settings then; so are, for each call, plugins without a `match`, or of
-//! which every field has a pattern that begins with a wildcard.
+//! The index takes one field of each plugin's `match`: the one with the narrowest patterns. A
+//! plugin is a candidate for a call if the call's value of that field equals one of the patterns,
+//! or starts with the literal text at the beginning of one. Both are hash lookups. Their cost
+//! depends on the length of the value and not on the number of patterns, so plugins that do not
+//! match cost nothing.
+//!
+//! The chain then checks all settings of the candidates. Plugins without a `match`, and those of
+//! which every field has a pattern that begins with a wildcard, are candidates for every call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,8 @@
-//! Generations: the immutable set of plugins that answers a request. There is
-//! one at a time; a request takes it once and keeps it to its end.
+//! Generations: the immutable set of plugins that serves a request.
+//!
+//! One generation is current at a time. A request takes it once and keeps it to its end, so it
+//! sees one set of versions and settings. [`Registry::publish`] swaps the current generation;
+//! [`reload`] makes the next one from the plugin folder.
 
 #![forbid(unsafe_code)]
 

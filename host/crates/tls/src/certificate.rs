@@ -1,4 +1,4 @@
-//! A certificate and its key, from their files.
+//! Reads a certificate and its private key from their files.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};

@@ -1,5 +1,4 @@
-//! TLS for what the host itself connects to: ring, and the root certificates of
-//! the machine.
+//! TLS for outgoing connections: ring, and the root certificates of the machine.
 
 use std::error::Error;
 

@@ -1,5 +1,10 @@
-//! https on the webhook listener: which certificate is shown, and taking up another
-//! when its files change.
+//! TLS: the certificate of the webhook listener and its renewal; root certificates for clients.
+//!
+//! [`Tls`] reads certificate and key again at each `reload.poll`, on SIGHUP and on `POST /reload`,
+//! and compares their digest. A pair that fits replaces the current one for later handshakes;
+//! connections that are open keep theirs. A pair that does not fit changes nothing, and its error
+//! is remembered so that it is logged once. While only one of the two files is new, they do not
+//! fit, so a half-finished renewal never serves.
 
 #![forbid(unsafe_code)]
 

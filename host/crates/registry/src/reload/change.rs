@@ -1,5 +1,4 @@
-//! What became of one plugin from one look at the folder to the next, in a word for
-//! whoever reads the history of reloads.
+//! The difference that a reload made to one plugin, for the history of reloads.
 
 use serde::Serialize;
 

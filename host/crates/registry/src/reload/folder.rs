@@ -1,4 +1,4 @@
-//! What is in a plugin folder.
+//! Lists a plugin folder.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -1,8 +1,14 @@
 //! Hot reload: one task that keeps the registry in line with the plugin folder.
 //!
-//! It looks when the system tells of a change and the folder has been quiet for
-//! a moment, when a slow poll finds one, on SIGHUP, and on `POST /reload`; always
-//! by the same reconcile, one at a time.
+//! The task ([`Reloader`]) scans the folder
+//!
+//! * when the file system reported a change (`watch`) and the folder was quiet for
+//!   `reload.debounce`, or kept changing for ten times as long,
+//! * when the poll (`reload.poll`) finds other sizes, times or inodes, and those stay for the
+//!   debounce,
+//! * at once, and without trusting sizes and times, on SIGHUP and `POST /reload`.
+//!
+//! All three lead to the same [`Reconciler`]. As one task does it all, reconciles do not overlap.
 
 mod change;
 mod folder;

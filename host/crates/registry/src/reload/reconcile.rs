@@ -1,6 +1,12 @@
-//! Bringing the registry in line with the folder: what changed, by digest, is
-//! loaded; if anything did, a new generation is published. All or nothing for
-//! each plugin: a version that cannot be loaded leaves the last good one serving.
+//! Reconciles the registry with the plugin folder.
+//!
+//! The reconciler compares digests of the component and of its settings. The two files are read
+//! together, and again if they changed meanwhile. A changed plugin is loaded while the previous
+//! version serves. A version that cannot be loaded leaves the last good one serving; it is
+//! remembered with its digest, so that it is neither loaded nor reported again. It is tried again
+//! on SIGHUP and `POST /reload`, and when it failed for want of resources.
+//!
+//! One [`Generation`] is published for all changes of a scan.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

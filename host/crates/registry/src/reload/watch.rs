@@ -1,8 +1,9 @@
-//! Being told by the system that something happened in the plugin folder.
+//! Watches the plugin folder for changes.
 //!
-//! What it tells is taken for a hint to look, and for nothing more: the names in
-//! it are those of temporary files and links, there are none for network file
-//! systems, and a watch stays with a folder that was moved away.
+//! A notification is only a hint to scan the folder. The names in it are those of temporary files
+//! and links, network file systems send none, and a watch stays with a folder that was moved
+//! away. Therefore the watch is armed again when another folder has the name, and the parent
+//! folder is watched too.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
