@@ -20,13 +20,14 @@ pub struct Event {
     pub timestamp: jiff::Timestamp,
     /// What.
     pub body: EventBody,
-    /// What the platform's delivery is known by, if not by its time and content:
-    /// events of a call that have the same are one.
+    /// The platform's id of the delivery within the call, as its adapter derives it. Events
+    /// of a call with the same id are one event. None: time and content identify the event.
     pub delivery_id: Option<Arc<str>>,
 }
 
 impl Event {
-    /// What tells the delivery from others of its call, but for the content.
+    /// Returns what identifies the delivery among those of its call, apart from the
+    /// content: the delivery's id, else the time.
     pub fn dedup_key(&self) -> (Option<&str>, Option<jiff::Timestamp>) {
         match &self.delivery_id {
             Some(name) => (Some(name), None),

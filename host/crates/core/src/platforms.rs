@@ -1,4 +1,7 @@
-//! The voice platforms: what everything but their adapters must know of them.
+//! The voice platforms and their properties.
+//!
+//! Code other than a platform's adapter asks for a property of the platform, never which platform
+//! it is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,34 +11,38 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Who calls us: one of [`PLATFORMS`].
+/// A platform that posts webhooks: one of [`PLATFORMS`].
 #[derive(Clone, Copy)]
 pub struct Platform(&'static PlatformInfo);
 
-/// What everybody but its dialect has to know of a platform.
+/// The properties of a platform that matter outside of its adapter.
 #[derive(Debug)]
 pub struct PlatformInfo {
-    /// The name in settings, in the contract and in logs.
+    /// The name in settings, in the contract with plugins and in logs.
     pub name: &'static str,
-    /// The name that platforms share which are brands of one another: their
-    /// headers are mixed within a call.
+    /// The name that the brands of one platform share: their headers are mixed within a
+    /// call. It is part of stored identities of calls and events, so it must not change.
     pub family: &'static str,
-    /// Whether it asks for a speech-to-speech service's URL. If not, it has an agent
-    /// of its own, and a route's URL means nothing to it.
+    /// Whether the platform takes the URL of a speech-to-speech service. A platform with an
+    /// agent of its own does not. Templates are then not filled, so one that names a field
+    /// which the platform's calls lack is no failure, and one plugin serves both kinds.
     pub accepts_sts_url: bool,
-    /// Whether it can be told not to take a call.
+    /// Whether the platform can be told not to take a call. Otherwise `reject_sts_url` stands
+    /// in, and a rejection without it is logged as a warning.
     pub can_reject: bool,
-    /// Whether its voice agents ask for the prompt of a call, after it was decided.
+    /// Whether voice agents fetch the prompt of a call after the decision. Prompts of other
+    /// platforms are not stored.
     pub fetches_prompt: bool,
-    /// Whether it comes back in the middle of a call, to have a tool answered or a
-    /// transfer decided: what is known of the call is then needed once more.
+    /// Whether the platform asks for tools or transfers during a call. The start of its calls
+    /// is then stored for plugins with these hooks, also when no plugin observes events.
     pub supports_mid_call: bool,
-    /// For how long it goes on trying to deliver what was not taken.
+    /// How long the platform retries a delivery that was not acknowledged. A repeated tool
+    /// request within this time gets the first answer.
     pub redelivery_window: Duration,
 }
 
 impl Platform {
-    /// The platform of these traits.
+    /// Returns the platform with these properties.
     pub const fn new(info: &'static PlatformInfo) -> Self {
         Self(info)
     }
@@ -113,7 +120,7 @@ const AVR_FAMILY: PlatformInfo = PlatformInfo {
     can_reject: false,
     fetches_prompt: true,
     supports_mid_call: false,
-    // At once, if at all (WEBHOOK_RETRY), within WEBHOOK_TIMEOUT each.
+    // AVR retries at once, if at all (WEBHOOK_RETRY), within WEBHOOK_TIMEOUT each.
     redelivery_window: Duration::from_secs(30),
 };
 
@@ -125,11 +132,11 @@ pub const BLACKBOX: Platform = Platform::new(&PlatformInfo {
     can_reject: true,
     fetches_prompt: false,
     supports_mid_call: true,
-    // After 5, 25, 125, 625 and 3,125 s.
+    // BlackBox retries after 5, 25, 125, 625 and 3,125 s.
     redelivery_window: Duration::from_secs(3_905),
 });
 
-/// A platform for tests of what a new one needs.
+/// A platform for tests of what a new one needs; in no release.
 #[cfg(feature = "toy-platform")]
 pub const TOY: Platform = Platform::new(&PlatformInfo {
     name: "toy",
