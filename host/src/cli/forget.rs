@@ -1,5 +1,5 @@
-//! `plugboard erase_call`: asks the server that runs, or does it itself where none
-//! does.
+//! `plugboard forget`: erases a call through the running server, or in the data folder when no
+//! server runs.
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -1,4 +1,7 @@
-//! The command line: a file per verb.
+//! The command line: one file for each verb.
+//!
+//! `new`, `build`, `check` and `run` use the parts of the server, so that authors see what the
+//! server will do: the same loader, limits, grants and adapters.
 
 mod atomic_file;
 mod build;

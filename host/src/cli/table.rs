@@ -1,6 +1,7 @@
-//! Reports for people: a word on the left, what there is to say about it on the
-//! right. Times that were measured always have three decimals and a space before
-//! their unit; those of settings are as in settings.
+//! Reports for people: rows of a name and a text.
+//!
+//! Measured durations have three decimals and a space before the unit; durations of settings are
+//! written as in settings.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The verbs and their flags, in clap's words.
+//! The page of verbs and flags, from clap.
 
 use clap::CommandFactory;
 use expect_test::expect_file;

@@ -1,4 +1,4 @@
-//! What can go wrong, by the words that metrics, logs and answers have for it.
+//! The page of errors, by the labels that metrics, logs and answers have for them.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What Prometheus is told, and that alerts and dashboard ask for nothing else.
+//! The page of metrics; checks that alerts and dashboard use only metrics that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

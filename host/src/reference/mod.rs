@@ -1,5 +1,8 @@
-//! The reference of `docs/reference/`, made from the code. Tests make it anew and
-//! compare; `cargo xtask docs` writes it.
+//! The pages of `docs/reference/`, generated from the code, because a reference written by hand
+//! becomes outdated.
+//!
+//! Configuration and settings come from the types that read them, metrics from the registry, errors
+//! from their types, the command line from clap. The tests here compare; `cargo xtask docs` writes.
 
 mod command_line;
 mod errors;

@@ -1,4 +1,4 @@
-//! What `plugboard.toml` and a plugin's settings may say.
+//! The pages of `plugboard.toml` and of a plugin's settings, with their JSON schemas.
 
 use expect_test::expect_file;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Which crates there are to build, as cargo sees them.
+//! Finds the crates to build, through `cargo metadata`.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

@@ -1,5 +1,4 @@
-//! Putting a plugin into a plugin folder, so that a server that looks at any moment sees
-//! the old one or the new one.
+//! Deploys a component by a rename, so that a server sees the old file or the new one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

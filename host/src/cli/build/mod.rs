@@ -1,5 +1,7 @@
-//! `plugboard build`: from crates to components in a plugin folder. What is deployed was
-//! loaded first, with the settings that it will have.
+//! `plugboard build`: builds crates into components and deploys them to a plugin folder.
+//!
+//! A component is deployed only after the loader of the server loaded it with the settings that it
+//! will have. The bytes and the settings that were checked are the ones that are copied.
 
 mod crates;
 mod deploy;

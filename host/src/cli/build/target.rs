@@ -1,4 +1,4 @@
-//! The target that plugins are built for: whether it is there, and how it is installed.
+//! The WebAssembly target of plugins: whether it is installed, and how to install it.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 

@@ -1,4 +1,4 @@
-//! Running cargo and rustc for the crates of a workspace.
+//! Runs cargo and rustc for the crates of a workspace.
 
 use std::collections::HashMap;
 use std::ffi::OsString;

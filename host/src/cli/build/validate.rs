@@ -1,4 +1,4 @@
-//! Whether a server could load what was built.
+//! Checks that the server can load a component that was built.
 
 use tokio::runtime::{self, Runtime};
 

@@ -1,4 +1,4 @@
-//! `plugboard check`: a folder as it would be served, or files one by one.
+//! `plugboard check`: reports on a plugin folder as it would be served, or on single files.
 
 mod report;
 

@@ -1,4 +1,4 @@
-//! What was found out about a plugin, for people.
+//! The report on a plugin as text.
 
 use std::fmt;
 use std::time::Duration;

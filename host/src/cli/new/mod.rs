@@ -1,4 +1,4 @@
-//! `plugboard staging`: the crate of a plugin that works, for its author to change.
+//! `plugboard new`: writes the crate of a working plugin, for its author to change.
 
 mod name;
 mod sdk;

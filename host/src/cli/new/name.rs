@@ -1,4 +1,4 @@
-//! The name of a plugin, which is that of its crate, folder and settings, too.
+//! The name of a plugin, which is also the name of its crate, folder and settings.
 
 use std::str::FromStr;
 

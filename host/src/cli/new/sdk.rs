@@ -1,4 +1,4 @@
-//! Where a new plugin finds the SDK.
+//! Finds the SDK that a new plugin depends on.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! What a new plugin is made of: the files below `templates/`, in which the plugin is
-//! called `plugin-name`, its library `plugin_name` and its type `PluginName`.
+//! The files of a new plugin, from `templates/`. There the plugin is called `plugin-name`, its
+//! library `plugin_name` and its type `PluginName`.
 
 use clap::ValueEnum;
 

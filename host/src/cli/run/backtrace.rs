@@ -1,4 +1,4 @@
-//! Where a plugin was when it trapped, for people.
+//! The backtrace of a trap as text.
 
 use std::fmt;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! What a plugin is asked or told: the documents of platforms, and which hook they are
-//! for.
+//! Parses the document of a platform, and selects the hooks that it is for.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! What the plugin keeps: a store of its own, filled from a file, and what became of
-//! it. The store is the one that serves, in a folder that is gone with the run, so
-//! that its rules are the same.
+//! The plugin's values during a run: filled from a file, and what the plugin changed.
+//!
+//! They are in the store of the server, in a temporary folder, so that the same rules apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,9 @@
-//! `plugboard run`: one plugin, one document of a platform, and everything that
-//! there is to see of it.
+//! `plugboard run`: runs one plugin on one document of a platform, and shows each step.
+//!
+//! It differs from the server in three ways. The engine inspects
+//! ([`Purpose::Inspect`](plugboard_runtime::engine::Purpose)): it counts instructions, and traps
+//! name file and line. The store is a new file in a temporary folder. HTTP requests are sent only
+//! with `--allow-http`, or answered from a file (`--http`).
 
 mod backtrace;
 mod invocation;

@@ -1,4 +1,4 @@
-//! What a plugin came to.
+//! The outcome of a hook in a run.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What came of a run: as text, or as JSON.
+//! The report of a run, as text or JSON.
 
 use std::fmt;
 use std::time::Duration;
