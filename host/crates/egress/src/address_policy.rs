@@ -21,7 +21,7 @@ const fn v6(a: u16, b: u16, c: u16, length: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), length)
 }
 
-/// What is not public of IPv4, and what it is.
+/// IPv4 networks that are not public, with the purpose that error messages name.
 const SPECIAL_PURPOSE_V4: &[(Ipv4Net, &str)] = &[
     (v4(0, 0, 0, 0, 8), "this machine"),
     (v4(10, 0, 0, 0, 8), "private"),
@@ -29,7 +29,7 @@ const SPECIAL_PURPOSE_V4: &[(Ipv4Net, &str)] = &[
     (v4(127, 0, 0, 0, 8), "this machine"),
     (v4(169, 254, 169, 254, 32), "a cloud's metadata service"),
     (v4(169, 254, 0, 0, 16), "link-local"),
-    // Azure's agent, on every machine there: public by its number only.
+    // Azure's agent, on every machine there; only its number is public.
     (v4(168, 63, 129, 16, 32), "a cloud's metadata service"),
     (v4(172, 16, 0, 0, 12), "private"),
     (v4(192, 0, 0, 0, 24), "reserved for protocols"),
@@ -44,12 +44,12 @@ const SPECIAL_PURPOSE_V4: &[(Ipv4Net, &str)] = &[
     (v4(240, 0, 0, 0, 4), "reserved"),
 ];
 
-/// What is not public of IPv6, and what it is; the last entries are parts of
+/// IPv6 networks that are not public, with their purpose; the last entries are parts of
 /// 2000::/3.
 const SPECIAL_PURPOSE_V6: &[(Ipv6Net, &str)] = &[
     (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), "this machine"),
     (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "this machine"),
-    // Where in it the IPv4 address stands is each network's choice.
+    // The position of the IPv4 address in it is chosen by each network.
     (v6(0x64, 0xff9b, 1, 48), "a translation to IPv4"),
     (v6(0x100, 0, 0, 64), "for discarding"),
     (v6(0xfc00, 0, 0, 7), "private"),
@@ -63,17 +63,18 @@ const SPECIAL_PURPOSE_V6: &[(Ipv6Net, &str)] = &[
     (v6(0x3fff, 0, 0, 20), "for documentation"),
 ];
 
-/// All of IPv6 that is given out as public.
+/// The IPv6 addresses that are allocated as public.
 const GLOBAL_UNICAST_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
-/// IPv6 that is IPv4 in its last 32 bits: mapped, compatible, translated (NAT64).
+/// IPv6 networks whose last 32 bits are an IPv4 address: mapped, compatible, translated
+/// (NAT64).
 const V4_EMBEDDING_NETWORKS: &[Ipv6Net] = &[
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
     Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 96),
     v6(0x64, 0xff9b, 0, 96),
 ];
 
-/// The address that a connection ends at: IPv4 within IPv6 is that IPv4.
+/// Returns the address at which a connection ends: of IPv4 within IPv6, the IPv4 address.
 pub fn canonical_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(address_v6) = address else { return address };
     if address_v6.is_unspecified() || address_v6.is_loopback() {
@@ -86,8 +87,8 @@ pub fn canonical_address(address: IpAddr) -> IpAddr {
     address
 }
 
-/// Why a name may not lead to this address without a grant of the address. None:
-/// it is public, and may. Expects what [`canonical_address`] returns.
+/// Returns why a name must not lead to this address without a grant of the address. None:
+/// the address is public. Expects a result of [`canonical_address`].
 pub fn special_purpose(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => SPECIAL_PURPOSE_V4

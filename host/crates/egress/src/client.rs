@@ -21,19 +21,19 @@ use plugboard_core::span::in_span;
 use plugboard_core::text::sanitize;
 use plugboard_tls::client_roots::{self as tls, MissingRootCertificates};
 
-/// What a request says it is from, if the guest does not say.
+/// The `user-agent` of requests for which the plugin sets none.
 const USER_AGENT: &str = concat!("plugboard/", env!("CARGO_PKG_VERSION"));
 
-/// Connections that wait for the next request, for each host.
+/// Idle connections that are kept for each host.
 const IDLE_CONNECTIONS: usize = 2;
 
-/// How long they wait; shorter than servers usually do.
+/// How long an idle connection is kept; shorter than most servers keep theirs.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
-/// As much as a message has of the words of libraries and other sides, in bytes.
+/// Longest quotation from libraries and servers in an error message, in bytes.
 const MAX_ERROR_LENGTH: usize = 300;
 
-/// What one version of a plugin sends its requests with.
+/// The HTTP client of one version of a plugin.
 pub struct HttpClient {
     transport: Transport,
     grants: HttpGrants,
@@ -41,11 +41,11 @@ pub struct HttpClient {
     permits: Semaphore,
 }
 
-/// Where requests go that are within the grants and the limits.
+/// The destination of requests that grants and limits allow.
 enum Transport {
-    /// Where their URLs lead.
+    /// The hosts that their URLs name.
     Network(NetworkClient),
-    /// Nowhere.
+    /// Prepared responses.
     Mock(Arc<HttpMock>),
 }
 
@@ -54,23 +54,23 @@ struct NetworkClient {
     no_roots: Option<MissingRootCertificates>,
 }
 
-/// The client cannot be made.
+/// The HTTP client could not be created.
 #[derive(Debug, Error)]
 #[error("cannot make an HTTP client")]
 pub struct HttpClientError(#[from] reqwest::Error);
 
 impl HttpClient {
-    /// A client that goes where the grants allow. Reads the machine's root
+    /// Creates a client for the hosts that the grants allow. Reads the machine's root
     /// certificates, which takes milliseconds; without any, only plain http works.
     ///
     /// # Errors
     ///
-    /// When the HTTP library cannot be set up as this host needs it.
+    /// When the HTTP library cannot be configured as required.
     pub fn new(grants: HttpGrants, limits: HttpLimits) -> Result<Self, HttpClientError> {
         Self::with_builder(grants, limits, Client::builder)
     }
 
-    /// With a builder that has other roots.
+    /// Creates a client from a builder with other root certificates.
     pub(super) fn with_builder(
         grants: HttpGrants,
         limits: HttpLimits,
@@ -82,7 +82,7 @@ impl HttpClient {
             builder()
                 .dns_resolver(Resolver::new(grants.clone(), slots))
                 .redirect(Policy::custom(move |attempt| redirect_action(&redirect_grants, attempt)))
-                // A proxy would look the names up by itself.
+                // A proxy would resolve the names itself, without the address policy.
                 .no_proxy()
                 .referer(false)
                 .retry(reqwest::retry::never())
@@ -98,8 +98,8 @@ impl HttpClient {
         ))
     }
 
-    /// A client that sends nothing: a script answers what the grants and the limits
-    /// allow.
+    /// Creates a client that sends nothing: a mock answers the requests that grants and
+    /// limits allow.
     pub fn with_mock(grants: HttpGrants, limits: HttpLimits, mock: Arc<HttpMock>) -> Self {
         Self::with_transport(Transport::Mock(mock), grants, limits)
     }
@@ -109,8 +109,8 @@ impl HttpClient {
         Self { transport: wire, grants, limits, permits: slots }
     }
 
-    /// Why https cannot work here, if it cannot, and what to do: for the log when
-    /// the plugin is loaded.
+    /// Returns why https cannot work on this machine, and what to do, for the log when the
+    /// plugin is loaded.
     pub fn missing_roots_advice(&self) -> Option<String> {
         match &self.transport {
             Transport::Network(network) => {
@@ -120,13 +120,13 @@ impl HttpClient {
         }
     }
 
-    /// Sends a request and waits for the whole response, `remaining` at most. Dropping
-    /// the future gives it up.
+    /// Sends a request and waits for the whole response, at most for `remaining`. Dropping
+    /// the future cancels the request.
     ///
     /// # Errors
     ///
-    /// See [`HttpError`]. After a refusal of the first URL, nothing was sent; after
-    /// a refusal of a redirect, nothing was sent to where it leads.
+    /// See [`HttpError`]. If the first URL is refused, nothing was sent; if a redirect is
+    /// refused, nothing was sent to its target.
     pub async fn send(
         &self,
         request: HttpRequest,
@@ -202,8 +202,8 @@ impl HttpClient {
 }
 
 impl NetworkClient {
-    /// Our own error, if it is one, or what is at the bottom of the library's. The
-    /// library's own words may have the URL in them.
+    /// Returns our own error if it is one, else the root cause of the library's. The
+    /// library's own message may contain the URL.
     fn describe_error(&self, error: reqwest::Error) -> HttpError {
         if error.is_builder() {
             return HttpError::InvalidRequest("the URL is none that HTTP can carry".to_owned());
@@ -231,7 +231,7 @@ impl NetworkClient {
     }
 }
 
-/// Judges a redirect as if the guest had asked for it.
+/// Checks a redirect as if the plugin had requested its target.
 fn redirect_action(grants: &HttpGrants, attempt: Attempt<'_>) -> Action {
     if attempt.previous().len() > MAX_REDIRECTS {
         let text = format!("more than {MAX_REDIRECTS} redirects");

@@ -25,7 +25,7 @@ use super::HttpError;
 use super::address_policy;
 use super::target::{Target, TargetHost, strip_trailing_dot};
 
-/// What one plugin may reach. Default: nothing.
+/// The hosts that one plugin may reach. Default: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct HttpGrants(Vec<Grant>);
@@ -33,19 +33,19 @@ pub struct HttpGrants(Vec<Grant>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Grant {
     pattern: HostPattern,
-    /// None: the one of the scheme.
+    /// None: the default port of the scheme.
     port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostPattern {
     Exact(String),
-    /// All that end with this, which starts with a dot.
+    /// All names with this suffix, which starts with a dot.
     Subdomains(String),
     Network(IpNet),
 }
 
-/// An entry that is none.
+/// An invalid entry.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{entry:?} is no grant: {problem}; {remedy}")]
 pub struct GrantError {
@@ -55,18 +55,18 @@ pub struct GrantError {
 }
 
 impl HttpGrants {
-    /// Whether nothing is granted.
+    /// Returns whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The entries, in the form that is compared.
+    /// Returns the entries in normalized form.
     pub fn entries(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(Grant::to_string)
     }
 
-    /// Judges what a URL names. A name that passes may still lead to where it must
-    /// not: [`HttpGrants::check_address`].
+    /// Checks the host and port of a URL. An allowed name may still resolve to an address
+    /// that is not allowed: [`HttpGrants::check_address`].
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl HttpGrants {
         )))
     }
 
-    /// Judges an address that a granted name leads to.
+    /// Checks an address to which a granted name resolves.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl HttpGrants {
         )
     }
 
-    /// The entries for the target's port.
+    /// Returns the entries for the target's port.
     fn patterns_for(&self, target: &Target) -> impl Iterator<Item = &HostPattern> {
         self.0
             .iter()
@@ -144,7 +144,7 @@ impl HostPattern {
     }
 }
 
-/// What is wrong, and what to write instead.
+/// Returns the error for an invalid entry: the reason, and what to write instead.
 type GrantProblem = (&'static str, String);
 
 const FORMAT_HINT: &str = "write HOST:PORT, as in \"crm.example.com:443\"";
@@ -222,7 +222,7 @@ impl Grant {
         Ok(Self { pattern, port })
     }
 
-    /// `fd00::/8`. Of `::1:8080`, nobody knows what the 8080 is.
+    /// `fd00::/8`. `::1:8080` is ambiguous: the 8080 may be a part of the address.
     fn parse_bare_v6(entry: &str) -> Result<Self, GrantProblem> {
         let (address, length) = entry.split_once('/').unwrap_or((entry, ""));
         match (address.parse().map(IpAddr::V6), parse_number(length)) {
@@ -241,7 +241,7 @@ fn path_problem() -> GrantProblem {
     ("it has a path, and no grant is for a part of a host", FORMAT_HINT.to_owned())
 }
 
-/// Only digits: what `parse` takes besides, a sign, is no number here.
+/// Parses digits only; `parse` would also accept a sign.
 fn parse_number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -254,7 +254,8 @@ fn parse_network(address: IpAddr, length: Option<u16>) -> Result<HostPattern, Gr
         .ok()
         .and_then(|length| IpNet::new(address, length).ok())
         .ok_or(("its network has too many bits", "32 are all of IPv4, 128 of IPv6".to_owned()))?;
-    // It could be meant narrow or wide, and wide would be more than was written.
+    // A narrow or a wide network may be meant, and the wide one would grant more than was
+    // written.
     if network.trunc() != network {
         let remedy = format!("write \"{}\", or \"{address}\" for it alone", network.trunc());
         return Err(("its address is not the first one of its network", remedy));
@@ -262,7 +263,7 @@ fn parse_network(address: IpAddr, length: Option<u16>) -> Result<HostPattern, Gr
     Ok(HostPattern::Network(canonical_network(network)))
 }
 
-/// As addresses are judged by [`address_policy::canonical_address`], so must the grants be.
+/// Grants are normalized as addresses are ([`address_policy::canonical_address`]).
 fn canonical_network(network: IpNet) -> IpNet {
     let length = network.prefix_len().checked_sub(96);
     match (network, address_policy::canonical_address(network.addr()), length) {

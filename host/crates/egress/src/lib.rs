@@ -35,59 +35,60 @@ pub use self::client::HttpClient;
 pub use self::grants::HttpGrants;
 pub use self::mock::{HttpMock, MockResponse};
 
-/// Redirects that one request follows at most. To another host or port they carry
-/// no `authorization` and no `cookie`, but all other headers.
+/// The most redirects that one request follows. To another host or port they carry no
+/// `authorization` and no `cookie`, but all other headers.
 pub const MAX_REDIRECTS: usize = 5;
 
-/// What one plugin may use.
+/// The limits of one plugin's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// For one exchange, from the lookup of the name to the end of the body.
+    /// Time for one exchange, from the lookup of the name to the end of the body.
     pub timeout: Duration,
-    /// Longest request in bytes: URL, headers and body.
+    /// Largest request in bytes: URL, headers and body.
     pub max_request_size: usize,
-    /// Longest response in bytes: headers and body.
+    /// Largest response in bytes: headers and body.
     pub max_response_size: usize,
-    /// Requests on the way at once, over all calls.
+    /// Concurrent requests of the plugin, over all calls.
     pub concurrency: usize,
 }
 
 impl HttpLimits {
-    /// The same as a semaphore can count it.
+    /// Returns the concurrency, limited to what a semaphore can count.
     fn max_concurrency(&self) -> usize {
         self.concurrency.min(Semaphore::MAX_PERMITS)
     }
 }
 
-/// What a guest asks for.
+/// A plugin's request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// In upper case.
+    /// The method, in upper case.
     pub method: String,
     /// An http or https URL.
     pub url: String,
-    /// In order; the same name may come again.
+    /// The headers, in order; a name may occur more than once.
     pub headers: Vec<(String, String)>,
-    /// Empty: none.
+    /// The body; empty: none.
     pub body: Vec<u8>,
-    /// None: the operator's bound. It cannot be longer than that.
+    /// Time for the whole response. None: the operator's limit, which is also the maximum.
     pub timeout: Option<Duration>,
 }
 
-/// What the other side said, after redirects. Any status is an answer.
+/// The response after redirects. Any status is a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
-    /// The three digits.
+    /// The status code.
     pub status: u16,
-    /// Names in lower case. What is not UTF-8 in a value is replaced.
+    /// The headers, with names in lower case. Bytes that are not UTF-8 are replaced in
+    /// values.
     pub headers: Vec<(String, String)>,
-    /// All of it.
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
-/// Why there is no response. The messages go to the guest and to the operator's
-/// log: they name hosts, ports and addresses, never a path or a query, where
-/// callers' numbers may be.
+/// Why there is no response. The messages go to the plugin and to the operator's log. They
+/// name hosts, ports and addresses, never a path or a query, which may contain callers'
+/// numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HttpError {
     /// The settings do not grant this host and port.
@@ -96,25 +97,25 @@ pub enum HttpError {
     /// The name leads only to addresses that the settings do not grant.
     #[error("address refused: {0}")]
     AddressRefused(String),
-    /// The method, the URL or a header is none, or is the host's to set.
+    /// The method, the URL or a header is invalid, or the header is set by the host.
     #[error("invalid request: {0}")]
     InvalidRequest(String),
-    /// The request or the response is longer than it may be.
+    /// The request or the response exceeds its limit.
     #[error("too large: {0}")]
     TooLarge(String),
-    /// No whole response in time.
+    /// The response was not complete in time.
     #[error("no whole response in time")]
     Timeout,
-    /// The plugin has too many requests on the way.
+    /// The plugin has too many concurrent requests.
     #[error("too many requests on the way at once")]
     TooManyRequests,
-    /// The other side could not be reached, or broke off.
+    /// The server could not be reached, or closed the connection.
     #[error("failed: {0}")]
     Failed(String),
 }
 
 impl HttpError {
-    /// One word for it, for metrics and logs.
+    /// Returns the label for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotGranted(_) => "not_granted",
@@ -127,8 +128,8 @@ impl HttpError {
         }
     }
 
-    /// Whether the plugin asked for what it may not do, rather than something going
-    /// wrong on the way.
+    /// Returns whether the plugin requested what it may not do, as opposed to a failure on
+    /// the way.
     pub fn is_refusal(&self) -> bool {
         !matches!(self, Self::Timeout | Self::Failed(_))
     }

@@ -8,9 +8,9 @@ use super::target::Target;
 use super::{HttpError, HttpRequest};
 use plugboard_core::text::truncate;
 
-/// Headers that say where the message ends, where it goes or what the connection
-/// is: a guest that sets them could hide a second request in the first. Besides
-/// these, all that start with `proxy-`.
+/// Headers that define where the message ends, where it goes, or the connection. A plugin
+/// that sets them could hide a second request in the first. All headers that start with
+/// `proxy-` are rejected as well.
 const FORBIDDEN_HEADERS: &[&str] = &[
     "connection",
     "content-length",
@@ -24,14 +24,14 @@ const FORBIDDEN_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
-/// As much of a header's name as a message quotes, in bytes.
+/// Longest quotation of a header's name in a message, in bytes.
 const MAX_QUOTED_NAME: usize = 64;
 
-/// The request as it is sent, and where to.
+/// Returns the request to send, and its target.
 ///
 /// # Errors
 ///
-/// [`HttpError::InvalidRequest`], and [`ErrorResponse::TooLarge`] beyond `max_size` bytes.
+/// [`HttpError::InvalidRequest`], and [`HttpError::TooLarge`] beyond `max_size` bytes.
 pub fn validate_request(
     request: HttpRequest,
     max_size: usize,
@@ -76,7 +76,7 @@ fn request_size(request: &HttpRequest) -> usize {
     headers.sum::<usize>() + request.method.len() + request.url.len() + request.body.len()
 }
 
-/// What a header takes, with its colon, its space and the end of its line.
+/// Returns the bytes of a header with its colon, its space and the end of its line.
 pub fn header_size(name: usize, value: usize) -> usize {
     name + value + 4
 }

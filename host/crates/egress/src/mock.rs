@@ -10,47 +10,47 @@ use serde_json::Value;
 
 use super::{HttpError, HttpResponse};
 
-/// What would be answered to a plugin's requests, each for so many times.
+/// Prepared responses, each for a number of requests.
 #[derive(Debug)]
 pub struct HttpMock {
     responses: Mutex<Vec<MockResponse>>,
-    /// What to do about a request that is not in it.
+    /// The advice for a request without a response.
     hint: &'static str,
 }
 
-/// One answer, as it is written in a file.
+/// One response, as written in a file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MockResponse {
-    /// In upper case.
+    /// The method, in upper case.
     method: String,
-    /// The whole URL, letter by letter, but for a fragment.
+    /// The whole URL without a fragment, compared character by character.
     url: String,
-    /// The three digits.
+    /// The status code.
     status: u16,
-    /// Of the response.
+    /// The headers of the response.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    /// Text as it stands, anything else as JSON. Without: empty.
+    /// The body: a text as it is, any other value as JSON. Absent: empty.
     #[serde(default)]
     body: Value,
-    /// How often it is given; then the next one for the same request is. Without:
-    /// always.
+    /// The number of requests that it answers, before the next matching response is used.
+    /// Absent: unlimited.
     times: Option<u32>,
 }
 
 impl HttpMock {
-    /// Answers with the first answer that fits, and has one left. `hint` is what is
-    /// said about requests that none fits.
+    /// Creates a mock that answers with the first matching response that is not used up.
+    /// `hint` is the advice for requests without one.
     pub fn new(responses: Vec<MockResponse>, hint: &'static str) -> Self {
         Self { responses: Mutex::new(responses), hint }
     }
 
-    /// The answer to a request. Redirects are answers like others.
+    /// Returns the response to a request. Redirects are not followed.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Failed`] when there is none; names what was asked.
+    /// [`HttpError::Failed`] when no response matches; the message names the request.
     pub(super) fn respond(&self, method: &str, url: &str) -> Result<HttpResponse, HttpError> {
         let mut responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner);
         let response = responses.iter_mut().find(|answer| {
@@ -76,8 +76,7 @@ impl HttpMock {
     }
 }
 
-/// Whether a URL that somebody wrote is the one that is asked for: `http://a` is
-/// `http://a/`.
+/// Returns whether a URL in the file is the requested one: `http://a` equals `http://a/`.
 fn is_same_url(written: &str, requested: &str) -> bool {
     written == requested || url::Url::parse(written).is_ok_and(|url| url.as_str() == requested)
 }

@@ -11,9 +11,9 @@ use super::target::Target;
 use super::{HttpError, HttpGrants};
 
 tokio::task_local! {
-    /// The hop that is on the way. reqwest asks a resolver for a name, without the
-    /// port that a grant is about; it asks while it is polled by the request that
-    /// needs the answer, so the request can say here what it is about to do.
+    /// The hop that is under way. reqwest asks a resolver for a name without the port that
+    /// a grant is about. It asks while the request that needs the answer polls it, so the
+    /// request can pass its target through a task local.
     static CURRENT_TARGET: RefCell<Target>;
 }
 
@@ -22,27 +22,27 @@ pub async fn with_target<T>(target: Target, exchange: impl Future<Output = T>) -
     CURRENT_TARGET.scope(RefCell::new(target), exchange).await
 }
 
-/// Goes on to another target, where a redirect leads.
+/// Sets the target to which a redirect leads.
 pub fn set_target(target: Target) {
-    // Without an exchange there is no hop, and nothing can be looked up.
+    // Without an exchange there is no hop, and no name is resolved.
     let _ = CURRENT_TARGET.try_with(|current| *current.borrow_mut() = target);
 }
 
-/// Where the exchange is now.
+/// Returns the target of the current hop.
 pub fn current_target() -> Option<Target> {
     CURRENT_TARGET.try_with(|current| current.borrow().clone()).ok()
 }
 
-/// The lookups of one plugin.
+/// The DNS resolver of one plugin.
 pub struct Resolver {
     grants: HttpGrants,
     lookup_permits: Arc<Semaphore>,
 }
 
 impl Resolver {
-    /// At most so many lookups at once. They cannot be cancelled: without a bound,
-    /// a plugin with short timeouts could fill all threads with names that nobody
-    /// answers for.
+    /// Creates a resolver with at most `lookups` concurrent lookups. A lookup cannot be
+    /// cancelled: without a limit, a plugin with short timeouts could occupy all threads
+    /// with names whose DNS servers do not answer.
     pub fn new(grants: HttpGrants, lookups: usize) -> Self {
         Self { grants, lookup_permits: Arc::new(Semaphore::new(lookups)) }
     }
@@ -50,12 +50,12 @@ impl Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        // Now, and not in the future, which may be polled by another task.
+        // Read here and not in the future, which another task may poll.
         let target = current_target().filter(|target| target.matches_name(name.as_str()));
         let (grants, lookups) = (self.grants.clone(), Arc::clone(&self.lookup_permits));
         Box::pin(async move {
-            // The policy judged another URL than the one that is fetched: cannot
-            // be, and must not.
+            // If another name was checked than the one that is resolved, that is a bug, and
+            // must fail.
             let target = target.ok_or_else(|| {
                 HttpError::NotGranted("a name that the request does not have".to_owned())
             })?;
@@ -75,8 +75,7 @@ async fn resolve_host(
     let to_failed = |error: &dyn std::fmt::Display| HttpError::Failed(format!("{target}: {error}"));
     let permit = lookup_permits.acquire_owned().await.map_err(|error| to_failed(&error))?;
     let port = target.port;
-    // In a task of its own, that ends when the lookup does and not when the caller
-    // has gone.
+    // In a task of its own, which ends with the lookup even if the request is cancelled.
     let lookup = tokio::spawn(async move {
         let _permit = permit;
         tokio::net::lookup_host((name, port)).await.map(Iterator::collect)
@@ -84,7 +83,7 @@ async fn resolve_host(
     lookup.await.map_err(|error| to_failed(&error))?.map_err(|error| to_failed(&error))
 }
 
-/// The addresses that may be connected to.
+/// Returns the addresses to which the request may connect.
 fn filter_addresses(
     grants: &HttpGrants,
     target: &Target,
@@ -138,7 +137,7 @@ mod tests {
         assert!(error.downcast_ref::<HttpError>().unwrap().is_refusal());
         with_target(target("http://localhost/"), async {
             assert!(resolve("LOCALHOST").await.is_ok());
-            // Which it would have an address for.
+            // This name has an address.
             assert!(resolve("127.0.0.1").await.is_err());
             set_target(target("http://localhost:81/"));
             assert!(resolve("localhost").await.is_err());

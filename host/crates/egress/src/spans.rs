@@ -7,7 +7,7 @@ use tracing::{Level, Span, span};
 
 use plugboard_core::span::CHILD_TARGET;
 
-/// A plugin sends a request.
+/// Creates the span of a plugin's request.
 pub fn http_span() -> Span {
     span!(
         target: CHILD_TARGET,
@@ -23,8 +23,8 @@ pub fn http_span() -> Span {
     )
 }
 
-/// Where a request goes: not its path. A host that is not granted may be any text, and is
-/// not told.
+/// Returns the host and port of a request, without its path. A host that is not granted may
+/// be any text, so it is left out.
 pub fn record_request(span: &Span, method: &str, host: &dyn Display, port: u16) {
     if span.is_disabled() {
         return;
@@ -34,8 +34,8 @@ pub fn record_request(span: &Span, method: &str, host: &dyn Display, port: u16) 
     span.record("server.port", i64::from(port));
 }
 
-/// What a request was answered with. An error's status is one of the other side's, and for
-/// the plugin to judge.
+/// Records the response of a request. A status of 4xx or 5xx is no error of the span: the
+/// plugin judges it.
 pub fn record_response(span: &Span, status: u16) {
     span.record("http.response.status_code", i64::from(status));
 }

@@ -5,42 +5,42 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// Longest name that DNS has, in bytes (RFC 1035, 2.3.4, as text).
+/// Longest DNS name, in bytes (RFC 1035, 2.3.4, as text).
 const MAX_HOST_LENGTH: usize = 253;
 
 /// Host, port and scheme of one request, or of one hop of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where to.
+    /// The host.
     pub host: TargetHost,
-    /// The port that is connected to.
+    /// The port.
     pub port: u16,
-    /// Whether it is https.
+    /// Whether the scheme is https.
     pub tls: bool,
 }
 
-/// A host as a URL names it, in the one form that is compared.
+/// A host as a URL names it, normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetHost {
-    /// Lower case, ASCII, without the dot at the end.
+    /// A name in lower-case ASCII, without the dot at the end.
     Name(String),
-    /// As the URL standard reads it: `0x7f.1` is 127.0.0.1.
+    /// An address as the URL standard reads it: `0x7f.1` is 127.0.0.1.
     Address(IpAddr),
 }
 
 impl Target {
-    /// Where a URL leads.
+    /// Returns the target of a URL.
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL.
+    /// The reason why the URL is invalid.
     pub fn from_url(url: &Url) -> Result<Self, &'static str> {
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
             _ => return Err("the URL is neither http nor https"),
         };
-        // Who reads `http://granted@other/` must not take it for granted.
+        // A reader may take the user name in `http://granted@other/` for the host.
         if !url.username().is_empty() || url.password().is_some() {
             return Err("the URL has a user name or a password: send them in a header");
         }
@@ -58,12 +58,12 @@ impl Target {
         Ok(Self { host, port, tls })
     }
 
-    /// Whether this is the port that the scheme has by itself.
+    /// Returns whether the port is the default of the scheme.
     pub fn has_default_port(&self) -> bool {
         self.port == if self.tls { 443 } else { 80 }
     }
 
-    /// Whether a name that is looked up is the one of this target.
+    /// Returns whether a name to be resolved is the one of this target.
     pub fn matches_name(&self, name: &str) -> bool {
         matches!(&self.host, TargetHost::Name(host_name) if host_name.eq_ignore_ascii_case(strip_trailing_dot(name)))
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A name without the dot of a fully qualified one.
+/// Returns a name without the dot of a fully qualified one.
 pub fn strip_trailing_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
