@@ -23,8 +23,8 @@ pub fn http_span() -> Span {
     )
 }
 
-/// Returns the host and port of a request, without its path. A host that is not granted may
-/// be any text, so it is left out.
+/// Records method, host and port of a request, without its path. The caller leaves out a
+/// host that is not granted, because it may be any text.
 pub fn record_request(span: &Span, method: &str, host: &dyn Display, port: u16) {
     if span.is_disabled() {
         return;

@@ -6,8 +6,7 @@ use super::ChainIndex;
 use plugboard_core::call::Call;
 use plugboard_runtime::plugin::Plugin;
 
-/// The plugins that can answer one kind of question, in the order of their file
-/// names.
+/// The plugins that answer one kind of request, in the order of their file names.
 #[derive(Default)]
 pub struct Chain {
     plugins: Vec<Arc<Plugin>>,
@@ -15,18 +14,18 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain of these plugins.
+    /// Creates a chain of these plugins.
     pub fn new(plugins: Vec<Arc<Plugin>>) -> Self {
         let index = ChainIndex::new(&plugins);
         Self { plugins, index }
     }
 
-    /// All of them.
+    /// Returns all plugins of the chain.
     pub fn plugins(&self) -> &[Arc<Plugin>] {
         &self.plugins
     }
 
-    /// Those that a call concerns, in the order in which they are asked.
+    /// Returns the plugins whose settings match a call, in chain order.
     pub fn matching<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a Arc<Plugin>> {
         let candidates = self.index.candidates(call).into_iter();
         candidates

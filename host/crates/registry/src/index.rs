@@ -20,31 +20,31 @@ use plugboard_core::platforms::Platform;
 use plugboard_runtime::plugin::Plugin;
 use plugboard_runtime::plugin::settings::{CallField, Settings, literal_prefix};
 
-/// The index of one chain. Places are places in the chain.
+/// The index of one chain. Positions are those in the chain.
 #[derive(Default)]
 pub struct ChainIndex {
-    /// A handful.
+    /// A few entries, so a list is enough.
     platforms: Vec<(Platform, PlatformIndex)>,
 }
 
-/// The plugins that one platform's calls may concern.
+/// The candidates for calls of one platform.
 #[derive(Default)]
 struct PlatformIndex {
-    /// Those that every call comes through to.
+    /// Candidates for every call.
     always: Vec<u32>,
     by_field: Vec<(CallField<'static>, FieldIndex)>,
 }
 
-/// The gates on one field.
+/// The patterns on one field.
 #[derive(Default)]
 struct FieldIndex {
     exact: HashMap<Box<str>, Vec<u32>>,
-    /// By length in bytes, so that each length is looked up once.
+    /// By length in bytes, so that each length needs one lookup.
     prefixes: BTreeMap<usize, HashMap<Box<str>, Vec<u32>>>,
 }
 
 impl ChainIndex {
-    /// The index of a chain.
+    /// Creates the index of a chain.
     pub fn new(chain: &[Arc<Plugin>]) -> Self {
         Self::from_settings(chain.iter().map(|plugin| plugin.settings()))
     }
@@ -55,7 +55,7 @@ impl ChainIndex {
         Self { platforms: PLATFORMS.iter().map(platform_index).collect() }
     }
 
-    /// The places of the plugins that the call may concern, in order, each once.
+    /// Returns the positions of the plugins that the call may concern, in order, each once.
     pub fn candidates(&self, call: &Call) -> Vec<u32> {
         let entry = self.platforms.iter().find(|(platform, _)| *platform == call.platform);
         let Some((_, index)) = entry else { return Vec::new() };
@@ -118,18 +118,18 @@ impl FieldIndex {
     }
 }
 
-/// How much patterns let through, roughly.
+/// How many values a pattern matches, roughly.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Breadth {
-    /// Texts.
+    /// Certain texts.
     Exact,
-    /// All that begins with certain texts.
+    /// Texts with certain prefixes.
     Prefix,
-    /// Anything, as far as can be told by how texts begin.
+    /// Any text, as far as prefixes tell.
     Any,
 }
 
-/// The breadth of the widest pattern.
+/// Returns the breadth of the widest pattern.
 fn breadth(patterns: &[Glob]) -> Breadth {
     let breadth = |pattern: &Glob| match literal_prefix(pattern) {
         text if text == pattern.glob() => Breadth::Exact,
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(places("1", "2", "{}"), [1, 6]);
         assert_eq!(places("2000", "6000", "{}"), [0, 1, 2, 6]);
         assert_eq!(places("1", "5001", r#"{"channel":"PJSIP/1"}"#), [1, 4, 5, 6]);
-        // A metadata field of the name of a fixed one is another field.
+        // A metadata field with the name of a standard field is another field.
         assert_eq!(places("1", "2", r#"{"to":"5001"}"#), [1, 6]);
         // Half a character is no prefix.
         assert_eq!(places("1", "é", "{}"), [1, 6]);

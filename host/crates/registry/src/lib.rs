@@ -23,47 +23,47 @@ use plugboard_core::event::EventKinds;
 use plugboard_runtime::plugin::stats::LastError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// All that a request needs to know about plugins.
+/// An immutable set of plugins and settings that serves requests.
 #[derive(Default)]
 pub struct Generation {
-    /// Which one it is: 1 is the first with plugins looked for. Another one has
-    /// other plugins.
+    /// The number of the generation. It changes with the set of serving plugins; 1 is the
+    /// first one after start.
     pub number: u64,
     decision_chain: Chain,
-    /// By the name of the tool.
+    /// Chains by the name of the tool.
     tools: BTreeMap<Box<str>, Chain>,
     transfers: Chain,
     event_kinds: EventKinds,
     /// Every plugin in the folder, in the order of their file names.
     pub entries: Vec<PluginEntry>,
-    /// Settings without a plugin of their name.
+    /// Settings files without a plugin of the same name.
     pub orphan_settings: Vec<PathBuf>,
 }
 
-/// A plugin in the folder, whether it works or not.
+/// A plugin in the folder, whether it serves or not.
 #[derive(Clone)]
 pub struct PluginEntry {
     /// The plugin's name.
     pub name: String,
     /// Its file.
     pub file: PathBuf,
-    /// What serves: the last version that could be loaded.
+    /// The serving version: the last one that could be loaded.
     pub plugin: Option<Arc<Plugin>>,
-    /// Whether the operator switched it off.
+    /// Whether its settings disable it.
     pub disabled: bool,
-    /// Why what is in the folder now does not serve.
+    /// Why the version in the folder does not serve.
     pub error: Option<LastError>,
 }
 
 impl PluginEntry {
-    /// Whether it should serve, and nothing does.
+    /// Returns whether no version serves although one should.
     pub fn is_broken(&self) -> bool {
         self.plugin.is_none() && self.error.is_some()
     }
 }
 
 impl Generation {
-    /// A generation of what is in the folder.
+    /// Creates a generation of the plugins in the folder.
     pub fn new(number: u64, entries: Vec<PluginEntry>, orphan_settings: Vec<PathBuf>) -> Self {
         let plugins = entries.iter().filter_map(|entry| entry.plugin.as_ref());
         let event_kinds = plugins
@@ -84,17 +84,17 @@ impl Generation {
         Self { number, decision_chain, tools, transfers, event_kinds, entries, orphan_settings }
     }
 
-    /// Every plugin that serves, whatever it can do.
+    /// Returns every serving plugin, with any hook.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
         self.entries.iter().filter_map(|entry| entry.plugin.as_ref())
     }
 
-    /// The plugin of a name, if it serves.
+    /// Returns the serving plugin of a name.
     pub fn plugin(&self, name: &str) -> Option<&Arc<Plugin>> {
         self.entry(name)?.plugin.as_ref()
     }
 
-    /// Whether there is a file of this name, whether it serves or not.
+    /// Returns whether the folder has a plugin of this name, serving or not.
     pub fn has_file(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }
@@ -103,44 +103,44 @@ impl Generation {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The kinds of events that some plugin wants to be told.
+    /// Returns the kinds of events to which some plugin subscribes.
     pub fn event_kinds(&self) -> EventKinds {
         self.event_kinds
     }
 
-    /// The plugins that decide.
+    /// Returns the chain of plugins with the hook `router`.
     pub fn decision_chain(&self) -> &Chain {
         &self.decision_chain
     }
 
-    /// The plugins that answer a tool. None: there is no such tool.
+    /// Returns the chain of a tool. None: no plugin has such a tool.
     pub fn tool(&self, name: &str) -> Option<&Chain> {
         self.tools.get(name)
     }
 
-    /// The names of all tools, in alphabetical order.
+    /// Returns the names of all tools, in alphabetical order.
     pub fn tools(&self) -> impl Iterator<Item = &str> {
         self.tools.keys().map(|name| &**name)
     }
 
-    /// The plugins that have a say in transfers.
+    /// Returns the chain of plugins with the hook `transfers`.
     pub fn transfers(&self) -> &Chain {
         &self.transfers
     }
 
-    /// Whether some plugin is asked in the middle of calls, and should know then what
-    /// was told at their beginning.
+    /// Returns whether some plugin answers tools or transfers, and so needs what the
+    /// platform said at the start of a call.
     pub fn needs_call_context(&self) -> bool {
         !self.tools.is_empty() || !self.transfers.plugins().is_empty()
     }
 
-    /// The plugins that should serve, and do not.
+    /// Returns the plugins that should serve and do not.
     pub fn broken(&self) -> impl Iterator<Item = &PluginEntry> {
         self.entries.iter().filter(|entry| entry.is_broken())
     }
 }
 
-/// The generation that answers requests now.
+/// The current generation, and notifications of the next ones.
 pub struct Registry {
     current: ArcSwap<Generation>,
     changes: watch::Sender<Arc<Generation>>,
@@ -154,19 +154,19 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The generation for a request that comes now.
+    /// Returns the current generation.
     pub fn current(&self) -> Arc<Generation> {
         self.current.load_full()
     }
 
-    /// Requests that come from now on get this one.
+    /// Makes a generation the current one, for requests from now on.
     pub fn publish(&self, generation: Generation) {
         let generation = Arc::new(generation);
         self.current.store(Arc::clone(&generation));
         self.changes.send_replace(generation);
     }
 
-    /// The generation, and word of every other one.
+    /// Subscribes to the current generation and every later one.
     pub fn changes(&self) -> watch::Receiver<Arc<Generation>> {
         self.changes.subscribe()
     }

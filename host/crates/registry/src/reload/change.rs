@@ -4,41 +4,41 @@ use serde::Serialize;
 
 use plugboard_core::text::truncate;
 
-/// A change of one plugin.
+/// The change of one plugin in a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PluginChange {
     /// The plugin's name.
     pub plugin: String,
-    /// What became of it.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// What serves now: the digest of the file, SHA-256 in hex.
+    /// SHA-256 of the serving component, in hex.
     pub version: Option<String>,
-    /// Why what is in the folder does not serve.
+    /// Why the version in the folder does not serve.
     pub error: Option<String>,
 }
 
-/// What became of a plugin.
+/// The kind of change of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
-    /// It serves, and was not there before.
+    /// A new plugin serves.
     Added,
-    /// Another version or other settings of it serve.
+    /// Another version or other settings serve.
     Replaced,
-    /// It is gone from the folder.
+    /// The plugin was removed from the folder.
     Removed,
-    /// What is in the folder cannot be loaded; what served before serves on.
+    /// The version in the folder cannot be loaded; the last good version, if any, serves.
     Broken,
-    /// It was broken, and is not any more.
+    /// A plugin that could not be loaded serves again.
     Fixed,
-    /// The operator switched it off.
+    /// The settings disable it.
     Disabled,
-    /// The operator switched it on.
+    /// The settings enable it.
     Enabled,
 }
 
 impl PluginChange {
-    /// The same with no more of the error than so many bytes.
+    /// Returns the change with its error truncated to this number of bytes.
     #[must_use]
     pub fn truncated(&self, max_bytes: usize) -> Self {
         let error = self.error.as_deref().map(|error| truncate(error, max_bytes).into_owned());

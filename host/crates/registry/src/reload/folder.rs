@@ -8,16 +8,16 @@ use anyhow::Context;
 
 use plugboard_runtime::plugin::PluginFiles;
 
-/// What is in a folder.
+/// The contents of a plugin folder.
 pub struct PluginFolder {
-    /// In the order of their file names.
+    /// The plugins, in the order of their file names.
     pub plugins: Vec<PluginFiles>,
-    /// Settings without a plugin of their name.
+    /// Settings files without a plugin of the same name.
     pub orphan_settings: Vec<PathBuf>,
 }
 
-/// The plugins in a folder. Hidden files are those of editors and copy tools.
-/// Blocks.
+/// Lists the plugins in a folder. Hidden files are skipped: they belong to editors and copy
+/// tools. Blocks.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn list_plugins(folder: &Path) -> anyhow::Result<PluginFolder> {
             path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         match path.extension().and_then(OsStr::to_str) {
             _ if is_hidden => {}
-            // Loading says why it cannot be used.
+            // The loader reports why it cannot be used.
             Some("wasm" | "cwasm") => _ = files.insert(path),
             Some("toml") => _ = settings.insert(path),
             _ => {}

@@ -27,57 +27,57 @@ use plugboard_runtime::plugin::{
     FileFingerprints, LoadOutcome, Loader, Plugin, PluginFiles, PluginVersion,
 };
 
-/// How closely to look.
+/// How thoroughly a folder is scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanMode {
-    /// Files whose times and sizes are as before are not read.
+    /// Files with unchanged times and sizes are not read.
     Quick,
-    /// Every file is read, and what failed before is tried again.
+    /// Every file is read, and versions that failed are loaded again.
     Full,
 }
 
-/// What changed.
+/// The result of a reload.
 #[derive(Debug, Default, Serialize)]
 pub struct ReloadReport {
-    /// The generation that serves now.
+    /// The number of the serving generation.
     pub generation: u64,
     /// Plugins that serve now and did not before.
     pub added: Vec<String>,
     /// Plugins of which another version serves now.
     pub updated: Vec<String>,
-    /// Plugins that served and do not any more.
+    /// Plugins that no longer serve.
     pub removed: Vec<String>,
-    /// Plugins whose files do not serve as they are now.
+    /// Plugins whose files could not be loaded.
     pub failed: Vec<FailedPlugin>,
-    /// Plugins that serve as before.
+    /// The number of plugins that serve as before.
     pub unchanged: usize,
-    /// What became of each plugin, for the history: news only.
+    /// The changes of plugins, for the history.
     #[serde(skip)]
     pub changes: Vec<PluginChange>,
 }
 
-/// A plugin whose files do not serve as they are now.
+/// A plugin whose files could not be loaded.
 #[derive(Debug, Serialize)]
 pub struct FailedPlugin {
-    /// Its name.
+    /// The plugin's name.
     pub name: String,
     /// Whether an earlier version serves.
     pub serving: bool,
-    /// Why not this one.
+    /// Why the version in the folder does not serve.
     pub error: LastError,
 }
 
-/// Counts what reconciling did, for the metrics.
+/// Counts reloads, for the metrics.
 pub trait ReloadMetrics: Send + Sync {
-    /// The folder was looked at: whether that led to another generation.
+    /// Records that the folder was reconciled, and whether a generation was published.
     fn record_reconcile(&self, published: bool);
-    /// A version could not be loaded.
+    /// Records that a version could not be loaded.
     fn record_load_failure(&self, stage: Stage);
-    /// The folder could not be read.
+    /// Records that the folder could not be read.
     fn record_unreadable_folder(&self);
 }
 
-/// What is known of the folder, and the way from there to what is in it now.
+/// Brings the registry in line with a folder, and keeps the state of each plugin in it.
 pub struct Reconciler {
     loader: Loader,
     folder: PathBuf,
@@ -88,22 +88,22 @@ pub struct Reconciler {
     orphan_settings: Vec<PathBuf>,
 }
 
-/// What is known of a plugin.
+/// The state of one plugin in the folder.
 #[derive(Clone, Default)]
 struct ReconciledPlugin {
-    /// Of the files as they were read last, if that tells anything.
+    /// Fingerprints of the files when they were last read, if they are stable.
     fingerprints: Option<FileFingerprints>,
-    /// Of the files as they were read last, if they could be.
+    /// The version that was last read, if the files could be read.
     version: Option<PluginVersion>,
     serving: Option<Arc<Plugin>>,
     disabled: bool,
     error: Option<LastError>,
-    /// Whether the same files may load another time.
+    /// Whether loading the same files may succeed later.
     should_retry: bool,
 }
 
 impl Reconciler {
-    /// A reconciler that knows nothing yet.
+    /// Creates a reconciler that has not scanned its folder yet.
     pub fn new(
         loader: Loader,
         folder: PathBuf,
@@ -122,13 +122,13 @@ impl Reconciler {
         }
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn folder(&self) -> &PathBuf {
         &self.folder
     }
 
-    /// Whether the folder looks other than when it was reconciled last, by what
-    /// [`Reconciler::fingerprints`] tells of it now.
+    /// Returns whether these results of [`Reconciler::fingerprints`] differ from those of
+    /// the last reconcile.
     pub fn has_changed(&self, current: &[(PluginFiles, FileFingerprints)]) -> bool {
         current.len() != self.states.len()
             || current.iter().zip(&self.states).any(
@@ -140,7 +140,7 @@ impl Reconciler {
             )
     }
 
-    /// What the system says of every plugin in the folder.
+    /// Returns the fingerprints of every plugin in the folder.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Reconciler {
     pub async fn fingerprints(&self) -> anyhow::Result<Vec<(PluginFiles, FileFingerprints)>> {
         let folder = self.folder.clone();
         run_blocking(move || {
-            // In the order of the file names, as what is known.
+            // Sorted by file name, as the states are.
             let plugins = list_plugins(&folder)?.plugins.into_iter();
             let fingerprinted = plugins.map(|sources| {
                 let fingerprints = sources.fingerprints();
@@ -163,7 +163,7 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read: everything stays as it is then.
+    /// When the folder cannot be read; nothing changes then.
     pub async fn reconcile(&mut self, mode: ScanMode) -> anyhow::Result<ReloadReport> {
         let folder = self.folder.clone();
         let listing = run_blocking(move || list_plugins(&folder)).await;
@@ -216,7 +216,7 @@ impl Reconciler {
         Ok(report)
     }
 
-    /// Looks at one plugin, and loads it if it is another one than before.
+    /// Reads one plugin, and loads it if it changed.
     async fn refresh_plugin(
         &self,
         sources: &PluginFiles,
@@ -246,7 +246,7 @@ impl Reconciler {
         {
             return ReconciledPlugin { fingerprints, ..previous.clone() };
         }
-        // Back to what serves: what was wrong in between is history.
+        // The files are those of the serving version again; the error is outdated.
         if previous.serving.is_some() && previous.serving_version() == Some(version) {
             return ReconciledPlugin {
                 fingerprints,
@@ -282,7 +282,7 @@ impl Reconciler {
         }
     }
 
-    /// What is known of a plugin whose files do not serve.
+    /// Returns the state of a plugin whose files could not be loaded.
     fn failed_state(
         &self,
         sources: &PluginFiles,
@@ -293,7 +293,7 @@ impl Reconciler {
     ) -> ReconciledPlugin {
         let digest = version.map(|version| version.file.to_string());
         let message = error.to_string();
-        // Said once, and not again by every look at the same files.
+        // Logged once, not at every scan of the same files.
         let is_new = previous.version != version
             || previous.error.as_ref().is_none_or(|old| old.message != message);
         if is_new {
@@ -330,7 +330,7 @@ impl Reconciler {
             error: state.error.clone(),
         });
         let (entries, orphans) = (entries.collect(), orphans.to_vec());
-        // The index of a thousand plugins takes its time.
+        // Building the index of a thousand plugins takes milliseconds.
         let generation = run_blocking(move || Ok(Generation::new(number, entries, orphans)));
         self.registry.publish(generation.await?);
         Ok(())
@@ -342,7 +342,7 @@ impl ReconciledPlugin {
         self.serving.as_ref().map(|plugin| plugin.version())
     }
 
-    /// What became of it, when it is so now.
+    /// Returns the change of this kind, with the state after it.
     fn change(&self, plugin: String, kind: ChangeKind) -> PluginChange {
         let serving = self.serving.as_ref().filter(|_| kind != ChangeKind::Removed);
         let version = serving.map(|plugin| plugin.digest().to_string());
@@ -350,7 +350,7 @@ impl ReconciledPlugin {
         PluginChange { plugin, kind, version, error: error.map(|error| error.message.clone()) }
     }
 
-    /// What became of it since then, if anything did.
+    /// Returns the kind of change since the previous state, if there is one.
     fn change_since(&self, previous: &Self) -> Option<ChangeKind> {
         let (_, was_disabled, old_error) = previous.visible_state();
         let (_, is_disabled, error) = self.visible_state();
@@ -369,7 +369,7 @@ impl ReconciledPlugin {
         }
     }
 
-    /// What `/plugins` tells of it: another version, another error.
+    /// Returns the part of the state that `/plugins` shows.
     fn visible_state(&self) -> (Option<u64>, bool, Option<jiff::Timestamp>) {
         let serving = self.serving.as_ref().map(|plugin| plugin.id);
         (serving, self.disabled, self.error.as_ref().map(|error| error.at))

@@ -13,30 +13,30 @@ use std::sync::Arc;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// A watch on a folder.
+/// A watch on the plugin folder.
 pub(super) struct FolderWatch {
     folder: PathBuf,
     hints: Arc<Notify>,
-    /// Held for what it does; gone, nothing is told any more.
+    /// Notifications end when it is dropped.
     watcher: Option<RecommendedWatcher>,
-    /// What is watched: device and inode.
+    /// The watched folder: device and inode.
     watched_folder: Option<(u64, u64)>,
     failure_logged: bool,
 }
 
 impl FolderWatch {
-    /// A watch that is not armed yet.
+    /// Creates a watch that is not armed yet.
     pub(super) fn new(folder: PathBuf) -> Self {
         let (hints, watcher, armed) = (Arc::new(Notify::new()), None, None);
         Self { folder, hints, watcher, watched_folder: armed, failure_logged: false }
     }
 
-    /// Resolves when something happened. What happens while nobody waits is kept.
+    /// Returns the notification of changes; one is kept while no task waits.
     pub(super) fn hints(&self) -> Arc<Notify> {
         Arc::clone(&self.hints)
     }
 
-    /// Watches the folder that has the name now, if that is not done yet. Blocks.
+    /// Watches the folder that has the path now, if it is not watched yet. Blocks.
     pub(super) fn arm(&mut self) {
         let current = fs::metadata(&self.folder).ok().map(|folder| (folder.dev(), folder.ino()));
         if current == self.watched_folder && self.watcher.is_some() {
@@ -64,15 +64,15 @@ impl FolderWatch {
     }
 }
 
-/// Watches the folder, and its own name in the folder above.
+/// Watches the folder, and its name in the parent folder.
 fn new_watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let absolute = std::path::absolute(folder)?;
     let parent_folder = absolute.parent().map(Path::to_path_buf);
     let (name, parent) = (absolute.file_name().map(ToOwned::to_owned), parent_folder.clone());
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // An error may be one of many that were lost: better to look.
+        // An error may stand for notifications that were lost, so it is a hint as well.
         let is_relevant = event.map_or(true, |event| {
-            // Reading is what we do ourselves.
+            // The reconciler itself reads files.
             let is_access = matches!(event.kind, EventKind::Access(_));
             let is_sibling = |path: &PathBuf| {
                 path.parent() == parent.as_deref() && path.file_name() != name.as_deref()
@@ -84,8 +84,8 @@ fn new_watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedW
             hints.notify_one();
         }
     })?;
-    // A folder that was replaced, or that is still to come, shows up here; that
-    // this cannot be watched everywhere is no reason to complain.
+    // A folder that was replaced or does not exist yet shows up in its parent. Where the
+    // parent cannot be watched, the poll finds it.
     let is_parent_watched = parent_folder.is_some_and(|parent_folder| {
         let result = watcher.watch(&parent_folder, RecursiveMode::NonRecursive);
         result.inspect_err(|error| tracing::debug!(%error, "cannot watch the folder above")).is_ok()
