@@ -29,7 +29,7 @@ const CALL_ID_HEADERS: [&str; 2] = ["x-avr-uuid", "x-dsai-uuid"];
 const AGENT_ID_HEADERS: [&str; 2] = ["x-avr-agent-id", DSAI_AGENT_ID_HEADER];
 const DSAI_AGENT_ID_HEADER: &str = "x-dsai-agent-id";
 
-/// Made of the configuration.
+/// Creates the adapter from the configuration.
 pub(super) fn adapter(config: &Config) -> Option<Arc<dyn PlatformAdapter>> {
     let Config { avr, secret, limits, .. } = config;
     avr.enabled
@@ -65,9 +65,9 @@ impl PlatformAdapter for AvrAdapter {
         self.secret.is_none()
     }
 
-    /// Checks the shared secret. Either brand's header will do; when both are sent,
-    /// both must be right. An empty header is what a platform without a secret
-    /// sends: as good as none.
+    /// Checks the shared secret. The header of either brand is sufficient; if both are
+    /// sent, both must match. An empty header counts as absent, because a platform without
+    /// a secret sends one.
     fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let Some(secret) = &self.secret else { return Ok(()) };
         let mut has_secret = false;
@@ -90,8 +90,7 @@ impl PlatformAdapter for AvrAdapter {
         })
     }
 
-    /// AVR reads `sts_url` and nothing else; without it, it keeps its static one. It
-    /// cannot reject.
+    /// AVR reads only `sts_url`; without it, it uses its static URL. It cannot reject.
     fn decision_reply(&self, answer: &Answer) -> Reply {
         #[derive(Serialize)]
         struct DecisionBody<'a> {
@@ -109,8 +108,8 @@ impl PlatformAdapter for AvrAdapter {
     }
 }
 
-/// What speech-to-speech services ask for. They show nothing but the call's name,
-/// which nobody can guess.
+/// The prompt endpoint of speech-to-speech services. They authenticate only by the call's
+/// id, which cannot be guessed.
 impl PromptEndpoint for AvrAdapter {
     fn path(&self) -> &'static str {
         "/instructions"
@@ -167,20 +166,20 @@ fn parse_event(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
         }
         "dtmf_digit" => EventBody::DtmfDigit(parse_json::<DtmfPayload>(payload, "payload")?.digit),
         "error" => EventBody::Error(parse_json::<ErrorPayload>(payload, "payload")?.message),
-        // A newer core may tell more than we know; the reference receiver takes
-        // it, too.
+        // A newer core may send types that are unknown here; the reference receiver accepts
+        // them, too.
         kind => EventBody::Other { kind: kind.to_owned(), payload: envelope.payload.to_owned() },
     };
     Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body, delivery_id: None })
 }
 
-/// AVR says that a call is over, and nothing more.
+/// AVR's event says that a call has ended, and nothing more.
 fn unknown_ending() -> CallEnding {
     let report = RawValue::NULL.to_owned();
     CallEnding { outcome: CallOutcome::Unknown, reason: None, duration: None, report }
 }
 
-/// DSAI's own headers tell it from AVR, unless both brands' are there.
+/// Returns DSAI if only its own headers are present, else AVR.
 fn detect_brand(headers: &HeaderMap) -> Platform {
     let has = |names: [&str; 2]| names.into_iter().any(|name| headers.contains_key(name));
     let [avr_secret, dsai_secret] = SECRET_HEADERS;
@@ -223,8 +222,7 @@ struct ErrorPayload {
     message: String,
 }
 
-/// What the dialplan sends along: anything, of which `from` and `to` have a
-/// meaning.
+/// What the dialplan adds: any fields, of which `from` and `to` have a meaning.
 struct CallPayload {
     from: Option<String>,
     to: Option<String>,
@@ -257,7 +255,7 @@ impl<'de> Deserialize<'de> for CallPayload {
     }
 }
 
-/// Not derived: serde_json calls an enum that is no text a syntax error.
+/// Not derived, because serde_json reports an enum that is not text as a syntax error.
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
     match &*TextRef::deserialize(deserializer)?.0 {
         "user" => Ok(Role::User),

@@ -37,11 +37,11 @@ const DELIVERY_ID_HEADER: &str = "x-blackbox-delivery-id";
 /// Longest delivery id, in bytes. Real ones are UUIDs.
 const MAX_DELIVERY_ID: usize = 256;
 
-/// Entries of a transcript that are events of their own, beyond which they stand in
-/// the report alone: ten hours of talk.
+/// The most transcript entries that become events: ten hours of talk. The rest is in the
+/// report only.
 const MAX_TRANSCRIPT_ENTRIES: usize = 10_000;
 
-/// Made of the configuration.
+/// Creates the adapter from the configuration.
 pub(super) fn adapter(config: &Config) -> Option<Arc<dyn PlatformAdapter>> {
     let config = &config.blackbox;
     config.enabled.then(|| Arc::new(BlackBoxAdapter(config.clone())) as Arc<_>)
@@ -98,7 +98,8 @@ impl PlatformAdapter for BlackBoxAdapter {
         })
     }
 
-    /// An agent can use all of them; 404 is for the people who set the agent up.
+    /// An agent can use every answer; the status 404 is for the people who configure the
+    /// agent.
     fn tool_reply(&self, answer: &ToolAnswer) -> Reply {
         let (error, code) = match answer {
             ToolAnswer::Value(value) => return Reply::json(&**value),
@@ -124,8 +125,8 @@ impl PlatformAdapter for BlackBoxAdapter {
     }
 }
 
-/// The answer to the start of a call. The platform checks it against a schema that
-/// has nothing else.
+/// The answer to the start of a call. The platform validates it against a schema without
+/// other fields.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StartReply<'a> {
@@ -153,13 +154,13 @@ struct ToolErrorReply<'a> {
     code: &'a str,
 }
 
-/// Every kind of document, as far as anybody looks into it.
+/// The fields of all types of documents that the adapter reads.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WebhookDocument<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<TextRef<'a>>,
-    /// What older examples have instead.
+    /// The field of older examples.
     #[serde(borrow)]
     event_type: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -213,7 +214,7 @@ struct CallResult {
     finish_reason: Lenient<String>,
 }
 
-/// Where a call comes from and goes to, if it comes by SIP.
+/// Caller and callee of a SIP call.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Sip {
@@ -221,7 +222,7 @@ struct Sip {
     to_user: Option<PhoneNumber>,
 }
 
-/// Something that was said.
+/// An entry of the transcript.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TranscriptEntry {
@@ -241,17 +242,18 @@ impl WebhookDocument<'_> {
         let kind = match (&self.kind, self.event_type) {
             (Some(kind), _) => kind.0.to_string(),
             (None, Some(kind)) => parse_text(kind, "eventType")?,
-            // The older shape of a tool's request has none.
+            // The older form of a tool request has no type.
             (None, None) if self.tool_name.is_some() => TOOL.to_owned(),
             (None, None) => return Err(missing_field("type")),
         };
         check_name("type", &kind)?;
-        // A report comes once, and is kept whole in any case: a detail that is not what
-        // it should be is no reason to refuse it. Of what is asked, it is.
+        // A report is sent once and stored completely in any case, so invalid details do
+        // not reject it. In requests that wait for an answer they do.
         let strict = matches!(&*kind, START | TOOL | TRANSFER);
         let call = Arc::new(self.parse_call(strict)?);
         let delivery_id = delivery_id.map(|id| format!("{kind}/{id}"));
-        // A call has one of these documents. Of others it may have any number.
+        // A call has at most one of these documents in each status; it may have any number
+        // of others.
         let singleton_id = || {
             let status = self.status.0.as_deref().filter(|status| status.len() <= MAX_NAME);
             let status = status.unwrap_or_default();
@@ -298,7 +300,7 @@ impl WebhookDocument<'_> {
             }
             _ => {
                 let timestamp = first_timestamp([&self.timestamp, &self.completed_time]);
-                // It is not known whether there is one of them or many.
+                // A call may have one of them or many.
                 let delivery_id = delivery_id.unwrap_or_else(|| content_id(&kind, body));
                 let other = EventBody::Other { kind, payload: raw_document(body)? };
                 PlatformRequest::Events(vec![event(other, timestamp, Some(delivery_id.into()))])
@@ -311,7 +313,7 @@ impl WebhookDocument<'_> {
         let Sip { from_user, to_user } = sip.unwrap_or_default();
         let [mut from, mut to] =
             [from_user, to_user].map(|party| party.and_then(|number| number.0));
-        // The other end's number: who is called by the platform, else who calls it.
+        // The number of the remote party: the callee of an outbound call, else the caller.
         let outbound =
             self.call_type.is_some_and(|call_type| call_type.get().starts_with("\"Outbound"));
         let remote_number = if outbound { &mut to } else { &mut from };
@@ -330,8 +332,8 @@ impl WebhookDocument<'_> {
             ("serverJobId", self.server_job_id),
             ("sip", self.sip),
         ];
-        // The platform's own come first, and the call's before the agent's: whoever
-        // looks for a name finds the first one.
+        // The platform's fields come first, and the call's before the agent's: a lookup by
+        // name finds the first one.
         let platform_fields =
             platform_fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let custom_fields = call_data.0.iter().chain(&agent_data.0);
@@ -348,7 +350,7 @@ impl WebhookDocument<'_> {
         })
     }
 
-    /// The transcript as events.
+    /// Returns the transcript as events.
     fn transcript_events(
         &self,
         call: &Arc<Call>,
@@ -411,8 +413,8 @@ fn parse_text(json: &RawValue, field: &str) -> Result<String, BadRequest> {
     parse_json(json.get().as_bytes(), field)
 }
 
-/// A part of the document by its name; nothing, if it is not there, or if it is not
-/// what it should be and that is no matter.
+/// Parses a part of the document. An absent part is the default, and so is an invalid one
+/// unless `strict`.
 fn parse_part<'a, T: Default + Deserialize<'a>>(
     json: Option<&'a RawValue>,
     name: &str,
@@ -432,17 +434,17 @@ const COMPLETED: &str = "CompletedWebHookPayload";
 const FAILED: &str = "FailedWebHookPayload";
 const DEADLINE: &str = "CallDeadLineWebHookPayload";
 
-/// The first time that is there, else now.
+/// Returns the first timestamp that is present, else the current time.
 fn first_timestamp<const N: usize>(times: [&Lenient<Timestamp>; N]) -> Timestamp {
     times.into_iter().find_map(|time| time.0).unwrap_or_else(Timestamp::now)
 }
 
-/// A document as it was sent.
+/// Returns the document as it was sent.
 fn raw_document(body: &[u8]) -> Result<Box<RawValue>, BadRequest> {
     parse_json::<&RawValue>(body, "").map(ToOwned::to_owned)
 }
 
-/// A name for a document of which nothing else is known.
+/// Returns an id derived from the content of a document.
 fn content_id(kind: &str, body: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     format!("{kind}/{}", hex::encode(Sha256::digest(body)))
@@ -452,7 +454,7 @@ fn empty_arguments() -> Box<RawValue> {
     serde_json::value::to_raw_value(&super::EmptyObject {}).unwrap_or_default()
 }
 
-/// Of a time in seconds, if it can be one.
+/// Converts seconds to a duration, if they are valid.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
 fn milliseconds(seconds: f64) -> Option<u64> {
     (0.0..1e12).contains(&seconds).then(|| (seconds * 1e3).round() as u64)

@@ -22,7 +22,7 @@ use plugboard_config::{Flags, load};
 use plugboard_core::json_depth;
 use plugboard_core::platforms::PLATFORMS;
 
-/// Documents to begin with: real ones.
+/// Real documents.
 const SEEDS: [&str; 16] = [
     include_str!("../../../../tests/fixtures/avr/call_ended.json"),
     include_str!("../../../../tests/fixtures/avr/call_initiated.json"),
@@ -52,7 +52,7 @@ fn seed() -> impl Strategy<Value = &'static str> {
     prop::sample::select(SEEDS.as_slice())
 }
 
-/// Any JSON, within bounds.
+/// Any JSON of limited size.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -75,13 +75,13 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A real document with some of its fields changed, taken away or added.
+/// A real document with some fields changed, removed or added.
 fn mutant() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), prop::option::of(json()));
     (seed(), prop::collection::vec(change, 0..4)).prop_map(|(seed, changes)| {
         let mut document: Value = serde_json::from_str(seed).unwrap();
         for (selector, value) in changes {
-            // In the document, or in one of its objects.
+            // A field of the document, or of one of its objects.
             let fields = document.as_object_mut().unwrap();
             let names: Vec<String> = fields.keys().cloned().collect();
             let Some(name) = names.get(selector.index(names.len().max(1))) else { continue };
@@ -100,7 +100,7 @@ fn mutant() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A real document with some of its bytes changed.
+/// A real document with some bytes changed.
 fn corrupted() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
     (seed(), prop::collection::vec(change, 1..8)).prop_map(|(seed, changes)| {
@@ -140,7 +140,7 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
-/// What everybody behind the parser takes for granted.
+/// Checks what the code behind the parser relies on.
 fn check_request(message: PlatformRequest) {
     let is_call = |call: &Call| {
         assert!((1..=128).contains(&call.id.len()));

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::BadRequest;
 use plugboard_core::call::TextRef;
 
-/// Reads JSON; `parent` is the path of what is read.
+/// Parses JSON; `parent` is the path of the parsed part.
 pub(super) fn parse_json<'a, T: Deserialize<'a>>(
     json: &'a [u8],
     parent: &str,
@@ -28,7 +28,7 @@ pub(super) fn parse_json<'a, T: Deserialize<'a>>(
             };
             return BadRequest { message: format!("{what} is not JSON: {error}") };
         }
-        // Read once more with the path kept, which good requests need not pay for.
+        // Parsed again with the path tracked, so that valid requests do not pay for it.
         let json = &mut serde_json::Deserializer::from_slice(json);
         let Err(error) = serde_path_to_error::deserialize::<_, T>(json) else {
             return BadRequest { message: error.to_string() };
@@ -39,7 +39,7 @@ pub(super) fn parse_json<'a, T: Deserialize<'a>>(
             ("", path) => path.to_owned(),
             (parent, path) => format!("{parent}.{path}"),
         };
-        // Line and column are those of the part that was read, not of the body.
+        // Line and column refer to the part that was parsed, not to the body.
         let message = error.inner().to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
         BadRequest {
@@ -51,7 +51,7 @@ pub(super) fn parse_json<'a, T: Deserialize<'a>>(
     })
 }
 
-/// A phone number: text, or the bare number that some write.
+/// A phone number: text, or a JSON number, which some platforms send.
 #[derive(Default)]
 pub(super) struct PhoneNumber(pub(super) Option<String>);
 
@@ -69,11 +69,11 @@ impl<'de> Deserialize<'de> for PhoneNumber {
     }
 }
 
-/// Fields of an object that are read; real ones have some tens.
+/// The most fields that are read of an object; real ones have some tens.
 const MAX_FIELDS: usize = 4_096;
 
-/// A JSON object, its values untouched, in its order, as far as the first
-/// [`MAX_FIELDS`] go; `null` is an empty one.
+/// A JSON object with raw values, in its order, up to the first [`MAX_FIELDS`] fields;
+/// `null` is an empty object.
 #[derive(Default)]
 pub(super) struct JsonObject<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -107,8 +107,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
     }
 }
 
-/// The first of a list, and how many there are: a list of nothing in particular, as long
-/// as a body may be, would take many times as much memory.
+/// The first entries of a list, and its length: parsed, a list as long as a body may be
+/// would take many times the memory.
 pub(super) struct BoundedList<T, const MAX: usize> {
     pub(super) entries: Vec<T>,
     pub(super) total: usize,
@@ -143,8 +143,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedLis
     }
 }
 
-/// What is of use if it is there and what it should be, and no reason to refuse a
-/// document that will not come again if it is not.
+/// An optional field whose invalid value is ignored, in documents that are not sent again.
 pub(super) struct Lenient<T>(pub(super) Option<T>);
 
 impl<T> Default for Lenient<T> {
@@ -160,7 +159,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
     }
 }
 
-/// A JSON object as it stands.
+/// A raw JSON object.
 pub(super) fn object<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<&'de RawValue, D::Error> {
@@ -172,11 +171,10 @@ pub(super) fn object<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Longest name of anything, in bytes: calls have UUIDs (36) and the like.
+/// Longest id or name, in bytes. Ids of calls are UUIDs (36) and the like.
 pub(super) const MAX_NAME: usize = 128;
 
-/// Refuses what can be no name of a call, or of anything else that is remembered by
-/// it; `field` is where it stood.
+/// Rejects an id or name that is empty or too long; `field` is its path.
 pub(super) fn check_name(field: &str, name: &str) -> Result<(), BadRequest> {
     if (1..=MAX_NAME).contains(&name.len()) {
         return Ok(());

@@ -22,33 +22,33 @@ use thiserror::Error;
 
 use plugboard_config::TlsConfig;
 
-/// Largest file, in bytes. A chain of certificates has some kilobytes.
+/// Largest file, in bytes. A certificate chain has some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What the listener speaks within TLS.
+/// The protocol within TLS (ALPN).
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Why there is no TLS with these files.
+/// Why the files cannot be used for TLS.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{key}: cannot read {path}: {source}", path = .path.display())]
     Unreadable {
-        /// The key that names the file.
+        /// The configuration key that names the file.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The certificates' file has none.
+    /// The certificate file has no certificate.
     #[error(
         "tls.certificate: there is no certificate in {path}; expected PEM, \
          `-----BEGIN CERTIFICATE-----`, the server's own first",
         path = .0.display()
     )]
     NoCertificate(PathBuf),
-    /// The key's file has none.
+    /// The key file has no private key.
     #[error(
         "tls.key: there is no private key in {path}; expected PEM, `-----BEGIN PRIVATE KEY-----`, \
          without a passphrase",
@@ -58,14 +58,14 @@ pub enum TlsError {
     /// A file is damaged.
     #[error("{key}: {path} is not PEM: {source}", path = .path.display())]
     Pem {
-        /// The key that names the file.
+        /// The configuration key that names the file.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: PemError,
     },
-    /// The key is of a kind that is not known, or damaged.
+    /// The key is damaged, or of an unknown kind.
     #[error(
         "tls.key: the private key in {path} cannot be used ({source}); expected RSA of 2048 bits \
          or more, ECDSA with P-256 or P-384, or Ed25519",
@@ -74,18 +74,18 @@ pub enum TlsError {
     Key {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: rustls::Error,
     },
-    /// The certificate cannot be understood.
+    /// The certificate cannot be parsed.
     #[error("tls.certificate: the first certificate in {path} cannot be used: {source}", path = .path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: rustls::Error,
     },
-    /// The two are not of each other.
+    /// The key does not belong to the certificate.
     #[error(
         "tls.key: the private key in {key} does not belong to the first certificate in \
          {certificate}",
@@ -93,33 +93,32 @@ pub enum TlsError {
         certificate = .certificate.display()
     )]
     Mismatch {
-        /// The key's file.
+        /// The file of the key.
         key: PathBuf,
-        /// The certificate's file.
+        /// The file of the certificate.
         certificate: PathBuf,
     },
-    /// The cryptography does not do what it should.
+    /// The TLS library rejected the configuration.
     #[error("cannot speak TLS: {0}")]
     Internal(rustls::Error),
 }
 
-/// Tells contents of the files apart.
+/// A digest of the contents of both files.
 pub(super) type FilesDigest = [u8; 32];
 
-/// A certificate and its key, ready to use.
+/// A certificate with its key, ready for handshakes.
 pub(super) struct ServerCertificate {
-    /// What handshakes go by. A pair of its own has sessions of its own: none is
-    /// resumed that was begun with another certificate.
+    /// The configuration of handshakes. Each certificate has sessions of its own, so that
+    /// no session of another certificate is resumed.
     pub(super) config: Arc<ServerConfig>,
-    /// Of both files.
+    /// The digest of both files.
     pub(super) digest: FilesDigest,
-    /// When the certificate ends, as far as that can be told.
+    /// When the certificate expires, if that is known.
     pub(super) expires: Option<Timestamp>,
 }
 
 impl ServerCertificate {
-    /// Reads both files, and makes a pair of them unless they are those of `current_digest`.
-    /// Blocks.
+    /// Reads both files. None: their digest is `current_digest`. Blocks.
     pub(super) fn read(
         files: &TlsConfig,
         current_digest: Option<FilesDigest>,
@@ -206,12 +205,12 @@ pub(super) fn expiry(
     }
 }
 
-/// The bytes of a file that is one: a pipe would never end.
+/// Reads a regular file; reading a pipe would never end.
 fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     let read = || {
         let file = OpenOptions::new()
             .read(true)
-            // Opening a pipe waits for whoever writes to it, else.
+            // Without it, opening a pipe waits for a writer.
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(path)?;
         if !file.metadata()?.is_file() {

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use reqwest::{Client, ClientBuilder};
 
-/// Why no certificate is trusted on this machine, for the one who can mend it.
+/// Why no certificate is trusted on this machine, for the operator.
 #[derive(Clone, Debug)]
 pub struct MissingRootCertificates(String);
 
@@ -19,22 +19,21 @@ impl MissingRootCertificates {
     }
 }
 
-/// Makes a client that trusts the machine's root certificates, which are read
-/// now. Where there are none (slim containers), it is made nevertheless: plain
-/// http works, and every https server is refused, for the reason that is returned.
+/// Creates a client that trusts the machine's root certificates, which are read now.
+/// Without any (slim containers) the client is created nevertheless: plain http works, and
+/// every https server is rejected, for the reason that is returned.
 ///
 /// # Errors
 ///
-/// What `builder` asks for cannot be had.
+/// When the client cannot be built.
 pub fn build_client(
     builder: impl Fn() -> ClientBuilder,
 ) -> Result<(Client, Option<MissingRootCertificates>), reqwest::Error> {
-    // reqwest panics without one. An error says that there is one already, which
-    // is as good.
+    // reqwest panics without a crypto provider. An error means that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match builder().build() {
         Ok(client) => Ok((client, None)),
-        // Does it fail with an empty set of roots too, then not for their want.
+        // If it fails with an empty set of roots too, missing roots are not the reason.
         Err(error) => Ok((
             builder().tls_certs_only([]).build()?,
             Some(MissingRootCertificates(root_cause(&error))),
@@ -42,7 +41,7 @@ pub fn build_client(
     }
 }
 
-/// What is at the bottom of an error: the library's own words may have the URL in them.
+/// Returns the root cause of an error: the library's own message may contain the URL.
 pub fn root_cause(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
@@ -62,7 +61,7 @@ mod tests {
     #[test]
     fn client_is_built_without_root_certificates() {
         let invalid = Certificate::from_der(b"nothing").unwrap();
-        // Fails at first, as it does where there are no roots.
+        // The first attempt fails, as on a machine without roots.
         let fails = Cell::new(true);
         let builder =
             || Client::builder().tls_certs_only(fails.replace(false).then(|| invalid.clone()));

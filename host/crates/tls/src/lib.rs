@@ -29,36 +29,36 @@ use self::certificate::ServerCertificate;
 pub use self::certificate::TlsError;
 use plugboard_config::TlsConfig;
 
-/// How long before its end a certificate is warned of. Those who renew them by
-/// themselves do so a month before (Let's Encrypt).
+/// How long before its expiry a certificate is warned of. Automatic renewal usually happens
+/// a month before (Let's Encrypt).
 const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// Between two warnings of the same end.
+/// Time between two warnings of the same expiry.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Counts changes of the certificate's files; each counter is shared with its clones.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateCounters {
-    /// Certificates that took the place of another.
+    /// Certificates that replaced another one.
     pub renewed: Counter,
     /// Changes of the files that could not be used.
     pub rejected: Counter,
 }
 
-/// The certificate that is shown.
+/// The current certificate of the listener.
 pub struct Tls {
     files: TlsConfig,
     current: ArcSwap<ServerCertificate>,
-    /// Held by who looks at the files.
+    /// Held while the files are read.
     report_state: Mutex<ReportState>,
 }
 
-/// What the operator knows.
+/// What was logged.
 #[derive(Default)]
 struct ReportState {
-    /// Why the files as they are now are not used.
+    /// Why the present files are not used.
     last_error: Option<String>,
-    /// When the certificate's end was last spoken of.
+    /// When the expiry was last warned of.
     expiry_warned_at: Option<Instant>,
 }
 
@@ -70,14 +70,14 @@ impl Tls {
     /// When they cannot be read or used.
     pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
         let Some(pair) = ServerCertificate::read(files, None)? else {
-            // Nothing is known, so nothing is as known.
+            // There is no current digest, so the files cannot be unchanged.
             return Err(TlsError::NoCertificate(files.certificate.clone()));
         };
         let (current, report_state) = (ArcSwap::from_pointee(pair), Mutex::default());
         Ok(Self { files: files.clone(), current, report_state })
     }
 
-    /// What there is to say when the certificate's end has come or is near.
+    /// Returns the warning if the certificate has expired or will soon.
     pub fn expiry_warning(&self, now: Timestamp) -> Option<String> {
         let (end, path) = (self.current.load().expires?, self.files.certificate.display());
         let left = end.duration_since(now);
@@ -97,7 +97,7 @@ impl Tls {
         }
     }
 
-    /// What a handshake that begins now goes by.
+    /// Returns the configuration for handshakes from now on.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().config)
     }
@@ -125,7 +125,7 @@ impl Tls {
         }
     }
 
-    /// Looks at the files, and shows their certificate from now on if it is another.
+    /// Reads the files, and makes their certificate the current one if it changed.
     pub async fn reload(&self, counters: &CertificateCounters) {
         let mut state = self.report_state.lock().await;
         let (files, current_digest) = (self.files.clone(), self.current.load().digest);
@@ -151,7 +151,7 @@ impl Tls {
             }
             Err(error) => {
                 let complaint = error.to_string();
-                // Said once, and not again by every look.
+                // Logged once, not at every reload.
                 if state.last_error.as_ref() != Some(&complaint) {
                     tracing::error!("the certificate that was served is served on: {complaint}");
                     counters.rejected.inc();
@@ -162,7 +162,7 @@ impl Tls {
         self.warn_before_expiry(&mut state);
     }
 
-    /// Warns of the certificate's end, once a day.
+    /// Warns of the certificate's expiry, once a day.
     fn warn_before_expiry(&self, state: &mut ReportState) {
         if state.expiry_warned_at.is_some_and(|end| end.elapsed() < REMINDER_INTERVAL) {
             return;

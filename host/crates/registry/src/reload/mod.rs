@@ -29,32 +29,32 @@ use self::watch::FolderWatch;
 use plugboard_config::ReloadConfig;
 use plugboard_runtime::plugin::{FileFingerprints, PluginFiles};
 
-/// How many times the debounce a folder that is never quiet is waited for.
+/// How many times `reload.debounce` a reload waits for a folder that keeps changing.
 const MAX_DEBOUNCE_FACTOR: u32 = 10;
 
-/// Requests that may wait for the reconcile under way to end.
+/// Reload requests that may wait for the reconcile under way.
 const REQUEST_QUEUE: usize = 64;
 
-/// Why a reload that was asked for was not done.
+/// Why a requested reload was not done.
 #[derive(Debug, Error)]
 pub enum ReloadError {
-    /// The folder could not be read; what served serves on.
+    /// The folder could not be read; the serving generation stays.
     #[error("{0}")]
     Folder(String),
-    /// Nobody is there to do it.
+    /// The reload task has ended.
     #[error("the service is stopping")]
     Stopping,
 }
 
 type ReplySender = oneshot::Sender<Result<Arc<ReloadReport>, ReloadError>>;
 
-/// Asks for reloads.
+/// Requests reloads.
 #[derive(Clone)]
 pub struct ReloadHandle(mpsc::Sender<ReplySender>);
 
 impl ReloadHandle {
-    /// Looks at the folder now, thoroughly, and publishes what is in it. When this
-    /// resolves, calls that start are answered by it.
+    /// Scans the whole folder now and publishes its plugins. When the future resolves, new
+    /// requests are served by them.
     ///
     /// # Errors
     ///
@@ -69,28 +69,28 @@ impl ReloadHandle {
 /// Receives the report of each reload, for operators.
 pub type ReloadListener = Box<dyn Fn(&ReloadReport) + Send + Sync>;
 
-/// The task.
+/// The reload task.
 pub struct Reloader {
     reconciler: Reconciler,
     config: ReloadConfig,
     requests: mpsc::Receiver<ReplySender>,
     watch: FolderWatch,
     on_reload: ReloadListener,
-    /// What was said last about a folder that cannot be read.
+    /// The last logged error about a folder that cannot be read.
     last_error: Option<String>,
 }
 
-/// Since when something is about to be looked at.
+/// A reload that waits for the folder to be quiet.
 struct PendingReload {
     due_at: Instant,
     deadline: Instant,
-    /// What the folder looked like, when nobody tells of changes.
+    /// The fingerprints of the folder, if the poll found the change.
     snapshot: Option<Vec<(PluginFiles, FileFingerprints)>>,
 }
 
 impl Reloader {
-    /// A task for a folder, and the way to ask it. [`Reloader::start`] it before
-    /// it runs.
+    /// Creates the task for a folder, and the handle that requests reloads. Call
+    /// [`Reloader::start`] before [`Reloader::run`].
     pub fn new(
         reconciler: Reconciler,
         config: ReloadConfig,
@@ -108,7 +108,7 @@ impl Reloader {
     ///
     /// When the folder cannot be read.
     pub async fn start(&mut self) -> anyhow::Result<ReloadReport> {
-        // Before looking: what changes in between is told.
+        // Before the scan, so that no change in between is missed.
         self.arm_watch();
         let report = self.reconciler.reconcile(ScanMode::Full).await?;
         (self.on_reload)(&report);
@@ -132,7 +132,7 @@ impl Reloader {
                 }
                 () = hangup.notified() => {
                     pending = None;
-                    // What went wrong was logged.
+                    // The error was logged.
                     _ = self.reconcile(ScanMode::Full, "SIGHUP").await;
                 }
                 () = hints.notified() => {
@@ -146,7 +146,7 @@ impl Reloader {
                     self.arm_watch();
                     if pending.is_none() {
                         let seen = self.reconciler.fingerprints().await.ok();
-                        // A folder that cannot be read is told of by reconciling.
+                        // The reconcile reports a folder that cannot be read.
                         if seen.as_ref().is_none_or(|seen| self.reconciler.has_changed(seen)) {
                             self.schedule(&mut pending, seen);
                         }
@@ -156,7 +156,7 @@ impl Reloader {
         }
     }
 
-    /// Something changed just now: waits until nothing does any more.
+    /// Something changed: schedules a reload after the debounce.
     fn schedule(
         &self,
         pending: &mut Option<PendingReload>,
@@ -171,7 +171,7 @@ impl Reloader {
             Some(PendingReload { due_at: (now + debounce).min(deadline), deadline, snapshot });
     }
 
-    /// The folder has been quiet for a while, as far as one was told.
+    /// Reloads if the folder was quiet, as far as notifications and fingerprints tell.
     async fn reload_if_quiet(&mut self, pending: &mut Option<PendingReload>) {
         let Some(PendingReload { deadline, snapshot, .. }) = pending else { return };
         if let Some(previous) = snapshot
@@ -186,7 +186,7 @@ impl Reloader {
         _ = self.reconcile(ScanMode::Quick, "change").await;
     }
 
-    /// Answers everybody who asked until now by one look.
+    /// Answers all requests that have arrived with one reload.
     async fn answer_requests(&mut self, first: ReplySender) {
         let mut senders = vec![first];
         while let Ok(another) = self.requests.try_recv() {
@@ -196,7 +196,7 @@ impl Reloader {
         for sender in senders {
             let result =
                 result.as_ref().map(Arc::clone).map_err(|error| ReloadError::Folder(error.clone()));
-            // Whoever asked may have gone.
+            // The requester may have gone.
             _ = sender.send(result);
         }
     }
@@ -217,7 +217,7 @@ impl Reloader {
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                // Said once, and not again by every poll.
+                // Logged once, not at every poll.
                 if self.last_error.as_ref() != Some(&error) {
                     tracing::error!(cause, "nothing was reloaded, what served serves on: {error}");
                     self.last_error = Some(error.clone());
@@ -229,7 +229,7 @@ impl Reloader {
 
     fn arm_watch(&mut self) {
         if self.config.watch {
-            // Usually some microseconds; who knows, on a network file system.
+            // Usually some microseconds, but a network file system may take longer.
             tokio::task::block_in_place(|| self.watch.arm());
         }
     }
