@@ -1,4 +1,4 @@
-//! Playing many calls: how many at the same time, how fast, and for how long.
+//! Plays many calls, within a concurrency, a rate and a duration.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -16,17 +16,17 @@ use super::monitor::SimulationMonitor;
 use super::scenario::{CallScript, SimulatedCall};
 use super::sender::EventSender;
 
-/// How much is played, and how fast.
+/// The load of a run.
 pub struct LoadProfile {
-    /// Calls altogether.
+    /// The number of calls.
     pub calls: u64,
-    /// Calls that begin in a second, if the concurrency allows it.
+    /// Calls started per second, if the concurrency allows it.
     pub rate: Option<f64>,
-    /// Calls at the same time, at most.
+    /// The most concurrent calls.
     pub concurrency: NonZeroU32,
-    /// From an event's end to the call's next.
+    /// The pause between an event's answer and the next event of its call.
     pub event_interval: Duration,
-    /// What the run may take.
+    /// The maximum duration of the run.
     pub max_duration: Duration,
 }
 
@@ -35,31 +35,31 @@ pub struct LoadProfile {
 pub enum SimulationEnd {
     /// All calls were played.
     Complete,
-    /// Somebody wanted it.
+    /// A signal stopped it.
     Interrupted,
-    /// It took too long.
+    /// The maximum duration was reached.
     TimeLimitReached,
-    /// At the very start there was no connection, for this reason.
+    /// The first connection failed, for this reason.
     Unreachable(String),
     /// An acknowledged event could not be recorded.
     RecordFailed(io::Error),
 }
 
-/// A run: whoever plays a call takes the next number.
+/// A run. Each task that plays calls takes the next number.
 pub struct Simulation {
-    /// What is played.
+    /// The scenario.
     pub script: CallScript,
-    /// How fast.
+    /// The load.
     pub load_profile: LoadProfile,
-    /// To whom.
+    /// The sender.
     pub sender: EventSender,
-    /// Who watches.
+    /// The monitor.
     pub monitor: SimulationMonitor,
     calls_started: AtomicU64,
 }
 
 impl Simulation {
-    /// A run before its first call.
+    /// Creates a run before its first call.
     pub fn new(
         script: CallScript,
         load: LoadProfile,
@@ -75,8 +75,8 @@ impl Simulation {
         }
     }
 
-    /// Plays, until all is done or the run must end. Events that are on their way
-    /// then are left alone.
+    /// Plays until all calls are done or the run must end. Events under way are then
+    /// abandoned.
     pub async fn play(self: &Arc<Self>, stop: impl Future<Output = ()>) -> SimulationEnd {
         let start = Instant::now();
         let mut players = JoinSet::new();
@@ -104,7 +104,7 @@ impl Simulation {
             () = stop => SimulationEnd::Interrupted,
             () = sleep(self.load_profile.max_duration) => SimulationEnd::TimeLimitReached,
         };
-        // From here on the figures do not change.
+        // From here on the statistics do not change.
         players.shutdown().await;
         ending
     }
@@ -116,7 +116,8 @@ impl Simulation {
                 return Ok(());
             }
             if let Some(rate) = self.load_profile.rate {
-                // By the clock and not after the last one: a pause is made up for.
+                // Scheduled by the clock and not after the last call, so that a delay is
+                // made up for.
                 let offset = Duration::try_from_secs_f64(index as f64 / rate);
                 match offset.ok().and_then(|after| start.checked_add(after)) {
                     Some(start_at) => sleep_until(start_at).await,
@@ -128,13 +129,13 @@ impl Simulation {
     }
 
     async fn play_call(&self, number: u64) -> Result<(), SimulationEnd> {
-        // Random whatever the seed: a second run's calls are others.
+        // Random for any seed, so that a second run has other calls.
         let mut call = SimulatedCall::new(&self.script, number, Uuid::new_v4());
         while let Some(event) = call.next_event(Timestamp::now()) {
             self.monitor.record_sending();
             let delivery = self.sender.send(&event.body).await;
-            // No await between the answer and the record: what was acknowledged
-            // is recorded even if the run is stopped now.
+            // No await between the answer and the record, so that an acknowledged event is
+            // recorded even if the run is stopped now.
             self.monitor.record_delivery(call.uuid(), &event, &delivery)?;
             if !call.is_over() && !self.load_profile.event_interval.is_zero() {
                 sleep(self.load_profile.event_interval).await;

@@ -1,4 +1,7 @@
 //! `plugboard simulate`: plays AVR Core, to try plugins and to measure.
+//!
+//! It plays the platform's side of the webhook and shares no code with the server but units and
+//! TLS for clients, so that a mistake of the server is not repeated here.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +37,7 @@ use self::scenario::CallScript;
 use self::sender::EventSender;
 use plugboard_core::units;
 
-/// AVR Core's name for the secret, where `--secret` is not given.
+/// The variable with AVR Core's secret, used without `--secret`.
 const SECRET_ENV_VAR: &str = "WEBHOOK_SECRET";
 
 /// Play AVR Core: send whole calls and report how they were answered.
@@ -95,13 +98,13 @@ pub struct SimulateCommand {
     quiet: bool,
 }
 
-/// Why no calls were played to their end.
+/// Why a run could not be completed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
-    /// The command line or the environment cannot be used.
+    /// The command line or the environment is invalid.
     #[error("{0:#}")]
     Usage(anyhow::Error),
-    /// The calls could not be played, or the report not be written.
+    /// The calls could not be played, or the report could not be written.
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
@@ -135,8 +138,8 @@ impl SimulateCommand {
             .map_err(SimulateError::Failed)
     }
 
-    /// Plays all calls, unless it is stopped: how it went, and what besides went
-    /// wrong.
+    /// Plays all calls, unless it is stopped. Returns the report, and an error that
+    /// occurred besides.
     async fn play(
         self,
         stop: impl Future<Output = ()>,
@@ -217,7 +220,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Not by clap, which would show it in its help.
+/// Not read by clap, which would show the value in its help.
 fn read_secret_from_environment() -> anyhow::Result<Option<HeaderValue>> {
     std::env::var_os(SECRET_ENV_VAR)
         .filter(|secret| !secret.is_empty())
@@ -238,7 +241,7 @@ fn between(least: u64, most: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(least..=most)
 }
 
-/// A call may need a connection, and a connection is a file.
+/// Each concurrent call may need a connection, which is a file.
 const MAX_CONCURRENCY: u32 = 10_000;
 
 fn concurrency(text: &str) -> Result<NonZeroU32, String> {

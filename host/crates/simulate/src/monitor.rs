@@ -1,4 +1,4 @@
-//! Who sees every event: the figures, the record, the story and the progress bar.
+//! Follows every event: statistics, record, log of events and progress bar.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, LineWriter, Write};
@@ -13,7 +13,7 @@ use super::scenario::{SimulatedEvent, SimulatedEventKind};
 use super::sender::{EventDelivery, SendOutcome};
 use super::stats::SimulationStats;
 
-/// All that is kept or shown of a run.
+/// The observed progress of a run.
 pub struct SimulationMonitor {
     stats: Mutex<SimulationStats>,
     record: Option<Mutex<LineWriter<File>>>,
@@ -21,17 +21,17 @@ pub struct SimulationMonitor {
     progress_bar: ProgressBar,
 }
 
-/// Where a line per event goes.
+/// The destination of the line per event.
 #[derive(Clone, Copy, Debug)]
 pub enum EventOutput {
-    /// To standard output.
+    /// Standard output.
     Stdout,
-    /// To standard error, where something else is written to standard output.
+    /// Standard error, because another output uses standard output.
     Stderr,
 }
 
 impl SimulationMonitor {
-    /// A witness with nothing seen; the file is replaced.
+    /// Creates a monitor. An existing record file is replaced.
     ///
     /// # Errors
     ///
@@ -50,21 +50,22 @@ impl SimulationMonitor {
         })
     }
 
-    /// The figures so far.
+    /// Returns the statistics so far.
     pub fn stats(&self) -> MutexGuard<'_, SimulationStats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An event is on its way.
+    /// Records that an event is sent.
     pub fn record_sending(&self) {
         self.stats().sent += 1;
     }
 
-    /// The end of an event is known.
+    /// Records the result of an event.
     ///
     /// # Errors
     ///
-    /// Why the run must end: it cannot be recorded, or nobody was ever there.
+    /// Returns why the run must end: the record cannot be written, or no connection ever
+    /// succeeded.
     pub fn record_delivery(
         &self,
         call: Uuid,
@@ -85,7 +86,7 @@ impl SimulationMonitor {
         if matches!(delivery.outcome, SendOutcome::Failed(_)) {
             self.progress_bar.set_message(failure_message(failed));
         }
-        // Whether somebody reads the story changes nothing.
+        // A closed output does not affect the run.
         let _ = match self.event_output {
             Some(EventOutput::Stdout) => {
                 io::stdout().write_all(format_event(call, event, delivery).as_bytes())
@@ -98,13 +99,13 @@ impl SimulationMonitor {
         Ok(())
     }
 
-    /// All events of a call were sent.
+    /// Records that all events of a call were sent.
     pub fn record_call_finished(&self) {
         self.stats().finished_calls += 1;
         self.progress_bar.inc(1);
     }
 
-    /// Nothing more will be seen.
+    /// Finishes the output.
     pub fn finish(&self) {
         self.progress_bar.finish_and_clear();
     }
@@ -113,7 +114,7 @@ impl SimulationMonitor {
         let Some(record) = &self.record else { return Ok(()) };
         let SimulatedEvent { index: nth, kind, timestamp, .. } = event;
         let kind = kind.name();
-        // One write, so that a line is whole or not there.
+        // One write, so that a line is complete or absent.
         let line = format!(
             "{{\"call\":\"{call}\",\"type\":\"{kind}\",\"timestamp\":\"{timestamp}\",\
              \"nth\":{nth},\"status\":{status}}}\n"
@@ -122,7 +123,7 @@ impl SimulationMonitor {
     }
 }
 
-/// A bar for this many calls, where somebody can see it.
+/// Creates a progress bar for this number of calls, if there is a terminal.
 pub fn progress_bar(calls: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -137,10 +138,10 @@ fn failure_message(failed: u64) -> String {
     format!("{failed} failed")
 }
 
-/// An event's line, and before a call's first one the call's.
+/// Formats the line of an event, with the line of its call before the first one.
 fn format_event(call: Uuid, event: &SimulatedEvent, delivery: &EventDelivery) -> String {
     let call_id = call.to_string();
-    // Enough to tell calls apart.
+    // Long enough to distinguish calls.
     let short_id = call_id.get(..8).unwrap_or(&call_id);
     let heading = match event.kind {
         SimulatedEventKind::Initiated => format!("call {call_id}\n"),
@@ -150,7 +151,7 @@ fn format_event(call: Uuid, event: &SimulatedEvent, delivery: &EventDelivery) ->
     let name = event.kind.name();
     let millis = delivery.latency.as_secs_f64() * 1000.0;
     let (status, note) = match &delivery.outcome {
-        // Quoted: no letter of it may act upon the terminal.
+        // Quoted, so that no character of it controls the terminal.
         SendOutcome::Acknowledged { status, sts_url: Some(sts_url) } => {
             (status.to_string(), format!("sts_url {sts_url:?}"))
         }

@@ -1,4 +1,4 @@
-//! The figures for whoever started the run: as text, or as JSON.
+//! The report of a run, as text or JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::stats::{LatencySamples, SimulationStats};
 
-/// Hosts that are named, and kinds of failures.
+/// The most hosts and the most kinds of failures that are listed.
 const MAX_REPORT_ROWS: usize = 10;
 
-/// What a run was.
+/// The report of a run.
 #[derive(Debug, Serialize)]
 pub struct SimulationReport {
     url: String,
-    /// Why it ended before its calls did.
+    /// Why the run ended early.
     stopped: Option<&'static str>,
     seconds: f64,
     calls: CallTotals,
@@ -37,7 +37,7 @@ struct EventTotals {
     sent: u64,
     acknowledged: u64,
     failed: u64,
-    /// Sent, and then nobody waited for the answer.
+    /// Sent, but abandoned before the answer.
     cut_off: u64,
     retries: u64,
     per_second: f64,
@@ -47,7 +47,7 @@ struct EventTotals {
 struct DecisionTotals {
     answered: u64,
     with_sts_url: u64,
-    /// Left to the platform.
+    /// Answered without a URL.
     without_sts_url: u64,
     hosts: Vec<NamedCount>,
 }
@@ -74,8 +74,8 @@ struct LatencyQuantiles {
 }
 
 impl SimulationReport {
-    /// The report on a run of this many calls that took so long, and why it was
-    /// stopped, if it was.
+    /// Creates the report of a run of this number of calls and this duration, with the
+    /// reason if it was stopped.
     pub fn new(
         stats: &SimulationStats,
         url: String,
@@ -84,7 +84,7 @@ impl SimulationReport {
         stopped: Option<&'static str>,
     ) -> Self {
         let seconds = elapsed.as_secs_f64();
-        // No rate is better than an infinite one.
+        // No rate, rather than an infinite one.
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let &SimulationStats {
             finished_calls: finished,
@@ -123,7 +123,7 @@ impl SimulationReport {
         }
     }
 
-    /// Whether every call was played, and every event acknowledged.
+    /// Returns whether every call was played and every event acknowledged.
     pub fn is_success(&self) -> bool {
         self.calls.finished == self.calls.planned && self.events.acknowledged == self.events.sent
     }
@@ -145,7 +145,7 @@ fn summarize_latency(samples: &LatencySamples) -> Option<LatencyQuantiles> {
     })
 }
 
-/// Milliseconds, to the microsecond.
+/// Milliseconds with microsecond resolution.
 fn to_millis(micros: f64) -> f64 {
     micros.round() / 1000.0
 }

@@ -1,11 +1,11 @@
-//! What a simulated call consists of: its events, as AVR Core sends them.
+//! The scenario of a simulated call: its events, as AVR Core sends them.
 
 use fastrand::Rng;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Harmless things to say. A turn says which one it is, so that no two are alike.
+/// Sentences of a conversation. A turn includes its number, so that no two are equal.
 const AGENT_LINES: [&str; 5] = [
     "Hello, how can I help you?",
     "One moment, let me look that up.",
@@ -21,28 +21,28 @@ const USER_LINES: [&str; 5] = [
     "Thank you, that helps.",
 ];
 
-/// What all calls of a run have in common.
+/// The properties that all calls of a run share.
 pub struct CallScript {
-    /// Who calls.
+    /// The caller.
     pub from: String,
-    /// Whom they call, in turn.
+    /// The callees, in turn.
     pub to: Vec<String>,
     /// Events of a call between `call_started` and `call_ended`.
     pub event_count: u32,
-    /// Decides what is said; the same seed says the same.
+    /// The seed of the conversation; the same seed gives the same text.
     pub seed: u64,
 }
 
 /// Types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SimulatedEventKind {
-    /// The question where the call shall go.
+    /// Asks where the call goes.
     Initiated,
     /// The call has audio.
     Started,
     /// A turn of the conversation.
     Transcription,
-    /// The caller spoke while the agent did.
+    /// The caller interrupted the agent.
     Interruption,
     /// The caller pressed a key.
     Digit,
@@ -52,17 +52,17 @@ pub enum SimulatedEventKind {
 
 /// One event, ready to be posted.
 pub struct SimulatedEvent {
-    /// Its place in the call, from 0.
+    /// Its position in the call, from 0.
     pub index: u64,
     /// Its type.
     pub kind: SimulatedEventKind,
-    /// ISO 8601 with milliseconds. With call and type, it names the delivery.
+    /// ISO 8601 with milliseconds. Call, type and timestamp identify the delivery.
     pub timestamp: String,
     /// The body to post.
     pub body: String,
 }
 
-/// A call that is being played.
+/// A call in progress.
 pub struct SimulatedCall<'a> {
     script: &'a CallScript,
     number: u64,
@@ -71,12 +71,12 @@ pub struct SimulatedCall<'a> {
     next_index: u64,
     last_millisecond: i64,
     turn_count: u64,
-    // An interruption makes no sense elsewhere.
+    // An interruption is only possible here.
     is_agent_speaking: bool,
 }
 
 impl SimulatedEventKind {
-    /// As AVR Core writes it.
+    /// Returns the type as AVR Core writes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Initiated => "call_initiated",
@@ -90,10 +90,10 @@ impl SimulatedEventKind {
 }
 
 impl<'a> SimulatedCall<'a> {
-    /// The call of this number, counted from 1, before its first event.
+    /// Creates the call of this number, counted from 1, before its first event.
     pub fn new(script: &'a CallScript, number: u64, uuid: Uuid) -> Self {
-        // Seeds that lie apart, for numbers that do not (the constant is 2^64
-        // divided by the golden ratio, as in splitmix64).
+        // Seeds far apart for adjacent numbers (the constant is 2^64 divided by the golden
+        // ratio, as in splitmix64).
         let seed = script.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             script,
@@ -107,18 +107,18 @@ impl<'a> SimulatedCall<'a> {
         }
     }
 
-    /// What the platform calls it.
+    /// Returns the platform's id of the call.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// Whether the last event was made.
+    /// Returns whether the last event was created.
     pub fn is_over(&self) -> bool {
         self.next_index > self.last_index()
     }
 
-    /// The next event. It is later than the one before by a millisecond or more,
-    /// whatever the clock says: two events of one time would be one delivery.
+    /// Creates the next event. It is at least a millisecond later than the previous one,
+    /// whatever the clock says: two events with the same time would be one delivery.
     pub fn next_event(&mut self, now: Timestamp) -> Option<SimulatedEvent> {
         if self.is_over() {
             return None;
@@ -141,7 +141,7 @@ impl<'a> SimulatedCall<'a> {
         Some(SimulatedEvent { index, kind, timestamp, body })
     }
 
-    /// The place of `call_ended`.
+    /// Returns the position of `call_ended`.
     fn last_index(&self) -> u64 {
         u64::from(self.script.event_count) + 2
     }
@@ -157,7 +157,8 @@ impl<'a> SimulatedCall<'a> {
         })
     }
 
-    /// Mostly turns, beginning with the agent's; now and then something else.
+    /// Selects the type of an event: mostly turns, beginning with the agent's, sometimes
+    /// another one.
     fn random_event(&mut self) -> (SimulatedEventKind, Value) {
         let draw = self.random.u8(..10);
         if draw == 0 && self.is_agent_speaking {

@@ -1,4 +1,4 @@
-//! Posting one event as AVR Core does: a deadline, and perhaps further attempts.
+//! Posts events as AVR Core does: with a timeout, and with retries if configured.
 
 use std::error::Error;
 use std::fmt;
@@ -12,13 +12,13 @@ use serde::Deserialize;
 
 use plugboard_tls::client_roots as tls;
 
-/// The shared secret's header.
+/// The header of the shared secret.
 const SECRET_HEADER: &str = "x-avr-webhook-secret";
 
-/// Longer than any answer that AVR could use, in bytes.
+/// The most bytes of an answer that are read; longer than any answer that AVR can use.
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
 
-/// How events are posted.
+/// Posts events to one address.
 pub struct EventSender {
     client: Client,
     url: Url,
@@ -26,27 +26,27 @@ pub struct EventSender {
     retries: u32,
 }
 
-/// What became of an event.
+/// The result of an event.
 pub struct EventDelivery {
-    /// The last attempt's end.
+    /// The result of the last attempt.
     pub outcome: SendOutcome,
-    /// Attempts after the first.
+    /// Attempts after the first one.
     pub retries: u32,
-    /// From the first attempt to the answer, as a caller would wait.
+    /// The time from the first attempt to the answer, as a caller would wait.
     pub latency: Duration,
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// With a status that says yes (2xx).
+    /// Acknowledged with a status of 2xx.
     Acknowledged {
         /// The status.
         status: u16,
-        /// Where the call shall go, if the answer said so.
+        /// The URL for the call, if the answer has one.
         sts_url: Option<String>,
     },
-    /// Otherwise.
+    /// Not acknowledged.
     Failed(SendFailure),
 }
 
@@ -57,18 +57,18 @@ pub enum SendFailure {
     Status(u16),
     /// There was no answer in time.
     Timeout,
-    /// There was no connection, for this reason.
+    /// The connection failed, for this reason.
     NoConnection(String),
-    /// The connection broke before the answer was there.
+    /// The connection was closed before the answer was complete.
     ConnectionBroken,
 }
 
 impl EventSender {
-    /// A sender to this address. The timeout is one attempt's.
+    /// Creates a sender to this address. The timeout applies to one attempt.
     ///
     /// # Errors
     ///
-    /// When this machine cannot make TLS connections, and the address needs one.
+    /// When the address needs TLS and this machine cannot use it.
     pub fn new(
         url: Url,
         secret: Option<HeaderValue>,
@@ -84,9 +84,10 @@ impl EventSender {
         let builder = || {
             Client::builder()
                 .default_headers(headers.clone())
-                // What is measured is the receiver, and not what lies between.
+                // The run measures the receiver, not a proxy in between.
                 .no_proxy()
-                // A redirect is not a yes, and the timeouts and retries are ours.
+                // A redirect is no acknowledgement; timeouts and retries are implemented
+                // here.
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
         };
@@ -99,16 +100,16 @@ impl EventSender {
         Ok(Self { client, url, timeout, retries })
     }
 
-    /// Where the events go, without the credentials in it.
+    /// Returns the address without its credentials.
     pub fn redacted_url(&self) -> String {
         let mut url = self.url.clone();
-        // Fails where there can be none.
+        // Fails for URLs that cannot have credentials.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url.into()
     }
 
-    /// Posts a body, until it is acknowledged or there is no attempt left.
+    /// Posts a body until it is acknowledged or no attempt is left.
     pub async fn send(&self, body: &str) -> EventDelivery {
         let start = Instant::now();
         let mut retries = 0;
@@ -141,7 +142,7 @@ impl EventSender {
 }
 
 impl SendFailure {
-    /// Whether it shows that somebody is there.
+    /// Returns whether the result shows that a server answers.
     pub fn has_response(&self) -> bool {
         matches!(self, Self::Status(_))
     }
@@ -168,7 +169,7 @@ impl fmt::Display for SendFailure {
     }
 }
 
-/// What an error comes down to: the layers above only say that they failed.
+/// Returns the root cause of an error: the layers above only say that they failed.
 fn root_cause(error: &reqwest::Error) -> String {
     let chain = std::iter::successors(error.source(), |error| (*error).source());
     match chain.last() {
@@ -180,8 +181,8 @@ fn root_cause(error: &reqwest::Error) -> String {
     }
 }
 
-/// The body, to its end so that the connection can be used again; what is longer
-/// than an answer can be is cut.
+/// Reads the body to its end, so that the connection can be reused; a longer one than an
+/// answer can be is cut.
 async fn read_body(mut response: Response) -> reqwest::Result<Vec<u8>> {
     let mut body = Vec::new();
     while body.len() <= MAX_RESPONSE_BODY

@@ -1,4 +1,4 @@
-//! What is counted and measured while calls are played, in bounded memory.
+//! Statistics of a run, in bounded memory.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,46 +8,45 @@ use reqwest::Url;
 use super::scenario::SimulatedEventKind;
 use super::sender::{EventDelivery, SendFailure, SendOutcome};
 
-/// Latencies that are kept; of more, a fair sample.
+/// The most latencies that are kept; of more, a uniform sample.
 const MAX_LATENCY_SAMPLES: usize = 1_000_000;
 
-/// Different things that are told apart in a table; further ones are counted
-/// together.
+/// The most distinct rows of a table; further ones are counted together.
 const MAX_COUNTED_NAMES: usize = 1_000;
 
 /// Longest name of a row, in characters.
 const MAX_NAME_CHARS: usize = 100;
 
-/// The row of what has none of its own.
+/// The row of everything without a row of its own.
 const OTHERS_NAME: &str = "others";
 
-/// The figures of a run.
+/// The statistics of a run.
 #[derive(Default)]
 pub struct SimulationStats {
-    /// Calls whose every event was sent.
+    /// Calls of which every event was sent.
     pub finished_calls: u64,
     /// Events that were sent.
     pub sent: u64,
     /// Events that were acknowledged.
     pub acknowledged: u64,
-    /// Attempts beyond the first.
+    /// Attempts after the first one.
     pub retries: u64,
-    /// Whether anything was ever answered, be it with an error.
+    /// Whether any answer arrived, even an error.
     pub has_response: bool,
-    /// Events that were not acknowledged, by the reason.
+    /// Events that were not acknowledged, by reason.
     pub failures: NamedCounts,
-    /// Acknowledged questions where a call shall go.
+    /// Acknowledged `call_initiated` events.
     pub decisions: u64,
-    /// Answers that named a service, by its host.
+    /// Answers with a URL, by host.
     pub sts_hosts: NamedCounts,
-    /// How long acknowledged questions took.
+    /// Latencies of acknowledged `call_initiated` events.
     pub decision_latency: LatencySamples,
-    /// How long all other acknowledged events took.
+    /// Latencies of all other acknowledged events.
     pub event_latency: LatencySamples,
 }
 
 impl SimulationStats {
-    /// Counts an event whose end is known.
+    /// Counts an event with its result.
     pub fn record_delivery(&mut self, kind: SimulatedEventKind, delivery: &EventDelivery) {
         self.retries += u64::from(delivery.retries);
         match &delivery.outcome {
@@ -71,7 +70,7 @@ impl SimulationStats {
         }
     }
 
-    /// The reason for which the run makes no sense: nobody was ever there.
+    /// Returns the reason why the run is useless: no connection ever succeeded.
     pub fn unreachable_cause<'a>(&self, delivery: &'a EventDelivery) -> Option<&'a str> {
         match &delivery.outcome {
             SendOutcome::Failed(SendFailure::NoConnection(cause)) if !self.has_response => {
@@ -82,12 +81,12 @@ impl SimulationStats {
     }
 }
 
-/// How often each of several things happened.
+/// Counts by name.
 #[derive(Default)]
 pub struct NamedCounts(BTreeMap<String, u64>);
 
 impl NamedCounts {
-    /// Counts one.
+    /// Adds one.
     pub fn increment(&mut self, mut name: String) {
         if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
             name.truncate(end);
@@ -98,16 +97,16 @@ impl NamedCounts {
         *self.0.entry(name).or_default() += 1;
     }
 
-    /// All of them.
+    /// Returns the total.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// The most frequent ones, most first, and the rest in one row.
+    /// Returns the most frequent rows, in descending order, and the rest in one row.
     pub fn top(&self, limit: usize) -> Vec<(String, u64)> {
         let mut rows: Vec<(String, u64)> =
             self.0.iter().map(|(name, count)| (name.clone(), *count)).collect();
-        // Stable: by name where they are equal.
+        // Stable, so equal counts are sorted by name.
         rows.sort_by_key(|(name, count)| (name == OTHERS_NAME, std::cmp::Reverse(*count)));
         let rest: u64 = rows.iter().skip(limit).map(|(_, count)| count).sum();
         rows.truncate(limit);
@@ -121,10 +120,10 @@ impl NamedCounts {
     }
 }
 
-/// Latencies: all of them, or a sample in which each is equally likely.
+/// Latencies: all of them, or a uniform sample.
 #[derive(Default)]
 pub struct LatencySamples {
-    // Microseconds.
+    // In microseconds.
     reservoir: Vec<u32>,
     count: u64,
     sum: u64,
@@ -132,7 +131,7 @@ pub struct LatencySamples {
 }
 
 impl LatencySamples {
-    /// Takes one in.
+    /// Records a latency.
     pub fn record(&mut self, latency: Duration) {
         let latency = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         self.count += 1;
@@ -148,8 +147,8 @@ impl LatencySamples {
         }
     }
 
-    /// The given quantiles (0 to 1, by nearest rank), in microseconds; none
-    /// when there is nothing.
+    /// Returns the given quantiles (0 to 1, nearest rank), in microseconds; none without
+    /// data.
     pub fn quantiles<const N: usize>(&self, quantiles: [f64; N]) -> Option<[u32; N]> {
         let mut sorted = self.reservoir.clone();
         sorted.sort_unstable();
@@ -160,18 +159,18 @@ impl LatencySamples {
         }))
     }
 
-    /// The longest, in microseconds.
+    /// Returns the maximum, in microseconds.
     pub fn max(&self) -> u32 {
         self.max
     }
 
-    /// The mean, in microseconds.
+    /// Returns the mean, in microseconds.
     pub fn mean(&self) -> f64 {
         self.sum as f64 / self.count.max(1) as f64
     }
 }
 
-/// The host of an address: the rest of it may say things about a caller.
+/// Returns the host of an address: the rest of it may identify a caller.
 fn sts_host(sts_url: &str) -> String {
     let url = Url::parse(sts_url).ok();
     match url.as_ref().and_then(|url| Some((url.host_str()?, url.port()))) {

@@ -1,4 +1,4 @@
-//! Whole runs against a server of a few lines.
+//! Tests of whole runs against a minimal server.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,11 +21,11 @@ fn parse(arguments: &[&str]) -> Result<SimulateCommand, clap::Error> {
     SimulateArguments::try_parse_from([&["simulate"], arguments].concat()).map(|line| line.simulate)
 }
 
-/// What was posted: the head in lower case, and the body.
+/// A posted request: the head in lower case, and the body.
 type PostedEvent = (String, Value);
 
-/// Answers every post with what the function makes of its number: a status and a
-/// body, or nothing at all for status 0.
+/// Answers every request with the result of the function for its number: a status and a
+/// body, or nothing for status 0.
 fn serve(
     answer: impl Fn(usize, &Value) -> (u16, String) + Clone + Send + 'static,
 ) -> (SocketAddr, mpsc::Receiver<PostedEvent>) {
@@ -77,7 +77,7 @@ fn accept(_: usize, body: &Value) -> (u16, String) {
     (200, text.to_owned())
 }
 
-/// The report as JSON, and the fault.
+/// Returns the report as JSON, and the error.
 async fn run_simulation(
     address: SocketAddr,
     arguments: &[&str],
@@ -211,7 +211,7 @@ async fn run_stops_on_signal() {
         let next = move |_| posted.recv_timeout(Duration::from_secs(60)).unwrap();
         let both = move || [(), ()].map(next);
         tokio::task::spawn_blocking(both).await.unwrap();
-        // Until the answers have come, which nobody tells.
+        // Waits for the answers, whose arrival nothing signals.
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let (report, _) = parse(&arguments).unwrap().play(stop).await.unwrap();
