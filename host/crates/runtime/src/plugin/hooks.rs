@@ -1,16 +1,20 @@
-//! The hooks of the contract: what a plugin is asked and told, and what its words
-//! mean. How a guest is run and bounded is [`super::invocation`]'s business.
+//! The hooks of the contract: calls a plugin's export and validates its answer.
+//!
+//! [`super::invocation`] creates the instance and enforces the limits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
+use wasmtime::Store;
+use wasmtime::component::Instance;
 
 use super::bindings::exports::plugboard::plugin::{router, tools};
 use super::bindings::plugboard::plugin::types;
 use super::component::LinkedComponent;
 use super::error::PluginError;
+use super::guest_state::GuestState;
 use super::invocation::{GuestInvocation, InvocationLimits, MAX_ERROR};
 use super::{Hook, Plugin, PluginContext, wit_convert};
 use crate::engine::Engine;
@@ -21,101 +25,89 @@ use plugboard_core::event_id::EventId;
 use plugboard_core::json_depth;
 use plugboard_core::text::sanitize;
 
-/// How long an event waits for a place in the pool, before it is tried again
-/// later.
+/// Longest wait of an event for an instance. After it, the event is retried later.
 const MAX_INSTANCE_WAIT: Duration = Duration::from_secs(10);
 
-/// Longest prompt in bytes. Those of voice agents have some KiB.
+/// Longest prompt, in bytes. Prompts of voice agents have some KiB.
 const MAX_PROMPT: usize = 64 * 1024;
 
-/// Longest reason of a rejection, and message of a tool's error, in bytes: a
+/// Longest reason of a rejection and longest message of a tool's error, in bytes: a
 /// sentence or two.
 const MAX_SENTENCE_LEN: usize = 4 * 1024;
 
 /// Longest code of a tool's error, in bytes.
 const MAX_CODE: usize = 128;
 
-/// What a tool came to.
+/// The answer of a tool.
 #[derive(Clone, Debug)]
 pub enum ToolResult {
-    /// For the agent.
+    /// Its result.
     Value {
-        /// JSON.
+        /// JSON for the voice agent.
         value: Arc<RawValue>,
-        /// Leave to give it again for the same arguments.
+        /// Whether and how long the result may be reused for the same arguments.
         cache: Option<CachePolicy>,
     },
-    /// The tool's own error, for the agent as well.
+    /// The tool's own error, which the voice agent gets as well.
     Error {
-        /// A sentence.
+        /// Text for the agent.
         message: Arc<str>,
-        /// A word for programs.
+        /// Machine-readable code.
         code: Option<Arc<str>>,
     },
 }
 
 impl Plugin {
-    /// Asks the plugin about a call, until the deadline at the latest.
+    /// Calls the `router` hook: where does this call go? Waits for an instance and for
+    /// the plugin until the deadline.
     ///
     /// # Errors
     ///
-    /// When there is no decision, for whatever reason.
+    /// If there is no usable decision: see [`PluginError`].
     pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
-        let hook = Hook::Router;
-        let router = self.component.router.as_ref().ok_or(PluginError::NotExported(hook))?;
-        let mut invocation = self.start_invocation(hook, &call.id, deadline, deadline).await?;
-        let (cpu, guest_deadline) = invocation.cpu_and_deadline();
-        let guest = async {
-            let instance =
-                GuestInvocation::instantiate(&mut invocation.store, &self.component.instance_pre)
-                    .await?;
-            let router = router.load(&mut invocation.store, &instance)?;
-            wit_convert::with_wit_call(call, async |call| {
-                router.call_decide(&mut invocation.store, call).await
-            })
-            .await
-        };
-        let answer = timeout_at(guest_deadline, cpu.run(guest)).await;
-        convert_decision(
-            invocation.finish(answer)?.map_err(|error| guest_error(&error))?,
-            &self.context,
-        )
+        let exports = exported(&self.component.router, Hook::Router)?;
+        let limits = self.invocation_limits(Hook::Router, deadline);
+        let answer = self.invoke(&limits, &call.id, async |store, instance| {
+            let router = exports.load(&mut *store, instance)?;
+            wit_convert::with_wit_call(call, async |call| router.call_decide(store, call).await)
+                .await
+        });
+        convert_decision(answer.await?.map_err(|error| guest_error(&error))?, &self.context)
     }
 
-    /// Tells the plugin of an event.
+    /// Calls the `observer` hook: delivers an event.
+    ///
+    /// No caller waits for an observer, so it has its whole `event_timeout`, however
+    /// late it gets an instance.
     ///
     /// # Errors
     ///
-    /// When it did not take it, for whatever reason.
+    /// If the plugin has not accepted the event: see [`PluginError`].
     pub async fn observe(&self, event: &Event, id: EventId) -> Result<(), PluginError> {
-        let hook = Hook::Observer;
-        let observer = self.component.observer.as_ref().ok_or(PluginError::NotExported(hook))?;
-        // Nobody waits for it: it has all of its time, however late it gets a place.
+        let exports = exported(&self.component.observer, Hook::Observer)?;
         let acquire_deadline = Instant::now() + MAX_INSTANCE_WAIT;
-        let deadline = acquire_deadline + self.timeout(hook);
-        let mut invocation =
-            self.start_invocation(hook, &event.call.id, acquire_deadline, deadline).await?;
-        let (cpu, guest_deadline) = invocation.cpu_and_deadline();
-        let guest = async {
-            let instance =
-                GuestInvocation::instantiate(&mut invocation.store, &self.component.instance_pre)
-                    .await?;
-            let observer = observer.load(&mut invocation.store, &instance)?;
-            let store = &mut invocation.store;
+        let deadline = acquire_deadline + self.timeout(Hook::Observer);
+        let limits = InvocationLimits {
+            acquire_deadline,
+            ..self.invocation_limits(Hook::Observer, deadline)
+        };
+        let answer = self.invoke(&limits, &event.call.id, async |store, instance| {
+            let observer = exports.load(&mut *store, instance)?;
             wit_convert::with_wit_event(event, id, async |event| {
                 observer.call_on_event(store, event).await
             })
             .await
-        };
-        let answer = timeout_at(guest_deadline, cpu.run(guest)).await;
-        invocation.finish(answer)?.map_err(|error| guest_error(&error))
+        });
+        answer.await?.map_err(|error| guest_error(&error))
     }
 
-    /// Has the plugin answer a tool, until the deadline at the latest.
+    /// Calls the `tools` hook: invokes a tool. Waits for an instance and for the plugin
+    /// until the deadline.
     ///
     /// # Errors
     ///
-    /// When there is no answer, for whatever reason. The tool's own error is one.
+    /// If there is no usable answer: see [`PluginError`]. The tool's own error is an
+    /// answer, [`ToolResult::Error`].
     pub async fn invoke_tool(
         &self,
         call: &Call,
@@ -123,83 +115,80 @@ impl Plugin {
         arguments: &RawValue,
         deadline: Instant,
     ) -> Result<ToolResult, PluginError> {
-        let hook = Hook::Tools;
-        let tools = self.component.tools.as_ref().ok_or(PluginError::NotExported(hook))?;
-        let mut invocation = self.start_invocation(hook, &call.id, deadline, deadline).await?;
-        let (cpu, guest_deadline) = invocation.cpu_and_deadline();
-        let guest = async {
-            let instance =
-                GuestInvocation::instantiate(&mut invocation.store, &self.component.instance_pre)
-                    .await?;
-            let tools = tools.load(&mut invocation.store, &instance)?;
-            let (store, arguments) = (&mut invocation.store, arguments.get());
+        let exports = exported(&self.component.tools, Hook::Tools)?;
+        let limits = self.invocation_limits(Hook::Tools, deadline);
+        let answer = self.invoke(&limits, &call.id, async |store, instance| {
+            let tools = exports.load(&mut *store, instance)?;
             wit_convert::with_wit_call(call, async |call| {
-                tools.call_invoke(store, call, tool, arguments).await
+                tools.call_invoke(store, call, tool, arguments.get()).await
             })
             .await
-        };
-        let answer = timeout_at(guest_deadline, cpu.run(guest)).await;
-        match invocation.finish(answer)? {
+        });
+        match answer.await? {
             Ok(tools::ToolResult { value, cache }) => Ok(ToolResult::Value {
                 value: parse_json("result", value)?.into(),
                 cache: cache.map(convert_cache),
             }),
             Err(tools::ToolError { message, code }) => Ok(ToolResult::Error {
-                // Often an error's own words, which nobody has counted.
+                // Often the text of a library's error, whose length the author does not
+                // choose: cut it instead of failing.
                 message: truncate(message, MAX_SENTENCE_LEN).into(),
                 code: code.map(|code| check_length("code", code, MAX_CODE)).transpose()?,
             }),
         }
     }
 
-    /// Asks the plugin about a transfer, until the deadline at the latest. None: it has
-    /// no opinion.
+    /// Calls the `transfers` hook: decides a transfer. Waits for an instance and for the
+    /// plugin until the deadline. `None`: the plugin has no opinion.
     ///
     /// # Errors
     ///
-    /// When there is no answer, for whatever reason.
+    /// If there is no usable answer: see [`PluginError`].
     pub async fn decide_transfer(
         &self,
         call: &Call,
         request: &RawValue,
         deadline: Instant,
     ) -> Result<Option<Box<RawValue>>, PluginError> {
-        let hook = Hook::Transfers;
-        let transfers = self.component.transfers.as_ref();
-        let transfers = transfers.ok_or(PluginError::NotExported(hook))?;
-        let mut invocation = self.start_invocation(hook, &call.id, deadline, deadline).await?;
-        let (cpu, guest_deadline) = invocation.cpu_and_deadline();
-        let guest = async {
-            let instance =
-                GuestInvocation::instantiate(&mut invocation.store, &self.component.instance_pre)
-                    .await?;
-            let transfers = transfers.load(&mut invocation.store, &instance)?;
-            let (store, request) = (&mut invocation.store, request.get());
+        let exports = exported(&self.component.transfers, Hook::Transfers)?;
+        let limits = self.invocation_limits(Hook::Transfers, deadline);
+        let answer = self.invoke(&limits, &call.id, async |store, instance| {
+            let transfers = exports.load(&mut *store, instance)?;
             wit_convert::with_wit_call(call, async |call| {
-                transfers.call_decide(store, call, request).await
+                transfers.call_decide(store, call, request.get()).await
             })
             .await
-        };
-        let answer = timeout_at(guest_deadline, cpu.run(guest)).await;
-        let answer = invocation.finish(answer)?.map_err(|error| guest_error(&error))?;
+        });
+        let answer = answer.await?.map_err(|error| guest_error(&error))?;
         answer.map(|answer| parse_json("answer", answer)).transpose()
     }
 
-    async fn start_invocation(
+    /// The limits of a call that waits for an instance until its deadline.
+    fn invocation_limits(&self, hook: Hook, deadline: Instant) -> InvocationLimits {
+        let timeout = self.timeout(hook);
+        InvocationLimits { hook, timeout, acquire_deadline: deadline, deadline }
+    }
+
+    /// Runs `guest`, a call of one hook, in a fresh instance.
+    async fn invoke<T>(
         &self,
-        hook: Hook,
+        limits: &InvocationLimits,
         call: &str,
-        acquire_deadline: Instant,
-        deadline: Instant,
-    ) -> Result<GuestInvocation, PluginError> {
-        let limits =
-            InvocationLimits { hook, timeout: self.timeout(hook), acquire_deadline, deadline };
-        GuestInvocation::start(&self.context, &self.engine, call, &limits).await
+        guest: impl AsyncFnOnce(&mut Store<GuestState>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, PluginError> {
+        let invocation = GuestInvocation::start(&self.context, &self.engine, call, limits).await?;
+        invocation.run(&self.component.instance_pre, guest).await
     }
 }
 
-/// Makes an instance and drops it again: whatever stands in the way of that is told
-/// at load, not on the first call. The names of its tools, if it has any.
+/// The exports of a hook's interface, if the component has it.
+fn exported<E>(exports: &Option<E>, hook: Hook) -> Result<&E, PluginError> {
+    exports.as_ref().ok_or(PluginError::NotExported(hook))
+}
+
+/// Makes an instance and drops it again, so that a component that cannot be
+/// instantiated fails at load and not on its first call. Returns the names of its
+/// tools, if it exports any.
 pub(super) async fn run_trial_instance(
     context: &Arc<PluginContext>,
     engine: &Engine,
@@ -209,23 +198,19 @@ pub(super) async fn run_trial_instance(
     let deadline = Instant::now() + timeout;
     let limits =
         InvocationLimits { hook: Hook::Router, timeout, acquire_deadline: deadline, deadline };
-    let mut invocation = GuestInvocation::start(context, engine, "", &limits).await?;
-    let (cpu, guest_deadline) = invocation.cpu_and_deadline();
-    let guest = async {
-        let instance =
-            GuestInvocation::instantiate(&mut invocation.store, &component.instance_pre).await?;
+    let invocation = GuestInvocation::start(context, engine, "", &limits).await?;
+    let tool_names = invocation.run(&component.instance_pre, async |store, instance| {
         let Some(tools) = &component.tools else { return Ok(Vec::new()) };
-        tools.load(&mut invocation.store, &instance)?.call_names(&mut invocation.store).await
-    };
-    let tool_names = timeout_at(guest_deadline, cpu.run(guest)).await;
-    invocation.finish(tool_names)
+        tools.load(&mut *store, instance)?.call_names(store).await
+    });
+    tool_names.await
 }
 
 fn guest_error(message: &str) -> PluginError {
     PluginError::GuestError(sanitize(message, MAX_ERROR))
 }
 
-/// The contract's decision in our words, its URL found good.
+/// Converts a decision from the contract's types and validates it.
 fn convert_decision(
     decision: router::Decision,
     context: &PluginContext,
@@ -251,22 +236,22 @@ fn convert_cache(cache: types::Cache) -> CachePolicy {
     CachePolicy { ttl: Duration::from_millis(cache.ttl), vary: cache.vary }
 }
 
-/// A text of the guest's as JSON, if it is that, and not nested so deeply that a
-/// platform could choke on it.
+/// Parses a guest's text as JSON. Rejects JSON that is nested so deeply that a
+/// platform's parser could overflow its stack.
 fn parse_json(what: &'static str, text: String) -> Result<Box<RawValue>, PluginError> {
     let not_json = |detail| PluginError::NotJson { what, detail };
     json_depth::check(text.as_bytes()).map_err(|error| not_json(error.to_string()))?;
-    // Of serde's message what tells where; it quotes nothing of what it could not read.
+    // The error of serde names the position and quotes nothing of the text.
     RawValue::from_string(text).map_err(|error| not_json(error.to_string()))
 }
 
-/// The beginning of a text that may be too long.
+/// Cuts a text to at most `limit` bytes, at a character boundary.
 fn truncate(mut text: String, limit: usize) -> String {
     text.truncate(text.floor_char_boundary(limit));
     text
 }
 
-/// A text of a decision, if it is not longer than it may be: it is kept.
+/// Rejects a text that is too long to be kept.
 fn check_length(what: &'static str, text: String, limit: usize) -> Result<Arc<str>, PluginError> {
     match text.len() {
         length if length > limit => Err(PluginError::TooLong { what, length, limit }),

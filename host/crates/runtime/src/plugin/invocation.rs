@@ -33,14 +33,15 @@ pub(super) const MAX_ERROR: usize = 1024;
 /// are others.
 const FUEL: u64 = u64::MAX;
 
-/// A guest's place in the engine: everything that one call of it takes.
+/// A store for one call, and the permits that the call holds.
 pub(super) struct GuestInvocation {
-    pub(super) store: Store<GuestState>,
+    store: Store<GuestState>,
     lease: InstanceLease,
 }
 
 impl GuestInvocation {
-    /// Waits for leave to run, and makes the store.
+    /// Waits for an instance permit (and for a CPU permit, if the plugin was CPU-bound
+    /// lately), then creates the store.
     pub(super) async fn start(
         context: &Arc<PluginContext>,
         engine: &Engine,
@@ -55,26 +56,28 @@ impl GuestInvocation {
         Ok(Self { store, lease })
     }
 
-    /// Makes the instance.
-    pub(super) async fn instantiate(
-        store: &mut Store<GuestState>,
-        component: &InstancePre<GuestState>,
-    ) -> wasmtime::Result<Instance> {
-        let instance = component.instantiate_async(&mut *store).await?;
-        if let Some(recorder) = &store.data().plugin.recorder {
-            let pool = store.engine().pooling_allocator_metrics();
-            recorder.record_instance(pool.map(|pool| pool.core_instances()));
-        }
-        Ok(instance)
+    /// Creates an instance, runs `guest` with it until the deadline, and drops both.
+    pub(super) async fn run<T>(
+        mut self,
+        instance_pre: &InstancePre<GuestState>,
+        guest: impl AsyncFnOnce(&mut Store<GuestState>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, PluginError> {
+        let cpu = Arc::clone(&self.store.data().cpu);
+        let guest = async {
+            let store = &mut self.store;
+            let instance = instance_pre.instantiate_async(&mut *store).await?;
+            if let Some(recorder) = &store.data().plugin.recorder {
+                let pool = store.engine().pooling_allocator_metrics();
+                recorder.record_instance(pool.map(|pool| pool.core_instances()));
+            }
+            guest(store, &instance).await
+        };
+        let result = timeout_at(self.lease.deadline, cpu.run(guest)).await;
+        self.finish(result)
     }
 
-    /// What the guest's work is to be watched with, and when its time is up.
-    pub(super) fn cpu_and_deadline(&self) -> (Arc<CpuScheduler>, Instant) {
-        (Arc::clone(&self.store.data().cpu), self.lease.deadline)
-    }
-
-    /// What the guest's work came to.
-    pub(super) fn finish<T>(
+    /// Records the end of the call and converts its error.
+    fn finish<T>(
         &mut self,
         guest_result: Result<wasmtime::Result<T>, Elapsed>,
     ) -> Result<T, PluginError> {
