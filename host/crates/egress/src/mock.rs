@@ -3,8 +3,8 @@
 //! Grants and limits apply as they do to real requests.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ impl HttpMock {
     ///
     /// [`HttpError::Failed`] when no response matches; the message names the request.
     pub(super) fn respond(&self, method: &str, url: &str) -> Result<HttpResponse, HttpError> {
-        let mut responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut responses = self.responses.lock();
         let response = responses.iter_mut().find(|answer| {
             answer.times != Some(0) && answer.method == method && is_same_url(&answer.url, url)
         });

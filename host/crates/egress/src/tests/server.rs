@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// A part of an answer.
 #[derive(Clone)]
@@ -76,7 +78,7 @@ impl TestServer {
 
     /// The requests so far.
     pub fn requests(&self) -> Vec<String> {
-        self.traffic.requests.lock().unwrap().clone()
+        self.traffic.requests.lock().clone()
     }
 
     pub fn connections(&self) -> usize {
@@ -90,7 +92,7 @@ fn serve_connection(
     traffic: &RecordedTraffic,
 ) {
     while let Some(request) = read_request(&mut connection) {
-        traffic.requests.lock().unwrap().push(request.clone());
+        traffic.requests.lock().push(request.clone());
         let mut keep = false;
         for part in handler(&request) {
             match part {

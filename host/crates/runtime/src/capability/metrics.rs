@@ -3,8 +3,9 @@
 //! across versions of the plugin.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 
 /// Series (a name with its labels) of one plugin.
@@ -115,7 +116,7 @@ impl GuestMetrics {
 
     /// All figures now, by name.
     pub fn snapshot(&self) -> BTreeMap<String, BTreeMap<MetricLabels, Metric>> {
-        self.lock().clone()
+        self.series.lock().clone()
     }
 
     fn update(
@@ -145,7 +146,7 @@ impl GuestMetrics {
         if labels.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
             return Err(MetricsError::Invalid("a label is there twice".to_owned()));
         }
-        let mut series = self.lock();
+        let mut series = self.series.lock();
         let series_count: usize = series.values().map(BTreeMap::len).sum();
         let is_new = series.get(&name).is_none_or(|by_labels| !by_labels.contains_key(&labels));
         if is_new && series_count >= MOST_SERIES {
@@ -159,10 +160,6 @@ impl GuestMetrics {
         }
         add(by_labels.entry(labels).or_insert(new));
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<MetricLabels, Metric>>> {
-        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,10 +5,11 @@
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
@@ -23,12 +24,12 @@ pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 impl CapturedOutput {
     /// What was written so far, which is then forgotten.
     pub fn take(&self) -> String {
-        let bytes = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let bytes = mem::take(&mut *self.0.lock());
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn append(&self, bytes: &[u8]) {
-        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = self.0.lock();
         let room = CAPACITY.saturating_sub(buffer.len());
         buffer.extend(bytes.iter().take(room));
     }

@@ -11,8 +11,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ use plugboard_config::BreakerConfig;
 pub struct CircuitBreaker {
     config: BreakerConfig,
     call_count: AtomicU64,
-    // What `lock_state` says, for those who need not lock.
+    // What `state` says, for those who need not lock.
     is_closed: AtomicBool,
     state: Mutex<BreakerState>,
 }
@@ -85,7 +85,7 @@ impl CircuitBreaker {
         if self.is_closed.load(Relaxed) {
             return Some(BreakerPermit { breaker: self, is_probe: false });
         }
-        let mut state = self.lock_state();
+        let mut state = self.state.lock();
         let is_probe = match *state {
             BreakerState::Closed(_) => false,
             BreakerState::Open { until } if now >= until => true,
@@ -102,15 +102,11 @@ impl CircuitBreaker {
         if self.is_closed.load(Relaxed) {
             return CircuitState::Closed;
         }
-        match *self.lock_state() {
+        match *self.state.lock() {
             BreakerState::Closed(_) => CircuitState::Closed,
             BreakerState::Open { until } if now < until => CircuitState::Open,
             BreakerState::Open { .. } | BreakerState::Probing => CircuitState::HalfOpen,
         }
-    }
-
-    fn lock_state(&self) -> MutexGuard<'_, BreakerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,7 +116,7 @@ impl BreakerPermit<'_> {
         self.breaker.call_count.fetch_add(1, Relaxed);
         if self.is_probe {
             self.is_probe = false;
-            let mut state = self.breaker.lock_state();
+            let mut state = self.breaker.state.lock();
             *state = BreakerState::Closed(VecDeque::new());
             // While nobody else can change the state.
             self.breaker.is_closed.store(true, Relaxed);
@@ -132,7 +128,7 @@ impl BreakerPermit<'_> {
         let breaker = self.breaker;
         let config = &breaker.config;
         let call_count = breaker.call_count.fetch_add(1, Relaxed);
-        let mut state = breaker.lock_state();
+        let mut state = breaker.state.lock();
         let should_open = match &mut *state {
             BreakerState::Closed(_) if config.failures == 0 => false,
             BreakerState::Closed(failures) => {
@@ -165,7 +161,7 @@ impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if self.is_probe {
             // Cancelled, or no fault of the plugin's: the next call tries.
-            *self.breaker.lock_state() = BreakerState::Open { until: Instant::now() };
+            *self.breaker.state.lock() = BreakerState::Open { until: Instant::now() };
         }
     }
 }

@@ -4,9 +4,9 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -50,10 +50,10 @@ impl CpuScheduler {
     pub(super) async fn run<T>(&self, guest: impl Future<Output = T>) -> T {
         let mut guest = pin!(guest);
         poll_fn(|context| {
-            self.lock().last_poll = Instant::now();
+            self.inner.lock().last_poll = Instant::now();
             let poll = guest.as_mut().poll(context);
             if poll.is_pending() {
-                let mut inner = self.lock();
+                let mut inner = self.inner.lock();
                 let elapsed = inner.last_poll.elapsed();
                 inner.cpu_time += elapsed;
                 if !inner.is_yielding {
@@ -68,14 +68,14 @@ impl CpuScheduler {
 
     /// How long the guest has computed in all. Called while it does.
     pub(super) fn cpu_time(&self, now: Instant) -> Duration {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         inner.cpu_time + now.saturating_duration_since(inner.last_poll)
     }
 
     /// Gives the thread back, and resolves when the guest may go on.
     pub(super) async fn yield_cpu(&self, engine: &Engine, now: Instant) {
         let is_within_slice = {
-            let mut inner = self.lock();
+            let mut inner = self.inner.lock();
             inner.is_yielding = true;
             let acquired_at = inner.permit.as_ref().map(|(_, since)| *since);
             let is_within_slice =
@@ -87,13 +87,9 @@ impl CpuScheduler {
         };
         if !is_within_slice {
             let permit = engine.acquire_cpu(self.priority).await;
-            self.lock().permit = permit.map(|permit| (permit, Instant::now()));
+            self.inner.lock().permit = permit.map(|permit| (permit, Instant::now()));
         }
         yield_now().await;
-        self.lock().is_yielding = false;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CpuSchedulerState> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().is_yielding = false;
     }
 }

@@ -2,10 +2,11 @@
 //! can act on. Nothing here is on the way of a call.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::{Component, Linker};
 
@@ -276,13 +277,13 @@ impl Loader {
         digest: ContentDigest,
         bytes: Vec<u8>,
     ) -> Result<Arc<LinkedComponent>, PluginError> {
-        if let Some(component) = self.components().get(&digest).and_then(Weak::upgrade) {
+        if let Some(component) = self.components.lock().get(&digest).and_then(Weak::upgrade) {
             return Ok(component);
         }
         let size = bytes.len() as u64;
         let component = self.compile(digest, bytes).await?;
         let linked = Arc::new(LinkedComponent::link(&self.linker, &component, size)?);
-        let mut components = self.components();
+        let mut components = self.components.lock();
         components.retain(|_, component| component.strong_count() > 0);
         components.insert(digest, Arc::downgrade(&linked));
         Ok(linked)
@@ -299,12 +300,6 @@ impl Loader {
             compile(&engine, cache.as_deref(), digest, &bytes)
         })
         .await
-    }
-
-    fn components(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<ContentDigest, Weak<LinkedComponent>>> {
-        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

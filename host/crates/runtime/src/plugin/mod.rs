@@ -25,11 +25,12 @@ pub mod spans;
 pub mod stats;
 mod wit_convert;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -201,13 +202,13 @@ impl Plugin {
     pub fn record_failure(&self, call: &Call, error: &PluginError) {
         let error = LastError::new(error, Some(self.digest().to_string()));
         let failure = CallFailure { call: call.id.as_str().into(), platform: call.platform, error };
-        *self.last_failure() = Some(failure);
+        *self.last_failure.lock() = Some(failure);
     }
 
     /// Knows no more what went wrong, if it did in this call: the plugin's words may be
     /// those of the caller.
     pub fn erase_last_error(&self, call: &CallSelector) {
-        let mut last_failure = self.last_failure();
+        let mut last_failure = self.last_failure.lock();
         last_failure.take_if(|failure| call.matches_id(&failure.call, failure.platform));
     }
 
@@ -260,11 +261,7 @@ impl Plugin {
 
     /// What went wrong last in a call.
     pub fn last_error(&self) -> Option<LastError> {
-        self.last_failure().as_ref().map(|failure| failure.error.clone())
-    }
-
-    fn last_failure(&self) -> MutexGuard<'_, Option<CallFailure>> {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_failure.lock().as_ref().map(|failure| failure.error.clone())
     }
 
     /// Whether a failure of a call is the plugin's own: not the want of room,

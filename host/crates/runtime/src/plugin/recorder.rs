@@ -1,9 +1,9 @@
 //! What a plugin did, step by step, for an author who looks. Whoever judges or
 //! tries a plugin has a [`Recorder`]; the server has none, and pays for none.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
@@ -135,13 +135,13 @@ pub(super) struct PendingHostCall {
 impl Recorder {
     /// What was recorded since this was asked last.
     pub fn take(&self) -> InvocationRecord {
-        self.lock().take().map(|current| current.record).unwrap_or_default()
+        self.0.lock().take().map(|current| current.record).unwrap_or_default()
     }
 
     /// A call begins.
     pub(super) fn begin(&self) {
         let started_at = Instant::now();
-        *self.lock() = Some(Recording {
+        *self.0.lock() = Some(Recording {
             started_at,
             lines: 0,
             host_calls: 0,
@@ -224,11 +224,7 @@ impl Recorder {
 
     /// Nothing, when there is no call: what a guest prints can come after its end.
     fn update<T>(&self, change: impl FnOnce(&mut Recording) -> T) -> Option<T> {
-        self.lock().as_mut().map(change)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Recording>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().as_mut().map(change)
     }
 }
 

@@ -3,10 +3,11 @@
 //! where the old one stopped.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::error::{PluginError, Stage};
@@ -140,7 +141,7 @@ impl Stats {
 
     /// Counts a failure, of the guest or of what it decided.
     pub fn record_failure(&self, error: &PluginError) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         *failures.entry(error.label()).or_default() += 1;
     }
 
@@ -161,7 +162,7 @@ impl Stats {
 
     /// Counts something that it wanted and did not get.
     pub fn record_denial(&self, capability: &'static str, error: &'static str) {
-        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut denials = self.denials.lock();
         *denials.entry((capability, error)).or_default() += 1;
     }
 
@@ -172,9 +173,9 @@ impl Stats {
             cached_verdicts: load_verdicts(&self.cached_verdicts),
             cache_misses: self.cache_misses.load(Relaxed),
             short_circuited: self.short_circuited.load(Relaxed),
-            failures: self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            failures: self.failures.lock().clone(),
             latency: self.latency.snapshot(),
-            denials: self.denials.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            denials: self.denials.lock().clone(),
         }
     }
 }
