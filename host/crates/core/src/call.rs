@@ -1,10 +1,12 @@
 //! A phone call, the same for every platform.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::call_id::CallId;
 use crate::platforms::Platform;
 
 /// One phone call, as far as the platform has told us about it.
@@ -13,8 +15,8 @@ use crate::platforms::Platform;
 /// not reach a log by way of `{:?}`.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Call {
-    /// The platform's name for the call.
-    pub id: String,
+    /// The platform's id for the call.
+    pub id: Arc<str>,
     /// Who told us.
     pub platform: Platform,
     /// The voice agent that the platform uses, where it says.
@@ -28,6 +30,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// Returns the call's identity.
+    pub fn call_id(&self) -> CallId {
+        CallId::new(self.platform, Arc::clone(&self.id))
+    }
+
     /// A field's text by the name that templates, matches and `vary` use for
     /// it: one of [`Call::FIXED_FIELDS`], else a metadata name. JSON strings
     /// come without quotes, other values as JSON.

@@ -8,7 +8,8 @@ use serde::de::value::{Error, StrDeserializer};
 use thiserror::Error as ThisError;
 
 use crate::call::Call;
-use crate::platforms::Platform;
+use crate::call_id::CallId;
+use crate::platforms::{PLATFORMS, Platform};
 
 /// A call whose traces are to be erased. No `Display`: it comes from a caller.
 #[derive(Clone, Debug)]
@@ -59,14 +60,27 @@ impl CallSelector {
         self.family
     }
 
-    /// Whether this call is meant.
+    /// Returns whether the selector selects this call.
     pub fn matches(&self, call: &Call) -> bool {
-        self.matches_id(&call.id, call.platform)
+        self.matches_parts(call.platform.family, &call.id)
     }
 
-    /// Whether the call that this platform calls so is meant.
-    pub fn matches_id(&self, id: &str, platform: Platform) -> bool {
-        *self.id == *id && self.family.is_none_or(|family| family == platform.family)
+    /// Returns whether the selector selects the call with this identity.
+    pub fn matches_id(&self, id: &CallId) -> bool {
+        self.matches_parts(id.family(), id.id())
+    }
+
+    fn matches_parts(&self, family: &str, id: &str) -> bool {
+        *self.id == *id && self.family.is_none_or(|selected| selected == family)
+    }
+
+    /// Returns the identities that the selector selects among the platforms of this
+    /// version. An identity occurs once for each brand of its family.
+    pub fn call_ids(&self) -> impl Iterator<Item = CallId> {
+        let platforms = PLATFORMS
+            .iter()
+            .filter(|platform| self.family.is_none_or(|selected| selected == platform.family));
+        platforms.map(|platform| CallId::new(*platform, Arc::clone(&self.id)))
     }
 }
 
@@ -78,7 +92,7 @@ mod tests {
     #[test]
     fn call_selector_matches_all_brands_of_a_platform() {
         let mut fixture_call = call("1", "2", "{}");
-        fixture_call.id = "a".to_owned();
+        fixture_call.id = "a".into();
         let matches =
             |id, platform| CallSelector::new(id, platform).unwrap().matches(&fixture_call);
         assert!(matches("a", None) && matches("a", Some("avr")) && matches("a", Some("dsai")));

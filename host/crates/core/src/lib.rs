@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod call_id;
 pub mod call_selector;
 pub mod decision;
 pub mod event;

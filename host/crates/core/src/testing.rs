@@ -17,7 +17,7 @@ pub fn call(from: &str, to: &str, metadata: &str) -> Call {
     let metadata: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(metadata).expect("metadata is a JSON object");
     Call {
-        id: "935652e3-7c59-4edc-b17f-9646a9c2a265".to_owned(),
+        id: "935652e3-7c59-4edc-b17f-9646a9c2a265".into(),
         platform: AVR,
         agent: None,
         from: Some(from.to_owned()),

@@ -17,6 +17,7 @@ use super::{
 };
 use plugboard_config::{Config, ServerLimits};
 use plugboard_core::call::{Call, TextRef};
+use plugboard_core::call_id::CallId;
 use plugboard_core::event::{CallEnding, CallOutcome, Event, EventBody, Role};
 use plugboard_core::outcome::Answer;
 use plugboard_core::platforms::Platform;
@@ -115,13 +116,10 @@ impl PromptEndpoint for AvrAdapter {
         "/instructions"
     }
 
-    fn requested_call<'a>(
-        &self,
-        headers: &'a HeaderMap,
-    ) -> Result<(&'static str, &'a str), BadRequest> {
+    fn requested_call(&self, headers: &HeaderMap) -> Result<CallId, BadRequest> {
         let call = CALL_ID_HEADERS.into_iter().find_map(|name| headers.get(name)?.to_str().ok());
         match call.filter(|call| check_name("", call).is_ok()) {
-            Some(call) => Ok((AVR.family, call)),
+            Some(call) => Ok(CallId::new(AVR, call)),
             None => {
                 let message = "header X-AVR-UUID: expected the call's uuid".to_owned();
                 Err(BadRequest { message })
@@ -143,7 +141,7 @@ fn parse_event(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     let id = envelope.uuid.0;
     check_name("uuid", &id)?;
     let mut call = Call {
-        id: id.into_owned(),
+        id: id.into(),
         platform: detect_brand(headers),
         agent: agent_id(headers),
         from: None,

@@ -341,7 +341,7 @@ impl WebhookDocument<'_> {
         let metadata =
             platform_fields.chain(data).map(|(name, value)| (name.to_owned(), value.to_owned()));
         Ok(Call {
-            id: self.call_id.0.to_string(),
+            id: (&*self.call_id.0).into(),
             platform: BLACKBOX,
             agent: self.agent_id.0.clone(),
             from,
@@ -367,7 +367,7 @@ impl WebhookDocument<'_> {
         };
         if total > MAX_TRANSCRIPT_ENTRIES {
             tracing::warn!(
-                call = call.id.as_str(),
+                call = &*call.id,
                 entries = total,
                 told = MAX_TRANSCRIPT_ENTRIES,
                 "a transcript is longer than is told by the entry; the report has all of it"

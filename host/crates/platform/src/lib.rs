@@ -36,6 +36,7 @@ use thiserror::Error;
 use plugboard_config::Config;
 pub use plugboard_config::credentials::Unauthorized;
 use plugboard_core::call::Call;
+use plugboard_core::call_id::CallId;
 use plugboard_core::event::Event;
 use plugboard_core::json_depth::{self, TooDeep};
 use plugboard_core::outcome::Answer;
@@ -148,15 +149,12 @@ pub trait PromptEndpoint: Send + Sync {
     /// Where it is asked with GET.
     fn path(&self) -> &'static str;
 
-    /// The platforms' family and the call that is asked about.
+    /// Returns the call that the request is about.
     ///
     /// # Errors
     ///
-    /// When it does not say.
-    fn requested_call<'a>(
-        &self,
-        headers: &'a HeaderMap,
-    ) -> Result<(&'static str, &'a str), BadRequest>;
+    /// When the request does not name a call.
+    fn requested_call(&self, headers: &HeaderMap) -> Result<CallId, BadRequest>;
 
     /// The answer.
     fn prompt_reply(&self, prompt: &str) -> Reply;

@@ -56,7 +56,8 @@ impl PlatformAdapter for ToyAdapter {
             return Err(BadRequest { message: "expected a verb and a call".to_owned() });
         };
         let (from, to) = (words.next(), words.next());
-        let call = Call { id, platform: TOY, agent: None, from, to, metadata: Vec::new() };
+        let call =
+            Call { id: id.into(), platform: TOY, agent: None, from, to, metadata: Vec::new() };
         let event = |body| Event {
             call: Arc::new(call),
             timestamp: Timestamp::UNIX_EPOCH,

@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::erase::ErasureResult;
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::{Event, EventKind, EventKinds};
 use plugboard_core::event_id::EventId;
@@ -115,7 +116,7 @@ pub struct AppendBatch {
 impl AppendBatch {
     /// Memory in bytes, roughly, while it is waiting.
     pub fn size(&self) -> usize {
-        let call = self.call.as_ref().map_or(0, |call| call.key.len() + call.document.len());
+        let call = self.call.as_ref().map_or(0, |call| call.id.id().len() + call.document.len());
         call + self.events.iter().map(NewEvent::size).sum::<usize>()
     }
 }
@@ -135,8 +136,8 @@ impl NewEvent {
 /// What is remembered of a call.
 #[derive(Clone)]
 pub struct CallDocument {
-    /// Which call.
-    pub key: Arc<str>,
+    /// The call.
+    pub id: CallId,
     /// What, in JSON.
     pub document: Arc<str>,
     /// Until when.
@@ -398,10 +399,10 @@ pub trait Store: Send + Sync {
     fn purge_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64>;
 
     /// Changes until when the document is kept.
-    fn set_call_expiry(&self, key: String, expires_at: UnixMs) -> StoreFuture<()>;
+    fn set_call_expiry(&self, call: CallId, expires_at: UnixMs) -> StoreFuture<()>;
 
     /// The document about a call.
-    fn load_call(&self, key: String) -> StoreFuture<Option<String>>;
+    fn load_call(&self, call: CallId) -> StoreFuture<Option<String>>;
 
     /// A plugin's command on one of its values.
     fn kv(

@@ -85,7 +85,7 @@ async fn attempt_delivery(
     plugin.stats.record_failure(&error);
     plugin.record_failure(&event.event.call, &error);
     let attempts = delivery.attempts + 1;
-    let (name, call) = (&**plugin.name(), event.event.call.id.as_str());
+    let (name, call) = (&**plugin.name(), &*event.event.call.id);
     tracing::warn!(
         plugin = name,
         call,
@@ -110,7 +110,7 @@ async fn attempt_delivery(
         consumer: Arc::clone(plugin.name()),
         event_id: event.event_id,
         kind: event.kind(),
-        call: event.event.call.id.clone(),
+        call: event.event.call.id.to_string(),
         accepted_at: event.accepted_at,
         dead_lettered_at: plugboard_store::unix_now(),
         attempts,

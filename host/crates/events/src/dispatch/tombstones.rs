@@ -122,7 +122,7 @@ impl Tombstones {
 impl TombstoneState {
     fn admission(&self, event: &JournalEvent) -> DeliveryAdmission {
         let call = &event.event.call;
-        let Some(tombstones) = self.by_call_id.get(call.id.as_str()) else {
+        let Some(tombstones) = self.by_call_id.get(&call.id) else {
             return DeliveryAdmission::Allowed;
         };
         let mut admission = DeliveryAdmission::Allowed;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use plugboard_core::call_id::CallId;
 use plugboard_store::{JournalEvent, Seq};
 
 /// Events in it.
@@ -25,25 +26,21 @@ pub(super) struct PendingDelivery {
 }
 
 impl PendingDelivery {
-    fn call_key(&self) -> CallKey {
-        let call = &self.event.event.call;
-        (call.platform.family, call.id.as_str().into())
+    fn call_id(&self) -> CallId {
+        self.event.event.call.call_id()
     }
 }
-
-/// Platforms that are brands of one another are mixed within a call.
-type CallKey = (&'static str, Arc<str>);
 
 /// See the [module](self).
 #[derive(Default)]
 pub(super) struct DeliveryWindow {
-    calls: HashMap<CallKey, CallQueue>,
+    calls: HashMap<CallId, CallQueue>,
     /// Calls whose next event can be told now.
-    ready: VecDeque<CallKey>,
+    ready: VecDeque<CallId>,
     /// Calls whose next event is tried again later.
     backing_off: BTreeSet<(Instant, Seq)>,
     /// The call of each event that rests.
-    backing_off_calls: HashMap<Seq, CallKey>,
+    backing_off_calls: HashMap<Seq, CallId>,
     /// Every event here, with its attempts.
     unacked: BTreeMap<Seq, u32>,
     bytes: usize,
@@ -74,7 +71,7 @@ impl DeliveryWindow {
             return;
         }
         self.bytes += event.size;
-        let call = delivery.call_key();
+        let call = delivery.call_id();
         let queue = self.calls.entry(call.clone()).or_default();
         if queue.deliveries.is_empty() {
             queue.attempts = *attempts;
@@ -104,7 +101,7 @@ impl DeliveryWindow {
 
     /// An event was told, or given up.
     pub(super) fn ack(&mut self, delivery: &PendingDelivery) {
-        let call = delivery.call_key();
+        let call = delivery.call_id();
         self.unacked.remove(&delivery.event.seq);
         self.bytes = self.bytes.saturating_sub(delivery.event.size);
         let Some(queue) = self.calls.get_mut(&call) else { return };
@@ -122,7 +119,7 @@ impl DeliveryWindow {
 
     /// An event is to be told again, not before then.
     pub(super) fn retry_at(&mut self, delivery: &PendingDelivery, retry_time: Instant) {
-        let (call, seq) = (delivery.call_key(), delivery.event.seq);
+        let (call, seq) = (delivery.call_id(), delivery.event.seq);
         if let Some(queue) = self.calls.get_mut(&call) {
             queue.attempts = delivery.attempts;
         }
@@ -145,7 +142,7 @@ impl DeliveryWindow {
 
     /// Takes out events, but for one that is being told. Whether there were any.
     pub(super) fn remove_erased(&mut self, is_erased: impl Fn(&JournalEvent) -> bool) -> bool {
-        let idle: HashSet<CallKey> =
+        let idle: HashSet<CallId> =
             self.ready.iter().chain(self.backing_off_calls.values()).cloned().collect();
         let count_before = self.unacked.len();
         let Self { calls, ready, backing_off, backing_off_calls, unacked, bytes } = self;
@@ -192,7 +189,7 @@ pub(super) mod tests {
 
     pub(in crate::dispatch) fn delivery(seq: Seq, id: &str) -> PendingDelivery {
         let mut call = call("1", "2", "{}");
-        call.id = id.to_owned();
+        call.id = id.into();
         let timestamp = jiff::Timestamp::UNIX_EPOCH;
         let event =
             Event { call: Arc::new(call), timestamp, body: EventBody::Started, delivery_id: None };

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::append_barrier::AppendBarrier;
 use plugboard_config::CallsConfig;
 use plugboard_core::call::Call;
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
-use plugboard_core::platforms::PLATFORMS;
 use plugboard_store::erase::ErasureResult;
 use plugboard_store::{CallDocument, Store, StoreError, StoreFuture, unix_from_now};
 
@@ -103,14 +103,14 @@ impl CallContext {
 pub(super) struct CallContexts {
     store: Arc<dyn Store>,
     config: CallsConfig,
-    cached: Cache<String, Arc<CallContext>>,
+    cached: Cache<CallId, Arc<CallContext>>,
     pub(super) append_barrier: Arc<AppendBarrier>,
 }
 
 impl CallContexts {
     pub(super) fn new(store: Arc<dyn Store>, config: CallsConfig) -> Self {
-        let weigh = |key: &String, context: &Arc<CallContext>| {
-            u32::try_from(key.len() + context.size()).unwrap_or(u32::MAX)
+        let weigh = |call: &CallId, context: &Arc<CallContext>| {
+            u32::try_from(call.id().len() + context.size()).unwrap_or(u32::MAX)
         };
         let recent = Cache::builder()
             .max_capacity(MAX_CACHE_BYTES)
@@ -128,34 +128,34 @@ impl CallContexts {
         call: &Arc<Call>,
         prompt: Option<Arc<str>>,
     ) -> (Arc<CallContext>, Option<CallDocument>) {
-        let cache_key = call_key(call.platform.family, &call.id);
+        let id = call.call_id();
         let call = limit_metadata(call);
         let document = StoredContext { call: Cow::Borrowed(&call), prompt: prompt.clone() };
         let document = serde_json::to_string(&document).ok().map(|document| CallDocument {
-            key: cache_key.as_str().into(),
+            id: id.clone(),
             document: document.into(),
             expires_at: unix_from_now(self.config.max_age),
         });
         let context = Arc::new(CallContext::new(call, prompt));
-        self.cached.insert(cache_key, Arc::clone(&context));
+        self.cached.insert(id, Arc::clone(&context));
         (context, document)
     }
 
     /// A call is over, and will be forgotten. `is_cached`: it is at hand.
     pub(super) async fn expire_after_end(&self, call: &Call, is_cached: bool) {
-        let cache_key = call_key(call.platform.family, &call.id);
+        let id = call.call_id();
         // Of most calls nothing was written, if nobody observes them.
-        let exists = is_cached
-            || self.read_stored(cache_key.clone()).await.is_ok_and(|context| context.is_some());
+        let exists =
+            is_cached || self.read_stored(id.clone()).await.is_ok_and(|context| context.is_some());
         if exists {
-            drop(self.store.set_call_expiry(cache_key, unix_from_now(self.config.keep)));
+            drop(self.store.set_call_expiry(id, unix_from_now(self.config.keep)));
         }
     }
 
     /// What is remembered of a call, if it is at hand.
     pub(super) fn cached(&self, call: &Call) -> Option<ContextSnapshot> {
         let epoch = self.append_barrier.epoch();
-        let context = self.cached.get(&call_key(call.platform.family, &call.id))?;
+        let context = self.cached.get(&call.call_id())?;
         Some(ContextSnapshot { context, epoch })
     }
 
@@ -166,17 +166,17 @@ impl CallContexts {
     ///
     /// When the store cannot be asked.
     pub(super) async fn load(&self, call: &Arc<Call>) -> Result<ContextSnapshot, StoreError> {
-        let cache_key = call_key(call.platform.family, &call.id);
+        let id = call.call_id();
         loop {
             let epoch = self.append_barrier.epoch();
             let is_erased = self.append_barrier.is_erasing(call);
             // Of a call that is being erased, the store may still tell everything.
-            let stored = if is_erased { None } else { self.read_stored(cache_key.clone()).await? };
+            let stored = if is_erased { None } else { self.read_stored(id.clone()).await? };
             let Some(_append_guard) = self.append_barrier.guard_append_at(epoch) else { continue };
             let context = stored
                 .unwrap_or_else(|| Arc::new(CallContext::from_partial_event(limit_metadata(call))));
             // Unless it was decided meanwhile, which tells more.
-            let context = self.cached.entry(cache_key).or_insert(context).into_value();
+            let context = self.cached.entry(id).or_insert(context).into_value();
             return Ok(ContextSnapshot { context, epoch });
         }
     }
@@ -193,13 +193,8 @@ impl CallContexts {
     /// Erases a call but for plugins' values, as far as it came before. To be awaited
     /// to its end.
     pub(super) fn erase(&self, call: &CallSelector) -> StoreFuture<ErasureResult> {
-        let families = match call.family() {
-            Some(family) => vec![family],
-            None => PLATFORMS.iter().map(|platform| platform.family).collect(),
-        };
         let start = || {
-            let evict = |family| self.cached.remove(&call_key(family, call.id()));
-            let evicted = families.into_iter().filter_map(evict).count() as u64;
+            let evicted = call.call_ids().filter_map(|id| self.cached.remove(&id)).count() as u64;
             (evicted, self.store.erase(call.clone()))
         };
         let ((evicted, erased), erasure_guard) = self.append_barrier.begin_erasure(call, start);
@@ -211,22 +206,17 @@ impl CallContexts {
         Box::pin(combined)
     }
 
-    /// The prompt of a call, if it has one.
-    pub(super) async fn prompt(
-        &self,
-        family: &str,
-        call: &str,
-    ) -> Result<Option<Arc<str>>, StoreError> {
-        let cache_key = call_key(family, call);
-        let context = match self.cached.get(&cache_key) {
+    /// Returns the prompt of a call, if it has one.
+    pub(super) async fn prompt(&self, call: CallId) -> Result<Option<Arc<str>>, StoreError> {
+        let context = match self.cached.get(&call) {
             Some(cached) => Some(cached),
-            None => self.read_stored(cache_key).await?,
+            None => self.read_stored(call).await?,
         };
         Ok(context.and_then(|known| known.prompt.clone()))
     }
 
-    async fn read_stored(&self, key: String) -> Result<Option<Arc<CallContext>>, StoreError> {
-        let Some(document) = self.store.load_call(key).await? else { return Ok(None) };
+    async fn read_stored(&self, call: CallId) -> Result<Option<Arc<CallContext>>, StoreError> {
+        let Some(document) = self.store.load_call(call).await? else { return Ok(None) };
         let parsed = serde_json::from_str::<StoredContext<'_>>(&document).ok();
         Ok(parsed.map(|StoredContext { call, prompt }| {
             Arc::new(CallContext::new(Arc::new(call.into_owned()), prompt))
@@ -248,7 +238,7 @@ fn limit_metadata(call: &Arc<Call>) -> Arc<Call> {
         return Arc::clone(call);
     }
     tracing::warn!(
-        call = call.id.as_str(),
+        call = &*call.id,
         kept,
         of = call.metadata.len(),
         "a call has more metadata than is remembered"
@@ -256,8 +246,4 @@ fn limit_metadata(call: &Arc<Call>) -> Arc<Call> {
     let mut call = Call::clone(call);
     call.metadata.truncate(kept);
     Arc::new(call)
-}
-
-fn call_key(family: &str, call: &str) -> String {
-    format!("{family}/{call}")
 }

@@ -20,6 +20,7 @@ use tracing::Instrument;
 use self::call_context::{CallContext, CallContexts, ContextSnapshot};
 use plugboard_config::CallsConfig;
 use plugboard_core::call::Call;
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::decision::Verdict;
 use plugboard_core::event::{Event, EventBody, EventKind, EventKinds, Routing};
@@ -254,7 +255,7 @@ impl Journal {
             }
             // Somebody erased a call meanwhile, and the store cannot be asked any more.
             Err(error) => {
-                let call = event_call.id.as_str();
+                let call = &*event_call.id;
                 tracing::error!(call, "what was answered is not told to observers: {error}");
                 self.counters.dropped.fetch_add(1, Relaxed);
             }
@@ -285,7 +286,7 @@ impl Journal {
             Ok(Ok(_)) => &counters.accepted,
             Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
                 tracing::error!(
-                    call = call.id.as_str(),
+                    call = &*call.id,
                     "what was answered is not told to observers: too much is waiting to be written"
                 );
                 &counters.dropped
@@ -306,13 +307,13 @@ impl Journal {
         DecisionGuard { journal: self, event, deadline, is_decided: false }
     }
 
-    /// What the voice agent shall be told in a call, by the platform's name for it.
+    /// Returns the prompt of a call, for its voice agent.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
-    pub async fn prompt(&self, family: &str, call: &str) -> Result<Option<Arc<str>>, StoreError> {
-        let prompt = timeout(ACCEPT_TIMEOUT, self.contexts.prompt(family, call)).await;
+    /// When the store cannot be read within 2 s.
+    pub async fn prompt(&self, call: CallId) -> Result<Option<Arc<str>>, StoreError> {
+        let prompt = timeout(ACCEPT_TIMEOUT, self.contexts.prompt(call)).await;
         prompt.unwrap_or(Err(StoreError::Overloaded))
     }
 

@@ -20,7 +20,7 @@ fn parse_with(headers: &HeaderMap, document: &Value) -> Result<PlatformRequest, 
 }
 
 fn fixture(name: &str) -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/blackbox");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/blackbox");
     serde_json::from_str(&std::fs::read_to_string(path.join(name)).unwrap()).unwrap()
 }
 
@@ -54,7 +54,7 @@ fn metadata(call: &Call) -> Vec<(&str, Value)> {
 fn start_has_numbers_and_metadata() {
     let event = start(&fixture("start.json"));
     let call = &event.call;
-    assert_eq!(call.id, "call_abc123def456");
+    assert_eq!(&*call.id, "call_abc123def456");
     assert_eq!(call.agent.as_deref(), Some("agent_xyz789"));
     assert_eq!(call.from.as_deref(), Some("+14155551234"));
     assert_eq!(call.to.as_deref(), Some("agent-line"));
@@ -169,7 +169,7 @@ fn tool_requests_have_two_shapes() {
         assert_eq!(tool_use.name, "check_availability");
         let arguments_sent: Value = serde_json::from_str(tool_use.arguments.get()).unwrap();
         assert_eq!(arguments_sent, document[arguments]);
-        assert_eq!(tool_use.call.id, "call_abc123def456");
+        assert_eq!(&*tool_use.call.id, "call_abc123def456");
         // It may be used twice for the same.
         assert!(tool_use.delivery_id.is_none());
     }

@@ -126,10 +126,9 @@ impl MidCall {
         self.in_flight.wait_until_idle(max_wait).await
     }
 
-    /// Something is at work in the middle of a call, with what is known of it, until
-    /// what this returns is dropped.
-    pub fn begin<'a>(&'a self, call: &'a Arc<Call>) -> InFlightGuard<'a> {
-        self.in_flight.begin(call)
+    /// Counts a request of a call as in flight until the guard is dropped.
+    pub fn begin(&self, call: &Call) -> InFlightGuard<'_> {
+        self.in_flight.begin(call.call_id())
     }
 
     /// Whether something is at work in a call.

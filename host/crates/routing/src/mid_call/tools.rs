@@ -106,7 +106,7 @@ impl MidCall {
         let Some(chain) = generation.tool(&tool_use.name) else {
             let tool_names: Vec<&str> = generation.tools().take(MAX_LOGGED_TOOLS).collect();
             tracing::warn!(
-                call = call.id.as_str(),
+                call = &*call.id,
                 tool = ?sanitize(&tool_use.name, MAX_LOGGED_NAME),
                 known = tool_names.join(", "),
                 "no plugin knows this tool"
@@ -125,7 +125,7 @@ impl MidCall {
             Err(why) => {
                 if why == NoAnswer::Declined {
                     tracing::warn!(
-                        call = call.id.as_str(),
+                        call = &*call.id,
                         tool = ?tool_use.name,
                         "there is such a tool, but no plugin has it for this call (platforms, match)"
                     );
@@ -134,7 +134,7 @@ impl MidCall {
             }
         };
         tracing::info!(
-            call = call.id.as_str(),
+            call = &*call.id,
             // A plugin's word, or its settings'.
             tool = ?tool_use.name,
             plugin = response.plugin.as_deref().unwrap_or("-"),

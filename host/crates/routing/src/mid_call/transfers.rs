@@ -65,7 +65,7 @@ impl MidCall {
         let chain = generation.transfers();
         let invoke = |plugin: &'a Plugin| plugin.decide_transfer(call, request, deadline).boxed();
         let answer = self.ask_chain(chain, Hook::Transfers, call, deadline, |_| None, invoke).await;
-        let id = call.id.as_str();
+        let id = &*call.id;
         match answer {
             Ok(PluginAnswer { plugin: plugin_name, answer }) => {
                 tracing::info!(call = id, plugin = &*plugin_name, "a transfer was answered");

@@ -297,8 +297,6 @@ async fn run_plugin(
 fn operator_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
     let filled = url.filter(|_| call.platform.accepts_sts_url)?.fill(call);
     filled
-        .inspect_err(|error| {
-            tracing::warn!(call = call.id.as_str(), "fallback or reject URL: {error}")
-        })
+        .inspect_err(|error| tracing::warn!(call = &*call.id, "fallback or reject URL: {error}"))
         .ok()
 }

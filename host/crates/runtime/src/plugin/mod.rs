@@ -50,9 +50,9 @@ use crate::capability::kv::Kv;
 use crate::capability::metrics::MetricsCapability;
 use crate::engine::{Engine, Priority};
 use plugboard_core::call::Call;
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::EventKinds;
-use plugboard_core::platforms::Platform;
 use plugboard_core::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use plugboard_core::units;
 use plugboard_core::vary::VarySets;
@@ -127,8 +127,7 @@ pub struct Plugin {
 
 /// What went wrong in a call, and in which one.
 struct CallFailure {
-    call: Box<str>,
-    platform: Platform,
+    call: CallId,
     error: LastError,
 }
 
@@ -201,15 +200,14 @@ impl Plugin {
     /// Remembers what went wrong in a call.
     pub fn record_failure(&self, call: &Call, error: &PluginError) {
         let error = LastError::new(error, Some(self.digest().to_string()));
-        let failure = CallFailure { call: call.id.as_str().into(), platform: call.platform, error };
-        *self.last_failure.lock() = Some(failure);
+        *self.last_failure.lock() = Some(CallFailure { call: call.call_id(), error });
     }
 
     /// Knows no more what went wrong, if it did in this call: the plugin's words may be
     /// those of the caller.
     pub fn erase_last_error(&self, call: &CallSelector) {
         let mut last_failure = self.last_failure.lock();
-        last_failure.take_if(|failure| call.matches_id(&failure.call, failure.platform));
+        last_failure.take_if(|failure| call.matches_id(&failure.call));
     }
 
     /// Runs the plugin by one of its hooks, unless it is set aside there, and judges
@@ -252,7 +250,7 @@ impl Plugin {
         self.record_failure(call, error);
         tracing::warn!(
             plugin = &**self.name(),
-            call = call.id.as_str(),
+            call = &*call.id,
             error = error.label(),
             took_us = units::micros(took),
             message = ?error.to_string(),

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 use super::activity::{Activity, ActivityKind};
 use super::message::{ActivityFields, Masking, mask_parties};
 use plugboard_core::call::Call;
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
 /// Calls that are known at the same time.
@@ -23,23 +23,6 @@ const MAX_ACTIVITIES_PER_CALL: usize = 64;
 
 /// How long one is shown that ended.
 const ENDED_CALL_TTL: Duration = Duration::from_secs(5 * 60);
-
-/// A call by what it is known by. Brands of one platform share their calls.
-struct LiveCallKey(Arc<Call>);
-
-impl PartialEq for LiveCallKey {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0.platform.family, &self.0.id) == (other.0.platform.family, &other.0.id)
-    }
-}
-
-impl Eq for LiveCallKey {}
-
-impl Hash for LiveCallKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.0.platform.family, &self.0.id).hash(state);
-    }
-}
 
 /// What is known of a call.
 #[derive(Clone)]
@@ -63,7 +46,7 @@ struct LiveCall {
 pub(super) struct LiveCalls {
     max_age: Duration,
     next_seq: u64,
-    calls: HashMap<LiveCallKey, LiveCall>,
+    calls: HashMap<CallId, LiveCall>,
 }
 
 /// The calls at one moment: those in progress, newest first, then those that ended,
@@ -82,7 +65,7 @@ impl LiveCalls {
 
     /// Takes a note; what it is from now on, with what is known of its call.
     pub(super) fn record(&mut self, mut activity: Activity, now: Instant) -> Arc<Activity> {
-        let key = LiveCallKey(Arc::clone(&activity.call));
+        let key = activity.call.call_id();
         let seq = self.next_seq;
         self.next_seq += 1;
         if self.calls.len() == MAX_CALLS && !self.calls.contains_key(&key) {
@@ -109,12 +92,12 @@ impl LiveCalls {
     /// Drops the call that will be missed least: one that ended first, else one of which
     /// nothing was heard for the longest time.
     fn evict_one(&mut self) {
-        let evicted = self.calls.values().min_by_key(|held| match held.ended {
+        let evicted = self.calls.iter().min_by_key(|(_, held)| match held.ended {
             Some((_, at)) => (false, at),
             None => (true, held.last_activity),
         });
-        if let Some(call) = evicted.map(|held| Arc::clone(&held.call)) {
-            self.calls.remove(&LiveCallKey(call));
+        if let Some(id) = evicted.map(|(id, _)| id.clone()) {
+            self.calls.remove(&id);
         }
     }
 
@@ -129,7 +112,7 @@ impl LiveCalls {
     }
 
     pub(super) fn erase(&mut self, call: &CallSelector) {
-        self.calls.retain(|key, _| !call.matches(&key.0));
+        self.calls.retain(|id, _| !call.matches_id(id));
     }
 
     /// Drops what ended some time ago, and what is too old.

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn call_with_id(id: &str) -> Arc<Call> {
     let mut call = call("+14155550199", "5001", "{}");
-    call.id = id.to_owned();
+    call.id = id.into();
     Arc::new(call)
 }
 

@@ -92,7 +92,7 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingO
 fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOutcome {
     let outcome = app.router.replay(ruling, call);
     let decision = outcome.answer.name();
-    tracing::info!(call = call.id.as_str(), decision, "delivered again: the same answer");
+    tracing::info!(call = &*call.id, decision, "delivered again: the same answer");
     outcome
 }
 
@@ -103,10 +103,7 @@ async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     let chain = app.router.decide(&generation, call, deadline);
     // A panic would be a bug of ours, but must not be a lost call.
     let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(
-            call = call.id.as_str(),
-            "the host panicked while it decided; please report it"
-        );
+        tracing::error!(call = &*call.id, "the host panicked while it decided; please report it");
         app.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
     });
     log_decision(app.router.config(), call, &outcome, start);
@@ -120,13 +117,13 @@ fn log_decision(answers: &RoutingConfig, call: &Call, outcome: &RoutingOutcome, 
     let is_lost = !call.platform.can_reject && answers.reject_sts_url.is_none();
     if matches!(outcome.answer, Answer::Reject { .. }) && is_lost {
         tracing::warn!(
-            call = call.id.as_str(),
+            call = &*call.id,
             plugin,
             "rejected, but the platform cannot reject and no reject_sts_url is set: treated as a pass"
         );
     }
     tracing::info!(
-        call = call.id.as_str(),
+        call = &*call.id,
         platform = call.platform.name,
         plugin,
         decision = outcome.answer.name(),

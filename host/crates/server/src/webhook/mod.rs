@@ -150,8 +150,8 @@ async fn serve_prompt(
     let Some(prompt_endpoint) = adapter.prompt_endpoint() else {
         return Err(ErrorResponse::not_found());
     };
-    let (family, call) = prompt_endpoint.requested_call(headers)?;
-    match app.journal.prompt(family, call).await {
+    let call_id = prompt_endpoint.requested_call(headers)?;
+    match app.journal.prompt(call_id).await {
         Ok(Some(prompt)) => Ok(reply_response(prompt_endpoint.prompt_reply(&prompt))),
         Ok(None) => Err(ErrorResponse::prompt_not_found()),
         Err(error) => Err(ErrorResponse::from_store_error(&error)),

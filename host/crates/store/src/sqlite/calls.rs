@@ -1,9 +1,12 @@
-//! The memory of calls in SQL.
+//! The documents about calls in SQL. The table's key is a call's platform family and
+//! id, joined by a slash: a family has no slash, and an id may have some.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::WriteContext;
 use crate::CallDocument;
+use plugboard_core::call_id::CallId;
+use plugboard_core::call_selector::CallSelector;
 
 /// Calls that are remembered: some hours of a large installation. Those that
 /// would be forgotten first have to go.
@@ -16,7 +19,7 @@ const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
 const MAX_ROWS_REMOVED: i64 = 5_000;
 
 pub(super) fn save(work: &mut WriteContext<'_>, call: &CallDocument) -> rusqlite::Result<()> {
-    let CallDocument { key, document, expires_at: until } = call;
+    let CallDocument { id, document, expires_at: until } = call;
     // More than there is, if the call was known: counted again before it matters.
     work.state.call_bytes = work.state.call_bytes.saturating_add(document.len() as u64);
     work.db
@@ -24,18 +27,19 @@ pub(super) fn save(work: &mut WriteContext<'_>, call: &CallDocument) -> rusqlite
             "INSERT INTO calls (key, until, document) VALUES (?, ?, ?)
              ON CONFLICT (key) DO UPDATE SET until = excluded.until, document = excluded.document",
         )?
-        .execute(params![key, until, document])?;
+        .execute(params![encode_key(id.family(), id.id()), until, document])?;
     Ok(())
 }
 
-pub(super) fn set_expiry(db: &Connection, key: &str, until: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE calls SET until = ? WHERE key = ?")?.execute(params![until, key])?;
+pub(super) fn set_expiry(db: &Connection, call: &CallId, until: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE calls SET until = ? WHERE key = ?")?
+        .execute(params![until, encode_key(call.family(), call.id())])?;
     Ok(())
 }
 
-pub(super) fn load(db: &Connection, key: &str, now: i64) -> rusqlite::Result<Option<String>> {
+pub(super) fn load(db: &Connection, call: &CallId, now: i64) -> rusqlite::Result<Option<String>> {
     db.prepare_cached("SELECT document FROM calls WHERE key = ? AND until > ?")?
-        .query_row(params![key, now], |row| row.get(0))
+        .query_row(params![encode_key(call.family(), call.id()), now], |row| row.get(0))
         .optional()
 }
 
@@ -64,4 +68,45 @@ pub(super) fn remove_expired(work: &mut WriteContext<'_>, now: i64) -> rusqlite:
         .execute([surplus])?;
     }
     Ok(())
+}
+
+/// Removes the documents about the selected calls. Returns their number.
+pub(super) fn remove(work: &mut WriteContext<'_>, call: &CallSelector) -> rusqlite::Result<u64> {
+    // The file may have calls of platforms that this version does not know.
+    let families = match call.family() {
+        Some(family) => vec![family.to_owned()],
+        None => stored_families(work.db)?,
+    };
+    let mut delete = work.db.prepare_cached("DELETE FROM calls WHERE key = ?")?;
+    families.iter().try_fold(0, |removed, family| {
+        Ok(removed + delete.execute([encode_key(family, call.id())])? as u64)
+    })
+}
+
+/// Returns the families of the calls in the table, with one look-up per family
+/// instead of one per call.
+fn stored_families(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut next = db.prepare_cached("SELECT min(key) FROM calls WHERE key >= ?")?;
+    let mut families = Vec::new();
+    let mut from = String::new();
+    while let Some(key) = next.query_row([&from], |row| row.get::<_, Option<String>>(0))? {
+        let family = decode_family(&key);
+        from = key_after(family);
+        families.push(family.to_owned());
+    }
+    Ok(families)
+}
+
+fn encode_key(family: &str, id: &str) -> String {
+    format!("{family}/{id}")
+}
+
+fn decode_family(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(family, _)| family)
+}
+
+/// Returns a text that is greater than every key of a family, and not greater than
+/// those of the families after it: `0` is the character after the slash.
+fn key_after(family: &str) -> String {
+    format!("{family}0")
 }

@@ -13,9 +13,10 @@ use serde::Deserialize;
 
 use super::reader::StoreReader;
 use super::writer::{StoreWriter, WriteContext};
-use super::{SqliteStore, journal, kv, wal_checkpoint};
+use super::{SqliteStore, calls, journal, kv, wal_checkpoint};
 use crate::erase::{ErasedRange, ErasureResult};
 use crate::{Seq, StoreError, StoreFuture};
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::platforms::Platform;
 
@@ -44,7 +45,7 @@ pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture
     // Asked at once, so that it comes after what was asked before.
     let selector = call.clone();
     let contexts_removed = store.writer.submit(move |work| {
-        let calls = remove_call_contexts(work, &selector)?;
+        let calls = calls::remove(work, &selector)?;
         Ok((work.state.last_seq(), calls))
     });
     let (eraser, shared) = (Eraser::new(store), Arc::clone(&store.shared));
@@ -172,10 +173,11 @@ struct RowScan {
     last: i64,
 }
 
-/// As much of a call as tells which one it is.
+/// The fields of a call's JSON that identify it.
 #[derive(Deserialize)]
-struct StoredCallId {
-    id: String,
+struct IdentifyingFields {
+    id: Arc<str>,
+    /// Not a [`Platform`]: another version may have written it.
     platform: serde_json::Value,
 }
 
@@ -205,18 +207,21 @@ fn scan_rows(
     while let Some(row) = rows.next()? {
         (scan.scanned, scan.last) = (scan.scanned + 1, row.get(0)?);
         let text = row.get_ref(2)?.as_str_or_null()?;
-        if text.is_some_and(|text| call_matches(call, text)) {
+        if text.is_some_and(|text| json_matches(call, text)) {
             scan.rows.push(EventRow { number: scan.last, has_target: row.get(1)? });
         }
     }
     Ok(scan)
 }
 
-/// Whether this JSON is the call's; other calls may have its id in them.
-fn call_matches(call: &CallSelector, text: &str) -> bool {
-    let Ok(StoredCallId { id, platform }) = serde_json::from_str(text) else { return false };
-    let family = || Platform::deserialize(platform).map(|platform| platform.family).ok();
-    id == **call.id() && (call.family().is_none() || call.family() == family())
+/// Returns whether this is the JSON of a selected call. Other calls may have its id
+/// in their JSON.
+fn json_matches(selector: &CallSelector, json: &str) -> bool {
+    let Ok(IdentifyingFields { id, platform }) = serde_json::from_str(json) else { return false };
+    match Platform::deserialize(platform) {
+        Ok(platform) => selector.matches_id(&CallId::new(platform, id)),
+        Err(_) => selector.family().is_none() && id == *selector.id(),
+    }
 }
 
 fn remove_rows(
@@ -240,33 +245,6 @@ fn remove_rows(
         }
     }
     Ok(removed)
-}
-
-/// Forgets what is remembered of a call. How many there were of that name.
-fn remove_call_contexts(work: &mut WriteContext<'_>, call: &CallSelector) -> rusqlite::Result<u64> {
-    let families = match call.family() {
-        Some(family) => vec![family.to_owned()],
-        None => stored_families(work.db)?,
-    };
-    let mut delete = work.db.prepare_cached("DELETE FROM calls WHERE key = ?")?;
-    families.iter().try_fold(0, |removed, family| {
-        Ok(removed + delete.execute([format!("{family}/{}", call.id())])? as u64)
-    })
-}
-
-/// The families that any call is remembered of: a look-up for each of the few, and
-/// not for each call.
-fn stored_families(db: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut next = db.prepare_cached("SELECT min(key) FROM calls WHERE key >= ?")?;
-    let mut families = Vec::new();
-    let mut from = String::new();
-    while let Some(key) = next.query_row([&from], |row| row.get::<_, Option<String>>(0))? {
-        let family = key.split('/').next().unwrap_or_default();
-        // `0` comes after the slash.
-        from = format!("{family}0");
-        families.push(family.to_owned());
-    }
-    Ok(families)
 }
 
 /// A namespace and a key.

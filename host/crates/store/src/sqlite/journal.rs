@@ -295,7 +295,7 @@ pub(super) fn dead_letters(
             consumer: observer.into(),
             event_id: EventId(row.get(2)?),
             kind: EventKind::from_name(&kind).unwrap_or(EventKind::Other),
-            call: call.map(|call| call.id).unwrap_or_default(),
+            call: call.map(|call| call.id.to_string()).unwrap_or_default(),
             accepted_at: row.get(5)?,
             dead_lettered_at: row.get(6)?,
             attempts: row.get(7)?,

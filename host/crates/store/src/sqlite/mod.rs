@@ -37,6 +37,7 @@ use super::{
     StoreError, StoreFuture, StoreStats, UnixMs, unix_now,
 };
 use plugboard_config::JournalConfig;
+use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
 /// See the [module](self).
@@ -158,12 +159,12 @@ impl Store for SqliteStore {
         self.writer.submit(move |work| journal::purge_dead_letters(work, &filter))
     }
 
-    fn set_call_expiry(&self, key: String, expires_at: UnixMs) -> StoreFuture<()> {
-        self.writer.submit(move |work| calls::set_expiry(work.db, &key, expires_at))
+    fn set_call_expiry(&self, call: CallId, expires_at: UnixMs) -> StoreFuture<()> {
+        self.writer.submit(move |work| calls::set_expiry(work.db, &call, expires_at))
     }
 
-    fn load_call(&self, key: String) -> StoreFuture<Option<String>> {
-        self.value_reader.submit(move |db| calls::load(db, &key, unix_now()))
+    fn load_call(&self, call: CallId) -> StoreFuture<Option<String>> {
+        self.value_reader.submit(move |db| calls::load(db, &call, unix_now()))
     }
 
     fn kv(

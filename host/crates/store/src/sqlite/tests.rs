@@ -11,6 +11,7 @@ use super::*;
 use crate::{CallDocument, NewEvent};
 use plugboard_core::event::{Event, EventBody, EventKind, EventKinds};
 use plugboard_core::event_id::EventId;
+use plugboard_core::platforms::{AVR, BLACKBOX};
 use plugboard_core::testing::call;
 
 const QUOTA: usize = 1_000;
@@ -65,7 +66,7 @@ fn dead_letter(observer: &str, event: &JournalEvent) -> DeadLetter {
         consumer: observer.into(),
         event_id: event.event_id,
         kind: event.kind(),
-        call: event.event.call.id.clone(),
+        call: event.event.call.id.to_string(),
         accepted_at: event.accepted_at,
         dead_lettered_at: unix_now(),
         attempts: 3,
@@ -203,7 +204,7 @@ async fn call_contexts_expire() {
     let opened = open();
     let batch_with_context = |expires_at| AppendBatch {
         events: Vec::new(),
-        call: Some(CallDocument { key: "avr/a".into(), document: "{}".into(), expires_at }),
+        call: Some(CallDocument { id: CallId::new(AVR, "a"), document: "{}".into(), expires_at }),
     };
     opened
         .store
@@ -211,13 +212,29 @@ async fn call_contexts_expire() {
         .await
         .unwrap();
     let opened = opened.reopen().await;
-    let load_call = || opened.store.load_call("avr/a".to_owned());
+    let load_call = || opened.store.load_call(CallId::new(AVR, "a"));
     assert_eq!(load_call().await.unwrap().as_deref(), Some("{}"));
-    opened.store.set_call_expiry("avr/a".to_owned(), unix_now() - 1).await.unwrap();
+    opened.store.set_call_expiry(CallId::new(AVR, "a"), unix_now() - 1).await.unwrap();
     assert_eq!(load_call().await.unwrap(), None);
     opened.store.enforce_retention(retention_policy(0, 0)).await.unwrap();
-    opened.store.set_call_expiry("avr/a".to_owned(), unix_now() + 60_000).await.unwrap();
+    opened.store.set_call_expiry(CallId::new(AVR, "a"), unix_now() + 60_000).await.unwrap();
     assert_eq!(load_call().await.unwrap(), None, "it is gone");
+}
+
+#[tokio::test]
+async fn call_documents_of_existing_files_are_found() {
+    let opened = open();
+    let existing_rows = "INSERT INTO calls (key, until, document) VALUES
+        ('avr/a/b', 9000000000000000, '1'),
+        ('blackbox/a/b', 9000000000000000, '2'),
+        ('unknown/a/b', 9000000000000000, '3')";
+    opened.store.writer.submit(|work| work.db.execute_batch(existing_rows)).await.unwrap();
+    let load_call = |platform| opened.store.load_call(CallId::new(platform, "a/b"));
+    assert_eq!(load_call(AVR).await.unwrap().as_deref(), Some("1"));
+    assert_eq!(load_call(BLACKBOX).await.unwrap().as_deref(), Some("2"));
+    // Also a platform that this version does not know.
+    let selector = CallSelector::new("a/b", None).unwrap();
+    assert_eq!(opened.store.erase(selector).await.unwrap().calls, 3);
 }
 
 /// Has everything that is asked for by `submit` done in one transaction, which fails.

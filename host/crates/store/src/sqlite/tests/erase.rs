@@ -1,8 +1,8 @@
 //! What is erased is gone, and nothing else is.
 
 use super::*;
+use plugboard_core::platforms::DSAI;
 use plugboard_core::platforms::Platform;
-use plugboard_core::platforms::{AVR, BLACKBOX, DSAI};
 
 fn selector(id: &str) -> CallSelector {
     CallSelector::new(id, None).unwrap()
@@ -12,11 +12,8 @@ fn selector(id: &str) -> CallSelector {
 fn new_event_with_text(nth: u8, id: &str, platform: Platform, text: &str) -> NewEvent {
     let record = new_event(nth);
     let metadata = format!(r#"{{"note":"{text}","other":"a\"b"}}"#);
-    let call = plugboard_core::call::Call {
-        id: id.to_owned(),
-        platform,
-        ..call("2000", "5001", &metadata)
-    };
+    let call =
+        plugboard_core::call::Call { id: id.into(), platform, ..call("2000", "5001", &metadata) };
     let event = Event { call: Arc::new(call), ..Event::clone(&record.event) };
     NewEvent {
         call: serde_json::to_string(&*event.call).unwrap().into(),
@@ -26,20 +23,16 @@ fn new_event_with_text(nth: u8, id: &str, platform: Platform, text: &str) -> New
 }
 
 async fn append_with_contexts(opened: &TestStore, events: Vec<NewEvent>) {
-    let keys: HashSet<String> = events
-        .iter()
-        .map(|new_event| {
-            format!("{}/{}", new_event.event.call.platform.family, new_event.event.call.id)
-        })
-        .collect();
+    let ids: HashSet<CallId> =
+        events.iter().map(|new_event| new_event.event.call.call_id()).collect();
     opened
         .store
         .append(AppendBatch { events, call: None }, AppendMode::Acknowledged)
         .await
         .unwrap();
-    for key in keys {
-        let (key, document) = (key.into(), "{}".into());
-        let call = Some(CallDocument { key, document, expires_at: unix_now() + 60_000 });
+    for id in ids {
+        let document = "{}".into();
+        let call = Some(CallDocument { id, document, expires_at: unix_now() + 60_000 });
         opened
             .store
             .append(AppendBatch { events: Vec::new(), call }, AppendMode::Deferred)
@@ -90,8 +83,8 @@ async fn erase_removes_only_the_selected_call() {
     assert_eq!(seqs(&opened.store.read(0, 1).await.unwrap()), [2]);
     assert_eq!(dead_letter_calls(&opened).await, ["b"]);
     assert!(opened.store.enforce_retention(retention_policy(0, 0)).await.unwrap().bytes < before);
-    assert!(opened.store.load_call("avr/a".to_owned()).await.unwrap().is_none());
-    assert!(opened.store.load_call("avr/b".to_owned()).await.unwrap().is_some());
+    assert!(opened.store.load_call(CallId::new(AVR, "a")).await.unwrap().is_none());
+    assert!(opened.store.load_call(CallId::new(AVR, "b")).await.unwrap().is_some());
     let opened = opened.reopen().await;
     opened.store.consumers().await.unwrap();
     let page = opened.store.read(0, 10).await.unwrap();
@@ -122,7 +115,7 @@ async fn erase_with_platform_keeps_other_platforms() {
     let platform_selector = CallSelector::new("a", Some("dsai")).unwrap();
     assert_eq!(erased_counts(&opened.store.erase(platform_selector).await.unwrap()), (2, 2, 1));
     assert_eq!(seqs(&opened.store.read(0, 10).await.unwrap()), [3]);
-    assert!(opened.store.load_call("blackbox/a".to_owned()).await.unwrap().is_some());
+    assert!(opened.store.load_call(CallId::new(BLACKBOX, "a")).await.unwrap().is_some());
     assert_eq!(erased_counts(&opened.store.erase(selector("a")).await.unwrap()), (1, 1, 1));
 }
 
@@ -186,8 +179,8 @@ async fn erase_in_slices_does_not_block_writers() {
     let mut after = 0;
     loop {
         let page = opened.store.read(after, 1_000).await.unwrap();
-        left += page.events.iter().filter(|event| event.event.call.id == "other").count();
-        assert!(page.events.iter().all(|event| event.event.call.id != "a"));
+        left += page.events.iter().filter(|event| &*event.event.call.id == "other").count();
+        assert!(page.events.iter().all(|event| &*event.event.call.id != "a"));
         if page.up_to == after {
             break;
         }
