@@ -7,6 +7,7 @@ use super::calls::LiveCalls;
 use super::message::FeedItem;
 use super::*;
 use plugboard_core::event::{CallEnding, CallOutcome, EventBody};
+use plugboard_core::platforms::PLATFORMS;
 use plugboard_core::testing::call;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,7 +177,9 @@ async fn erased_call_is_removed_everywhere() {
         let (told, document) = next(&mut reader).await;
         assert_eq!((told, &document["call"]), (kind, &json!("b")));
     }
-    let erased = json!({"call": "a", "platforms": ["avr", "dsai", "blackbox", "toy"]});
+    let platforms: Vec<&str> = PLATFORMS.iter().map(|platform| platform.name).collect();
+    assert_eq!(platforms[..3], ["avr", "dsai", "blackbox"]);
+    let erased = json!({"call": "a", "platforms": platforms});
     assert_eq!(next(&mut reader).await, ("erased", erased));
     // Of the same name at another platform, it is another call.
     live.erase(&CallSelector::new("b", Some("blackbox")).unwrap()).await;
