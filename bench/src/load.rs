@@ -73,7 +73,7 @@ impl Load {
         self.post(url, Posted::Calls, rate)
     }
 
-    /// As [`LoadProfile::run`], of what is posted.
+    /// As [`Load::run`], of what is posted.
     pub(crate) fn post(&self, url: &str, posted: Posted, rate: Rate) -> anyhow::Result<Seen> {
         let (connections, delay) = match rate {
             Rate::Full => (CONNECTIONS, 0),

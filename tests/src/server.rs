@@ -217,7 +217,7 @@ impl Server {
         answer.body
     }
 
-    /// One line of `GET /metrics_text`, by all that stands before its value.
+    /// One line of `GET /metrics`, by all that stands before its value.
     pub async fn metric_value(&self, series: &str) -> Option<u64> {
         let text = self.metrics_text().await;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -232,7 +232,7 @@ impl Server {
         }
     }
 
-    /// `GET /metrics_text`.
+    /// `GET /metrics`.
     pub async fn metrics_text(&self) -> String {
         let response =
             crate::client().get(format!("{}/metrics", self.admin_url)).send().await.unwrap();
@@ -257,7 +257,7 @@ impl Server {
         }
     }
 
-    /// Waits until a line of `GET /metrics_text` has this value or more.
+    /// Waits until a line of `GET /metrics` has this value or more.
     pub async fn wait_for_metric(&self, series: &str, at_least: u64) {
         let deadline = Instant::now() + SERVER_TIMEOUT;
         while self.metric_value(series).await < Some(at_least) {

@@ -5,7 +5,7 @@
 //! `kv.cas K EXPECTED V` (`-`: not there), `kv.fill K BYTES`, `kv.longkey BYTES`,
 //! `http.METHOD URL [BODY]`, `metrics.count NAME LABEL=VALUE BY`,
 //! `metrics.observe NAME LABEL=VALUE VALUE` (`-`: no label; `\n` in a label's value
-//! is a line feed), `sleep MS`. Requests have a header `X-GuestError: reaches`.
+//! is a line feed), `sleep MS`. Requests have a header `X-Guest: reaches`.
 //!
 //! Results: `ok`, `ok VALUE`, `none`, `true`, `false`, `ok STATUS BODY`, or
 //! `error KIND` with the kind's name in the contract.

@@ -225,7 +225,7 @@ fn log_connection_end(result: hyper::Result<()>) {
 }
 
 /// The next connection and the address that it comes from, once there is room for one.
-/// That the system has none to give was `last_warning` about then.
+/// `last_warning` is the time of the last log message about a lack of file descriptors.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,

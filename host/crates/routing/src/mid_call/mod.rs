@@ -1,5 +1,5 @@
-//! What platforms ask in the middle of a call: `tool_responses` that a voice agent uses, and
-//! `transfer_responses`. A caller listens to silence meanwhile, so there is always an answer,
+//! What platforms ask in the middle of a call: `tools` that a voice agent uses, and
+//! `transfers`. A caller listens to silence meanwhile, so there is always an answer,
 //! and in time; but nobody who is being set up waits for it: both have a quarter of the
 //! pool's places at the most, and one plugin no more than half of these.
 

@@ -1,5 +1,5 @@
 //! A plugin: a component that was found good, its settings, and what it did.
-//! `load` makes one of files, `call` asks it; [`examine`] and [`recorder`] are for
+//! `load` makes one of files, `invocation` calls it; [`examine`] and [`recorder`] are for
 //! authors who want to know more.
 
 pub mod backtrace;

@@ -1,5 +1,5 @@
-//! `GET /events/list`: what observers could not take; `POST /events/list/redrive`:
-//! tells them once more; `DELETE /events/list`: throws them away. All take `?observer=NAME` and `?id=N`.
+//! The dead-letter queue: `GET /events/dead` lists it, `POST /events/dead/retry` redrives
+//! events, `DELETE /events/dead` purges them. All take `?observer=NAME` and `?id=N`.
 
 use std::borrow::Cow;
 use std::sync::Arc;

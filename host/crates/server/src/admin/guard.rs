@@ -42,8 +42,8 @@ pub(super) async fn reject_foreign_host(
 
 fn is_own_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter().map(|site| site.as_bytes());
-    // No page can say so of itself. A proxy in front of us may have another name than
-    // the `HostNotAllowed` that it sends.
+    // The browser sets this header, no page can. It is checked first, because a proxy in
+    // front may send another `Host` than the page's.
     if let (Some(b"same-origin"), None) = (sites.next(), sites.next()) {
         return true;
     }
