@@ -1,4 +1,4 @@
-//! A phone call, the same for every platform.
+//! The call model: one phone call, in the same form for every platform.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use serde_json::value::RawValue;
 use crate::call_id::CallId;
 use crate::platforms::Platform;
 
-/// One phone call, as far as the platform has told us about it.
+/// One phone call, with the fields that the platform has sent so far.
 ///
-/// Everything but `platform` is text from outside. No `Debug`: a number must
-/// not reach a log by way of `{:?}`.
+/// All fields but `platform` are untrusted text. The type has no `Debug`, so that `{:?}`
+/// cannot write a phone number to the log.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Call {
     /// The platform's id for the call.
     pub id: Arc<str>,
     /// Who told us.
     pub platform: Platform,
-    /// The voice agent that the platform uses, where it says.
+    /// The platform's voice agent. None: the platform does not name it.
     pub agent: Option<String>,
-    /// Raw caller ID.
+    /// The caller ID, as sent.
     pub from: Option<String>,
-    /// What was dialled.
+    /// The dialled number, as sent.
     pub to: Option<String>,
-    /// What else the platform told us, in its order.
+    /// All other fields, as JSON, in the platform's order.
     pub metadata: Vec<(String, Box<RawValue>)>,
 }
 
@@ -39,7 +39,9 @@ impl Call {
     /// it: one of [`Call::FIXED_FIELDS`], else a metadata name. JSON strings
     /// come without quotes, other values as JSON.
     ///
-    /// `None` means that the call does not have the field.
+    /// `name` is one of [`Call::FIXED_FIELDS`] or a metadata name; templates, matches and
+    /// `vary` use the same names. JSON strings come without quotes, `null` as empty text,
+    /// other values as JSON.
     pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {
             "id" => Some(Cow::Borrowed(&self.id)),
@@ -51,23 +53,23 @@ impl Call {
         }
     }
 
-    /// The text of a metadata value by its name.
+    /// Returns the text of a metadata value, in the form of [`Call::field`].
     pub fn metadata(&self, name: &str) -> Option<Cow<'_, str>> {
         let (_, value) = self.metadata.iter().find(|(key, _)| key == name)?;
         Some(json_text(value.get()))
     }
 
-    /// Whether nothing is known but that there is such a call.
+    /// Returns true if only the id and the platform are known.
     pub fn has_no_details(&self) -> bool {
         self.from.is_none() && self.to.is_none() && self.metadata.is_empty()
     }
 
-    /// The names that [`Call::field`] knows for every call.
+    /// The field names that are valid for every call.
     pub const FIXED_FIELDS: [&'static str; 5] = ["id", "platform", "agent", "from", "to"];
 }
 
-/// A JSON value as the text that a person would write for it: a string without
-/// its quotes, `null` as nothing, anything else as it stands.
+/// Converts a JSON value to plain text: a string without its quotes, `null` to empty text,
+/// any other value unchanged.
 fn json_text(json: &str) -> Cow<'_, str> {
     match json {
         "null" => Cow::Borrowed(""),
@@ -78,8 +80,8 @@ fn json_text(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// A string that borrows from the document where it has no escapes; serde's
-/// own `Cow` never borrows.
+/// A string that borrows from the document if it has no escapes. Serde's own `Cow` never
+/// borrows.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub struct TextRef<'a>(#[serde(borrow)] pub Cow<'a, str>);

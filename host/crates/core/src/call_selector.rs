@@ -1,4 +1,4 @@
-//! Which call an operator means.
+//! The calls that an operator selects for erasure.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use crate::call::Call;
 use crate::call_id::CallId;
 use crate::platforms::{PLATFORMS, Platform};
 
-/// A call whose traces are to be erased. No `Display`: it comes from a caller.
+/// An id, and optionally a platform family, that selects calls. The type has no `Display`,
+/// because the id is untrusted text.
 #[derive(Clone, Debug)]
 pub struct CallSelector {
     id: Arc<str>,
-    /// Of its platform; None: whichever.
+    /// None: any family.
     family: Option<&'static str>,
 }
 
-/// Why there is no such call.
+/// An invalid [`CallSelector`].
 #[derive(Debug, ThisError)]
 pub enum InvalidCallSelector {
-    /// Everything would be meant.
+    /// The id is empty, and would select every call.
     #[error("the call's id is empty")]
     EmptyId,
-    /// The platform is none of ours.
+    /// The platform is unknown.
     #[error("platform: {0}")]
     UnknownPlatform(Error),
 }
 
 impl CallSelector {
-    /// A call by the platform's name for it; of every platform that has such a call,
-    /// unless one is named. Those that are brands of one another count as one.
+    /// Selects the calls with this id, of the family of `platform` or of every family.
     ///
     /// # Errors
     ///
-    /// When the id is empty, or the platform's name is none.
+    /// Fails if the id is empty or the platform is unknown.
     pub fn new(id: &str, platform: Option<&str>) -> Result<Self, InvalidCallSelector> {
         if id.is_empty() {
             return Err(InvalidCallSelector::EmptyId);
@@ -50,12 +50,12 @@ impl CallSelector {
         Ok(Self { id: id.into(), family })
     }
 
-    /// The platform's name for it.
+    /// Returns the platform's id of the call.
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
-    /// The family of platforms that is meant, if not all.
+    /// Returns the selected platform family. None: all.
     pub fn family(&self) -> Option<&'static str> {
         self.family
     }

@@ -1,5 +1,5 @@
-//! What a plugin can decide, in our own words: the contract's types end in
-//! [`plugboard_runtime::plugin`].
+//! Decisions and verdicts, independent of the contract's generated types, which stay in the
+//! runtime crate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,29 +7,29 @@ use std::time::Duration;
 use crate::sts_url::StsUrl;
 use crate::verdict::VerdictKind;
 
-/// What shall become of a call. It is the same for every call that the decision
-/// holds for: what depends on the call is a template, filled by
-/// [`plugboard_routing::router`].
+/// A plugin's verdict on a call. It does not depend on a single call, so that it can be
+/// cached: the URL is a template, which the router fills for each call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// No opinion: the next plugin decides.
     Pass,
-    /// The call goes on, this way.
+    /// The call is routed.
     Route {
-        /// The speech-to-speech service's URL, found good.
+        /// The URL of the speech-to-speech service, validated. None: the platform's
+        /// default.
         sts_url: Option<Arc<StsUrl>>,
-        /// What the voice agent shall be told.
+        /// The voice agent's prompt. None: the agent's own.
         prompt: Option<Arc<str>>,
     },
-    /// The call shall not be taken.
+    /// The call is rejected.
     Reject {
-        /// Why, for the platform and the operator.
+        /// The reason, for the platform and the operator.
         reason: Arc<str>,
     },
 }
 
 impl Verdict {
-    /// The verdict without its details.
+    /// Returns the kind of the verdict.
     pub fn kind(&self) -> VerdictKind {
         match self {
             Self::Pass => VerdictKind::Pass,
@@ -38,7 +38,7 @@ impl Verdict {
         }
     }
 
-    /// Its memory in bytes, roughly.
+    /// Returns the approximate size of its heap data, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Pass => 0,
@@ -51,20 +51,20 @@ impl Verdict {
     }
 }
 
-/// A verdict, and for which other calls it may be used.
+/// A verdict with its cache policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What shall become of the call.
+    /// The verdict.
     pub verdict: Verdict,
-    /// None: ask again for the next call.
+    /// The terms for reuse. None: the verdict is not cacheable.
     pub cache_policy: Option<CachePolicy>,
 }
 
-/// Leave to reuse a verdict for other calls.
+/// The terms under which a verdict may be reused for other calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// For how long.
+    /// The time to live.
     pub ttl: Duration,
-    /// The call fields that the verdict depended on.
+    /// The names of the call fields that the verdict depends on.
     pub vary: Vec<String>,
 }

@@ -1,6 +1,5 @@
-//! The platform-neutral model: a call and what happens in it. A dialect
-//! ([`plugboard_platform`]) makes these from what arrives on the wire, so that
-//! neither the chain nor a plugin ever sees a platform's own format.
+//! The event model. A platform adapter converts webhooks to these types, so that neither
+//! the chain nor a plugin sees a platform's own format.
 
 use std::sync::Arc;
 
@@ -11,14 +10,14 @@ use serde_json::value::RawValue;
 use crate::call::Call;
 use crate::verdict::VerdictKind;
 
-/// Something that happened in a call.
+/// An event of a call.
 #[derive(Clone)]
 pub struct Event {
-    /// The call that it happened in.
+    /// The call.
     pub call: Arc<Call>,
-    /// When, by the platform's clock.
+    /// The time, by the platform's clock.
     pub timestamp: jiff::Timestamp,
-    /// What.
+    /// The kind of event, with its data.
     pub body: EventBody,
     /// The platform's id of the delivery within the call, as its adapter derives it. Events
     /// of a call with the same id are one event. None: time and content identify the event.
@@ -35,7 +34,7 @@ impl Event {
         }
     }
 
-    /// When, as platforms write it: in milliseconds, unless there is more to it.
+    /// Returns the time in RFC 3339, with milliseconds, or with more digits if it has more.
     pub fn timestamp_text(&self) -> String {
         match self.timestamp.subsec_nanosecond() % 1_000_000 {
             0 => format!("{:.3}", self.timestamp),
@@ -44,22 +43,22 @@ impl Event {
     }
 }
 
-/// What happened. Its JSON is kept in the journal: names of variants and fields
-/// stay as they are.
+/// The kind of an event, with its data. The journal stores its JSON, so the names of
+/// variants and fields must not change.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventBody {
-    /// The call is being set up; the platform waits for our decision.
+    /// The call is being set up, and the platform waits for the decision.
     Initiated,
-    /// It was decided where the call goes.
+    /// The call was decided.
     Routed(Routing),
     /// Audio flows.
     Started,
-    /// Somebody said something.
+    /// The caller or the agent spoke.
     Transcription {
-        /// Who spoke.
+        /// The speaker.
         role: Role,
-        /// What.
+        /// The transcribed text.
         text: String,
     },
     /// The caller spoke over the agent.
@@ -70,67 +69,67 @@ pub enum EventBody {
     ToolInvoked {
         /// The tool.
         name: String,
-        /// What it was asked, in JSON.
+        /// The arguments, as JSON.
         arguments: Box<RawValue>,
-        /// What the agent got, in JSON, or why it got nothing.
+        /// The result as JSON, or the error.
         outcome: Result<Box<RawValue>, String>,
     },
-    /// The call is over.
+    /// The call ended.
     Ended(CallEnding),
-    /// Something went wrong on the platform's side.
+    /// The platform reports an error.
     Error(String),
-    /// A kind of event that we have no name for.
+    /// An event without a kind of its own here.
     Other {
-        /// The platform's name for it.
+        /// The platform's name of the kind.
         kind: String,
-        /// Its document, untouched.
+        /// The platform's document, unchanged.
         payload: Box<RawValue>,
     },
 }
 
-/// What was decided, filled for the call.
+/// A decision, filled for one call.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Routing {
-    /// The verdict's kind; `pass` when no plugin decided.
+    /// The kind of the verdict; `pass` if no plugin decided.
     pub verdict: VerdictKind,
     /// The plugin that decided.
     pub by: Option<Arc<str>>,
-    /// What the platform was told.
+    /// The URL in the answer to the platform.
     pub sts_url: Option<String>,
-    /// Of a route: what the voice agent shall be told.
+    /// The voice agent's prompt, of a route.
     pub prompt: Option<Arc<str>>,
-    /// Of a rejection.
+    /// The reason, of a rejection.
     pub reason: Option<Arc<str>>,
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct CallEnding {
-    /// How, as far as the platform says.
+    /// The outcome, if the platform states it.
     pub outcome: CallOutcome,
-    /// In the platform's words.
+    /// The platform's text for the reason.
     pub reason: Option<String>,
-    /// In milliseconds, from start to end.
+    /// The time from start to end, in milliseconds.
     pub duration: Option<u64>,
     /// The platform's document about the call.
     pub report: Box<RawValue>,
 }
 
-/// How a call ended, in a word.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallOutcome {
-    /// The platform does not say.
+    /// The platform does not state it.
     Unknown,
-    /// As it should.
+    /// The call ended normally.
     Completed,
-    /// It could not be held.
+    /// The call failed.
     Failed,
-    /// Somebody called it off.
+    /// The call was canceled.
     Canceled,
 }
 
-/// Who spoke.
+/// The speaker of a transcription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -141,7 +140,7 @@ pub enum Role {
 }
 
 impl EventBody {
-    /// Which kind of event it is.
+    /// Returns the kind.
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Initiated => EventKind::Initiated,
@@ -158,7 +157,7 @@ impl EventBody {
     }
 }
 
-/// A kind of event, as settings, journal and metrics name it.
+/// A kind of event. Settings, journal and metrics use its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
@@ -199,7 +198,7 @@ impl EventKind {
         Self::Other,
     ];
 
-    /// The name in settings and metrics.
+    /// Returns the name in settings and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Initiated => "initiated",
@@ -215,7 +214,7 @@ impl EventKind {
         }
     }
 
-    /// The kind of this name.
+    /// Returns the kind with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -225,41 +224,41 @@ impl EventKind {
     }
 }
 
-/// A set of kinds.
+/// A set of event kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventKinds(u32);
 
 impl EventKinds {
-    /// No kind.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// Every kind.
+    /// Returns the set of every kind.
     pub fn all() -> Self {
         EventKind::ALL.into_iter().collect()
     }
 
-    /// Whether a kind is in the set.
+    /// Returns true if the set has this kind.
     pub fn contains(self, kind: EventKind) -> bool {
         self.0 & kind.bit() != 0
     }
 
-    /// Whether no kind is in the set.
+    /// Returns true if the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The kinds of both.
+    /// Returns the kinds of both sets.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The set as a number, to be kept.
+    /// Returns the set as a bit mask, for storage.
     pub fn bits(self) -> u32 {
         self.0
     }
 
-    /// The set of such a number.
+    /// Returns the set of a bit mask; unknown bits are ignored.
     pub fn from_bits(bits: u32) -> Self {
         Self(bits & Self::all().0)
     }

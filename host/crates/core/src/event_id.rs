@@ -1,7 +1,7 @@
 //! The identity of an event.
 
-/// What makes two deliveries of an event the same, and an event's id for
-/// plugins: as good as unique.
+/// The identity of an event: a hash over its call, delivery and content. Deliveries of one
+/// event have the same id. Plugins see it as the event's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId(pub [u8; 16]);
 

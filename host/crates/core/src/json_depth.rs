@@ -1,23 +1,22 @@
-//! How deep JSON from outside may be nested.
+//! The limit on the nesting of untrusted JSON.
 
 use thiserror::Error;
 
-/// Arrays and objects within each other. Half of what `serde_json` follows, which
-/// guests read with; real documents have five.
+/// Largest number of nested arrays and objects. Half of the limit of `serde_json`, which
+/// guests use; documents of real platforms have five.
 pub const MAX_DEPTH: usize = 64;
 
-/// It is nested deeper than [`MAX_DEPTH`].
+/// JSON that is nested deeper than [`MAX_DEPTH`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("it is nested deeper than {MAX_DEPTH} arrays and objects")]
 pub struct TooDeep;
 
-/// Refuses what is nested deeper than [`MAX_DEPTH`]: whoever reads it with a stack
-/// (most languages' libraries do, guests among them) would come to its end. Whether it
-/// is JSON at all is for others to say.
+/// Checks the nesting of a document, because a recursive parser (in the host or a guest)
+/// would overflow its stack. Does not check that it is valid JSON.
 ///
 /// # Errors
 ///
-/// When it is.
+/// Fails if it is nested deeper than [`MAX_DEPTH`].
 pub fn check(json: &[u8]) -> Result<(), TooDeep> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json {

@@ -1,4 +1,5 @@
-//! The platform-neutral model: calls, events, decisions and their parts. No I/O.
+//! The platform-neutral model: calls, events, decisions and their parts. It does no I/O and
+//! depends on no other crate of the workspace.
 
 #![forbid(unsafe_code)]
 

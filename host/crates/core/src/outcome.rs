@@ -1,62 +1,62 @@
-//! What became of a call: the chain's result, and the answer that a platform gets.
+//! The outcome of a decision: the chain's result, and the answer to the platform.
 
 use std::sync::Arc;
 
 use crate::decision::Verdict;
 
-/// What became of a call.
+/// The outcome of a decision for one call.
 #[derive(Debug)]
 pub struct RoutingOutcome {
-    /// The answer.
+    /// The answer to the platform.
     pub answer: Answer,
-    /// What it was made of.
+    /// The chain's result, which the answer was made from.
     pub result: ChainResult,
 }
 
-/// What became of a call, before it is filled for the call: small, and quick to
+/// The result of the plugin chain, before templates are filled for the call. Cheap to
 /// clone.
 #[derive(Clone, Debug)]
 pub struct ChainResult {
-    /// The verdict, or why there is none.
+    /// The verdict, or the reason for the fallback.
     pub verdict: Result<Verdict, FallbackReason>,
-    /// The plugin that gave it, or that stopped the chain.
+    /// The plugin that decided, or that stopped the chain.
     pub plugin: Option<Arc<str>>,
-    /// Where its word came from.
+    /// The source of the plugin's verdict.
     pub source: AnswerSource,
-    /// How many plugins failed on the way.
+    /// The number of plugins that failed before.
     pub failures: u32,
 }
 
-/// The answer, ready for a platform.
+/// The answer to a decision request, in platform-neutral form.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A plugin routes the call.
     Route {
-        /// Filled for this call. None: the platform's own default, as where it takes no
-        /// URL.
+        /// The URL, filled for this call. None: the platform's own default, also where the
+        /// platform takes no URL.
         sts_url: Option<String>,
-        /// What the voice agent shall be told.
+        /// The voice agent's prompt.
         prompt: Option<Arc<str>>,
     },
     /// A plugin rejects the call.
     Reject {
-        /// Why.
+        /// The reason, for the platform and the operator.
         reason: Arc<str>,
-        /// Who takes the call on platforms that cannot reject, filled: the
-        /// operator's `reject_sts_url`, else the fallback.
+        /// The URL for platforms that cannot reject, filled: the operator's
+        /// `reject_sts_url`, else the fallback.
         sts_url: Option<String>,
     },
     /// No plugin decided.
     Fallback {
-        /// The operator's fallback, filled.
+        /// The operator's fallback URL, filled.
         sts_url: Option<String>,
-        /// Why.
+        /// The reason for the fallback.
         reason: FallbackReason,
     },
 }
 
 impl Answer {
-    /// The word for logs.
+    /// Returns the label in the log.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Route { .. } => "route",
@@ -69,34 +69,34 @@ impl Answer {
     }
 }
 
-/// Why no plugin decided.
+/// The reason why no plugin decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FallbackReason {
-    /// Every plugin that was asked passed or failed.
+    /// Every matching plugin passed or failed.
     NoDecision,
     /// A plugin with `on_failure = "stop"` failed.
     Stopped,
-    /// The budget of the call was used up.
+    /// The decision's time limit was exceeded.
     DeadlineExceeded,
-    /// The host failed; see the log.
+    /// The host failed; the log has the error.
     Internal,
 }
 
-/// Where a plugin's word on a call came from.
+/// The source of a plugin's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerSource {
-    /// It was asked.
+    /// The plugin ran.
     #[default]
     Plugin,
-    /// The cache had it.
+    /// The cache had the answer.
     Cache,
-    /// It keeps failing, so it was not asked.
+    /// The plugin did not run, because its circuit breaker is open.
     CircuitOpen,
 }
 
 impl AnswerSource {
-    /// The word for traces.
+    /// Returns the label in traces.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plugin => "ran",

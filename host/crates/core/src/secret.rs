@@ -1,4 +1,4 @@
-//! Secrets: never shown, compared in constant time.
+//! Secrets that are masked in `Debug` output and compared in constant time.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use subtle::ConstantTimeEq;
 
-/// Text that is compared in constant time and never shown.
+/// A secret: printable ASCII, not empty.
 #[derive(Clone, JsonSchema)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret that may have spaces in it, as the value of a header. None: it is
-    /// empty, or no printable ASCII.
+    /// Returns the secret in a header's value, which may have spaces. Returns None if the
+    /// text is empty or is not printable ASCII.
     pub fn from_header_value(text: &str) -> Option<Self> {
         let is_valid = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
         is_valid.then(|| Self(text.to_owned()))
     }
 
-    /// The secret itself, to sign with.
+    /// Returns the secret as a key for signatures.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// Whether `given` is the secret. Takes the same time wherever the two
-    /// differ; only the length can be told from it.
+    /// Returns true if `given` is the secret. The time does not depend on the position of
+    /// the first difference; it reveals the length only.
     pub fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
 
-    /// The text, for whoever has to show it.
+    /// Returns the text, to send it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,45 +1,45 @@
-//! The spans of traces: their targets, whether one is sampled, and how it ends.
+//! The basis of traces: targets of spans, sampling, and the recording of errors.
 //!
-//! A span is one of `tracing`'s, with a target of its own that the log never sees. The
-//! constructor of each span stands with the type that it describes.
+//! Spans are those of `tracing`, with targets that the log excludes. The constructor of
+//! each span stands in the module of the type that it describes.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tracing::{Instrument, Span};
 
-/// The target of spans that are made within another one only: without it, whoever is
-/// not traced would begin traces of parts.
+/// The target of spans that need a span around them. Without one, they are not recorded, so
+/// that a request that is not traced begins no partial traces.
 pub const CHILD_TARGET: &str = "plugboard::span";
 
 /// The target of spans that begin a trace.
 pub const ROOT_TARGET: &str = "plugboard::span::root";
 
-/// The share of what may be traced that is, as the bits of a number from 0 to 1. One for
-/// the process, as its subscriber is; 0 as long as nothing is traced.
+/// The sampled share of root spans, from 0 to 1, as the bits of an `f64`. Global, as the
+/// subscriber of `tracing` is; 0 while tracing is off.
 static SAMPLE_RATIO: AtomicU64 = AtomicU64::new(0);
 
-/// From now on, this share is traced.
+/// Sets the share of root spans that are sampled, from 0 to 1.
 pub fn set_sample_ratio(ratio: f64) {
-    // Also of -0.0, which is not all zeros.
+    // The bits of -0.0 are not zero.
     SAMPLE_RATIO.store(if ratio > 0.0 { ratio.to_bits() } else { 0 }, Relaxed);
 }
 
-/// Whether anything is traced.
+/// Returns true if any root span can be sampled.
 pub fn is_enabled() -> bool {
     SAMPLE_RATIO.load(Relaxed) != 0
 }
 
-/// Whether the next one that may be traced is.
+/// Draws whether the next root span is sampled.
 pub fn should_sample() -> bool {
     let ratio = f64::from_bits(SAMPLE_RATIO.load(Relaxed));
     ratio > 0.0 && (ratio >= 1.0 || fastrand::f64() < ratio)
 }
 
-/// Does work within a span, which tells by a word of ours what went wrong.
+/// Runs `work` in a span, and records the `label` of its error.
 ///
 /// # Errors
 ///
-/// Those of the work.
+/// Returns the error of `work`.
 pub async fn in_span<T, E>(
     span: Span,
     label: impl FnOnce(&E) -> &'static str,
@@ -52,7 +52,7 @@ pub async fn in_span<T, E>(
     result
 }
 
-/// It went wrong: one of our words for why.
+/// Records an error in a span; `label` is a fixed name, without data of callers.
 pub fn record_error(span: &Span, label: &str) {
     span.record("error.type", label);
     span.record("otel.status_code", "error");

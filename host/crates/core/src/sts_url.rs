@@ -1,15 +1,13 @@
-//! URLs of speech-to-speech services, as templates that are filled for each
-//! call.
+//! URL templates of speech-to-speech services, filled for each call.
 //!
-//! A template is RFC 6570 level 1 (simple expansion only), compiled once and
-//! filled by percent-encoding everything but unreserved characters. Two more
-//! rules keep the shape of the URL in its author's hands, whatever a caller
-//! sends: no expression may stand before the path (an unreserved `.` is enough
-//! to name another host), and no filled path may have a `.` or `..` segment
-//! (every URL parser resolves those, even when they are percent-encoded).
+//! A template is RFC 6570 level 1 (simple expansion only). It is compiled once, and filled
+//! by percent-encoding everything but unreserved characters. Two more rules keep a caller
+//! from changing the shape of the URL: no expression may stand before the path (an
+//! unreserved `.` is enough to name another host), and no filled path may have a `.` or
+//! `..` segment (every URL parser resolves those, even when they are percent-encoded).
 //!
-//! Own code and not a crate: the crates expand, but none compiles the template,
-//! checks these two rules, or takes metadata names with a hyphen.
+//! This is own code, because no crate compiles a template, checks these two rules, and
+//! takes metadata names with a hyphen.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,57 +21,57 @@ use crate::call::Call;
 /// Everything but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Longest URL that we answer with, in bytes. AVR's STS services are Node
-/// servers, which take 16 KiB for the whole head of a request.
+/// Largest length of a URL, in bytes. AVR's STS services are Node servers, which take 16 KiB
+/// for the whole head of a request.
 const MAX_LENGTH: usize = 8 * 1024;
 
-/// What is wrong with a URL.
+/// A URL or template that is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum StsUrlError {
-    /// Too long, as a template or filled.
+    /// The template or the filled URL is too long.
     #[error("the URL is longer than {MAX_LENGTH} bytes")]
     TooLong,
-    /// A character that has no place in a URL or template.
+    /// It has a character that is not valid in a URL or template.
     #[error("{0:?} must be percent-encoded in a URL")]
     InvalidCharacter(char),
-    /// A brace without its partner, or an empty or unusable name.
+    /// It has an unpaired brace, or an empty or invalid name in braces.
     #[error(
         "`{{{0}` is not an expression; expected a call field such as {{id}} (RFC 6570, level 1)"
     )]
     InvalidExpression(String),
-    /// An expression in scheme, user, host or port.
+    /// It has an expression in scheme, user, host or port.
     #[error("{{{0}}} stands before the path; only path and query may depend on the call")]
     BeforePath(String),
-    /// No URL at all.
+    /// It is not a URL.
     #[error("it is not a URL: {0}")]
     Unparsable(url::ParseError),
-    /// Nothing between `://` and the path.
+    /// It has no host between `://` and the path.
     #[error("it has no host after ://")]
     NoHost,
-    /// A URL, but not for a speech-to-speech service.
+    /// It has another scheme than ws, wss, http and https.
     #[error("its scheme is {0:?}; expected ws, wss, http or https, followed by ://")]
     UnsupportedScheme(String),
-    /// A fragment never reaches a server.
+    /// It has a fragment, which is never sent to a server.
     #[error("it has a fragment (#), which no server would see")]
     Fragment,
-    /// Not among the operator's `allowed_sts_hosts`.
+    /// Its host is not in the operator's `allowed_sts_hosts`.
     #[error("its host {0:?} is not among allowed_sts_hosts")]
     HostNotAllowed(String),
     /// The call lacks a field that the template names.
     #[error("it names {{{0}}}, which this call does not have")]
     MissingField(String),
-    /// A filled path that a URL parser would shorten.
+    /// The filled path has a segment that a URL parser would resolve.
     #[error("filled for this call, its path has a `.` or `..` segment")]
     DotSegment,
 }
 
-/// Which hosts a URL may lead to.
+/// The hosts that a URL may name.
 #[derive(Clone, Debug, Default)]
 pub struct AllowedHosts(Vec<String>);
 
 impl AllowedHosts {
-    /// Takes host names or addresses (an IPv6 address in brackets);
-    /// `*.example.com` stands for every name below `example.com`. Empty: every
+    /// Creates the list from host names and addresses (an IPv6 address in brackets).
+    /// `*.example.com` allows every name below `example.com`. An empty list allows every
     /// host.
     pub fn new(hosts: impl IntoIterator<Item = String>) -> Self {
         Self(hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect())
@@ -98,8 +96,8 @@ enum TemplatePart {
     Field(Range<usize>),
 }
 
-/// A template that was found good: filled for any call, it is a URL of the
-/// shape that its author gave it.
+/// A validated template. Filled for any call, it gives a URL of the shape that its author
+/// intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StsUrl {
     template: String,
@@ -107,18 +105,18 @@ pub struct StsUrl {
 }
 
 impl StsUrl {
-    /// Compiles and judges a template.
+    /// Compiles and validates a template.
     ///
     /// # Errors
     ///
-    /// When it is not a template, not a URL, or leads where it may not.
+    /// Fails if it is not a template, not a URL, or names a host that is not allowed.
     pub fn parse(template: impl Into<String>, allowed: &AllowedHosts) -> Result<Self, StsUrlError> {
         let template = template.into();
         if template.len() > MAX_LENGTH {
             return Err(StsUrlError::TooLong);
         }
         let mut parts = compile(&template)?;
-        // It may be kept for long.
+        // It stays in memory for long.
         parts.shrink_to_fit();
         let url = Self { template, parts };
         url.validate(allowed)?;
@@ -130,7 +128,7 @@ impl StsUrl {
             Some(TemplatePart::Literal(range)) => self.text(range),
             _ => "",
         };
-        // The scheme is checked on the text, for a URL parser forgives too much.
+        // Checked on the text, because a URL parser is too lenient.
         let (scheme, rest) = head.split_once("://").unwrap_or((head, ""));
         if !["ws", "wss", "http", "https"].iter().any(|valid| scheme.eq_ignore_ascii_case(valid)) {
             return Err(StsUrlError::UnsupportedScheme(scheme.chars().take(16).collect()));
@@ -148,7 +146,7 @@ impl StsUrl {
         if let Some(host) = plain_host(authority) {
             return allowed.check(host);
         }
-        // Fields cannot change the shape, so any inert text shows it.
+        // Fields cannot change the shape, so any plain text can stand for them.
         let shape: String = self
             .parts
             .iter()
@@ -161,23 +159,22 @@ impl StsUrl {
         allowed.check(url.host_str().unwrap_or_default())
     }
 
-    /// The text that it was made of.
+    /// Returns the text of the template.
     pub fn template(&self) -> &str {
         &self.template
     }
 
-    /// Its memory in bytes.
+    /// Returns the size of its heap data, in bytes.
     pub fn size(&self) -> usize {
         self.template.capacity() + self.parts.capacity() * size_of::<TemplatePart>()
     }
 
-    /// The URL for one call.
+    /// Fills the template for one call. A fixed field that the call lacks is empty.
     ///
     /// # Errors
     ///
-    /// When the call lacks a metadata field that the template names (fixed
-    /// fields that a call lacks are empty), or its values make the URL too long
-    /// or put a dot segment into the path.
+    /// Fails if the call lacks a metadata field that the template names, or if its values
+    /// make the URL too long or put a dot segment into the path.
     pub fn fill(&self, call: &Call) -> Result<String, StsUrlError> {
         let mut url = String::with_capacity(self.template.len() + 64);
         for part in &self.parts {
@@ -190,7 +187,7 @@ impl StsUrl {
                         None if Call::FIXED_FIELDS.contains(&name) => Cow::Borrowed(""),
                         None => return Err(StsUrlError::MissingField(name.to_owned())),
                     };
-                    // Measured before the copy: a value can be as long as a body.
+                    // Checked before the copy: a value can be as long as a body.
                     if url.len() + value.len() > MAX_LENGTH {
                         return Err(StsUrlError::TooLong);
                     }
@@ -208,8 +205,8 @@ impl StsUrl {
         Ok(url)
     }
 
-    /// Whether filling can only fail by what a caller sends, never by a field
-    /// that the call lacks.
+    /// Returns true if the template names no metadata field, so that a missing field cannot
+    /// make filling fail.
     pub fn uses_only_fixed_fields(&self) -> bool {
         self.parts.iter().all(|part| match part {
             TemplatePart::Literal(_) => true,
@@ -217,7 +214,7 @@ impl StsUrl {
         })
     }
 
-    /// Ranges come from `compile`, on the same text.
+    /// Returns the text of a range that [`compile`] found in this template.
     fn text(&self, range: &Range<usize>) -> &str {
         self.template.get(range.clone()).unwrap_or_default()
     }
@@ -260,14 +257,14 @@ fn check_literal(literal: &str) -> Result<(), StsUrlError> {
     })
 }
 
-/// The host of an authority that is so plain that every URL parser reads it
-/// alike: a name of letters, digits, `-`, `_` and `.`, perhaps a port. Saves the
-/// general parser's time for the usual case; a test compares the two.
+/// Returns the host of an authority that every URL parser reads alike: a name of letters,
+/// digits, `-`, `_` and `.`, with an optional port. Saves the general parser's time in the
+/// usual case; a test compares the two.
 fn plain_host(authority: &str) -> Option<&str> {
     let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
     let is_plain_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    // Labels of another script, and what may be an IPv4 address in disguise.
+    // Excludes labels in punycode, and names that may be an IPv4 address in another form.
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let is_plain = last.starts_with(|c: char| c.is_ascii_alphabetic())
         && host.bytes().all(is_plain_byte)
@@ -280,13 +277,14 @@ fn plain_host(authority: &str) -> Option<&str> {
     (is_plain && is_port_valid).then_some(host)
 }
 
-/// RFC 6570's varname, and the hyphen that metadata names are fond of.
+/// Returns true for the characters of RFC 6570's varname, and for the hyphen, which is
+/// frequent in metadata names.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 fn is_dot_segment(segment: &str) -> bool {
-    // The longest is `%2e%2e`; most segments are told by their first byte.
+    // The longest is `%2e%2e`; the first byte excludes most segments.
     segment.len() <= 6
         && segment.starts_with(['.', '%'])
         && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")

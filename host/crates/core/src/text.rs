@@ -1,14 +1,15 @@
-//! Text from guests and callers, made fit for messages and logs.
+//! Sanitizing of untrusted text for messages and logs.
 
 use std::borrow::Cow;
 
-/// A guest's text for a message of ours: cut, and on one line, so that it cannot
-/// look like anything but a part of it.
+/// Truncates a text to `max_len` bytes and replaces control characters with spaces, so that
+/// it cannot pass for a line of its own.
 pub fn sanitize(text: &str, max_len: usize) -> String {
     truncate(text, max_len).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The text, or as much of it as fits with a mark that it was cut.
+/// Truncates a text to at most `max_len` bytes, on a character boundary. A truncated text
+/// ends with an additional `…`.
 pub fn truncate(text: &str, max_len: usize) -> Cow<'_, str> {
     if text.len() <= max_len {
         return Cow::Borrowed(text);

@@ -1,4 +1,14 @@
-//! Spans and sizes as people write them in settings: with a unit, always.
+//! Serde of durations and sizes in configuration and settings: text with a unit.
+//!
+//! Parsing is that of jiff and bytesize. Their serde modules are not used, because they do
+//! not fit what operators write and read:
+//!
+//! * `jiff::fmt::serde::unsigned_duration::friendly` refuses days (`"7d"` is a default) and
+//!   accepts zero. Its error for a number without a unit is "expected an unsigned duration
+//!   string", without an example.
+//! * `ByteSize` accepts a number without a unit (`max_body = 16`) and zero, rounds what it
+//!   writes (1025 becomes `"1.0 KiB"`, so a documented default would differ from the real
+//!   one), and its error is "expected parsable string".
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -7,46 +17,46 @@ use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-/// A year: longer than anything here takes or is kept, and short enough to be added
-/// to any time.
+/// Longest duration: a year. It is longer than any sensible setting, and short enough to be
+/// added to any time.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// A span of time above zero: `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`. For a field:
+/// A duration above zero, at most a year: `"250ms"`, `"2s"`, `"1m 30s"`, `"7d"`. A field has
 /// `#[serde(with = "units::duration")]` and `#[schemars(with = "units::DurationText")]`.
 pub mod duration {
     use super::*;
     use serde::Serializer;
 
-    /// Reads it.
+    /// Reads a duration.
     ///
     /// # Errors
     ///
-    /// When it is not a span of time above zero, or longer than a year.
+    /// Fails if it is not text with a unit, is zero, or is longer than a year.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = Deserialize::deserialize(deserializer).map_err(with_duration_hint)?;
         parse_duration(text).map_err(de::Error::custom)
     }
 
-    /// Writes it in one unit, the largest that leaves nothing over.
+    /// Writes a duration in the form of [`format_duration`].
     ///
     /// # Errors
     ///
-    /// Those of the serializer.
+    /// Returns the error of the serializer.
     pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format_duration(*span))
     }
 }
 
-/// As [`duration`], but zero is none.
+/// An optional duration, as [`duration`]; zero means None.
 pub mod duration_or_none {
     use super::*;
     use serde::Serializer;
 
-    /// Reads it.
+    /// Reads a duration, and zero as None.
     ///
     /// # Errors
     ///
-    /// As [`duration::deserialize`].
+    /// Fails as [`duration::deserialize`] does.
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
@@ -57,11 +67,11 @@ pub mod duration_or_none {
         parse_duration(text).map(Some).map_err(de::Error::custom)
     }
 
-    /// Writes it.
+    /// Writes a duration, and None as zero.
     ///
     /// # Errors
     ///
-    /// Those of the serializer.
+    /// Returns the error of the serializer.
     pub fn serialize<S: Serializer>(
         span: &Option<Duration>,
         serializer: S,
@@ -70,17 +80,17 @@ pub mod duration_or_none {
     }
 }
 
-/// A size in bytes above zero: `"32MiB"`, `"64KiB"`, `"1000"`. For a field:
+/// A size in bytes, above zero: `"32MiB"`, `"64KiB"`, `"1000"`. A field has
 /// `#[serde(with = "units::size")]` and `#[schemars(with = "units::SizeText")]`.
 pub mod size {
     use super::*;
     use serde::Serializer;
 
-    /// Reads it.
+    /// Reads a size.
     ///
     /// # Errors
     ///
-    /// When it is not a size above zero that this machine can address.
+    /// Fails if it is not a size as text, is zero, or exceeds `usize`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
         let text: String = Deserialize::deserialize(deserializer)?;
         text.parse::<ByteSize>()
@@ -95,17 +105,18 @@ pub mod size {
             })
     }
 
-    /// Writes it in one unit, the largest that leaves nothing over.
+    /// Writes a size in the largest unit that divides it: exact, as the documented defaults
+    /// need.
     ///
     /// # Errors
     ///
-    /// Those of the serializer.
+    /// Returns the error of the serializer.
     pub fn serialize<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format_size(*size))
     }
 }
 
-/// What a span of time looks like in settings, for editors.
+/// The JSON schema of a duration.
 #[derive(Debug)]
 pub struct DurationText;
 
@@ -123,7 +134,7 @@ impl JsonSchema for DurationText {
     }
 }
 
-/// What a size looks like in settings, for editors.
+/// The JSON schema of a size.
 #[derive(Debug)]
 pub struct SizeText;
 
@@ -157,19 +168,19 @@ fn parse_duration(text: String) -> Result<Duration, String> {
         })
 }
 
-/// A day counts as 24 hours.
+/// Parses a duration; a day has 24 hours.
 fn parse_span(text: &str) -> Option<jiff::SignedDuration> {
     text.parse::<jiff::Span>()
         .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
         .ok()
 }
 
-/// A span in microseconds, as documents and the log have it.
+/// Returns a duration in microseconds, the unit of the log and of JSON documents.
 pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A span in one unit, the largest that leaves nothing over, as settings have it.
+/// Formats a duration in the largest unit that divides it, as settings have it: `"90s"`.
 pub fn format_duration(span: Duration) -> String {
     const SECOND: u128 = 1_000_000_000;
     let units = [
@@ -190,7 +201,7 @@ fn format_size(size: usize) -> String {
     format_in_units(size as u128, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")])
 }
 
-/// A number in the first of these units that leaves nothing over.
+/// Formats a number in the first of the units that divides it.
 fn format_in_units(number: u128, units: &[(u128, &str)]) -> String {
     let is_multiple = |(unit, _): &&(u128, &str)| number.is_multiple_of(*unit);
     let (unit, name) = units.iter().find(is_multiple).copied().unwrap_or((1, ""));

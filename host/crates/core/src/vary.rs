@@ -1,9 +1,9 @@
-//! What a plugin's verdicts depended on so far.
+//! Observed vary sets: the call fields that a plugin's verdicts depended on so far.
 //!
-//! A plugin says with each verdict which call fields it looked at (`vary`), and
-//! may look at others for the next call. So there is not one cache key per
-//! plugin but one for each set of fields that it has named: a look-up tries them
-//! all. They are few, by [`MAX_SETS`].
+//! A plugin names with each verdict the call fields that it depends on (`vary`), and may
+//! name others for the next call. The cache therefore has one key for each set of fields
+//! that the plugin has named, and a lookup tries them all. [`MAX_SETS`] bounds their
+//! number.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use arc_swap::ArcSwap;
 
 use crate::decision::CachePolicy;
 
-/// Sets of fields that one version of a plugin may use. More are a sign of a
-/// plugin that puts the call's own values there.
+/// Largest number of vary sets of one plugin version. A plugin with more probably puts the
+/// call's values into `vary`.
 pub const MAX_SETS: usize = 8;
 
-/// Fields in a set.
+/// Largest number of fields in a vary set.
 const MAX_FIELDS: usize = 16;
 
-/// Bytes of a field's name.
+/// Largest length of a field's name, in bytes.
 const MAX_NAME: usize = 128;
 
-/// Names of call fields, each once, in order.
+/// A vary set: names of call fields, sorted, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vary(Box<[Box<str>]>);
 
@@ -33,52 +33,52 @@ impl Vary {
         Self(names.into_iter().map(Box::from).collect())
     }
 
-    /// The fields that a plugin named. None: more, or longer names, than are kept.
+    /// Returns the vary set of a cache policy, or None if it exceeds a limit.
     pub fn try_new(reuse: &CachePolicy) -> Option<Self> {
         let fits = |name: &String| name.len() <= MAX_NAME;
         (reuse.vary.len() <= MAX_FIELDS && reuse.vary.iter().all(fits))
             .then(|| Self::new(reuse.vary.iter().map(String::as_str)))
     }
 
-    /// The names.
+    /// Returns the names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|name| &**name)
     }
 }
 
-/// What is known of one version of a plugin.
+/// The observed vary sets of one plugin version, at one time.
 #[derive(Debug, Default)]
 pub struct VarySnapshot {
-    /// Whether it has answered at all, if only by failing.
+    /// True if the plugin has run at least once, even if it failed.
     pub has_answered: bool,
-    /// Every set of fields that it named, in the order in which it did. Sets are
-    /// only ever added, so that a place in the list stays what it is.
+    /// The vary sets, in order of observation. Sets are only added, so an index stays
+    /// valid.
     pub sets: Vec<Vary>,
-    /// All fields of all sets: calls in which they are equal are the same to the
-    /// plugin, as far as it has told.
+    /// All fields of all sets. Calls that are equal in these fields get the same verdict, as
+    /// far as observed.
     pub union: Vary,
 }
 
-/// What one version of a plugin's verdicts depended on so far.
+/// The observed vary sets of one plugin version.
 #[derive(Debug, Default)]
 pub struct VarySets(ArcSwap<VarySnapshot>);
 
-/// More fields, longer names or more sets than are kept.
+/// A verdict with too many fields, too long names, or one vary set too many.
 #[derive(Debug)]
 pub struct VaryLimitExceeded;
 
 impl VarySets {
-    /// What is known now.
+    /// Returns the current snapshot.
     pub fn snapshot(&self) -> arc_swap::Guard<Arc<VarySnapshot>> {
         self.0.load()
     }
 
-    /// Whether it ever gave leave to use a verdict again.
+    /// Returns true if the plugin has ever returned a cacheable verdict.
     pub fn has_cacheable_verdicts(&self) -> bool {
         !self.0.load().sets.is_empty()
     }
 
-    /// Learns that the plugin was asked, and nothing else.
+    /// Records that the plugin has run.
     pub fn record_answer(&self) {
         if !self.0.load().has_answered {
             self.0.rcu(|snapshot| VarySnapshot {
@@ -89,11 +89,12 @@ impl VarySets {
         }
     }
 
-    /// Learns from a decision. The place of its set, if it may be reused.
+    /// Records a decision. Returns the index of its vary set, or None if the decision is not
+    /// cacheable.
     ///
     /// # Errors
     ///
-    /// When the plugin is too varied: the decision cannot be cached.
+    /// Fails if a limit is exceeded; the decision cannot be cached then.
     pub fn record(&self, reuse: Option<&CachePolicy>) -> Result<Option<usize>, VaryLimitExceeded> {
         self.record_answer();
         let Some(reuse) = reuse else { return Ok(None) };

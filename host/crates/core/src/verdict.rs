@@ -1,19 +1,19 @@
-//! The kind of a verdict, as journal, metrics and traces name it.
+//! The kind of a verdict, with its names in journal, metrics and traces.
 
 /// A verdict without its details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerdictKind {
-    /// No opinion.
+    /// The plugin has no opinion.
     Pass,
-    /// The call goes on.
+    /// The call is routed.
     Route,
-    /// The call shall not be taken.
+    /// The call is rejected.
     Reject,
 }
 
 impl VerdictKind {
-    /// The word for people and traces.
+    /// Returns the label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
