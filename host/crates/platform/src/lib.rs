@@ -144,9 +144,9 @@ pub trait PlatformAdapter: Send + Sync {
     }
 }
 
-/// A request by which a voice agent asks what it shall say in a call.
+/// The endpoint where a voice agent fetches the prompt of a call.
 pub trait PromptEndpoint: Send + Sync {
-    /// Where it is asked with GET.
+    /// Returns the path for GET requests.
     fn path(&self) -> &'static str;
 
     /// Returns the call that the request is about.
@@ -156,123 +156,123 @@ pub trait PromptEndpoint: Send + Sync {
     /// When the request does not name a call.
     fn requested_call(&self, headers: &HeaderMap) -> Result<CallId, BadRequest>;
 
-    /// The answer.
+    /// Renders the answer.
     fn prompt_reply(&self, prompt: &str) -> Reply;
 }
 
-/// What a request of a dialect may have.
+/// The limits of a platform's requests.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Largest body in bytes.
+    /// Largest body, in bytes.
     pub max_body: usize,
-    /// The key that says so, for whoever wants to change it.
+    /// The configuration key of `max_body`, for messages.
     pub max_body_key: &'static str,
-    /// The key of the next one.
+    /// The configuration key of `body_timeout`, for messages.
     pub body_timeout_key: &'static str,
-    /// For the body to arrive.
+    /// Time limit for the arrival of the body.
     pub body_timeout: Duration,
-    /// For a tool to be answered, from the head of the request.
+    /// Time limit for the answer to a tool call, from the arrival of the headers.
     pub tool_timeout: Duration,
 }
 
-/// What a platform says.
+/// A parsed request of a platform.
 pub enum PlatformRequest {
-    /// A call is being set up: where does it go?
+    /// A call is being set up; the answer decides it.
     Decision(Event),
-    /// A voice agent uses a tool.
+    /// A voice agent calls a tool; the answer is the tool's result.
     Tool(ToolUse),
-    /// A call is about to be transferred.
+    /// A call is about to be transferred; the answer may control the transfer.
     Transfer(Transfer),
-    /// Something happened, in this order; there is nothing to answer.
+    /// Events, in order of occurrence; they are acknowledged only.
     Events(Vec<Event>),
 }
 
-/// A tool that a voice agent uses.
+/// A tool call of a voice agent.
 pub struct ToolUse {
-    /// In which call.
+    /// The phone call.
     pub call: Arc<Call>,
-    /// When.
+    /// The time, by the platform's clock.
     pub timestamp: jiff::Timestamp,
-    /// What the delivery is known by. None: it is not told from others.
+    /// The platform's id of the delivery. None: redeliveries are not recognized.
     pub delivery_id: Option<Arc<str>>,
-    /// Which tool.
+    /// The tool's name.
     pub name: String,
-    /// What for: JSON, untouched.
+    /// The arguments, as JSON, unchanged.
     pub arguments: Box<RawValue>,
 }
 
-/// A transfer that a platform asks about.
+/// A transfer request of a platform.
 pub struct Transfer {
-    /// Of which call.
+    /// The phone call.
     pub call: Arc<Call>,
-    /// When.
+    /// The time, by the platform's clock.
     pub timestamp: jiff::Timestamp,
-    /// What the delivery is known by. None: it is not told from others.
+    /// The platform's id of the delivery. None: redeliveries are not recognized.
     pub delivery_id: Option<Arc<str>>,
-    /// The platform's name for such a document.
+    /// The platform's type name of the document.
     pub kind: String,
-    /// Its document, untouched.
+    /// The platform's document, unchanged.
     pub request: Box<RawValue>,
 }
 
-/// What a voice agent gets for using a tool.
+/// The answer to a tool call.
 #[derive(Clone, Debug)]
 pub enum ToolAnswer {
-    /// The tool's result: JSON, untouched.
+    /// The tool's result, as JSON, unchanged.
     Value(Arc<RawValue>),
     /// The tool's own error.
     Error {
-        /// In words that the agent can use.
+        /// The message for the voice agent.
         message: Arc<str>,
-        /// A word for programs.
+        /// The machine-readable code.
         code: Option<Arc<str>>,
     },
-    /// No plugin could run it.
+    /// A plugin has the tool, but could not run it.
     Failed(ToolFailure),
     /// No plugin has a tool of this name.
     Unknown,
 }
 
-/// Why no plugin could run a tool.
+/// The reason why no plugin could run a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolFailure {
-    /// It did not answer in time.
+    /// The plugin exceeded its time limit.
     TimedOut,
-    /// There was no room to run it.
+    /// The concurrency limit was reached.
     Busy,
-    /// It crashed, keeps crashing, or gave rubbish.
+    /// The plugin trapped, its circuit breaker is open, or its result was invalid.
     Failed,
 }
 
-/// An answer in a platform's words.
+/// An HTTP answer in a platform's format.
 #[derive(Debug)]
 pub struct Reply {
-    /// What the platform goes by.
+    /// The status.
     pub status: StatusCode,
-    /// Of the body.
+    /// The media type of the body.
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// 200 with a document.
+    /// Returns a reply with status 200 and a JSON document.
     pub fn json(document: &(impl Serialize + ?Sized)) -> Self {
-        // Only maps with keys that are not text fail, and there are none.
+        // Only maps with keys other than text fail, and no reply has one.
         let body = serde_json::to_vec(document).unwrap_or_default();
         Self { status: StatusCode::OK, content_type: "application/json", body }
     }
 }
 
-/// `{}`.
+/// The document `{}`.
 #[derive(Serialize)]
 struct EmptyObject {}
 
-/// The body is not what the platform sends.
+/// A request that is not in the platform's format.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{message}")]
 pub struct BadRequest {
-    /// Names the field. It may quote what stood there, so it is for the sender
+    /// The reason, which names the field. It may quote the request, so it is for the sender
     /// and not for the log.
     pub message: String,
 }
