@@ -15,8 +15,9 @@ use reqwest::{Client, StatusCode, redirect, retry};
 use serde_json::Value;
 use tokio::runtime;
 
+use super::config_args::ConfigArgs;
 use super::{EXIT_BAD_CONFIG, load_offline_configuration};
-use plugboard_config::{Config, Flags};
+use plugboard_config::Config;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_server::erasure::{self, ErasedCounts};
 use plugboard_store::Store;
@@ -37,13 +38,13 @@ pub(super) struct ForgetCommand {
     #[arg(long, value_name = "NAME")]
     platform: Option<String>,
     #[command(flatten)]
-    flags: Flags,
+    config: ConfigArgs,
 }
 
 impl ForgetCommand {
     pub(super) fn run(self) -> ExitCode {
-        let Self { call, platform, flags } = self;
-        let Some(config) = load_offline_configuration(flags) else {
+        let Self { call, platform, config } = self;
+        let Some(config) = load_offline_configuration(config.into()) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let erased = erase_call(&config, &call, platform.as_deref());

@@ -6,6 +6,7 @@
 mod atomic_file;
 mod build;
 mod check;
+mod config_args;
 mod forget;
 mod new;
 mod run;

@@ -11,8 +11,9 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::config_args::ConfigArgs;
 use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
-use plugboard_config::{Config, Flags, LoadedConfig};
+use plugboard_config::{Config, LoadedConfig};
 use plugboard_events::dispatch::{self, Dispatcher};
 use plugboard_events::journal::{Journal, Subscriptions};
 use plugboard_platform as platform;
@@ -36,12 +37,12 @@ const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(clap::Args)]
 pub(super) struct ServeCommand {
     #[command(flatten)]
-    flags: Flags,
+    config: ConfigArgs,
 }
 
 impl ServeCommand {
     pub(super) fn run(self) -> ExitCode {
-        let Some(LoadedConfig { config, warnings }) = load_configuration(self.flags) else {
+        let Some(LoadedConfig { config, warnings }) = load_configuration(self.config.into()) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let Some(tls) = load_certificate(&config) else {

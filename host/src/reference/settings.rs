@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
 use plugboard_config::schema::generate_schema;
-use plugboard_config::{ConfigDocument, KEYS, variable_name};
+use plugboard_config::{ConfigDocument, ConfigKey, KEYS};
 use plugboard_runtime::plugin::settings::{self, Settings};
 
 #[test]
@@ -24,8 +24,8 @@ fn configuration_page_is_current() {
          ```toml\n#:schema docs/reference/plugboard.schema.json\n```\n"
     );
     let mut current_table = None;
-    for key in KEYS {
-        let (table, name) = key.split_once('.').unwrap_or(("", key));
+    for key in keys_in_declared_order() {
+        let (table, name) = key.path.split_once('.').unwrap_or(("", &key.path));
         let properties = match table {
             "" => &schema["properties"],
             table => &schema["properties"][table]["properties"],
@@ -43,10 +43,13 @@ fn configuration_page_is_current() {
             text += &table_header(&["key", "environment variable", "default", "meaning"]);
         }
         let property = &properties[name];
-        let variable = format!("`{}`", variable_name(key));
-        let cells =
-            [&format!("`{key}`"), &variable, &default_text(property), &meaning_text(property)];
-        text += &table_row(&cells.map(String::as_str));
+        let cells = [
+            format!("`{}`", key.path),
+            format!("`{}`", key.variable),
+            default_text(property),
+            meaning_text(property),
+        ];
+        text += &table_row(&cells.each_ref().map(String::as_str));
     }
     assert_page(&expect_file!["../../../docs/reference/configuration.md"], &text);
     assert_page(&expect_file!["../../../docs/reference/plugboard.schema.json"], &pretty(&schema));
@@ -82,7 +85,7 @@ fn plugin_settings_page_is_current() {
 fn documented_defaults_deserialize() {
     let mut checked = 0;
     let schema = generate_schema::<ConfigDocument>();
-    for key in KEYS {
+    for ConfigKey { path: key, .. } in KEYS.iter() {
         let path = format!("/properties/{}", key.replace('.', "/properties/"));
         let Some(value) = schema.pointer(&path).and_then(|property| property.get("default")) else {
             continue;
@@ -90,7 +93,7 @@ fn documented_defaults_deserialize() {
         checked += 1;
         let document = match key.split_once('.') {
             Some((table, name)) => json!({ table: { name: value } }),
-            None => json!({ *key: value }),
+            None => json!({ key: value }),
         };
         ConfigDocument::deserialize(document).unwrap_or_else(|error| panic!("{key}: {error}"));
     }
@@ -111,10 +114,32 @@ fn settings_table(schema: &Value, names: &[String]) -> String {
     text
 }
 
-/// The fields of a struct, in their order. A schema has them by the alphabet, but what
-/// serde says of an unknown one names them all.
+/// All configuration keys, ordered as their fields are declared.
+fn keys_in_declared_order() -> Vec<&'static ConfigKey> {
+    let find = |path: &str| KEYS.iter().find(|key| key.path == path);
+    let mut ordered = Vec::new();
+    for name in known_keys::<ConfigDocument>() {
+        match find(&name) {
+            Some(key) => ordered.push(key),
+            None => {
+                let names = known_keys_of_table::<ConfigDocument>(&format!("[{name}]\n"));
+                ordered.extend(names.iter().map(|inner| find(&format!("{name}.{inner}")).unwrap()));
+            }
+        }
+    }
+    assert_eq!(ordered.len(), KEYS.len(), "keys in the schema and in serde's messages differ");
+    ordered
+}
+
+/// The fields of a struct, in declaration order.
 fn known_keys<T: DeserializeOwned>() -> Vec<String> {
-    let message = match toml::from_str::<T>("'?' = 1") {
+    known_keys_of_table::<T>("")
+}
+
+/// The fields of the table that `header` opens, in declaration order. A schema sorts them
+/// by name, but serde's error for an unknown field lists them as declared.
+fn known_keys_of_table<T: DeserializeOwned>(header: &str) -> Vec<String> {
+    let message = match toml::from_str::<T>(&format!("{header}'?' = 1")) {
         Ok(_) => panic!("an unknown key was taken"),
         Err(error) => error.message().to_owned(),
     };

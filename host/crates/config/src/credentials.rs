@@ -1,6 +1,6 @@
-//! What a platform shows to be let in: headers with a fixed value, and a signature
-//! over the body as it was sent. Any number of each, in any combination, and more
-//! than one value at a time, so that they can be changed without a gap.
+//! Credentials of a platform: headers with a fixed value, and a signature over the raw body.
+//! Any number of each can be required, in any combination. Each can have several valid
+//! values, so that secrets can be rotated without downtime.
 
 use axum::http::{HeaderMap, HeaderName};
 use hmac::{Hmac, Mac};
@@ -10,27 +10,27 @@ use thiserror::Error;
 
 use plugboard_core::secret::Secret;
 
-/// What stands before the digits of a signature, or does not.
+/// The optional prefix of a signature.
 const SIGNATURE_PREFIX: &[u8] = b"sha256=";
 
-/// The word for the signature in `require`.
+/// The name of the signature in `require`.
 const SIGNATURE: &str = "signature";
 
-/// Who is let in.
+/// The credentials that a request must present.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     headers: Vec<HeaderRule>,
     signature: Option<SignatureRule>,
-    /// One of these sets must be shown, all of it. None: nobody is asked.
+    /// A request must present all proofs of one of these sets. Empty: no authentication.
     accepted_sets: Vec<Vec<Proof>>,
 }
 
-/// The sender did not show what it has to.
+/// A request whose credentials are missing or wrong, with the reason.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct Unauthorized(pub &'static str);
 
-/// A header that was configured, with every value that is good.
+/// A secret header, with every valid value.
 #[derive(Clone, Debug)]
 struct HeaderRule {
     name: HeaderName,
@@ -43,15 +43,15 @@ struct SignatureRule {
     secrets: Vec<Secret>,
 }
 
-/// Something that can be shown.
+/// A part of the credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    /// The header in this place.
+    /// The header with this index in [`Credentials::headers`].
     Header(usize),
     Signature,
 }
 
-/// `Name: value`, as it is configured.
+/// A configured header, `Name: value`.
 #[derive(Clone, Debug)]
 pub struct HeaderSecret {
     name: HeaderName,
@@ -59,12 +59,12 @@ pub struct HeaderSecret {
 }
 
 impl HeaderSecret {
-    /// Its name.
+    /// Returns the header's name.
     pub fn name(&self) -> &HeaderName {
         &self.name
     }
 
-    /// What it says.
+    /// Returns the header's value.
     pub fn value(&self) -> &Secret {
         &self.value
     }
@@ -88,13 +88,12 @@ impl<'de> Deserialize<'de> for HeaderSecret {
 }
 
 impl Credentials {
-    /// Those that are configured. `require` has sets of what must be shown together,
-    /// each written as `signature + x-api-key`, of which one must be shown; when it is
-    /// empty, everything that is configured must be.
+    /// Creates the credentials. `require` lists alternative sets of proofs, each written as
+    /// `signature + x-api-key`. If it is empty, everything that is configured is required.
     ///
     /// # Errors
     ///
-    /// When `require` names what is not configured; says so.
+    /// Fails if `require` names a header or signature that is not configured.
     pub fn new(
         headers: Vec<HeaderSecret>,
         signature: Option<(HeaderName, Vec<Secret>)>,
@@ -141,34 +140,35 @@ impl Credentials {
         })
     }
 
-    /// Whether nobody is asked for anything.
+    /// Returns true if no credentials are required.
     pub fn is_unauthenticated(&self) -> bool {
         self.accepted_sets.is_empty()
     }
 
-    /// Judges by the head of a request alone: whether a body could be such that the
-    /// sender is let in.
+    /// Checks a request before its body is read: the signature must be present, and
+    /// everything else must be right.
     ///
     /// # Errors
     ///
-    /// When none could.
+    /// Fails if the request is rejected whatever its body is.
     pub fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        // The signature is as good as it can be until there is a body.
+        // The signature can only be verified with the body.
         self.verify(headers, |_| true)
     }
 
-    /// Judges a whole request.
+    /// Checks a whole request.
     ///
     /// # Errors
     ///
-    /// When the sender is not let in.
+    /// Fails if required credentials are missing, or presented ones are wrong.
     pub fn authenticate(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Unauthorized> {
         self.verify(headers, |signature| {
             self.signature.as_ref().is_some_and(|check| check.verify(signature, body))
         })
     }
 
-    /// Whatever is shown must be right, also where something else would have done.
+    /// Checks all presented proofs, also those that are not required, and that a required
+    /// set is complete.
     fn verify(
         &self,
         headers: &HeaderMap,
@@ -180,7 +180,7 @@ impl Credentials {
         let mut presented = Vec::with_capacity(self.headers.len() + 1);
         for (index, header) in self.headers.iter().enumerate() {
             let is_valid = |value: &[u8]| {
-                // All of them, so that the time does not tell which one it is.
+                // Compares with all values, so that the time does not reveal which one matches.
                 header.values.iter().fold(false, |matched, secret| matched | secret.matches(value))
             };
             if check_header(headers, &header.name, is_valid)
@@ -210,10 +210,11 @@ impl Credentials {
     }
 }
 
-/// What was shown is not what it should be.
+/// A presented proof is wrong.
 struct InvalidCredential;
 
-/// Whether a header is there. An empty one is as good as none.
+/// Returns true if the header is present with valid values; an empty value counts as
+/// missing.
 fn check_header(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -229,8 +230,8 @@ fn check_header(
 }
 
 impl SignatureRule {
-    /// HMAC-SHA256 over the body in hexadecimal digits of either case, with or without
-    /// `sha256=` before it. Compared in constant time.
+    /// Verifies an HMAC-SHA256 over the body: hexadecimal digits of either case, with an
+    /// optional prefix `sha256=`. Compares in constant time.
     fn verify(&self, presented: &[u8], body: &[u8]) -> bool {
         let digits = match presented.split_at_checked(SIGNATURE_PREFIX.len()) {
             Some((scheme, digits)) if scheme.eq_ignore_ascii_case(SIGNATURE_PREFIX) => digits,

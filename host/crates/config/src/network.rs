@@ -1,4 +1,4 @@
-//! `[tls]` and `[senders]`: how platforms reach the webhook listener, and who may.
+//! `[tls]` and `[senders]`: the certificate of the webhook listener, and admission control.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,59 +12,59 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::ConfigError;
 
-/// Beyond it, the limit is none, and the time between two requests no nanosecond.
+/// Largest rate limit, per second. Far above it, the interval between two requests would be
+/// below a nanosecond.
 const MOST_PER_SECOND: u32 = 1_000_000;
 
-/// The files that make https of the webhook listener.
+/// The certificate files of the webhook listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The certificate and those that lead to its root, PEM.
+    /// The certificate chain, the server's own first, PEM.
     pub certificate: PathBuf,
     /// The certificate's private key, PEM.
     pub key: PathBuf,
 }
 
-/// Who may send, and how much.
+/// Admission control: allowed networks and the rate limit of each sender.
 #[derive(Clone, Debug, Default)]
 pub struct IngressConfig {
-    /// Who may send; none: everybody.
+    /// The networks that may send. Empty: all.
     pub allow: Networks,
-    /// Who is believed when it says for whom it sends.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Networks,
-    /// How much each of them may send; none: as much as it likes.
+    /// The rate limit of each sender. None: unlimited.
     pub rate: Option<RateLimit>,
 }
 
-/// How much one sender may send.
+/// The rate limit of one sender (token bucket).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Requests per second, for as long as it likes.
+    /// Sustained requests per second.
     pub per_second: NonZeroU32,
-    /// Requests at once, after it has sent none for a while.
+    /// Requests at once after a pause.
     pub burst: NonZeroU32,
 }
 
-/// Networks of addresses. IPv4 in the clothes of IPv6 (`::ffff:192.0.2.1`) counts as
-/// IPv4.
+/// A list of IP networks. IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) count as IPv4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// Whether an address, canonical ([`IpAddr::to_canonical`]), is in one of them.
+    /// Returns true if a canonical address ([`IpAddr::to_canonical`]) is in one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether there are none.
+    /// Returns true if the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Reads networks with commas between them.
+    /// Parses a comma-separated list.
     ///
     /// # Errors
     ///
-    /// When one of them is none; which, and what was expected.
+    /// Fails if an item is not a network; names it and the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut networks = Self::default();
         text.split(',').try_for_each(|item| networks.add(item.trim()))?;
@@ -77,7 +77,7 @@ impl Networks {
     }
 }
 
-/// A network in CIDR notation, or a single address.
+/// Parses a network in CIDR notation, or a single address.
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let result = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(network) = result else {
@@ -86,7 +86,7 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
              \"203.0.113.0/24\" or \"2001:db8::/32\""
         ));
     };
-    // Either the length or the address is a slip, and we cannot know which.
+    // Either the prefix length or the address is wrong, and only the operator knows which.
     if network.trunc() != network {
         return Err(format!(
             "{text:?} is an address within a network: expected {:?} for the whole network, or {:?} \
@@ -98,7 +98,7 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
     Ok(canonical(network))
 }
 
-/// A network of IPv4-mapped addresses as the IPv4 network that it is.
+/// Converts a network of IPv4-mapped addresses to an IPv4 network.
 fn canonical(network: IpNet) -> IpNet {
     /// Bits before the IPv4 address.
     const MAPPED: u8 = 96;
@@ -189,8 +189,8 @@ fn trusted_proxies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Network
     deserializer.deserialize_any(NetworkListVisitor("senders.trusted_proxies"))
 }
 
-/// A list of networks, or text with commas, as the environment has it. Holds the key,
-/// for the message.
+/// Reads a list of networks, or comma-separated text as in an environment variable. Holds the
+/// key, for errors.
 struct NetworkListVisitor(&'static str);
 
 impl<'de> Visitor<'de> for NetworkListVisitor {

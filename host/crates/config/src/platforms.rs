@@ -1,4 +1,4 @@
-//! What is configured for one platform alone.
+//! The tables of the platforms: `[avr]` and `[blackbox]`.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::credentials::{Credentials, HeaderSecret};
 use plugboard_core::secret::Secret;
 use plugboard_core::units;
 
-/// The largest body that can be asked for: it stands in memory several times over.
+/// Largest `blackbox.max_body`, in bytes: a body is in memory several times.
 const MOST_BODY: usize = 64 << 20;
 
-/// Longest text that stands in for a plugin's, in bytes: as for plugins' own prompts.
+/// Largest fallback prompt or reason, in bytes; the limit of plugins' prompts.
 const MAX_TEXT: usize = 64 << 10;
 
 /// `[avr]`: AVR Core, and its rebrand DSAI.
@@ -26,7 +26,7 @@ pub struct AvrConfig {
 }
 
 impl AvrConfig {
-    /// What keeps strangers out.
+    /// The keys that authenticate AVR, for errors.
     pub(super) const SECRET_KEYS: &str = "WEBHOOK_SECRET (or `secret`) for AVR";
 }
 
@@ -39,37 +39,37 @@ impl Default for AvrConfig {
 /// `[blackbox]`: Dasha BlackBox.
 #[derive(Clone, Debug)]
 pub struct BlackBoxConfig {
-    /// Whether it is served, on `/blackbox`.
+    /// Serves the platform, on `/blackbox`.
     pub enabled: bool,
-    /// What it must show.
+    /// The credentials that it must present.
     pub credentials: Credentials,
-    /// For calls that no plugin decides.
+    /// The answer for calls that no plugin decides.
     pub fallback: BlackBoxFallback,
-    /// Largest body in bytes.
+    /// Largest body, in bytes.
     pub max_body: usize,
-    /// For the body to arrive.
+    /// Time limit for the arrival of the body.
     pub body_timeout: Duration,
-    /// For a tool to be answered.
+    /// Time limit for the answer to a tool call.
     pub tool_timeout: Duration,
 }
 
 impl BlackBoxConfig {
-    /// What keeps strangers out.
+    /// The keys that authenticate BlackBox, for errors.
     pub(super) const SECRET_KEYS: &str =
         "blackbox.headers or blackbox.signing_secrets for BlackBox";
 }
 
-/// What becomes of a call that no plugin decides.
+/// The answer for a call that no plugin decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlackBoxFallback {
-    /// The agent takes it.
+    /// The voice agent takes the call.
     Accept {
-        /// What the agent is told, instead of what it is configured with.
+        /// The voice agent's prompt. None: the agent's own.
         prompt: Option<String>,
     },
-    /// It is not taken.
+    /// The call is rejected.
     Reject {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -138,16 +138,16 @@ impl Default for BlackBoxSection {
             fallback_reason: None,
             // The report of a long call with its transcript has some MiB.
             max_body: 16 << 20,
-            // It wants an answer within 5 s.
+            // BlackBox requires an answer within 5 s.
             body_timeout: Duration::from_secs(4),
-            // What it waits for can be set there, from 1 s to 60 s.
+            // BlackBox's own time limit can be set from 1 s to 60 s.
             tool_timeout: Duration::from_secs(5),
         }
     }
 }
 
 impl BlackBoxSection {
-    /// The table, found good.
+    /// Validates the table.
     pub(super) fn check(self) -> Result<BlackBoxConfig, ConfigError> {
         let invalid = |key, message: String| Err(ConfigError::InvalidValue { key, message });
         let signature = (!self.signing_secrets.is_empty())
@@ -192,7 +192,7 @@ impl BlackBoxSection {
     }
 }
 
-/// The name of a header, as text.
+/// Serde of a header's name, as text.
 mod header_name {
     use super::*;
     use serde::{Deserializer, Serializer, de};

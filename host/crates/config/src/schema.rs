@@ -1,20 +1,20 @@
-//! JSON schemas of what operators write, for editors and for the tables of the
-//! reference.
+//! JSON schemas of configuration and settings, for editors, the reference pages, and the
+//! list of keys.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
-/// The schema of a document, without references, as TOML editors like it best.
+/// Generates the schema of a document, without references, which TOML editors support best.
 pub fn generate_schema<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft07().with_transform(simplify as fn(&mut Schema));
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// Takes out what is Rust's: how its numbers are called, that nothing is `null` (which
-/// TOML does not have), how doc comments are wrapped and linked.
+/// Removes what is specific to Rust: the formats of numbers, `null` (which TOML does not
+/// have), and the line breaks of doc comments.
 fn simplify(schema: &mut Schema) {
     transform_subschemas(&mut simplify, schema);
     schema.remove("title");
@@ -33,7 +33,7 @@ fn simplify(schema: &mut Schema) {
         either.retain(|schema| schema["type"] != "null");
         if let [Value::Object(only)] = either.as_slice() {
             let mut only = only.clone();
-            // What the key means is more than what its type means.
+            // The description of the key overrides that of its type.
             schema.remove("anyOf");
             only.extend(std::mem::take(schema.ensure_object()));
             *schema = only.into();
@@ -44,8 +44,8 @@ fn simplify(schema: &mut Schema) {
     }
 }
 
-/// A doc comment as a text for people: in one line, without the name of the table in
-/// front (`[limits]`: ...).
+/// Joins the lines of a doc comment, and removes the name of the table in front (`[limits]`:
+/// ...).
 fn first_sentence(comment: &str) -> String {
     let text = comment.split_whitespace().collect::<Vec<_>>().join(" ");
     let Some(("", rest)) = text.split_once("`[") else { return text };

@@ -1,4 +1,7 @@
-//! The tables of the configuration, each with its defaults.
+//! The tables of the configuration that need no validation of their own, with their defaults.
+//!
+//! The doc comments of the fields become the descriptions in the JSON schema and in
+//! `docs/reference/configuration.md`.
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
-//! Where the configuration comes from: a file, the environment, flags; a later
-//! one wins over an earlier one. Each is checked alone, so that an error names
-//! the place to mend.
+//! The sources of the configuration: file, environment variables, flags. A later source
+//! overrides an earlier one. Each is checked alone, so that an error names the source.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,129 +8,45 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::{Config, ConfigDocument, ConfigError};
+use crate::keys::{KEYS, VARIABLE_PREFIX};
 use crate::toml_error;
 
-/// Read when `--config` names no other file and it is there.
+/// The configuration file that is read, if it exists, when no other is named.
 const DEFAULT_FILE: &str = "plugboard.toml";
 
-/// The prefix of every environment variable but [`SECRET_VARIABLE`].
-const PREFIX: &str = "PLUGBOARD_";
-
-/// The name that AVR's users know for the shared secret.
+/// AVR's own name for the variable of the shared secret.
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
 
-/// Every key. The environment variable of `limits.body` is
-/// `PLUGBOARD_LIMITS_BODY`. A test compares the list with [`ConfigDocument`].
-pub const KEYS: &[&str] = &[
-    "listen",
-    "admin",
-    "admin_token",
-    "secret",
-    "allow_unauthenticated",
-    "plugins",
-    "data",
-    "fallback_sts_url",
-    "reject_sts_url",
-    "allowed_sts_hosts",
-    "avr.enabled",
-    "blackbox.enabled",
-    "blackbox.headers",
-    "blackbox.signing_secrets",
-    "blackbox.signature_header",
-    "blackbox.require",
-    "blackbox.fallback",
-    "blackbox.fallback_prompt",
-    "blackbox.fallback_reason",
-    "blackbox.max_body",
-    "blackbox.body_timeout",
-    "blackbox.tool_timeout",
-    "tls.certificate",
-    "tls.key",
-    "senders.allow",
-    "senders.trusted_proxies",
-    "senders.rate",
-    "senders.burst",
-    "limits.budget",
-    "limits.body",
-    "limits.connections",
-    "limits.header_timeout",
-    "limits.body_timeout",
-    "limits.shutdown",
-    "plugin_limits.timeout",
-    "plugin_limits.event_timeout",
-    "plugin_limits.tool_timeout",
-    "plugin_limits.memory",
-    "engine.instances",
-    "engine.max_memory",
-    "reload.watch",
-    "reload.debounce",
-    "reload.poll",
-    "cache.enabled",
-    "cache.size",
-    "cache.max_ttl",
-    "cache.deliveries",
-    "breaker.failures",
-    "breaker.window",
-    "breaker.pause",
-    "journal.sync",
-    "journal.keep",
-    "journal.max_age",
-    "journal.max_size",
-    "events.concurrency",
-    "events.attempts",
-    "events.backoff",
-    "events.max_backoff",
-    "calls.keep",
-    "calls.max_age",
-    "kv.max_key",
-    "kv.max_value",
-    "kv.max_total",
-    "http.timeout",
-    "http.max_request",
-    "http.max_response",
-    "http.concurrency",
-    "log.format",
-    "log.level",
-    "traces.endpoint",
-    "traces.headers",
-    "traces.sample",
-    "traces.service",
-];
-
-/// What the command line says of the configuration.
-#[derive(Clone, Debug, Default, clap::Args)]
+/// The keys that the command line can set, and the path of the file. The binary fills
+/// it from its arguments. A set value wins over the file and the environment.
+#[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// Configuration file [default: plugboard.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
+    /// The configuration file. None: `plugboard.toml`, if it exists.
     pub config: Option<PathBuf>,
-    /// Folder of plugins [default: plugins]
-    #[arg(long, value_name = "DIR")]
+    /// Sets `plugins`.
     pub plugins: Option<PathBuf>,
-    /// Address for webhooks; port 0 takes a free one [default: 127.0.0.1:9000]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Sets `listen`.
     pub listen: Option<SocketAddr>,
-    /// Address for operators [default: 127.0.0.1:9901]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Sets `admin`.
     pub admin: Option<SocketAddr>,
-    /// Folder for what is kept across restarts [default: data]
-    #[arg(long, value_name = "DIR")]
+    /// Sets `data`.
     pub data: Option<PathBuf>,
 }
 
-/// A configuration, and what deserves a word about it.
+/// A configuration with its warnings.
 #[derive(Debug)]
 pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
-    /// For the log, once there is one.
+    /// Warnings for the log, which has not started yet.
     pub warnings: Vec<String>,
 }
 
-/// Reads file, environment (given as pairs) and flags.
+/// Loads the configuration from file, environment variables (given as pairs) and flags.
 ///
 /// # Errors
 ///
-/// When one of them is wrong, or together they make no sense.
+/// Fails if a source is not valid, or if the merged values contradict one another.
 pub fn load(
     flags: Flags,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -153,7 +68,7 @@ pub fn load(
             set_key(&mut table, key, value);
         }
     }
-    // Every part was read before; an error here would be one of the merge.
+    // Each source was checked alone; an error here comes from the merge.
     let document = ConfigDocument::deserialize(table).map_err(|error| {
         ConfigError::InvalidValue { key: "configuration", message: error.message().to_owned() }
     })?;
@@ -177,33 +92,31 @@ fn read_environment(
     environment: impl IntoIterator<Item = (String, String)>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(&'static str, Value)>, ConfigError> {
-    let names: Vec<String> = KEYS.iter().map(|key| variable_name(key)).collect();
     let mut values = Vec::new();
     let mut secret: Option<String> = None;
     for (name, text) in environment {
-        // Compose files pass `NAME=${NAME}` on: empty means not set.
+        // Compose files pass `NAME=${NAME}`, so empty means unset.
         if text.is_empty() {
             continue;
         }
-        let key =
-            match names.iter().zip(KEYS).find(|(variable_of_key, _)| **variable_of_key == name) {
-                Some((_, key)) => *key,
-                None if name == SECRET_VARIABLE => "secret",
-                None => {
-                    // Not an error: Kubernetes sets PLUGBOARD_PORT and the like for
-                    // a service of our name.
-                    if name.starts_with(PREFIX) {
-                        let suggestion =
-                            toml_error::nearest(&name, names.iter().map(String::as_str))
-                                .map(|meant| format!("; did you mean {meant}?"));
-                        warnings.push(format!(
-                            "environment variable {name} is not known{}",
-                            suggestion.unwrap_or_default()
-                        ));
-                    }
-                    continue;
+        let key = match KEYS.iter().find(|key| key.variable == name) {
+            Some(key) => key.path.as_str(),
+            None if name == SECRET_VARIABLE => "secret",
+            None => {
+                // A warning, not an error: for a service named plugboard, Kubernetes sets
+                // PLUGBOARD_PORT and the like.
+                if name.starts_with(VARIABLE_PREFIX) {
+                    let variables = KEYS.iter().map(|key| key.variable.as_str());
+                    let suggestion = toml_error::nearest(&name, variables)
+                        .map(|meant| format!("; did you mean {meant}?"));
+                    warnings.push(format!(
+                        "environment variable {name} is not known{}",
+                        suggestion.unwrap_or_default()
+                    ));
                 }
-            };
+                continue;
+            }
+        };
         if key == "secret" && secret.replace(text.clone()).is_some_and(|other| other != text) {
             return Err(ConfigError::ConflictingSecrets);
         }
@@ -214,13 +127,8 @@ fn read_environment(
     Ok(values)
 }
 
-/// The environment variable of a key.
-pub fn variable_name(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
-}
-
-/// A variable's text as the value that its key takes: text, else a number or
-/// boolean, else a list with commas.
+/// Converts a variable's text to the type of its key: text, else a number or boolean, else a
+/// comma-separated list.
 fn parse_value(key: &str, text: &str) -> Result<Value, String> {
     let string = Value::String(text.to_owned());
     let scalar = text.parse::<bool>().map(Value::Boolean).ok();
@@ -394,21 +302,5 @@ mod tests {
             let error = config(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn key_list_matches_schema() {
-        let schema = crate::schema::generate_schema::<ConfigDocument>();
-        let mut schema_keys = Vec::new();
-        for (name, property) in schema["properties"].as_object().unwrap() {
-            match property["properties"].as_object() {
-                Some(table) => schema_keys.extend(table.keys().map(|key| format!("{name}.{key}"))),
-                None => schema_keys.push(name.clone()),
-            }
-        }
-        let mut listed_keys = KEYS.to_vec();
-        schema_keys.sort_unstable();
-        listed_keys.sort_unstable();
-        assert_eq!(schema_keys, listed_keys);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading TOML for people: an error names file, line, and what was meant.
+//! TOML parsing with errors for operators: file, line, and the nearest valid name.
 
 use std::fmt;
 use std::path::Path;
@@ -6,17 +6,17 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// What is wrong with a TOML document, and where.
+/// An error in a TOML document.
 #[derive(Debug, Error)]
 #[error("{file}{}: {message}{}", Line(.line), Meant(.meant))]
 pub struct TomlError {
-    /// The file's path, as it was given.
+    /// The file's path, as given.
     pub file: String,
-    /// Counted from 1; none when the error is not in one place.
+    /// The line, from 1. None: the error has no single place.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The error.
     pub message: String,
-    /// The valid name that is nearest to an unknown one.
+    /// The valid name nearest to an unknown one.
     pub meant: Option<String>,
 }
 
@@ -36,11 +36,11 @@ impl fmt::Display for Meant<'_> {
     }
 }
 
-/// Reads a document into `T`.
+/// Parses a document.
 ///
 /// # Errors
 ///
-/// When it is not TOML, or does not fit `T`.
+/// Fails if it is not TOML, or does not deserialize into `T`.
 pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, TomlError> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| {
@@ -52,8 +52,8 @@ pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, TomlErro
     })
 }
 
-/// The nearest of the names that serde says it expected instead of an unknown
-/// one. Serde gives both in backticks, the unknown one first.
+/// Returns the expected name nearest to the unknown one, from serde's message. Serde quotes
+/// both in backticks, the unknown one first.
 pub fn suggest(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
@@ -63,7 +63,7 @@ pub fn suggest(message: &str) -> Option<String> {
     nearest(unknown, quoted).map(str::to_owned)
 }
 
-/// The candidate most like `name`, unless none is like it.
+/// Returns the candidate most similar to `name`, or None if none is similar.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()

@@ -1,4 +1,4 @@
-//! `[traces]`: where OpenTelemetry traces go, and which.
+//! `[traces]`: the export of OpenTelemetry traces.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,19 +7,19 @@ use url::Url;
 use super::ConfigError;
 use crate::credentials::HeaderSecret;
 
-/// Longest name of a service, in bytes: it stands in every message.
+/// Largest `traces.service`, in bytes: it is part of every export request.
 const MAX_SERVICE: usize = 255;
 
-/// Traces that are sent.
+/// The export of traces to one collector.
 #[derive(Clone, Debug)]
 pub struct TracesConfig {
-    /// The collector's URL, http or https, with its path.
+    /// The collector's URL for traces, http or https, with its path.
     pub endpoint: Url,
-    /// Sent with every message.
+    /// Headers of every export request.
     pub headers: Vec<HeaderSecret>,
-    /// The share of webhooks that are traced, from 0 to 1.
+    /// The sampled share of webhooks, from 0 to 1.
     pub sample: f64,
-    /// What the collector knows this program by.
+    /// The service name (`service.name`).
     pub service: String,
 }
 
@@ -48,7 +48,7 @@ impl Default for TracesSection {
 }
 
 impl TracesSection {
-    /// The table, found good. None: nothing is traced.
+    /// Validates the table. None: tracing is off.
     pub(super) fn check(self) -> Result<Option<TracesConfig>, ConfigError> {
         let Self { endpoint, headers, sample, service } = self;
         let invalid =
@@ -60,16 +60,16 @@ impl TracesSection {
             return invalid("traces.service", "expected a name of 1 to 255 bytes");
         }
         let Some(endpoint) = endpoint else {
-            // Somebody who has set a secret for it thinks that it is on.
+            // An operator who sets headers expects tracing to be on.
             if !headers.is_empty() {
                 return invalid("traces.headers", "they are for traces.endpoint, which is not set");
             }
             return Ok(None);
         };
         let url = Url::parse(&endpoint).ok().filter(|url| {
-            // A password in it would be shown in errors: that is what headers are for.
+            // Errors and logs show the URL, so a password belongs into the headers.
             let has_no_password = url.username().is_empty() && url.password().is_none();
-            // Without a path, it is the URL of the collector and not that of its traces.
+            // Without a path, it is the collector's base URL.
             let has_path = url.has_host() && url.path() != "/";
             matches!(url.scheme(), "http" | "https") && has_no_password && has_path
         });
