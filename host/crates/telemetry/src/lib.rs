@@ -1,4 +1,4 @@
-//! The log and the traces.
+//! What the process reports of itself to operators: the log and OpenTelemetry traces.
 
 #![forbid(unsafe_code)]
 

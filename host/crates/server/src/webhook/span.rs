@@ -6,19 +6,15 @@
 //! the body, so the span begins before and learns of its trace then.
 
 use axum::http::HeaderMap;
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
-use opentelemetry_http::HeaderExtractor;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::field::Empty;
 use tracing::{Level, Span, span};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use plugboard_core::call::Call;
 use plugboard_core::outcome::{AnswerSource, RoutingOutcome};
 use plugboard_core::span::{ROOT_TARGET, is_enabled, should_sample};
 use plugboard_platform::{PlatformRequest, ToolAnswer};
 use plugboard_routing::mid_call::ToolResponse;
+use plugboard_telemetry::traces::RemoteSpan;
 
 /// Begins the span of a webhook to this path, if it is traced or may turn out to be.
 pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
@@ -29,7 +25,7 @@ pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
         );
     }
     let (remote, is_sampled) = (extract_parent(headers), should_sample());
-    let span = if is_sampled || remote.as_ref().is_some_and(SpanContext::is_sampled) {
+    let span = if is_sampled || remote.as_ref().is_some_and(RemoteSpan::is_sampled) {
         span!(
             target: ROOT_TARGET,
             parent: None,
@@ -58,23 +54,15 @@ pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
 }
 
 /// What the sender says that its webhook is a part of.
-fn extract_parent(headers: &HeaderMap) -> Option<SpanContext> {
-    let context = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    let span = context.span();
-    let remote = span.span_context();
-    remote.is_valid().then(|| remote_context(remote, remote.trace_flags()))
-}
-
-/// A remote span. Not its state, which is text of the sender's.
-fn remote_context(remote: &SpanContext, flags: TraceFlags) -> SpanContext {
-    SpanContext::new(remote.trace_id(), remote.span_id(), flags, true, TraceState::NONE)
+fn extract_parent(headers: &HeaderMap) -> Option<RemoteSpan> {
+    RemoteSpan::parse(headers.get("traceparent")?.to_str().ok()?)
 }
 
 /// What a webhook's trace may go on from, if its sender may say so.
 #[must_use = "dropped, the sender is not believed"]
 pub struct RemoteParent {
     span: Span,
-    remote: Option<SpanContext>,
+    remote: Option<RemoteSpan>,
     is_sampled: bool,
 }
 
@@ -82,14 +70,8 @@ impl RemoteParent {
     /// The sender has shown who it is.
     pub fn trust(mut self) {
         if let Some(remote) = self.remote.take() {
-            self.adopt(remote);
+            remote.set_as_parent(&self.span);
         }
-    }
-
-    fn adopt(&self, remote: SpanContext) {
-        let context = opentelemetry::Context::new().with_remote_span_context(remote);
-        // It is ours, and has no children yet.
-        _ = self.span.set_parent(context);
     }
 }
 
@@ -97,7 +79,7 @@ impl Drop for RemoteParent {
     fn drop(&mut self) {
         // Begun for no other reason than what a stranger says: not traced, then.
         if let Some(remote) = self.remote.take().filter(|_| !self.is_sampled) {
-            self.adopt(remote_context(&remote, TraceFlags::default()));
+            remote.set_as_unsampled_parent(&self.span);
         }
     }
 }

@@ -1,0 +1,160 @@
+//! Export of spans by OTLP over HTTP, from a thread of its own. A collector that is slow or
+//! unreachable costs spans, which are counted, and never delays a call.
+
+mod client;
+mod queue;
+mod remote;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter as OtlpExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
+};
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::registry::LookupSpan;
+
+use self::client::CollectorClient;
+use self::queue::{BoundedSpanProcessor, CountingExporter, MAX_QUEUED_SPANS, SpanQueue};
+pub use self::remote::RemoteSpan;
+use super::SpanCounts;
+use plugboard_config::TracesConfig;
+use plugboard_core::span::{CHILD_TARGET, ROOT_TARGET, set_sample_ratio};
+
+/// Largest number of spans in one request.
+const MAX_BATCH_SPANS: usize = 512;
+
+/// Longest time that a span waits for its batch to fill.
+const EXPORT_DELAY: Duration = Duration::from_secs(1);
+
+/// Time limit for one batch, retries included.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time limit for the export of the remaining spans at shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The trace exporter of this process.
+pub struct Traces {
+    provider: SdkTracerProvider,
+    queue: Arc<SpanQueue>,
+}
+
+impl Traces {
+    /// Starts the export thread. Must not be called within a Tokio runtime: the exporter
+    /// has its own, so that the threads that answer calls never send spans. No span is
+    /// recorded before the [layer](Self::layer) is installed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a thread or the HTTP client cannot be created.
+    pub fn start(config: &TracesConfig) -> anyhow::Result<Self> {
+        let queue = Arc::new(SpanQueue::default());
+        let client = CollectorClient::new(config, Arc::clone(&queue))?;
+        let otlp = OtlpExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_endpoint(config.endpoint.as_str())
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()
+            .context("cannot send traces")?;
+        let endpoint = config.endpoint.origin().ascii_serialization();
+        let exporter = CountingExporter { otlp, endpoint, queue: Arc::clone(&queue) };
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(MAX_QUEUED_SPANS)
+            .with_max_export_batch_size(MAX_BATCH_SPANS)
+            .with_scheduled_delay(EXPORT_DELAY)
+            .build();
+        let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        let resource = Resource::builder()
+            .with_service_name(config.service.clone())
+            .with_attribute(opentelemetry::KeyValue::new(
+                "service.version",
+                env!("CARGO_PKG_VERSION"),
+            ))
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            // A root span that is not sampled does not exist or has an unsampled parent.
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
+            .with_span_processor(BoundedSpanProcessor { batches, queue: Arc::clone(&queue) })
+            .build();
+        set_sample_ratio(config.sample);
+        Ok(Self { provider, queue })
+    }
+
+    /// Returns the layer that turns `tracing` spans into OpenTelemetry spans.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        let scope = InstrumentationScope::builder("plugboard")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
+        tracing_opentelemetry::layer()
+            .with_tracer(self.provider.tracer_with_scope(scope))
+            // A span's parent is the `tracing` span around it; nothing reads
+            // OpenTelemetry's own current context.
+            .with_context_activation(false)
+            .with_tracked_inactivity(false)
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_filter(SpanFilter)
+    }
+
+    /// Returns the numbers of exported and dropped spans.
+    pub fn counts(&self) -> &SpanCounts {
+        &self.queue.counts
+    }
+
+    /// Stops sampling, and exports the remaining spans within [`FLUSH_TIMEOUT`].
+    pub fn stop(self) {
+        set_sample_ratio(0.0);
+        if self.provider.shutdown_with_timeout(FLUSH_TIMEOUT).is_err() {
+            let spans = self.queue.len();
+            tracing::warn!(spans, "spans are lost: the collector did not take them in time");
+        }
+    }
+}
+
+/// Passes the spans of traces, and nothing else. A child span needs a span around it.
+struct SpanFilter;
+
+impl SpanFilter {
+    fn is_own_span(metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && matches!(metadata.target(), CHILD_TARGET | ROOT_TARGET)
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for SpanFilter {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        Self::is_own_span(metadata)
+            && (metadata.target() == ROOT_TARGET || context.lookup_current().is_some())
+    }
+
+    fn callsite_enabled(
+        &self,
+        metadata: &'static Metadata<'static>,
+    ) -> tracing::subscriber::Interest {
+        use tracing::subscriber::Interest;
+        match metadata.target() {
+            _ if !Self::is_own_span(metadata) => Interest::never(),
+            ROOT_TARGET => Interest::always(),
+            _ => Interest::sometimes(),
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        // All of our spans have this level, so that lower ones cost no more than without
+        // traces.
+        Some(LevelFilter::INFO)
+    }
+}
