@@ -119,7 +119,7 @@ pub struct LogConfig {
     /// For people or for machines.
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`, or such a level for a part of the
-    /// program: `info,plugboard::plugin=debug`.
+    /// program: `info,plugboard_runtime::plugin=debug`.
     pub level: String,
 }
 

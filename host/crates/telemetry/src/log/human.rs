@@ -1,6 +1,7 @@
-//! The log's format for people: time, level, where, message and fields on one
-//! line. Every call writes one, so it is made without detours; the formatter of
-//! tracing-subscriber takes four times as long, a seventh of a cached decision.
+//! The log format for people: time, level, target, message and fields on one line.
+//!
+//! Every call writes a line. The formatter of `tracing-subscriber` takes four times as long,
+//! which is a seventh of a cached decision, so this is own code.
 
 use std::cell::RefCell;
 use std::fmt::{self, Debug, Write};
@@ -12,10 +13,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The field that is the line's message.
+/// The name of the field that holds the message.
 const MESSAGE_FIELD: &str = "message";
 
-/// The format.
+/// The format for people.
 pub(super) struct HumanFormat;
 
 impl<S, N> FormatEvent<S, N> for HumanFormat
@@ -39,7 +40,7 @@ where
         writer.write_str(metadata.target())?;
         writer.write_str(": ")?;
         writer.write_str(end)?;
-        // The message first, wherever it stands among the fields.
+        // The message comes first, whatever its place among the fields.
         let mut message = LineVisitor { out: &mut writer, part: LinePart::Message, result: Ok(()) };
         event.record(&mut message);
         message.result?;
@@ -65,7 +66,7 @@ fn level_label(level: Level, colours: bool) -> &'static str {
     }
 }
 
-/// UTC with microseconds. All but those are the same for a second.
+/// Writes the time in UTC, with microseconds. The rest of the text is cached for a second.
 fn write_time(out: &mut impl Write, now: SystemTime) -> fmt::Result {
     thread_local! {
         static CACHED_SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -81,7 +82,7 @@ fn write_time(out: &mut impl Write, now: SystemTime) -> fmt::Result {
         }
         out.write_str(text)
     })?;
-    // Six digits, as text without `fmt`'s machinery.
+    // Six digits; `fmt` is slower.
     let mut digits = *b".000000Z";
     let mut micros = since_epoch.subsec_micros();
     for digit in digits.iter_mut().skip(1).take(6).rev() {
@@ -97,7 +98,7 @@ enum LinePart {
     Fields,
 }
 
-/// Writes an event's message, or its other fields.
+/// Writes the message of an event, or its other fields.
 struct LineVisitor<'a, 'w> {
     out: &'a mut Writer<'w>,
     part: LinePart,
@@ -148,8 +149,8 @@ impl Visit for LineVisitor<'_, '_> {
     }
 }
 
-/// Writes control characters escaped: nothing that is logged can begin a line, or
-/// change a terminal's colours.
+/// Escapes control characters, so that a logged value can neither begin a line nor change a
+/// terminal's colours.
 struct ControlEscaper<'a, W>(&'a mut W);
 
 impl<W: Write> Write for ControlEscaper<'_, W> {
@@ -167,7 +168,7 @@ impl<W: Write> Write for ControlEscaper<'_, W> {
     }
 }
 
-/// Whether a character is not seen and changes the order or the lines of others.
+/// Returns true for invisible characters that change the direction or the lines of text.
 fn is_invisible_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -181,7 +182,7 @@ mod tests {
 
     use super::*;
 
-    /// What `log` writes, without the time.
+    /// Returns the output of `log`, without the time.
     fn capture_log(log: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct SharedBuffer(Arc<Mutex<Vec<u8>>>);

@@ -1,10 +1,9 @@
-//! Where the program's own words go: standard error, for people or for machines.
+//! The log: lines on standard error, as text for people or as JSON.
 //!
-//! A call must not wait for whoever reads the log, nor pay for a system call, so
-//! lines are gathered in memory and written by a thread of their own some times
-//! a second. When the reader is so slow that they would fill the memory, they
-//! are dropped and counted. (tracing-appender queues line by line, and waking
-//! its thread cost a quarter of a decision.)
+//! A call must not wait for the reader of the log, nor pay for a system call. Lines are
+//! therefore buffered in memory, and a thread writes them some times a second. If the
+//! reader is too slow, further lines are dropped and counted. (`tracing-appender` queues
+//! each line, and waking its thread cost a quarter of a decision.)
 
 mod human;
 
@@ -26,34 +25,34 @@ use self::human::HumanFormat;
 use crate::traces::{self, Traces};
 use plugboard_config::{LogConfig, LogFormat};
 
-/// How late a line may be: not noticed by a person, and many lines of a busy
-/// server at once.
+/// Longest delay of a line. A person does not notice it, and a busy server writes many lines
+/// at once.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes that are kept for lines to come: a busy server's in one interval.
+/// Capacity that the buffer keeps, in bytes: the lines of a busy server in one interval.
 const RETAINED_BYTES: usize = 1 << 20;
 
-/// Bytes that may wait to be written: some seconds of a busy server.
+/// Largest number of buffered bytes: some seconds of a busy server.
 const MAX_BUFFERED_BYTES: usize = 16 << 20;
 
-/// The running log. Writes what is left when it is dropped.
+/// The running log. Writes the remaining lines when dropped.
 #[must_use = "the log ends with it"]
 pub struct LogWriter {
     lines: LineBuffer,
     writer: Option<JoinHandle<()>>,
 }
 
-/// Starts the log, and beside it the traces, if there are any.
+/// Starts the log, and installs the trace exporter's layer beside it.
 ///
 /// # Errors
 ///
-/// When the level is none, there is a log already, or no thread to be had.
+/// Fails if the level is not valid, a log is already running, or no thread can be started.
 pub fn start(config: &LogConfig, traces: Option<&Traces>) -> anyhow::Result<LogWriter> {
     let level = traces::exclude_spans(config.level.parse::<Targets>()?);
     let lines = LineBuffer::default();
     match traces {
-        // For everything, as there is one layer: a filter of its own would be asked
-        // again for every line.
+        // The filter is global, because there is one layer: a filter of the layer would be
+        // evaluated again for every line.
         None => registry().with(level).with(format_layer(config, &lines)).try_init()?,
         Some(traces) => {
             let log = format_layer(config, &lines).with_filter(level);
@@ -72,7 +71,7 @@ pub fn start(config: &LogConfig, traces: Option<&Traces>) -> anyhow::Result<LogW
     Ok(LogWriter { lines, writer: Some(writer) })
 }
 
-/// What makes lines of events.
+/// Returns the layer that formats events as lines.
 fn format_layer<S>(config: &LogConfig, lines: &LineBuffer) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -96,7 +95,7 @@ impl Drop for LogWriter {
     }
 }
 
-/// Lines that wait to be written. Clones share them.
+/// The buffered lines. Clones share them.
 #[derive(Clone, Default)]
 struct LineBuffer(Arc<Mutex<BufferedLines>>);
 
@@ -108,8 +107,8 @@ struct BufferedLines {
 }
 
 impl LineBuffer {
-    /// Writes what waits; whether that was the end.
-    /// `text` is where it is taken to, so that neither grows anew each time.
+    /// Writes the buffered lines to `out`. Returns true if the log is closed. `text` is the
+    /// buffer that is swapped in, so that both keep their capacity.
     fn flush_to(&self, text: &mut Vec<u8>, mut out: impl Write) -> bool {
         text.clear();
         let (dropped, is_closed) = {
@@ -117,9 +116,9 @@ impl LineBuffer {
             mem::swap(&mut buffered.text, text);
             (mem::take(&mut buffered.dropped), buffered.is_closed)
         };
-        // There is nowhere to say that the log cannot be written.
+        // There is no place to report that the log cannot be written.
         _ = out.write_all(text);
-        // A moment of many lines shall not take its memory for ever.
+        // A burst of lines must not keep its memory.
         text.shrink_to(RETAINED_BYTES);
         if dropped > 0 {
             tracing::warn!(lines = dropped, "the log is read too slowly; lines were dropped");
@@ -132,7 +131,7 @@ impl LineBuffer {
     }
 }
 
-/// One line, as the formatter hands it over.
+/// Takes one line from the formatter.
 impl Write for LineBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut buffered = self.lock();
