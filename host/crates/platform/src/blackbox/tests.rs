@@ -20,7 +20,8 @@ fn parse_with(headers: &HeaderMap, document: &Value) -> Result<PlatformRequest, 
 }
 
 fn fixture(name: &str) -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/blackbox");
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/blackbox");
     serde_json::from_str(&std::fs::read_to_string(path.join(name)).unwrap()).unwrap()
 }
 
