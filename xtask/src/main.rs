@@ -117,7 +117,7 @@ fn test() -> Result {
 
 /// Makes the reference anew, which tests compare with the code.
 fn docs() -> Result {
-    let mut write = cargo("test --release --workspace --lib -- reference::".split(' '));
+    let mut write = cargo("test --release --workspace --bin plugboard -- reference::".split(' '));
     write.env("UPDATE_EXPECT", "1");
     command::run(write)
 }
