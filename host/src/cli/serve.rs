@@ -14,11 +14,14 @@ use tokio::sync::Notify;
 use super::config_args::ConfigArgs;
 use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
 use plugboard_config::{Config, LoadedConfig};
-use plugboard_events::dispatch::{self, Dispatcher};
+use plugboard_events::dispatch::Dispatcher;
 use plugboard_events::journal::{Journal, Subscriptions};
 use plugboard_platform as platform;
 use plugboard_registry::Registry;
 use plugboard_registry::reload::{Reconciler, Reloader};
+use plugboard_routing::idempotency::IdempotencyCache;
+use plugboard_routing::mid_call::MidCall;
+use plugboard_routing::router::Router;
 use plugboard_runtime::engine::{Engine, Priority, Purpose};
 use plugboard_runtime::plugin::{CompileCache, Loader};
 use plugboard_server::live::Live;
@@ -32,6 +35,10 @@ use plugboard_tls::Tls;
 
 /// How long to wait at start until observers are told of what comes.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Decisions in one of the idempotency cache's two maps: as many as fill a table of
+/// 32,768 slots. At 400 calls a second, these are the calls of one minute.
+const IDEMPOTENCY_CAPACITY: usize = 28_000;
 
 /// Take webhooks and answer them.
 #[derive(clap::Args)]
@@ -136,6 +143,12 @@ fn serve(
         let journal = Arc::new(journal);
         let dispatcher = Arc::new(dispatcher);
         let services = Services {
+            router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
+            mid_call: Arc::new(MidCall::new(&engine, &config.cache)),
+            idempotency: config
+                .cache
+                .deliveries
+                .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
             engine: engine.clone(),
             registry,
             journal,
@@ -144,7 +157,7 @@ fn serve(
             metrics,
             live,
             reload,
-            tls,
+            tls: tls.map(Arc::new),
         };
         let server = Server::bind(config, services)?;
         tracing::info!(
@@ -182,14 +195,15 @@ fn start_dispatcher(
     store: &Arc<dyn Store>,
     subscriptions: &Arc<Subscriptions>,
 ) -> Dispatcher {
-    let services = dispatch::DispatcherServices {
-        registry: Arc::clone(registry),
-        store: Arc::clone(store),
-        subscriptions: Arc::clone(subscriptions),
-    };
-    let (events, journal) = (config.events.clone(), config.journal.clone());
-    let concurrency_limit = engine.concurrency_limit(Priority::Event);
-    Dispatcher::start(services, events, journal, concurrency_limit, config.limits.shutdown)
+    Dispatcher::start(
+        Arc::clone(registry),
+        Arc::clone(store),
+        Arc::clone(subscriptions),
+        config.events.clone(),
+        config.journal.clone(),
+        engine.concurrency_limit(Priority::Event),
+        config.limits.shutdown,
+    )
 }
 
 /// The data folder and, in it, the compile cache. What is kept there concerns

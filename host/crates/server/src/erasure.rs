@@ -11,14 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::live::Live;
+use crate::Services;
 use plugboard_core::call_selector::CallSelector;
-use plugboard_core::outcome::ChainResult;
-use plugboard_events::dispatch::Dispatcher;
-use plugboard_events::journal::Journal;
-use plugboard_registry::Registry;
-use plugboard_routing::idempotency::IdempotencyCache;
-use plugboard_routing::mid_call::MidCall;
 use plugboard_store::erase::ErasureResult;
 use plugboard_store::{Store, StoreError};
 
@@ -81,56 +75,37 @@ impl fmt::Display for ErasedCounts {
     }
 }
 
-/// All who may know of calls while the service runs.
-#[derive(Clone)]
-pub struct ErasureTargets {
-    /// The way in for events.
-    pub journal: Arc<Journal>,
-    /// Those who tell observers.
-    pub dispatcher: Arc<Dispatcher>,
-    /// What is kept.
-    pub store: Arc<dyn Store>,
-    /// What was decided, and may be asked for again.
-    pub deliveries: Option<Arc<IdempotencyCache<ChainResult>>>,
-    /// What is answered in the middle of calls.
-    pub midcall: Arc<MidCall>,
-    /// What operators see of calls.
-    pub live: Live,
-    /// The plugins, which remember what went wrong last.
-    pub registry: Arc<Registry>,
-}
-
 /// Erases a call while the service runs. Goes on if nobody waits for it any more.
 ///
 /// # Errors
 ///
 /// When it cannot be done, or not all of it: it is to be asked for once more.
 pub async fn erase_call(
-    targets: ErasureTargets,
+    services: Services,
     call: CallSelector,
 ) -> Result<ErasedCounts, ErasureError> {
     let task = tokio::spawn(async move {
-        let ErasureTargets { journal, dispatcher, store, deliveries, midcall, live, registry } =
-            targets;
+        let Services { registry, mid_call, idempotency, journal, store, dispatcher, live, .. } =
+            services;
         // At once, as it takes no store; and once more when nobody can tell of it any more.
         let erase_last_errors =
             || registry.current().plugins().for_each(|plugin| plugin.erase_last_error(&call));
         erase_last_errors();
         live.erase(&call).await;
         let mut delivery_hold = dispatcher.hold_deliveries(call.clone());
-        let is_in_flight = midcall.is_in_flight(&call);
+        let is_in_flight = mid_call.is_in_flight(&call);
         let mut erased = journal.erase(&call).await?;
         let mut all_ended = true;
-        if is_in_flight || midcall.is_in_flight(&call) {
+        if is_in_flight || mid_call.is_in_flight(&call) {
             // It knows what was erased, and may tell of it.
-            all_ended = midcall.wait_for_call(&call, PLUGIN_WAIT_TIMEOUT).await;
+            all_ended = mid_call.wait_for_call(&call, PLUGIN_WAIT_TIMEOUT).await;
             erased = erased.merge(journal.erase(&call).await?);
         }
         delivery_hold.set_erased_range(erased.range);
         // They may leave values behind until then.
         all_ended &= delivery_hold.wait_for_deliveries(PLUGIN_WAIT_TIMEOUT).await;
-        deliveries.iter().for_each(|answers| answers.erase(call.id()));
-        midcall.erase(call.id());
+        idempotency.iter().for_each(|answers| answers.erase(call.id()));
+        mid_call.erase(call.id());
         erase_last_errors();
         live.erase(&call).await;
         let values = store.erase_values(Arc::clone(call.id())).await?;

@@ -5,13 +5,23 @@ use std::path::Path;
 use reqwest::StatusCode;
 
 use super::*;
+use crate::live::Live;
+use crate::metrics::Metrics;
 use plugboard_config::{Flags, load};
-use plugboard_events::dispatch;
-use plugboard_events::journal::Subscriptions;
+use plugboard_events::dispatch::Dispatcher;
+use plugboard_events::journal::{Journal, Subscriptions};
+use plugboard_registry::Registry;
 use plugboard_registry::reload::{Reconciler, Reloader, ScanMode};
-use plugboard_runtime::engine::Purpose;
+use plugboard_routing::idempotency::IdempotencyCache;
+use plugboard_routing::mid_call::MidCall;
+use plugboard_routing::router::Router;
+use plugboard_runtime::engine::{Engine, Purpose};
 use plugboard_runtime::plugin::Loader;
+use plugboard_store::Store;
 use plugboard_store::sqlite::SqliteStore;
+
+/// Decisions in one of the idempotency cache's two maps.
+const IDEMPOTENCY_CAPACITY: usize = 100;
 
 /// A sample plugin, as `cargo xtask test` builds it.
 fn sample_plugin(name: &str) -> Vec<u8> {
@@ -45,19 +55,27 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let live = Live::start(config.calls.max_age);
     let (_, reload) = Reloader::new(reconciler, config.reload.clone(), Box::new(|_| {}));
     let interest = Arc::new(Subscriptions::default());
-    let parts = dispatch::DispatcherServices {
-        registry: Arc::clone(&registry),
-        store: Arc::clone(&store),
-        subscriptions: Arc::clone(&interest),
-    };
-    let (events, journal) = (config.events.clone(), config.journal.clone());
-    let dispatcher = Dispatcher::start(parts, events, journal, 1, Duration::from_secs(1));
+    let dispatcher = Dispatcher::start(
+        Arc::clone(&registry),
+        Arc::clone(&store),
+        Arc::clone(&interest),
+        config.events.clone(),
+        config.journal.clone(),
+        1,
+        Duration::from_secs(1),
+    );
     // Its observers are known, which the store was asked for.
     assert!(
         dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await
     );
     let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
-    let parts = Services {
+    let services = Services {
+        router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
+        mid_call: Arc::new(MidCall::new(&engine, &config.cache)),
+        idempotency: config
+            .cache
+            .deliveries
+            .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
         engine,
         registry,
         journal: Arc::new(journal),
@@ -68,7 +86,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         reload,
         tls: None,
     };
-    (Server::bind(config, parts).unwrap(), store)
+    (Server::bind(config, services).unwrap(), store)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

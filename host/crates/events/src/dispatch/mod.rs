@@ -52,28 +52,19 @@ pub struct Dispatcher {
 /// How many events wait for each observer.
 type ConsumerLags = Arc<Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>>>;
 
-/// What a dispatcher works with.
-pub struct DispatcherServices {
-    /// The plugins.
-    pub registry: Arc<Registry>,
-    /// What is kept.
-    pub store: Arc<dyn Store>,
-    /// Told which events somebody wants.
-    pub subscriptions: Arc<Subscriptions>,
-}
-
 impl Dispatcher {
     /// Starts an observer for every plugin that wants events and those that are
     /// known from before; `concurrency` of their guests may run at the same time. What is
     /// under way at the end has `grace`.
     pub fn start(
-        services: DispatcherServices,
+        registry: Arc<Registry>,
+        store: Arc<dyn Store>,
+        subscriptions: Arc<Subscriptions>,
         events: EventsConfig,
         journal: JournalConfig,
         concurrency: usize,
         grace: Duration,
     ) -> Self {
-        let DispatcherServices { registry, store, subscriptions } = services;
         let (stop, stopping) = watch::channel(false);
         let (adopted_sender, adopted_generation) = watch::channel(0);
         let stats = Arc::new(Mutex::new(StoreStats::default()));

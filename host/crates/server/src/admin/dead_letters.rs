@@ -56,7 +56,7 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     let selection = parse_selection(query.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
-    let result = app.store.dead_letters(selection).await;
+    let result = app.services.store.dead_letters(selection).await;
     let DeadLetters { letters, totals: total } =
         result.map_err(|error| ErrorResponse::from_store_error(&error))?;
     let total =
@@ -76,7 +76,8 @@ pub(super) async fn redrive(
         retried: u64,
     }
     let selection = parse_selection(query.as_deref(), MAX_PER_REQUEST, MAX_PER_REQUEST)?;
-    let retried = apply_in_steps(selection, |step| app.store.redrive_dead_letters(step)).await?;
+    let retried =
+        apply_in_steps(selection, |step| app.services.store.redrive_dead_letters(step)).await?;
     tracing::info!(events = retried, "dead letters are tried once more");
     Ok(json_response(&Retried { retried }))
 }
@@ -90,7 +91,8 @@ pub(super) async fn purge(
         discarded: u64,
     }
     let selection = parse_selection(query.as_deref(), MAX_PER_REQUEST, MAX_PER_REQUEST)?;
-    let discarded = apply_in_steps(selection, |step| app.store.purge_dead_letters(step)).await?;
+    let discarded =
+        apply_in_steps(selection, |step| app.services.store.purge_dead_letters(step)).await?;
     tracing::info!(events = discarded, "dead letters are thrown away");
     Ok(json_response(&Discarded { discarded }))
 }

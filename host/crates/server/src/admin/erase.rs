@@ -10,7 +10,7 @@ use axum::response::Response;
 
 use super::super::AppState;
 use super::super::error::{ErrorResponse, json_response};
-use crate::erasure::{self, ErasureTargets};
+use crate::erasure;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_platform::BadRequest;
 
@@ -30,15 +30,6 @@ pub(super) async fn erase(
     }
     let call = CallSelector::new(&id, platform.as_deref());
     let call = call.map_err(|error| bad_request(error.to_string()))?;
-    let targets = ErasureTargets {
-        journal: Arc::clone(&app.journal),
-        dispatcher: Arc::clone(&app.dispatcher),
-        store: Arc::clone(&app.store),
-        deliveries: app.idempotency.clone(),
-        midcall: Arc::clone(&app.mid_call),
-        live: app.live.clone(),
-        registry: Arc::clone(&app.registry),
-    };
-    let erased = erasure::erase_call(targets, call).await;
+    let erased = erasure::erase_call(app.services.clone(), call).await;
     Ok(json_response(&erased.map_err(|error| ErrorResponse::from_erasure_error(&error))?))
 }

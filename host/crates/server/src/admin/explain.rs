@@ -35,9 +35,9 @@ pub(super) async fn explain(
     let bounds = bounds.ok_or_else(ErrorResponse::not_found)?;
     let body = webhook::read_body(&app.body_budget, &bounds, &head.headers, body, start).await?;
     let (adapter, event) = recognize(&app.adapters, &head.headers, &body.bytes, decision_event)?;
-    let generation = app.registry.current();
+    let generation = app.services.registry.current();
     let deadline = start + app.config.limits.budget;
-    let explanation = app.router.explain(&generation, &event.call, deadline).await;
+    let explanation = app.services.router.explain(&generation, &event.call, deadline).await;
     let Explanation { generation, steps, outcome } = explanation;
     let RoutingOutcome { answer, result: ChainResult { plugin: by, source, failures, .. } } =
         &outcome;

@@ -31,7 +31,7 @@ pub(super) async fn live(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     let masking = parse_masking(query.as_deref())?;
-    let subscriber = app.live.subscribe().await?;
+    let subscriber = app.services.live.subscribe().await?;
     app.unmask_audit.record(masking, peer);
     let events = stream::unfold(subscriber, move |mut reader| async move {
         let LiveMessage { kind, data } = reader.next().await?.message(masking);
@@ -47,7 +47,7 @@ pub(super) async fn calls(
 ) -> Result<Response, ErrorResponse> {
     let masking = parse_masking(query.as_deref())?;
     app.unmask_audit.record(masking, peer);
-    let calls = app.live.calls().await;
+    let calls = app.services.live.calls().await;
     Ok(json_response(&calls.document(masking)))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn reloads(State(app): State<Arc<AppState>>) -> Response {
     struct Reloads {
         reloads: Vec<Arc<ReloadSummary>>,
     }
-    json_response(&Reloads { reloads: app.live.reloads().await })
+    json_response(&Reloads { reloads: app.services.live.reloads().await })
 }
 
 fn parse_masking(query: Option<&str>) -> Result<Masking, BadRequest> {

@@ -22,7 +22,6 @@ use serde::Serialize;
 pub(super) use self::live::UnmaskAudit;
 use super::AppState;
 use super::error::{ErrorResponse, json_response};
-use crate::metrics::MetricSources;
 
 /// How long a reload waits for observers to be taken up.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,7 +82,7 @@ async fn livez() -> Response {
 /// wrongly routed calls. Calls are answered all the same. What breaks later is no
 /// reason to take a service out that serves.
 async fn readyz(State(app): State<Arc<AppState>>) -> Response {
-    let generation = app.registry.current();
+    let generation = app.services.registry.current();
     let names = generation.broken().map(|entry| entry.name.as_str());
     let broken: Vec<&str> = names
         .filter(|name| app.broken_at_start.iter().any(|broken_name| broken_name == name))
@@ -106,11 +105,11 @@ struct Readiness<'a> {
 /// Looks at the certificate and the plugin folder now. When this is answered, calls that start are
 /// answered by what is in it, and events that come are told to it.
 async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorResponse> {
-    if let Some(tls) = &app.tls {
-        tls.reload(&app.metrics.network().certificate).await;
+    if let Some(tls) = &app.services.tls {
+        tls.reload(&app.services.metrics.network().certificate).await;
     }
-    let report = app.reload.reload().await?;
-    if !app.dispatcher.wait_until_adopted(report.generation, ADOPTION_TIMEOUT).await {
+    let report = app.services.reload.reload().await?;
+    if !app.services.dispatcher.wait_until_adopted(report.generation, ADOPTION_TIMEOUT).await {
         tracing::warn!("observers are not told of events yet, as the store cannot be used");
     }
     Ok(json_response(&*report))
@@ -120,15 +119,7 @@ async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorRespo
 async fn metrics(State(app): State<Arc<AppState>>) -> Response {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let sources = MetricSources {
-        engine: &app.engine,
-        registry: &app.registry,
-        router: &app.router,
-        journal: &app.journal,
-        dispatcher: &app.dispatcher,
-        store: &*app.store,
-    };
-    match app.metrics.render(&sources) {
+    match app.services.metrics.render(&app.services) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");

@@ -18,8 +18,8 @@ use plugboard_runtime::plugin::stats::{EventStats, LastError, MidCallStats, Verd
 use plugboard_runtime::plugin::{Hook, Plugin};
 
 pub(super) async fn plugins(State(app): State<Arc<AppState>>) -> Response {
-    let generation = app.registry.current();
-    let backlogs = app.dispatcher.consumer_lags();
+    let generation = app.services.registry.current();
+    let backlogs = app.services.dispatcher.consumer_lags();
     let plugins =
         generation.entries.iter().map(|entry| PluginStatus::new(entry, &backlogs)).collect();
     json_response(&PluginListing { generation: generation.number, plugins })

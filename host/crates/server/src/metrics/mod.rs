@@ -21,14 +21,9 @@ use self::collect::MetricsSnapshot;
 #[doc(hidden)]
 pub use self::collect::sample;
 pub use self::network::NetworkCounters;
-use plugboard_events::dispatch::Dispatcher;
-use plugboard_events::journal::Journal;
-use plugboard_registry::Registry;
+use crate::Services;
 use plugboard_registry::reload::ReloadMetrics;
-use plugboard_routing::router::Router;
-use plugboard_runtime::engine::Engine;
 use plugboard_runtime::plugin::error::Stage;
-use plugboard_store::Store;
 use plugboard_telemetry::traces::SpanCounts;
 
 /// Everything that is counted.
@@ -38,22 +33,6 @@ pub struct Metrics {
     network: NetworkCounters,
     reloads: Family<ReloadLabels, Counter>,
     load_failures: Family<StageLabels, Counter>,
-}
-
-/// Those who count.
-pub struct MetricSources<'a> {
-    /// Where plugins run.
-    pub engine: &'a Engine,
-    /// The plugins.
-    pub registry: &'a Registry,
-    /// The chain.
-    pub router: &'a Router,
-    /// The way in for events.
-    pub journal: &'a Journal,
-    /// Those who tell observers.
-    pub dispatcher: &'a Dispatcher,
-    /// What is kept.
-    pub store: &'a dyn Store,
 }
 
 /// Requests by listener and status.
@@ -150,21 +129,21 @@ impl Metrics {
         &self.network
     }
 
-    /// The metrics as text, with what these parts count.
+    /// Renders the metrics as OpenMetrics text, with the figures of `services`.
     ///
     /// # Errors
     ///
     /// Never in practice: text can be written to memory.
-    pub fn render(&self, sources: &MetricSources<'_>) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, services: &Services) -> Result<String, std::fmt::Error> {
         let snapshot = MetricsSnapshot {
-            engine: sources.engine.stats(),
-            cache: sources.router.cache().map(|cache| cache.stats()),
+            engine: services.engine.stats(),
+            cache: services.router.cache().map(|cache| cache.stats()),
             http: Arc::clone(&self.http),
-            generation: sources.registry.current(),
-            events: collect::event_counts(&sources.journal.counters),
-            store: sources.dispatcher.stats(),
-            consumer_lags: sources.dispatcher.consumer_lags(),
-            is_store_up: sources.store.health().is_none(),
+            generation: services.registry.current(),
+            events: collect::event_counts(&services.journal.counters),
+            store: services.dispatcher.stats(),
+            consumer_lags: services.dispatcher.consumer_lags(),
+            is_store_up: services.store.health().is_none(),
         };
         self.encode(snapshot)
     }

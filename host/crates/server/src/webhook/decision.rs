@@ -31,11 +31,11 @@ pub(super) async fn respond_with_decision(
     start: Instant,
     span: &Span,
 ) -> Response {
-    let guard = app.journal.begin_decision(&event, start + app.config.limits.budget);
+    let guard = app.services.journal.begin_decision(&event, start + app.config.limits.budget);
     let (outcome, is_replay) = decide_once(app, &event, start).await;
     webhook_span::record_decision(span, &outcome, is_replay);
     let summary = live::DecisionSummary::new(&event.call, &outcome, is_replay, start.elapsed());
-    app.live.record(&event.call, ActivityKind::Decision(summary));
+    app.services.live.record(&event.call, ActivityKind::Decision(summary));
     guard.finish(&outcome).await;
     let mut response = reply_response(adapter.decision_reply(&outcome.answer));
     let headers = response.headers_mut();
@@ -54,7 +54,7 @@ fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> He
     HeaderValue::from_static(match (is_replay, outcome.result.source) {
         (true, _) => "plugboard; hit; detail=delivery",
         (false, AnswerSource::Cache) => "plugboard; hit",
-        (false, _) if app.router.cache().is_none() => "plugboard; fwd=bypass",
+        (false, _) if app.services.router.cache().is_none() => "plugboard; fwd=bypass",
         (false, _) => "plugboard; fwd=miss",
     })
 }
@@ -63,7 +63,9 @@ fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> He
 /// comes again.
 async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingOutcome, bool) {
     let call = &event.call;
-    let Some(deliveries) = &app.idempotency else { return (decide(app, call, start).await, false) };
+    let Some(deliveries) = &app.services.idempotency else {
+        return (decide(app, call, start).await, false);
+    };
     let idempotency_key = (call.platform, event.dedup_key());
     let mut own_outcome = None;
     let ruling = async {
@@ -80,9 +82,13 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingO
             (replay_answer(app, ruling, call), true)
         }
         (Replay::TimedOut, _) => {
-            let outcome =
-                app.router.fallback_outcome(FallbackReason::DeadlineExceeded, None, 0, call);
-            log_decision(app.router.config(), call, &outcome, start);
+            let outcome = app.services.router.fallback_outcome(
+                FallbackReason::DeadlineExceeded,
+                None,
+                0,
+                call,
+            );
+            log_decision(app.services.router.config(), call, &outcome, start);
             (outcome, false)
         }
     }
@@ -90,7 +96,7 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingO
 
 /// The same ruling once more.
 fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOutcome {
-    let outcome = app.router.replay(ruling, call);
+    let outcome = app.services.router.replay(ruling, call);
     let decision = outcome.answer.name();
     tracing::info!(call = &*call.id, decision, "delivered again: the same answer");
     outcome
@@ -99,14 +105,14 @@ fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOut
 /// The chain's answer, or the fallback if anything at all goes wrong.
 async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     let deadline = start + app.config.limits.budget;
-    let generation = app.registry.current();
-    let chain = app.router.decide(&generation, call, deadline);
+    let generation = app.services.registry.current();
+    let chain = app.services.router.decide(&generation, call, deadline);
     // A panic would be a bug of ours, but must not be a lost call.
     let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(call = &*call.id, "the host panicked while it decided; please report it");
-        app.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
+        app.services.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
     });
-    log_decision(app.router.config(), call, &outcome, start);
+    log_decision(app.services.router.config(), call, &outcome, start);
     outcome
 }
 

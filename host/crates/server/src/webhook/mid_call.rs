@@ -30,16 +30,17 @@ pub(super) async fn respond_with_tool(
     let (app, traced) = (Arc::clone(app), span.clone());
     let work = async move {
         let sent_call = Arc::clone(&tool_use.call);
-        let _in_flight = app.mid_call.begin(&sent_call);
-        let call = app.journal.complete_call(&sent_call).await;
+        let _in_flight = app.services.mid_call.begin(&sent_call);
+        let call = app.services.journal.complete_call(&sent_call).await;
         let tool_use = ToolUse { call, ..tool_use };
-        let generation = app.registry.current();
-        let (ruling, is_replay) = app.mid_call.answer_tool(&generation, &tool_use, deadline).await;
+        let generation = app.services.registry.current();
+        let (ruling, is_replay) =
+            app.services.mid_call.answer_tool(&generation, &tool_use, deadline).await;
         webhook_span::record_tool(&traced, &tool_use.name, &ruling, is_replay);
         let outcome = if is_replay { REPLAYED } else { outcome_label(&ruling) };
         let summary =
             MidCallRequest::tool(&tool_use.name, ruling.plugin.clone(), outcome, start.elapsed());
-        app.live.record(&sent_call, ActivityKind::MidCallRequest(summary));
+        app.services.live.record(&sent_call, ActivityKind::MidCallRequest(summary));
         if !is_replay {
             let ToolUse { timestamp, delivery_id: delivery, name, arguments, .. } = tool_use;
             let outcome = self::event_outcome(&ruling.answer);
@@ -48,7 +49,7 @@ pub(super) async fn respond_with_tool(
             // may have been erased meanwhile.
             let event =
                 Event { call: Arc::clone(&sent_call), timestamp, body, delivery_id: delivery };
-            app.journal.record_internal_event(event, deadline).await;
+            app.services.journal.record_internal_event(event, deadline).await;
         }
         ruling.answer
     };
@@ -72,22 +73,22 @@ pub(super) async fn respond_with_transfer(
     let (app, traced) = (Arc::clone(app), span.clone());
     let work = async move {
         let sent_call = Arc::clone(&transfer_request.call);
-        let _in_flight = app.mid_call.begin(&sent_call);
-        let call = app.journal.complete_call(&sent_call).await;
+        let _in_flight = app.services.mid_call.begin(&sent_call);
+        let call = app.services.journal.complete_call(&sent_call).await;
         let transfer_request = Transfer { call, ..transfer_request };
-        let generation = app.registry.current();
+        let generation = app.services.registry.current();
         let (ruling, is_replay) =
-            app.mid_call.answer_transfer(&generation, &transfer_request, deadline).await;
+            app.services.mid_call.answer_transfer(&generation, &transfer_request, deadline).await;
         webhook_span::record_transfer(&traced, ruling.answer.is_some(), is_replay);
         let outcome = if is_replay { REPLAYED } else { ruling.outcome };
         let summary = MidCallRequest::transfer(ruling.plugin.clone(), outcome, start.elapsed());
-        app.live.record(&sent_call, ActivityKind::MidCallRequest(summary));
+        app.services.live.record(&sent_call, ActivityKind::MidCallRequest(summary));
         if !is_replay {
             let Transfer { timestamp, delivery_id: delivery, kind, request, .. } = transfer_request;
             let body = EventBody::Other { kind, payload: request };
             let event =
                 Event { call: Arc::clone(&sent_call), timestamp, body, delivery_id: delivery };
-            app.journal.record_internal_event(event, deadline).await;
+            app.services.journal.record_internal_event(event, deadline).await;
         }
         ruling.answer
     };

@@ -133,8 +133,8 @@ async fn parse_request(
 
 /// Takes events.
 async fn accept_events(app: &AppState, events: Vec<Event>) -> Result<Response, ErrorResponse> {
-    let mut activities = app.live.pending_activities(&events);
-    app.journal.accept(events).await.map_err(|error| {
+    let mut activities = app.services.live.pending_activities(&events);
+    app.services.journal.accept(events).await.map_err(|error| {
         activities.discard();
         ErrorResponse::from_store_error(&error)
     })?;
@@ -151,7 +151,7 @@ async fn serve_prompt(
         return Err(ErrorResponse::not_found());
     };
     let call_id = prompt_endpoint.requested_call(headers)?;
-    match app.journal.prompt(call_id).await {
+    match app.services.journal.prompt(call_id).await {
         Ok(Some(prompt)) => Ok(reply_response(prompt_endpoint.prompt_reply(&prompt))),
         Ok(None) => Err(ErrorResponse::prompt_not_found()),
         Err(error) => Err(ErrorResponse::from_store_error(&error)),
