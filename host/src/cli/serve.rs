@@ -1,15 +1,19 @@
 //! `plugboard serve`.
 
 use std::os::unix::fs::DirBuilderExt;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::config_args::ConfigArgs;
 use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
@@ -106,7 +110,7 @@ fn serve(
     let folder = config.plugins.clone();
     let reload_metrics = Arc::clone(&metrics);
     let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), reload_metrics);
-    let live = Live::start(config.calls.max_age);
+    let (live, live_task) = Live::new(config.calls.max_age);
     let (mut reloader, reload) = Reloader::new(
         reconciler,
         config.reload.clone(),
@@ -116,12 +120,22 @@ fn serve(
         }),
     );
     runtime.block_on(async {
-        // Before the long work of loading: a signal must not be lost meanwhile.
-        let mut stop = std::pin::pin!(stop_signal()?);
-        let hangup = hangup_signal()?;
+        // The drain begins with `stop`. The background tasks outlast it, until `end`.
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        let background = TaskTracker::new();
+        supervise(
+            &background,
+            live_task.run(end.clone()),
+            "operators are not shown any more what happens; please report it, and restart",
+        );
+        // Before the plugins are loaded, which takes long: no signal must be lost.
+        background.spawn(end.clone().run_until_cancelled_owned(stop_on_signal(stop.clone())?));
+        let hangup = Arc::new(Notify::new());
+        let hangups = notify_of_hangups(Arc::clone(&hangup))?;
+        background.spawn(end.clone().run_until_cancelled_owned(hangups));
         tokio::select! {
             loaded = reloader.start() => { loaded?; }
-            () = &mut stop => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         }
         let generation = registry.current();
         let (plugins, broken) = (generation.plugins().count(), generation.broken().count());
@@ -170,18 +184,19 @@ fn serve(
             "serving"
         );
         drop(generation);
-        let reload_task = tokio::spawn(async move {
-            if tokio::spawn(reloader.run(hangup)).await.is_err_and(|error| error.is_panic()) {
-                // Calls are answered all the same.
-                tracing::error!("plugins are not reloaded any more; please report it, and restart");
-            }
-        });
+        supervise(
+            &background,
+            reloader.run(hangup, end.clone()),
+            "plugins are not reloaded any more; please report it, and restart",
+        );
         server.run(stop).await;
-        reload_task.abort();
-        // Nothing comes in any more: what is under way is finished, the rest stays
-        // in the journal.
+        end.cancel();
+        // No request comes in any more. Deliveries in progress finish; the other events
+        // stay in the journal.
         dispatcher.stop().await;
         store.close().await;
+        background.close();
+        background.wait().await;
         tracing::info!("stopped");
         Ok(())
     })
@@ -227,8 +242,25 @@ fn start_runtime() -> anyhow::Result<(Runtime, usize)> {
     Ok((runtime.context("cannot start threads")?, threads))
 }
 
-/// Resolves on SIGTERM or SIGINT.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+/// Spawns a task that calls do not depend on: if it panics, `message` is logged and the
+/// server goes on without it.
+fn supervise(
+    tasks: &TaskTracker,
+    task: impl Future<Output = ()> + Send + 'static,
+    message: &'static str,
+) {
+    tasks.spawn(async move {
+        // The panic drops the task with its state, so nothing sees that state broken.
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            tracing::error!("{message}");
+        }
+    });
+}
+
+/// Registers for SIGTERM and SIGINT now. The future cancels `stop` on the first of them.
+fn stop_on_signal(
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     Ok(async move {
@@ -237,18 +269,18 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => "SIGINT",
         };
         tracing::info!(signal, "stopping: finishing calls in flight");
+        stop.cancel();
     })
 }
 
-/// Is told of every SIGHUP.
-fn hangup_signal() -> anyhow::Result<Arc<Notify>> {
+/// Registers for SIGHUP now. The future notifies `hangup` of each one, without end.
+fn notify_of_hangups(
+    hangup: Arc<Notify>,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut signals = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let hangup = Arc::new(Notify::new());
-    let notify = Arc::clone(&hangup);
-    tokio::spawn(async move {
+    Ok(async move {
         while signals.recv().await.is_some() {
-            notify.notify_one();
+            hangup.notify_one();
         }
-    });
-    Ok(hangup)
+    })
 }

@@ -15,11 +15,12 @@ mod webhook;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::admission::AdmissionPolicy;
 #[doc(hidden)]
@@ -42,12 +43,13 @@ struct AppState {
     unmask_audit: admin::UnmaskAudit,
     /// Names of the plugins that were broken when the server was bound.
     broken_at_start: Vec<String>,
-    is_stopping: AtomicBool,
+    /// Cancelled when the server begins to drain.
+    stop: CancellationToken,
 }
 
 /// A service whose addresses are bound.
 pub struct Server {
-    app: Arc<AppState>,
+    app: AppState,
     webhooks: TcpListener,
     admin: TcpListener,
 }
@@ -70,11 +72,11 @@ impl Server {
             body_budget: webhook::BodyBudget::default(),
             unmask_audit: admin::UnmaskAudit::default(),
             broken_at_start: generation.broken().map(|entry| entry.name.clone()).collect(),
-            is_stopping: AtomicBool::new(false),
+            stop: CancellationToken::new(),
             config,
             services,
         };
-        Ok(Self { app: Arc::new(app), webhooks, admin })
+        Ok(Self { app, webhooks, admin })
     }
 
     /// Where webhooks are taken.
@@ -95,74 +97,61 @@ impl Server {
         Ok(self.admin.local_addr()?)
     }
 
-    /// Serves until `stop` resolves, then lets what is in flight finish. The
-    /// admin listener stays up until the last webhook is answered, so that
-    /// probes see why.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` is cancelled, then drains: requests in flight finish, within
+    /// `limits.shutdown`. The admin listener stays up until the last webhook is answered,
+    /// so that probes can tell why the server is not ready.
+    pub async fn run(self, stop: CancellationToken) {
         let Self { app, webhooks, admin } = self;
-        let limits = &app.config.limits;
-        let admin_limits = ListenerLimits {
-            max_connections: ADMIN_CONNECTIONS,
-            header_timeout: limits.header_timeout,
-            drain_timeout: Duration::from_secs(1),
-        };
-        let webhook_limits = ListenerLimits {
-            max_connections: limits.connections,
-            header_timeout: limits.header_timeout,
-            drain_timeout: limits.shutdown,
-        };
-        let http = Arc::clone(app.services.metrics.http());
-        let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
+        // From here on, handlers see that the server stops.
+        let app = Arc::new(AppState { stop: stop.clone(), ..app });
+        let (limits, services) = (&app.config.limits, &app.services);
+        let (http, network) = (services.metrics.http(), services.metrics.network());
         let admin = Listener {
             socket: admin,
             routes: admin::routes(Arc::clone(&app)),
             count_status: {
-                let http = Arc::clone(&http);
+                let http = Arc::clone(http);
                 move |status| http.admin.count(status)
             },
-            limits: admin_limits,
+            limits: ListenerLimits {
+                max_connections: ADMIN_CONNECTIONS,
+                header_timeout: limits.header_timeout,
+                drain_timeout: Duration::from_secs(1),
+            },
             admission: None,
             tls: None,
             exposes_peer: true,
         };
-        // Sent, or dropped with the sender: the end either way.
-        let admin = tokio::spawn(admin.serve(async move { _ = admin_stopped.await }));
-        let network = app.services.metrics.network();
-        let certificate_watch = app.services.tls.clone().map(|tls| {
-            tokio::spawn(tls.watch(app.config.reload.poll, network.certificate.clone()))
-        });
-        let stop = async {
-            stop.await;
-            app.is_stopping.store(true, Ordering::Relaxed);
-            // Streams do not end by themselves.
-            app.services.live.close();
-        };
         let webhooks = Listener {
             socket: webhooks,
             routes: webhook::routes(Arc::clone(&app)),
-            count_status: move |status| http.webhooks.count(status),
-            limits: webhook_limits,
+            count_status: {
+                let http = Arc::clone(http);
+                move |status| http.webhooks.count(status)
+            },
+            limits: ListenerLimits {
+                max_connections: limits.connections,
+                header_timeout: limits.header_timeout,
+                drain_timeout: limits.shutdown,
+            },
             admission: AdmissionPolicy::new(&app.config.senders, network).map(Arc::new),
-            tls: app.services.tls.clone(),
+            tls: services.tls.clone(),
             exposes_peer: false,
         };
+        let (tasks, drained) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(admin.serve(drained.clone()));
+        if let Some(tls) = services.tls.clone() {
+            let counters = network.certificate.clone();
+            tasks.spawn(tls.watch(app.config.reload.poll, counters, drained.clone()));
+        }
         webhooks.serve(stop).await;
-        // What goes on although its platform has hung up.
-        if !app.services.mid_call.wait_until_idle(app.config.limits.shutdown).await {
+        // Tools and transfers go on although their platform has hung up.
+        if !services.mid_call.wait_until_idle(limits.shutdown).await {
             tracing::warn!("stopping while tools are at work");
         }
-        if let Some(keeping_up) = certificate_watch {
-            keeping_up.abort();
-        }
-        drop(stop_admin);
-        _ = admin.await;
-    }
-}
-
-impl AppState {
-    /// Whether the service is on its way out.
-    fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+        drained.cancel();
+        tasks.close();
+        tasks.wait().await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +23,10 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
 
 use self::handshake::Handshake;
 use super::admission::AdmissionPolicy;
@@ -100,9 +101,9 @@ pub(super) struct Listener<C> {
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
-    /// Takes connections until `stop` resolves, then lets those that are in a
-    /// request finish it.
-    pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
+    /// Accepts connections until `stop` is cancelled, then drains: requests in flight
+    /// finish, within `drain_timeout`; idle connections and handshakes end at once.
+    pub(super) async fn serve(self, stop: CancellationToken) {
         let Self {
             socket,
             routes,
@@ -116,13 +117,10 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
         http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
         let connections = Arc::new(Semaphore::new(limits.max_connections));
         let graceful = GracefulShutdown::new();
-        // Gone when no handshake is waited for any more.
-        let (open, closing) = watch::channel(());
-        let mut stop = pin!(stop);
         let mut last_warning = None;
         loop {
             let (stream, peer, permit) = tokio::select! {
-                () = &mut stop => break,
+                () = stop.cancelled() => break,
                 accepted = accept(&socket, &connections, &mut last_warning) => accepted,
             };
             let service =
@@ -137,14 +135,14 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
                 continue;
             };
             let (config, watcher, http) = (tls.server_config(), graceful.watcher(), http.clone());
-            let (mut closing, count) = (closing.clone(), count.clone());
+            let (stop, count) = (stop.clone(), count.clone());
             tokio::spawn(async move {
                 let shaken = timeout(
                     limits.header_timeout,
                     handshake::accept_handshake(stream, config, limits.header_timeout),
                 );
                 let shaken = tokio::select! {
-                    _ = closing.changed() => return,
+                    () = stop.cancelled() => return,
                     shaken = shaken => shaken.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
                 };
                 match shaken {
@@ -170,7 +168,6 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
         }
         // Nobody new: what waits in the backlog is told so at once.
         drop(socket);
-        drop(open);
         if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!(waited = ?limits.drain_timeout, "stopping with requests in flight");
         }

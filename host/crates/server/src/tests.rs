@@ -52,7 +52,8 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let witness = Arc::clone(&metrics);
     let mut reconciler = Reconciler::new(loader, folder.to_owned(), Arc::clone(&registry), witness);
     reconciler.reconcile(ScanMode::Full).await.unwrap();
-    let live = Live::start(config.calls.max_age);
+    let (live, live_task) = Live::new(config.calls.max_age);
+    tokio::spawn(live_task.run(CancellationToken::new()));
     let (_, reload) = Reloader::new(reconciler, config.reload.clone(), Box::new(|_| {}));
     let interest = Arc::new(Subscriptions::default());
     let dispatcher = Dispatcher::start(
@@ -100,8 +101,8 @@ async fn new_platform_is_served_end_to_end() {
     let (server, store) = serve(folder.path()).await;
     let address = server.webhook_address().unwrap();
     let admin = server.admin_address().unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(server.run(async move { _ = stopped.await }));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server.run(stop.clone()));
 
     let (client, _) = plugboard_tls::client_roots::build_client(reqwest::Client::builder).unwrap();
     let post = async |url: String, toy: bool, body: &'static str| {
@@ -134,7 +135,7 @@ async fn new_platform_is_served_end_to_end() {
     let (_, explained) = post(format!("http://{admin}/explain"), false, "rings c +39 5001").await;
     assert!(explained.contains(r#""answer":"go ws://sts/toy?from=%2B39""#), "{explained}");
 
-    stop.send(()).unwrap();
+    stop.cancel();
     running.await.unwrap();
     store.close().await;
 }

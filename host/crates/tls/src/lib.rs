@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
 
 use self::certificate::ServerCertificate;
 pub use self::certificate::TlsError;
@@ -102,8 +103,18 @@ impl Tls {
         Arc::clone(&self.current.load().config)
     }
 
-    /// Keeps up with the files for ever: looks every `poll`, and on SIGHUP.
-    pub async fn watch(self: Arc<Self>, poll: Duration, counters: CertificateCounters) {
+    /// Reloads the certificate every `poll` and on SIGHUP, if its files changed, until
+    /// `stop` is cancelled. A reload in progress is abandoned then.
+    pub async fn watch(
+        self: Arc<Self>,
+        poll: Duration,
+        counters: CertificateCounters,
+        stop: CancellationToken,
+    ) {
+        stop.run_until_cancelled(self.watch_files(poll, &counters)).await;
+    }
+
+    async fn watch_files(&self, poll: Duration, counters: &CertificateCounters) {
         self.warn_before_expiry(&mut *self.report_state.lock().await);
         let mut poll = interval_at(Instant::now() + poll, poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,7 +132,7 @@ impl Tls {
                 _ = poll.tick() => {}
                 () = hangup => {}
             }
-            self.reload(&counters).await;
+            self.reload(counters).await;
         }
     }
 

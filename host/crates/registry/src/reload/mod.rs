@@ -21,6 +21,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 pub use self::change::PluginChange;
 pub use self::folder::{PluginFolder, list_plugins};
@@ -115,8 +116,13 @@ impl Reloader {
         Ok(report)
     }
 
-    /// Keeps up with the folder for ever. `hangup` is told of SIGHUP.
-    pub async fn run(mut self, hangup: Arc<Notify>) {
+    /// Keeps the registry in line with the folder until `stop` is cancelled. A reload in
+    /// progress is abandoned then. `hangup` is notified of SIGHUP.
+    pub async fn run(mut self, hangup: Arc<Notify>, stop: CancellationToken) {
+        stop.run_until_cancelled(self.follow_folder(&hangup)).await;
+    }
+
+    async fn follow_folder(&mut self, hangup: &Notify) {
         let hints = self.watch.hints();
         let poll = self.config.poll;
         let mut poll = interval_at(Instant::now() + poll, poll);

@@ -11,14 +11,14 @@ use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::super::AppState;
 use super::super::error::{ErrorResponse, json_response};
 use super::super::listener::Peer;
-use crate::live::{LiveMessage, Masking, ReloadSummary};
+use crate::live::{LiveMessage, Masking, ReloadSummary, SubscribeError};
 use plugboard_platform::BadRequest;
 
 /// How long the stream is silent at the most: less than the minute after which proxies
@@ -31,12 +31,17 @@ pub(super) async fn live(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     let masking = parse_masking(query.as_deref())?;
+    if app.stop.is_cancelled() {
+        return Err(SubscribeError::Stopping.into());
+    }
     let subscriber = app.services.live.subscribe().await?;
     app.unmask_audit.record(masking, peer);
     let events = stream::unfold(subscriber, move |mut reader| async move {
         let LiveMessage { kind, data } = reader.next().await?.message(masking);
         Some((Ok::<_, Infallible>(Event::default().event(kind).data(data)), reader))
     });
+    // The stream does not end by itself, and the server drains before it stops the feed.
+    let events = events.take_until(app.stop.clone().cancelled_owned());
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
 }
 

@@ -87,7 +87,7 @@ async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     let broken: Vec<&str> = names
         .filter(|name| app.broken_at_start.iter().any(|broken_name| broken_name == name))
         .collect();
-    let status = match (app.is_stopping(), broken.is_empty()) {
+    let status = match (app.stop.is_cancelled(), broken.is_empty()) {
         (true, _) => "stopping",
         (false, false) => "degraded",
         (false, true) => return json_response(&Readiness { status: "ok", broken }),

@@ -30,7 +30,8 @@ pub use self::activity::{
 pub use self::calls::LiveCallsSnapshot;
 pub use self::message::{LiveMessage, Masking};
 pub use self::subscribers::LiveSubscriber;
-use self::task::{LiveRequest, LiveTask};
+use self::task::LiveRequest;
+pub use self::task::LiveTask;
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::Event;
@@ -109,28 +110,16 @@ impl Drop for PendingActivities<'_> {
 }
 
 impl Live {
-    /// Starts the task. What is known of calls is known for so long at the most. Within a
-    /// runtime only.
-    pub fn start(max_age: Duration) -> Self {
+    /// Creates the feed and the task that owns its state. Activities of calls are kept for
+    /// `max_age` at most.
+    pub fn new(max_age: Duration) -> (Self, LiveTask) {
         let (activities, activity_receiver) = mpsc::channel(ACTIVITY_QUEUE_CAPACITY);
         let (requests, request_receiver) = mpsc::unbounded_channel();
         let dropped = Arc::<AtomicU64>::default();
         let task =
             LiveTask::new(activity_receiver, request_receiver, max_age, Arc::clone(&dropped));
-        tokio::spawn(async move {
-            if tokio::spawn(task.run()).await.is_err_and(|error| error.is_panic()) {
-                // Calls are answered all the same.
-                tracing::error!(
-                    "operators are not shown any more what happens; please report it, and restart"
-                );
-            }
-        });
-        Self {
-            activities,
-            requests,
-            dropped,
-            subscriber_slots: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
-        }
+        let subscriber_slots = Arc::new(Semaphore::new(MAX_SUBSCRIBERS));
+        (Self { activities, requests, dropped, subscriber_slots }, task)
     }
 
     /// Something happened in a call, just now.
@@ -188,11 +177,8 @@ impl Live {
     pub async fn subscribe(&self) -> Result<LiveSubscriber, SubscribeError> {
         let slot = Arc::clone(&self.subscriber_slots).try_acquire_owned();
         let slot = slot.map_err(|_| SubscribeError::TooMany)?;
-        let queue = self
-            .send_request(LiveRequest::Subscribe)
-            .await
-            .flatten()
-            .ok_or(SubscribeError::Stopping)?;
+        let queue = self.send_request(LiveRequest::Subscribe).await;
+        let queue = queue.ok_or(SubscribeError::Stopping)?;
         Ok(LiveSubscriber::new(queue, slot))
     }
 
@@ -204,12 +190,6 @@ impl Live {
     /// What was reloaded lately, newest first.
     pub async fn reloads(&self) -> Vec<Arc<ReloadSummary>> {
         self.send_request(LiveRequest::Reloads).await.unwrap_or_default()
-    }
-
-    /// Ends what is read, and lets nobody read any more.
-    pub fn close(&self) {
-        // Without the task nothing is read.
-        _ = self.requests.send(LiveRequest::Close);
     }
 
     /// None: the task is gone.

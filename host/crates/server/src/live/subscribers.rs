@@ -106,20 +106,16 @@ impl LiveSubscriber {
 #[derive(Default)]
 pub(super) struct LiveSubscribers {
     queues: Vec<Weak<SubscriberQueue>>,
-    closed: bool,
 }
 
 impl LiveSubscribers {
-    /// One more, who is told first what was before. None: nobody may read any more.
-    pub(super) fn add(&mut self, mut history: VecDeque<FeedItem>) -> Option<Arc<SubscriberQueue>> {
-        if self.closed {
-            return None;
-        }
+    /// Adds a subscriber, which receives `history` first.
+    pub(super) fn add(&mut self, mut history: VecDeque<FeedItem>) -> Arc<SubscriberQueue> {
         history.push_back(FeedItem::CaughtUp);
         let queue = Arc::new(SubscriberQueue::new(history));
         self.queues.retain(|queue| queue.strong_count() > 0);
         self.queues.push(Arc::downgrade(&queue));
-        Some(queue)
+        queue
     }
 
     /// Tells everybody.
@@ -134,7 +130,6 @@ impl LiveSubscribers {
 
     /// Ends what is read.
     pub(super) fn close(&mut self) {
-        self.closed = true;
         self.for_each_queue(SubscriberQueue::close);
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::calls::{LiveCalls, LiveCallsSnapshot};
@@ -22,16 +23,16 @@ const GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What operators ask, and what must not be lost.
 pub(super) enum LiveRequest {
-    /// Another reader. None: nobody may read any more.
-    Subscribe(oneshot::Sender<Option<Arc<SubscriberQueue>>>),
+    /// Another subscriber.
+    Subscribe(oneshot::Sender<Arc<SubscriberQueue>>),
     Calls(oneshot::Sender<LiveCallsSnapshot>),
     Reloads(oneshot::Sender<Vec<Arc<ReloadSummary>>>),
     RecordReload(Arc<ReloadSummary>),
     Erase(CallSelector, oneshot::Sender<()>),
-    Close,
 }
 
-pub(super) struct LiveTask {
+/// Owns the history, the calls and the subscribers of the live feed.
+pub struct LiveTask {
     activities: mpsc::Receiver<Activity>,
     requests: mpsc::UnboundedReceiver<LiveRequest>,
     dropped: Arc<AtomicU64>,
@@ -58,8 +59,8 @@ impl LiveTask {
         }
     }
 
-    /// Until nobody tells or asks any more.
-    pub(super) async fn run(mut self) {
+    /// Serves the feed until `stop` is cancelled. Subscriptions end then.
+    pub async fn run(mut self, stop: CancellationToken) {
         // While it rests, it does not wait for notes.
         let mut resume_at = None;
         loop {
@@ -68,16 +69,18 @@ impl LiveTask {
                 self.history.next_expiry().into_iter().chain(self.calls.next_expiry()).min();
             let now = Instant::now();
             tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
                 request = self.requests.recv() => match request {
                     Some(request) => {
                         // What was told before is known to the answer, or erased by it.
                         self.drain_queue();
                         self.handle_request(request);
                     }
-                    None => return,
+                    None => break,
                 },
                 note = self.activities.recv(), if !is_resting => {
-                    let Some(note) = note else { return };
+                    let Some(note) = note else { break };
                     self.record(note);
                     self.drain_queue();
                     resume_at = Some(Instant::now() + GATHER_INTERVAL);
@@ -89,6 +92,7 @@ impl LiveTask {
             self.history.remove_expired(now);
             self.calls.remove_expired(now);
         }
+        self.subscribers.close();
     }
 
     /// Takes what is on its way.
@@ -110,7 +114,7 @@ impl LiveTask {
         // Whoever asked may have gone.
         match request {
             LiveRequest::Subscribe(answer) => {
-                _ = answer.send(self.subscribers.add(self.history.all()))
+                _ = answer.send(self.subscribers.add(self.history.all()));
             }
             LiveRequest::Calls(answer) => {
                 _ = answer.send(self.calls.snapshot(self.dropped.load(Relaxed)));
@@ -128,7 +132,6 @@ impl LiveTask {
                 self.subscribers.publish(&FeedItem::Erased(erased));
                 _ = done.send(());
             }
-            LiveRequest::Close => self.subscribers.close(),
         }
     }
 }

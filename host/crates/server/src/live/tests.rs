@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::calls::LiveCalls;
 use super::message::FeedItem;
@@ -15,6 +16,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For what should come at once but may be slow on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A live feed that runs until the test ends.
+fn start_live(max_age: Duration) -> Live {
+    let (live, task) = Live::new(max_age);
+    tokio::spawn(task.run(CancellationToken::new()));
+    live
+}
 
 fn call_with_id(id: &str) -> Arc<Call> {
     let mut call = call("+14155550199", "5001", "{}");
@@ -73,7 +81,7 @@ async fn read_history(reader: &mut LiveSubscriber) -> Vec<(&'static str, Value)>
 
 #[tokio::test]
 async fn subscriber_receives_history_then_new_activities() {
-    let live = Live::start(DAY);
+    let live = start_live(DAY);
     live.record(&call_with_id("a"), decision_activity("ran"));
     live.record(&call_with_id("a"), event_activity("started"));
     live.record(
@@ -112,7 +120,7 @@ async fn subscriber_receives_history_then_new_activities() {
 
 #[tokio::test]
 async fn history_calls_and_timelines_are_bounded() {
-    let live = Live::start(DAY);
+    let live = start_live(DAY);
     // As many as may be on their way at a time.
     for round in 0..4 {
         for nth in 0..ACTIVITY_QUEUE_CAPACITY / 2 {
@@ -141,7 +149,7 @@ async fn history_calls_and_timelines_are_bounded() {
 
 #[tokio::test]
 async fn full_queue_drops_and_counts_activities() {
-    let live = Live::start(DAY);
+    let live = start_live(DAY);
     // The task does not run before this test waits for something.
     for _ in 0..ACTIVITY_QUEUE_CAPACITY + 10 {
         live.record(&call_with_id("a"), event_activity("interruption"));
@@ -153,7 +161,7 @@ async fn full_queue_drops_and_counts_activities() {
 
 #[tokio::test]
 async fn erased_call_is_removed_everywhere() {
-    let live = Live::start(DAY);
+    let live = start_live(DAY);
     let mut reader = live.subscribe().await.unwrap();
     let (a, b) = (call_with_id("a"), call_with_id("b"));
     let memory = Arc::downgrade(&a);
@@ -191,7 +199,7 @@ async fn erased_call_is_removed_everywhere() {
 #[tokio::test]
 async fn slow_subscriber_learns_missed_count_and_others_miss_none() {
     const ALL: u64 = 3_000;
-    let live = Live::start(DAY);
+    let live = start_live(DAY);
     let (mut slow, mut quick) = (live.subscribe().await.unwrap(), live.subscribe().await.unwrap());
     assert!(read_history(&mut quick).await.is_empty());
     let call = call_with_id("a");
@@ -221,7 +229,9 @@ async fn slow_subscriber_learns_missed_count_and_others_miss_none() {
 
 #[tokio::test]
 async fn subscribers_are_limited_and_dropped_ones_free_slots() {
-    let live = Live::start(DAY);
+    let (live, task) = Live::new(DAY);
+    let stop = CancellationToken::new();
+    tokio::spawn(task.run(stop.clone()));
     let mut readers = Vec::new();
     for _ in 0..MAX_SUBSCRIBERS {
         readers.push(live.subscribe().await.unwrap());
@@ -229,7 +239,7 @@ async fn subscribers_are_limited_and_dropped_ones_free_slots() {
     assert_eq!(live.subscribe().await.err(), Some(SubscribeError::TooMany));
     readers.pop();
     readers.push(live.subscribe().await.unwrap());
-    live.close();
+    stop.cancel();
     readers.pop();
     assert_eq!(live.subscribe().await.err(), Some(SubscribeError::Stopping));
     for mut reader in readers {
@@ -239,7 +249,7 @@ async fn subscribers_are_limited_and_dropped_ones_free_slots() {
 
 #[tokio::test]
 async fn old_activities_expire_without_new_ones() {
-    let live = Live::start(Duration::from_millis(20));
+    let live = start_live(Duration::from_millis(20));
     let call = call_with_id("a");
     let memory = Arc::downgrade(&call);
     live.record(&call, decision_activity("ran"));
