@@ -1,15 +1,16 @@
 //! What happened lately: so many of each kind, none older than there is leave for.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::ReloadSummary;
-use super::activity::{Activity, ActivityKind};
+use super::activity::ActivityKind;
 use super::message::{ErasedCall, FeedItem};
-use plugboard_core::call_selector::CallSelector;
+use super::subscribers::{FeedEntry, SharedActivity};
 
 /// How many of each are kept.
 const MAX_DECISIONS: usize = 200;
@@ -50,9 +51,9 @@ impl<T> RecentEntries<T> {
 pub(super) struct History {
     max_age: Duration,
     last_seq: u64,
-    decisions: RecentEntries<Activity>,
-    mid_call_requests: RecentEntries<Activity>,
-    events: RecentEntries<Activity>,
+    decisions: RecentEntries<SharedActivity>,
+    mid_call_requests: RecentEntries<SharedActivity>,
+    events: RecentEntries<SharedActivity>,
     /// They tell of no call, and do not age.
     reloads: RecentEntries<ReloadSummary>,
     erased: RecentEntries<ErasedCall>,
@@ -71,9 +72,14 @@ impl History {
         }
     }
 
-    pub(super) fn record(&mut self, activity: Arc<Activity>, now: Instant) {
+    pub(super) fn record(
+        &mut self,
+        kind: &ActivityKind,
+        activity: Arc<SharedActivity>,
+        now: Instant,
+    ) {
         let seq = self.next_seq();
-        let entries = match activity.kind {
+        let entries = match kind {
             ActivityKind::Decision(_) => &mut self.decisions,
             ActivityKind::MidCallRequest(_) => &mut self.mid_call_requests,
             ActivityKind::Event(_) => &mut self.events,
@@ -86,26 +92,32 @@ impl History {
         self.reloads.push(seq, now, reload);
     }
 
+    /// Sequence number of the last message: every activity, reload and erasure has one.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
     fn next_seq(&mut self) -> u64 {
         self.last_seq += 1;
         self.last_seq
     }
 
-    fn activity_entries_mut(&mut self) -> [&mut VecDeque<RecentEntry<Activity>>; 3] {
+    fn activity_entries_mut(&mut self) -> [&mut VecDeque<RecentEntry<SharedActivity>>; 3] {
         [&mut self.decisions, &mut self.mid_call_requests, &mut self.events]
             .map(|last| &mut last.entries)
     }
 
     /// Everything, oldest first.
-    pub(super) fn all(&self) -> VecDeque<FeedItem> {
+    pub(super) fn all(&self) -> VecDeque<FeedEntry> {
         let notes = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
         let notes = notes.flat_map(|last| &last.entries);
-        let notes = notes.map(|entry| (entry.seq, FeedItem::Activity(Arc::clone(&entry.item))));
+        let notes = notes.map(|entry| (entry.seq, FeedEntry::Activity(Arc::clone(&entry.item))));
         let reloads = self.reloads.entries.iter();
         let reloads = reloads.map(|entry| (entry.seq, FeedItem::Reload(Arc::clone(&entry.item))));
         let erased = self.erased.entries.iter();
         let erased = erased.map(|entry| (entry.seq, FeedItem::Erased(Arc::clone(&entry.item))));
-        let mut all: Vec<_> = notes.chain(reloads).chain(erased).collect();
+        let others = reloads.chain(erased).map(|(seq, item)| (seq, FeedEntry::Other(item)));
+        let mut all: Vec<_> = notes.chain(others).collect();
         all.sort_unstable_by_key(|(place, _)| *place);
         all.into_iter().map(|(_, item)| item).collect()
     }
@@ -115,13 +127,20 @@ impl History {
         self.reloads.entries.iter().rev().map(|kept| Arc::clone(&kept.item)).collect()
     }
 
-    pub(super) fn erase(&mut self, call: &CallSelector, erased: Arc<ErasedCall>, now: Instant) {
-        for notes in self.activity_entries_mut() {
-            notes.retain(|kept| !call.matches(&kept.item.call));
+    /// Removes the activities that are erased, and records that this call is.
+    pub(super) fn remove_erased(&mut self, call: Arc<ErasedCall>, now: Instant) {
+        for activities in self.activity_entries_mut() {
+            activities.retain(|entry| !entry.item.is_erased());
         }
-        self.erased.entries.retain(|kept| *kept.item != *erased);
+        self.erased.entries.retain(|entry| *entry.item != *call);
         let seq = self.next_seq();
-        self.erased.push(seq, now, erased);
+        self.erased.push(seq, now, call);
+    }
+
+    /// The calls that the messages with these sequence numbers erased, oldest first.
+    pub(super) fn erased_calls(&self, seqs: &RangeInclusive<u64>) -> Vec<Arc<ErasedCall>> {
+        let erased = self.erased.entries.iter().filter(|entry| seqs.contains(&entry.seq));
+        erased.map(|entry| Arc::clone(&entry.item)).collect()
     }
 
     /// Drops what is too old.

@@ -17,6 +17,7 @@ mod message;
 mod subscribers;
 mod task;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use self::activity::{
     Activity, ActivityKind, DecisionSummary, EventSummary, MidCallRequest, REPLAYED, UNKNOWN_TOOL,
 };
 pub use self::calls::LiveCallsSnapshot;
+use self::message::ErasedCall;
 pub use self::message::{LiveMessage, Masking};
 pub use self::subscribers::LiveSubscriber;
 use self::task::LiveRequest;
@@ -177,9 +179,9 @@ impl Live {
     pub async fn subscribe(&self) -> Result<LiveSubscriber, SubscribeError> {
         let slot = Arc::clone(&self.subscriber_slots).try_acquire_owned();
         let slot = slot.map_err(|_| SubscribeError::TooMany)?;
-        let queue = self.send_request(LiveRequest::Subscribe).await;
-        let queue = queue.ok_or(SubscribeError::Stopping)?;
-        Ok(LiveSubscriber::new(queue, slot))
+        let subscription = self.send_request(LiveRequest::Subscribe).await;
+        let subscription = subscription.ok_or(SubscribeError::Stopping)?;
+        Ok(LiveSubscriber::new(subscription, self.clone(), slot))
     }
 
     /// The calls in progress, and those that ended just now.
@@ -190,6 +192,11 @@ impl Live {
     /// What was reloaded lately, newest first.
     pub async fn reloads(&self) -> Vec<Arc<ReloadSummary>> {
         self.send_request(LiveRequest::Reloads).await.unwrap_or_default()
+    }
+
+    /// The calls that the messages with these sequence numbers erased, oldest first.
+    async fn erased_calls(&self, seqs: RangeInclusive<u64>) -> Vec<Arc<ErasedCall>> {
+        self.send_request(|reply| LiveRequest::ErasedCalls(seqs, reply)).await.unwrap_or_default()
     }
 
     /// None: the task is gone.

@@ -1,145 +1,166 @@
-//! Those who read what happens. Each has a queue, and what does not fit into it is
-//! missed by that reader and nobody else.
+//! The feed's channel and its subscribers.
+//!
+//! A message is sent once, to all subscribers. A subscriber that falls more than
+//! [`FEED_CAPACITY`] messages behind loses the oldest ones, and receives their number
+//! instead. Erasures are not lost in such a gap: the subscriber fetches them from the
+//! history.
+//!
+//! An erased call must leave memory at once, but a channel cannot take messages back.
+//! Activities are therefore shared as [`SharedActivity`]: erasing empties it wherever it
+//! is queued, and subscribers skip empty ones.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::broadcast::{self, error::RecvError};
 
+use super::Live;
+use super::activity::Activity;
 use super::message::FeedItem;
 use plugboard_core::call_selector::CallSelector;
 
-/// Messages that wait for one reader, beside what was before it came.
-const QUEUE_CAPACITY: usize = 1_024;
+/// Messages that the channel holds for subscribers, beside the history that each of them
+/// receives first.
+const FEED_CAPACITY: usize = 1_024;
 
-/// What waits for a reader.
-pub(super) struct SubscriberQueue {
-    state: Mutex<SubscriberQueueState>,
-    notify: Notify,
-}
+/// An activity until it is erased.
+pub(super) struct SharedActivity(Mutex<Option<Arc<Activity>>>);
 
-struct SubscriberQueueState {
-    items: VecDeque<FeedItem>,
-    capacity: usize,
-    /// Lost since the last one that is in the queue.
-    missed: u64,
-    closed: bool,
-}
-
-impl SubscriberQueue {
-    fn new(history: VecDeque<FeedItem>) -> Self {
-        let capacity = history.len() + QUEUE_CAPACITY;
-        let state = SubscriberQueueState { items: history, capacity, missed: 0, closed: false };
-        Self { state: Mutex::new(state), notify: Notify::new() }
+impl SharedActivity {
+    /// The activity. `None`: it is erased.
+    fn get(&self) -> Option<Arc<Activity>> {
+        self.0.lock().clone()
     }
 
-    fn push(&self, item: FeedItem) {
-        let mut state = self.lock_state();
-        // What comes after something that is lost is lost as well, until the reader has
-        // caught up: it is told of one gap, where it is. But that a call was erased, every
-        // reader has to know, and an operator does that one call at a time.
-        let is_full = state.missed > 0 || state.items.len() >= state.capacity;
-        if is_full && !matches!(item, FeedItem::Erased(_)) {
-            state.missed += 1;
-            return;
-        }
-        state.items.push_back(item);
-        drop(state);
-        self.notify.notify_one();
+    /// Whether the activity is erased.
+    pub(super) fn is_erased(&self) -> bool {
+        self.0.lock().is_none()
     }
 
     fn erase(&self, call: &CallSelector) {
-        self.lock_state().items.retain(|item| match item {
-            FeedItem::Activity(note) => !call.matches(&note.call),
-            _ => true,
-        });
-    }
-
-    fn close(&self) {
-        let mut state = self.lock_state();
-        state.closed = true;
-        state.items.clear();
-        drop(state);
-        self.notify.notify_one();
-    }
-
-    fn lock_state(&self) -> MutexGuard<'_, SubscriberQueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().take_if(|activity| call.matches(&activity.call));
     }
 }
 
-/// One who reads. Gone, it holds nothing.
+/// A queued message.
+#[derive(Clone)]
+pub(super) enum FeedEntry {
+    /// An activity, which may be erased while it is queued.
+    Activity(Arc<SharedActivity>),
+    /// Any other message.
+    Other(FeedItem),
+}
+
+impl FeedEntry {
+    /// The message. `None`: it is erased.
+    fn into_item(self) -> Option<FeedItem> {
+        match self {
+            Self::Activity(activity) => activity.get().map(FeedItem::Activity),
+            Self::Other(item) => Some(item),
+        }
+    }
+}
+
+/// The sending side.
+pub(super) struct Feed {
+    channel: broadcast::Sender<FeedEntry>,
+    /// The activities that the history, the channel or a subscriber still holds, and
+    /// as many at most that none holds any more.
+    activities: Vec<Weak<SharedActivity>>,
+}
+
+impl Feed {
+    pub(super) fn new() -> Self {
+        Self { channel: broadcast::Sender::new(FEED_CAPACITY), activities: Vec::new() }
+    }
+
+    /// Prepares an activity for the history and the channel, so that it can be erased.
+    pub(super) fn share(&mut self, activity: Arc<Activity>) -> Arc<SharedActivity> {
+        if self.activities.len() == self.activities.capacity() {
+            self.activities.retain(|activity| activity.strong_count() > 0);
+            // As much room as is in use: the cost per activity stays constant.
+            self.activities.reserve(self.activities.len());
+        }
+        let shared = Arc::new(SharedActivity(Mutex::new(Some(activity))));
+        self.activities.push(Arc::downgrade(&shared));
+        shared
+    }
+
+    /// Sends a message to all subscribers.
+    pub(super) fn publish(&self, entry: FeedEntry) {
+        // Fails when there is no subscriber.
+        _ = self.channel.send(entry);
+    }
+
+    /// Erases the activities of a call, also where they are queued.
+    pub(super) fn erase(&self, call: &CallSelector) {
+        self.activities.iter().filter_map(Weak::upgrade).for_each(|activity| activity.erase(call));
+    }
+
+    /// Begins a subscription after message `last_seq`, with the messages before it.
+    pub(super) fn subscribe(
+        &self,
+        mut history: VecDeque<FeedEntry>,
+        last_seq: u64,
+    ) -> Subscription {
+        history.push_back(FeedEntry::Other(FeedItem::CaughtUp));
+        Subscription { backlog: history, channel: self.channel.subscribe(), last_seq }
+    }
+}
+
+/// A subscriber's place in the feed.
+pub(super) struct Subscription {
+    /// Received before the messages of the channel.
+    backlog: VecDeque<FeedEntry>,
+    channel: broadcast::Receiver<FeedEntry>,
+    /// Sequence number of the last message that was taken from the channel or missed.
+    last_seq: u64,
+}
+
+/// A subscriber to the feed.
 pub struct LiveSubscriber {
-    queue: Arc<SubscriberQueue>,
+    subscription: Subscription,
+    live: Live,
     _slot: OwnedSemaphorePermit,
 }
 
 impl LiveSubscriber {
-    pub(super) fn new(queue: Arc<SubscriberQueue>, slot: OwnedSemaphorePermit) -> Self {
-        Self { queue, _slot: slot }
+    pub(super) fn new(subscription: Subscription, live: Live, slot: OwnedSemaphorePermit) -> Self {
+        Self { subscription, live, _slot: slot }
     }
 
-    /// What is told next. None: there will be nothing more.
+    /// Waits for the next message. `None`: the feed has stopped.
     pub async fn next(&mut self) -> Option<FeedItem> {
+        let Subscription { backlog, channel, last_seq } = &mut self.subscription;
         loop {
-            {
-                let mut state = self.queue.lock_state();
-                if state.closed {
-                    return None;
-                }
-                if let Some(item) = state.items.pop_front() {
-                    return Some(item);
-                }
-                // The past is not kept for those who have read it.
-                state.capacity = QUEUE_CAPACITY;
-                let missed = std::mem::take(&mut state.missed);
-                if missed > 0 {
-                    return Some(FeedItem::Missed(missed));
-                }
+            // A stopped feed does not deliver the messages that are left.
+            if channel.is_closed() {
+                return None;
             }
-            self.queue.notify.notified().await;
+            let entry = match backlog.pop_front() {
+                Some(entry) => entry,
+                None => match channel.recv().await {
+                    Ok(entry) => {
+                        *last_seq += 1;
+                        entry
+                    }
+                    Err(RecvError::Lagged(missed)) => {
+                        let gap = *last_seq + 1..=*last_seq + missed;
+                        *last_seq += missed;
+                        backlog.push_back(FeedEntry::Other(FeedItem::Missed(missed)));
+                        let erased = self.live.erased_calls(gap).await;
+                        let erased = erased.into_iter().map(FeedItem::Erased);
+                        backlog.extend(erased.map(FeedEntry::Other));
+                        continue;
+                    }
+                    Err(RecvError::Closed) => return None,
+                },
+            };
+            if let Some(item) = entry.into_item() {
+                return Some(item);
+            }
         }
-    }
-}
-
-/// All who read.
-#[derive(Default)]
-pub(super) struct LiveSubscribers {
-    queues: Vec<Weak<SubscriberQueue>>,
-}
-
-impl LiveSubscribers {
-    /// Adds a subscriber, which receives `history` first.
-    pub(super) fn add(&mut self, mut history: VecDeque<FeedItem>) -> Arc<SubscriberQueue> {
-        history.push_back(FeedItem::CaughtUp);
-        let queue = Arc::new(SubscriberQueue::new(history));
-        self.queues.retain(|queue| queue.strong_count() > 0);
-        self.queues.push(Arc::downgrade(&queue));
-        queue
-    }
-
-    /// Tells everybody.
-    pub(super) fn publish(&mut self, item: &FeedItem) {
-        self.for_each_queue(|queue| queue.push(item.clone()));
-    }
-
-    /// Takes back what waits of a call.
-    pub(super) fn erase(&mut self, call: &CallSelector) {
-        self.for_each_queue(|queue| queue.erase(call));
-    }
-
-    /// Ends what is read.
-    pub(super) fn close(&mut self) {
-        self.for_each_queue(SubscriberQueue::close);
-    }
-
-    fn for_each_queue(&mut self, mut action: impl FnMut(&SubscriberQueue)) {
-        self.queues.retain(|queue| match queue.upgrade() {
-            Some(queue) => {
-                action(&queue);
-                true
-            }
-            None => false,
-        });
     }
 }

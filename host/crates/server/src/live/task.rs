@@ -1,6 +1,7 @@
 //! The task that owns what is known, and does everything that is not to be done where
 //! calls are answered.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::activity::Activity;
 use super::calls::{LiveCalls, LiveCallsSnapshot};
 use super::history::History;
 use super::message::{ErasedCall, FeedItem};
-use super::subscribers::{LiveSubscribers, SubscriberQueue};
+use super::subscribers::{Feed, FeedEntry, Subscription};
 use super::{ACTIVITY_QUEUE_CAPACITY, ReloadSummary};
 use plugboard_core::call_selector::CallSelector;
 
@@ -23,8 +24,9 @@ const GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What operators ask, and what must not be lost.
 pub(super) enum LiveRequest {
-    /// Another subscriber.
-    Subscribe(oneshot::Sender<Arc<SubscriberQueue>>),
+    Subscribe(oneshot::Sender<Subscription>),
+    /// The calls that the messages with these sequence numbers erased.
+    ErasedCalls(RangeInclusive<u64>, oneshot::Sender<Vec<Arc<ErasedCall>>>),
     Calls(oneshot::Sender<LiveCallsSnapshot>),
     Reloads(oneshot::Sender<Vec<Arc<ReloadSummary>>>),
     RecordReload(Arc<ReloadSummary>),
@@ -38,7 +40,7 @@ pub struct LiveTask {
     dropped: Arc<AtomicU64>,
     history: History,
     calls: LiveCalls,
-    subscribers: LiveSubscribers,
+    feed: Feed,
 }
 
 impl LiveTask {
@@ -49,14 +51,7 @@ impl LiveTask {
         dropped: Arc<AtomicU64>,
     ) -> Self {
         let (history, calls) = (History::new(max_age), LiveCalls::new(max_age));
-        Self {
-            activities,
-            requests,
-            dropped,
-            history,
-            calls,
-            subscribers: LiveSubscribers::default(),
-        }
+        Self { activities, requests, dropped, history, calls, feed: Feed::new() }
     }
 
     /// Serves the feed until `stop` is cancelled. Subscriptions end then.
@@ -92,7 +87,6 @@ impl LiveTask {
             self.history.remove_expired(now);
             self.calls.remove_expired(now);
         }
-        self.subscribers.close();
     }
 
     /// Takes what is on its way.
@@ -105,16 +99,21 @@ impl LiveTask {
 
     fn record(&mut self, activity: Activity) {
         let now = Instant::now();
-        let note = self.calls.record(activity, now);
-        self.history.record(Arc::clone(&note), now);
-        self.subscribers.publish(&FeedItem::Activity(note));
+        let activity = self.calls.record(activity, now);
+        let shared = self.feed.share(Arc::clone(&activity));
+        self.history.record(&activity.kind, Arc::clone(&shared), now);
+        self.feed.publish(FeedEntry::Activity(shared));
     }
 
     fn handle_request(&mut self, request: LiveRequest) {
         // Whoever asked may have gone.
         match request {
             LiveRequest::Subscribe(answer) => {
-                _ = answer.send(self.subscribers.add(self.history.all()));
+                let (history, last_seq) = (self.history.all(), self.history.last_seq());
+                _ = answer.send(self.feed.subscribe(history, last_seq));
+            }
+            LiveRequest::ErasedCalls(seqs, answer) => {
+                _ = answer.send(self.history.erased_calls(&seqs));
             }
             LiveRequest::Calls(answer) => {
                 _ = answer.send(self.calls.snapshot(self.dropped.load(Relaxed)));
@@ -122,14 +121,14 @@ impl LiveTask {
             LiveRequest::Reloads(answer) => _ = answer.send(self.history.reloads()),
             LiveRequest::RecordReload(reload) => {
                 self.history.record_reload(Arc::clone(&reload), Instant::now());
-                self.subscribers.publish(&FeedItem::Reload(reload));
+                self.feed.publish(FeedEntry::Other(FeedItem::Reload(reload)));
             }
             LiveRequest::Erase(call, done) => {
                 let erased = Arc::new(ErasedCall::new(&call));
-                self.history.erase(&call, Arc::clone(&erased), Instant::now());
+                self.feed.erase(&call);
+                self.history.remove_erased(Arc::clone(&erased), Instant::now());
                 self.calls.erase(&call);
-                self.subscribers.erase(&call);
-                self.subscribers.publish(&FeedItem::Erased(erased));
+                self.feed.publish(FeedEntry::Other(FeedItem::Erased(erased)));
                 _ = done.send(());
             }
         }

@@ -212,19 +212,49 @@ async fn slow_subscriber_learns_missed_count_and_others_miss_none() {
         }
     }
     assert_eq!(next(&mut slow).await.0, "caught_up");
-    let mut received = 0;
-    let missed = loop {
+    let (mut received, mut missed) = (0, 0);
+    while received + missed < ALL {
         match next(&mut slow).await {
             ("event", _) => received += 1,
-            ("missed", document) => break document["count"].as_u64().unwrap(),
+            ("missed", document) => missed += document["count"].as_u64().unwrap(),
             other => panic!("{other:?}"),
         }
-    };
+    }
     assert!(missed > 0);
     assert_eq!((received, received + missed), (1_024, ALL));
     // From there on it misses nothing.
     live.record(&call, decision_activity("ran"));
     assert_eq!(next(&mut slow).await.0, "decision");
+}
+
+#[tokio::test]
+async fn slow_subscriber_learns_of_calls_erased_in_the_gap() {
+    let live = start_live(DAY);
+    let mut reader = live.subscribe().await.unwrap();
+    live.record(&call_with_id("a"), decision_activity("ran"));
+    live.erase(&call_selector("a")).await;
+    let fill = async || {
+        for _ in 0..1_024 {
+            live.record(&call_with_id("b"), event_activity("interruption"));
+        }
+        live.calls().await;
+    };
+    fill().await;
+    assert_eq!(next(&mut reader).await.0, "caught_up");
+    assert_eq!(next(&mut reader).await, ("missed", json!({"count": 2})));
+    let (kind, erased) = next(&mut reader).await;
+    assert_eq!((kind, &erased["call"]), ("erased", &json!("a")));
+    for _ in 0..1_024 {
+        assert_eq!(next(&mut reader).await.0, "event");
+    }
+    // An erasure that was received is not sent again after a later gap.
+    live.erase(&call_selector("c")).await;
+    assert_eq!(next(&mut reader).await.0, "erased");
+    fill().await;
+    live.record(&call_with_id("b"), event_activity("interruption"));
+    live.calls().await;
+    assert_eq!(next(&mut reader).await, ("missed", json!({"count": 1})));
+    assert_eq!(next(&mut reader).await.0, "event");
 }
 
 #[tokio::test]
