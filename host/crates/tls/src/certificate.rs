@@ -5,20 +5,19 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use plugboard_config::TlsConfig;
 
@@ -150,7 +149,7 @@ fn build_certificate(
         path: certificate_path.clone(),
         source,
     })?;
-    let Some(leaf) = chain.first().cloned() else {
+    let Some(expires) = chain.first().map(expiry) else {
         return Err(TlsError::NoCertificate(certificate_path.clone()));
     };
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
@@ -173,36 +172,21 @@ fn build_certificate(
             return Err(TlsError::Certificate { path: certificate_path.clone(), source });
         }
     }
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TlsError::Internal)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    Ok(ServerCertificate { config: Arc::new(config), digest, expires: expiry(&leaf, provider) })
+    Ok(ServerCertificate { config: Arc::new(config), digest, expires })
 }
 
-/// When a certificate ends. Asked of the verifier, which looks at the time before it
-/// looks for a root: in the far future, it says since when it is too late.
-pub(super) fn expiry(
-    certificate: &CertificateDer<'_>,
-    provider: Arc<CryptoProvider>,
-) -> Option<Timestamp> {
-    /// Some 30,000 years.
-    const FAR: Duration = Duration::from_secs(1 << 40);
-    let mut roots = RootCertStore::empty();
-    // There must be one; which does not matter.
-    roots.add(certificate.clone().into_owned()).ok()?;
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
-    let (name, far) = (ServerName::try_from("localhost").ok()?, UnixTime::since_unix_epoch(FAR));
-    match verifier.verify_server_cert(certificate, &[], &name, &[], far) {
-        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
-            not_after,
-            ..
-        })) => Timestamp::from_second(not_after.as_secs().try_into().ok()?).ok(),
-        _ => None,
-    }
+/// The end of a certificate's validity (`notAfter`, RFC 5280, 4.1.2.5). `None`: the
+/// certificate cannot be parsed.
+pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let end = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    Timestamp::from_second(end.as_secs().try_into().ok()?).ok()
 }
 
 /// Reads a regular file; reading a pipe would never end.
