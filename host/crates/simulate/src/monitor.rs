@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, LineWriter, Write};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::driver::SimulationEnd;
@@ -52,7 +52,7 @@ impl SimulationMonitor {
 
     /// Returns the statistics so far.
     pub fn stats(&self) -> MutexGuard<'_, SimulationStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stats.lock()
     }
 
     /// Records that an event is sent.
@@ -119,7 +119,7 @@ impl SimulationMonitor {
             "{{\"call\":\"{call}\",\"type\":\"{kind}\",\"timestamp\":\"{timestamp}\",\
              \"nth\":{nth},\"status\":{status}}}\n"
         );
-        record.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+        record.lock().write_all(line.as_bytes())
     }
 }
 
