@@ -44,7 +44,7 @@ pub(super) struct ForgetCommand {
 impl ForgetCommand {
     pub(super) fn run(self) -> ExitCode {
         let Self { call, platform, config } = self;
-        let Some(config) = load_offline_configuration(config.into()) else {
+        let Ok(config) = load_offline_configuration(config.into()) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let erased = erase_call(&config, &call, platform.as_deref());

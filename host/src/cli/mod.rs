@@ -88,29 +88,34 @@ fn simulate(command: SimulateCommand) -> ExitCode {
     }
 }
 
-/// What is configured. None: it cannot be used, and it was said why.
-fn load_configuration(flags: Flags) -> Option<LoadedConfig> {
+/// The configuration cannot be used. The error has been printed; the exit status is
+/// [`EXIT_BAD_CONFIG`].
+struct BadConfig;
+
+/// Loads the configuration.
+fn load_configuration(flags: Flags) -> Result<LoadedConfig, BadConfig> {
     ok_or_print_error(config::load(flags, environment_variables()))
 }
 
-/// What is configured, for a verb that does not serve: what is odd about it was said. None:
-/// it cannot be used, and it was said why.
-fn load_offline_configuration(flags: Flags) -> Option<Config> {
+/// Loads the configuration for a command that does not serve, and prints its warnings.
+fn load_offline_configuration(flags: Flags) -> Result<Config, BadConfig> {
     let LoadedConfig { config, warnings } = load_configuration(flags)?;
     for warning in warnings {
         eprintln!("plugboard: {warning}");
     }
-    Some(config)
+    Ok(config)
 }
 
-/// The certificate that the configuration names, if it names one. None: it cannot be
-/// used, and it was said why.
-fn load_certificate(config: &Config) -> Option<Option<Tls>> {
+/// Loads the certificate, if one is configured.
+fn load_certificate(config: &Config) -> Result<Option<Tls>, BadConfig> {
     ok_or_print_error(config.tls.as_ref().map(Tls::load).transpose())
 }
 
-fn ok_or_print_error<T>(result: Result<T, impl Display>) -> Option<T> {
-    result.inspect_err(|error| eprintln!("plugboard: {error}")).ok()
+fn ok_or_print_error<T>(result: Result<T, impl Display>) -> Result<T, BadConfig> {
+    result.map_err(|error| {
+        eprintln!("plugboard: {error}");
+        BadConfig
+    })
 }
 
 /// Every connection is a file; the usual limit of 1,024 is a leftover.

@@ -53,10 +53,10 @@ pub(super) struct ServeCommand {
 
 impl ServeCommand {
     pub(super) fn run(self) -> ExitCode {
-        let Some(LoadedConfig { config, warnings }) = load_configuration(self.config.into()) else {
+        let Ok(LoadedConfig { config, warnings }) = load_configuration(self.config.into()) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
-        let Some(tls) = load_certificate(&config) else {
+        let Ok(tls) = load_certificate(&config) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let traces = match config.traces.as_ref().map(Traces::start).transpose() {

@@ -68,7 +68,7 @@ pub(super) struct BuildCommand {
 impl BuildCommand {
     pub(super) fn run(self) -> ExitCode {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Some(config) = load_offline_configuration(flags) else {
+        let Ok(config) = load_offline_configuration(flags) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let prepared =

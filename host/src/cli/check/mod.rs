@@ -57,20 +57,20 @@ impl CheckCommand {
             return ExitCode::from(EXIT_BAD_USAGE);
         }
         let flags = Flags { config: self.config, plugins: self.plugins, ..Flags::default() };
-        let Some(config) = load_offline_configuration(flags) else {
+        let Ok(config) = load_offline_configuration(flags) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let is_whole_folder = self.files.is_empty();
         // Plugins alone do not need it.
-        let tls = if is_whole_folder { load_certificate(&config) } else { Some(None) };
-        let Some(tls) = tls else { return ExitCode::from(EXIT_BAD_CONFIG) };
+        let tls = if is_whole_folder { load_certificate(&config) } else { Ok(None) };
+        let Ok(tls) = tls else { return ExitCode::from(EXIT_BAD_CONFIG) };
         if let Some(warning) = tls.and_then(|tls| tls.expiry_warning(Timestamp::now())) {
             eprintln!("plugboard: {warning}");
         }
         let settings = self.settings;
         let sources_for = |file| PluginFiles::with_settings(file, settings.clone());
         let files = self.files.into_iter().map(sources_for).collect::<Result<Vec<_>, _>>();
-        let Some(files) = ok_or_print_error(files) else { return ExitCode::from(EXIT_BAD_CONFIG) };
+        let Ok(files) = ok_or_print_error(files) else { return ExitCode::from(EXIT_BAD_CONFIG) };
         let result = check_plugins(&config, files).and_then(|check_result| {
             match (self.json, is_whole_folder) {
                 (true, _) => check_result.write_json()?,

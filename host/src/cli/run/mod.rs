@@ -107,7 +107,7 @@ fn platform(name: &str) -> Result<Platform, value::Error> {
 impl RunCommand {
     pub(super) fn run(self) -> ExitCode {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        let Some(config) = load_offline_configuration(flags) else {
+        let Ok(config) = load_offline_configuration(flags) else {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let inputs = match self.read_inputs(config) {
