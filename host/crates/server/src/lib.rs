@@ -5,6 +5,7 @@
 
 mod admin;
 mod admission;
+mod body;
 pub mod erasure;
 mod error;
 mod listener;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::AdmissionPolicy;
+use self::body::BodyBudget;
 #[doc(hidden)]
 pub use self::error::all_error_responses;
 use self::listener::{Listener, ListenerLimits};
@@ -39,7 +41,7 @@ struct AppState {
     services: Services,
     /// The enabled platforms.
     adapters: Vec<Arc<dyn PlatformAdapter>>,
-    body_budget: webhook::BodyBudget,
+    body_budget: BodyBudget,
     unmask_audit: admin::UnmaskAudit,
     /// Names of the plugins that were broken when the server was bound.
     broken_at_start: Vec<String>,
@@ -69,7 +71,7 @@ impl Server {
         let generation = services.registry.current();
         let app = AppState {
             adapters: platform::adapters(&config),
-            body_budget: webhook::BodyBudget::default(),
+            body_budget: BodyBudget::default(),
             unmask_audit: admin::UnmaskAudit::default(),
             broken_at_start: generation.broken().map(|entry| entry.name.clone()).collect(),
             stop: CancellationToken::new(),

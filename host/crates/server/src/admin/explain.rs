@@ -13,8 +13,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::super::AppState;
+use super::super::body::read_body;
 use super::super::error::{ErrorResponse, json_response};
-use super::super::webhook;
 use plugboard_core::event::Event;
 use plugboard_core::outcome::{AnswerSource, ChainResult, RoutingOutcome};
 use plugboard_core::units::micros;
@@ -33,7 +33,7 @@ pub(super) async fn explain(
         .map(|adapter| adapter.request_limits())
         .max_by_key(|bounds| bounds.max_body);
     let bounds = bounds.ok_or_else(ErrorResponse::not_found)?;
-    let body = webhook::read_body(&app.body_budget, &bounds, &head.headers, body, start).await?;
+    let body = read_body(&app.body_budget, &bounds, &head.headers, body, start).await?;
     let (adapter, event) = recognize(&app.adapters, &head.headers, &body.bytes, decision_event)?;
     let generation = app.services.registry.current();
     let deadline = start + app.config.limits.budget;

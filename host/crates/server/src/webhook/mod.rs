@@ -1,7 +1,6 @@
 //! What platforms post: bodies are read within bounds, senders judged, and what the
 //! dialect makes of it is answered. Which platform it is, only the dialect knows.
 
-mod body;
 mod decision;
 mod mid_call;
 mod span;
@@ -18,9 +17,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-pub(super) use self::body::{BodyBudget, read_body};
 use self::span::RemoteParent;
 use super::AppState;
+use super::body::read_body;
 use super::error::{ErrorResponse, json_response};
 use plugboard_core::event::Event;
 use plugboard_core::json_depth;

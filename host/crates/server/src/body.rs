@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::error::ErrorResponse;
+use super::error::ErrorResponse;
 use plugboard_platform::RequestLimits;
 
 /// Bodies up to here are read whenever they come, in bytes.
@@ -20,7 +20,7 @@ const MAX_UNBUDGETED_BYTES: usize = 64 << 10;
 const BUDGET_KIB: u32 = 128 << 10;
 
 /// What all requests together may have.
-pub(in super::super) struct BodyBudget {
+pub(super) struct BodyBudget {
     /// In KiB.
     permits: Arc<Semaphore>,
 }
@@ -41,13 +41,13 @@ impl BodyBudget {
 }
 
 /// A body, which holds its place as long as it is there.
-pub(in super::super) struct BufferedBody {
-    pub(in super::super) bytes: Bytes,
+pub(super) struct BufferedBody {
+    pub(super) bytes: Bytes,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads a body within its bounds.
-pub(in super::super) async fn read_body(
+pub(super) async fn read_body(
     budget: &BodyBudget,
     bounds: &RequestLimits,
     headers: &HeaderMap,
