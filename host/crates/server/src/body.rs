@@ -1,4 +1,5 @@
-//! Bodies: not larger, not slower and not more of them at a time than there may be.
+//! Reading of request bodies, with limits for size, time, and the memory of all bodies
+//! together.
 
 use std::sync::Arc;
 
@@ -12,14 +13,14 @@ use tokio::time::{Instant, timeout_at};
 use super::error::ErrorResponse;
 use plugboard_platform::RequestLimits;
 
-/// Bodies up to here are read whenever they come, in bytes.
+/// Bodies of this size, in bytes, need no budget.
 const MAX_UNBUDGETED_BYTES: usize = 64 << 10;
 
-/// What larger ones may have together, in KiB: each stands in memory several times over
-/// until it is written down.
+/// Budget of all larger bodies together, in KiB. A body occupies several times its size in
+/// memory until its events are stored.
 const BUDGET_KIB: u32 = 128 << 10;
 
-/// What all requests together may have.
+/// The memory budget of all requests.
 pub(super) struct BodyBudget {
     /// In KiB.
     permits: Arc<Semaphore>,
@@ -32,21 +33,21 @@ impl Default for BodyBudget {
 }
 
 impl BodyBudget {
-    /// Waits for room for a body of so many bytes.
+    /// Waits for the budget of a body of this size.
     async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(BUDGET_KIB).min(BUDGET_KIB);
-        // Never closed.
+        // Fails only if the semaphore is closed, and it never is.
         Arc::clone(&self.permits).acquire_many_owned(kib).await.ok()
     }
 }
 
-/// A body, which holds its place as long as it is there.
+/// A body, which holds its budget until it is dropped.
 pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads a body within its bounds.
+/// Reads a body within its limits.
 pub(super) async fn read_body(
     budget: &BodyBudget,
     bounds: &RequestLimits,
@@ -56,8 +57,8 @@ pub(super) async fn read_body(
 ) -> Result<BufferedBody, ErrorResponse> {
     let too_large = || ErrorResponse::too_large(bounds.max_body, bounds.max_body_key);
     let deadline = start + bounds.body_timeout;
-    // Refused before it is read, when the sender says how long it is; before it is sent,
-    // when the sender waits for leave to.
+    // Reject by the declared length before the body is read, and before it is sent if the
+    // sender expects `100 Continue`.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
     if length > bounds.max_body {
@@ -73,7 +74,7 @@ pub(super) async fn read_body(
                 continue;
             };
             if buffer.is_empty() && single_frame.is_empty() {
-                // Most bodies come in one piece.
+                // Most bodies arrive in one frame.
                 single_frame = data;
             } else {
                 if buffer.is_empty() {
@@ -86,7 +87,8 @@ pub(super) async fn read_body(
                 return Err(too_large());
             }
             if size > MAX_UNBUDGETED_BYTES && permit.is_none() {
-                // All of it at once: two that have a part each would wait for one another.
+                // Acquire all of it at once: two bodies with partial budgets would wait
+                // for each other.
                 let reserved_bytes = if length > 0 { length } else { bounds.max_body };
                 let acquired = timeout_at(deadline, budget.acquire(reserved_bytes)).await;
                 permit = acquired.map_err(|_| ErrorResponse::too_many_large_bodies())?;
@@ -104,8 +106,8 @@ pub(super) async fn read_body(
     read
 }
 
-/// Lets a sender finish: whoever is still sending would find the connection closed, and
-/// not the answer.
+/// Reads and drops the rest of a body. Otherwise the sender, still sending, would see a
+/// closed connection instead of the response.
 async fn drain(body: &mut Body, deadline: Instant) {
     let remaining = async { while let Some(Ok(_)) = body.frame().await {} };
     _ = timeout_at(deadline, remaining).await;

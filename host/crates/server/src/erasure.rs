@@ -1,8 +1,7 @@
-//! Erasing everything that is stored about a call, as somebody may ask whom it
-//! concerns: events, told or not, dead letters, what is remembered of the call, what
-//! went wrong last in a plugin over it, and plugins' values about it. When it is done,
-//! it is so in memory, in the store, and in the bytes of its files; what comes of the
-//! call later is new.
+//! Erasure of a call: its events, delivered or not, dead letters, call context, cached
+//! answers, live feed, the last error of a plugin about it, and plugins' values about it.
+//! When it returns, the data is gone from memory, from the store, and from the bytes of
+//! the store's files. Later data of the call is new data.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,30 +15,30 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_store::erase::ErasureResult;
 use plugboard_store::{Store, StoreError};
 
-/// How long to wait for plugins that are at work on the call: they may leave values
-/// behind. Their time (`event_timeout`) is 5 s unless settings say otherwise.
+/// How long to wait for plugins that are at work on the call, because they may still write
+/// values. Their `event_timeout` is 5 s by default.
 const PLUGIN_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was erased, in numbers.
+/// The number of erased items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasedCounts {
     /// Events of the journal.
     pub events: u64,
     /// Dead letters, with their events.
     pub dead_letters: u64,
-    /// Calls of this name that were remembered: one, or one for each platform.
+    /// Call contexts: one, or one for each platform that has a call of this id.
     pub calls: u64,
     /// Plugins' values.
     pub values: u64,
 }
 
-/// Why a call is not erased, or not all of it.
+/// The reason why a call is not erased completely.
 #[derive(Debug, Error)]
 pub enum ErasureError {
-    /// The store cannot do it now.
+    /// The store is not available.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What a plugin keeps of it may come later.
+    /// A plugin may still write a value about the call.
     #[error(
         "all is erased that was there, but a plugin is still at work on the call, and may keep \
          something of it; ask once more when it is done"
@@ -75,11 +74,11 @@ impl fmt::Display for ErasedCounts {
     }
 }
 
-/// Erases a call while the service runs. Goes on if nobody waits for it any more.
+/// Erases a call while the server runs. Continues if its caller is cancelled.
 ///
 /// # Errors
 ///
-/// When it cannot be done, or not all of it: it is to be asked for once more.
+/// The call is not erased, or not completely; try again.
 pub async fn erase_call(
     services: Services,
     call: CallSelector,
@@ -87,7 +86,8 @@ pub async fn erase_call(
     let task = tokio::spawn(async move {
         let Services { registry, mid_call, idempotency, journal, store, dispatcher, live, .. } =
             services;
-        // At once, as it takes no store; and once more when nobody can tell of it any more.
+        // At once, because it needs no store; and again when nothing in flight can set it
+        // any more.
         let erase_last_errors =
             || registry.current().plugins().for_each(|plugin| plugin.erase_last_error(&call));
         erase_last_errors();
@@ -97,12 +97,12 @@ pub async fn erase_call(
         let mut erased = journal.erase(&call).await?;
         let mut all_ended = true;
         if is_in_flight || mid_call.is_in_flight(&call) {
-            // It knows what was erased, and may tell of it.
+            // The request has seen events that were erased, and may report them.
             all_ended = mid_call.wait_for_call(&call, PLUGIN_WAIT_TIMEOUT).await;
             erased = erased.merge(journal.erase(&call).await?);
         }
         delivery_hold.set_erased_range(erased.range);
-        // They may leave values behind until then.
+        // Plugins may write values until then.
         all_ended &= delivery_hold.wait_for_deliveries(PLUGIN_WAIT_TIMEOUT).await;
         idempotency.iter().for_each(|answers| answers.erase(call.id()));
         mid_call.erase(call.id());
@@ -118,11 +118,11 @@ pub async fn erase_call(
     task.await.unwrap_or(Err(ErasureError::Store(StoreError::Closed)))
 }
 
-/// Erases a call from a store that nobody else uses.
+/// Erases a call in a store that no server uses.
 ///
 /// # Errors
 ///
-/// When it cannot be done, or not all of it.
+/// The call is not erased, or not completely.
 pub async fn erase_offline(
     store: &dyn Store,
     call: &CallSelector,

@@ -1,5 +1,4 @@
-//! Errors as answers: `{"error":{"code","message"}}`. The codes are part of the
-//! interface.
+//! Error responses: `{"error":{"code","message"}}`. The codes are part of the interface.
 
 use std::time::Duration;
 
@@ -13,17 +12,17 @@ use plugboard_platform::{BadRequest, Unauthorized};
 use plugboard_registry::reload::ReloadError;
 use plugboard_store::StoreError;
 
-/// When to try again what cannot be kept now, in seconds: whoever can should not
-/// wait long, as order within a call depends on it.
+/// `Retry-After` of 503 responses, in seconds. Short, because the order within a call
+/// waits for the retry.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// Why a request is not answered as it asks.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: String,
-    /// Seconds until it may be sent again.
+    /// `Retry-After`, in seconds.
     retry_after: Option<u32>,
 }
 
@@ -47,7 +46,7 @@ impl ErrorResponse {
     }
 
     pub(super) fn body_timeout(key: &str) -> Self {
-        // Not 408, after which BlackBox never sends a report again.
+        // Not 408: BlackBox never sends a report again after it.
         let message = format!("the body did not arrive in time ({key})");
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "body_timeout", message);
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
@@ -75,11 +74,11 @@ impl ErrorResponse {
         Self::new(StatusCode::FORBIDDEN, "sender_not_allowed", message)
     }
 
-    /// More than the sender may send, for so long.
+    /// The sender exceeds its rate limit, and has budget again after `wait`.
     pub(super) fn too_many_requests(wait: Duration) -> Self {
         let message = "this address sends too much (senders.rate)";
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
-        // Not before: a part of a second is one.
+        // Round up, so that the sender does not come back too early.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
         Self { retry_after: Some(seconds), ..error }
@@ -90,10 +89,10 @@ impl ErrorResponse {
         Self::new(StatusCode::BAD_REQUEST, "https_expected", message)
     }
 
-    /// Why something is not kept or not found. It should come again.
+    /// The store rejects a write or a read. The sender should retry.
     pub(super) fn from_store_error(error: &StoreError) -> Self {
         let (code, message) = match error {
-            // The details are the operator's, and stand in the log.
+            // Operators find the details in the log.
             StoreError::Unavailable(_) => ("store_unavailable", "the store cannot be used now"),
             StoreError::Full => ("store_full", "there is no room in the store now"),
             StoreError::Overloaded => ("overloaded", "too much is waiting for the store"),
@@ -103,7 +102,7 @@ impl ErrorResponse {
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
-    /// Why a call is not erased. It is to be asked for once more.
+    /// The erasure failed or is incomplete. The operator should retry.
     pub(super) fn from_erasure_error(error: &ErasureError) -> Self {
         match error {
             ErasureError::Store(error) => Self::from_store_error(error),
@@ -118,7 +117,7 @@ impl ErrorResponse {
         Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
     }
 
-    /// A page of another site asks, by way of an operator's browser.
+    /// A page of another site uses the operator's browser.
     pub(super) fn cross_site() -> Self {
         let message = "a browser asks for another site than this one (Origin, Sec-Fetch-Site)";
         Self::new(StatusCode::FORBIDDEN, "cross_site", message)
@@ -135,7 +134,7 @@ impl ErrorResponse {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
-    /// The status and our word, for a trace.
+    /// The status and the code, for a span.
     pub(super) fn status_and_code(&self) -> (u16, &'static str) {
         (self.status.as_u16(), self.code)
     }
@@ -185,7 +184,7 @@ impl IntoResponse for ErrorResponse {
             code: &'a str,
             message: &'a str,
         }
-        // The message may quote what the sender wrote.
+        // The message may quote text of the sender.
         tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request refused");
         let error = ErrorDetail { code: self.code, message: &self.message };
         let mut response = (self.status, json_response(&ErrorBody { error })).into_response();
@@ -196,20 +195,21 @@ impl IntoResponse for ErrorResponse {
     }
 }
 
-/// A document as the body of an answer.
+/// Renders a document as a JSON response.
 pub(super) fn json_response(document: &impl Serialize) -> Response {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
     match serde_json::to_vec(document) {
         Ok(body) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
         Err(error) => {
-            // Only maps with keys that are not text fail, and we have none.
+            // Serialization fails only for maps whose keys are not strings; there are
+            // none.
             tracing::error!(%error, "an answer is no JSON");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-/// Every error answer, as status, code and message, for the reference.
+/// Every error response as status, code and message, for the reference.
 #[doc(hidden)]
 pub fn all_error_responses() -> Vec<(u16, &'static str, String)> {
     [

@@ -1,4 +1,4 @@
-//! Connections: how many, how long they may idle, and how they end.
+//! Listeners: connection limits, timeouts, and graceful shutdown.
 
 mod handshake;
 
@@ -32,24 +32,21 @@ use self::handshake::Handshake;
 use super::admission::AdmissionPolicy;
 use plugboard_tls::Tls;
 
-/// How long to wait when the system has no connection to give (out of file
-/// descriptors), before asking again.
+/// Delay before the next `accept` when the system is out of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// How often it is told that the system has none.
+/// Minimum interval between log messages about that.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Connections that the system keeps until they are taken. More than the usual
-/// 128, beyond which a burst of calls would have to knock again a second later;
-/// the system caps it (`net.core.somaxconn`).
+/// Length of the accept queue. The usual 128 is too short for a burst of calls: the
+/// senders would retry after a second. The system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
-/// How long what was sent may wait for the other side's acknowledgement. What is sent
-/// now and then, as to those who read along, would otherwise keep a connection for a
-/// quarter of an hour of which the other end is gone.
+/// How long sent data may stay unacknowledged. Streams send rarely, and would otherwise
+/// keep a dead connection for a quarter of an hour.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A connection as it is served.
+/// A connection with a write timeout.
 type WriteTimeoutStream = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Listens on an address.
@@ -58,45 +55,45 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Or a restart would have to wait for the connections of the last run.
+    // Otherwise a restart must wait for the connections of the last run to expire.
     socket.set_reuseaddr(true)?;
-    // Its connections inherit it.
+    // Accepted connections inherit it.
     #[cfg(target_os = "linux")]
     SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Bounds of one listener.
+/// The limits of a listener.
 pub(super) struct ListenerLimits {
-    /// Open at the same time; more wait in the system's backlog.
+    /// Open connections; more wait in the accept queue.
     pub(super) max_connections: usize,
-    /// For the head of a request, which covers an idle connection as well, and
-    /// for the other side to take the next piece of an answer.
+    /// For the head of a request, also on an idle connection; and for the peer to read the
+    /// next part of a response.
     pub(super) header_timeout: Duration,
-    /// For requests in flight once the listener shall end.
+    /// For requests in flight, once the listener stops.
     pub(super) drain_timeout: Duration,
 }
 
-/// Where requests come in.
+/// A bound listener with its routes.
 pub(super) struct Listener<C> {
-    /// Where connections come from.
+    /// The listening socket.
     pub(super) socket: TcpListener,
-    /// What answers requests.
+    /// The routes that answer requests.
     pub(super) routes: Router,
-    /// Is told the status of every answer.
+    /// Receives the status of every response.
     pub(super) count_status: C,
-    /// Its bounds.
+    /// The limits.
     pub(super) limits: ListenerLimits,
-    /// Who keeps senders out, if anybody does.
+    /// The admission policy, if any.
     pub(super) admission: Option<Arc<AdmissionPolicy>>,
-    /// The certificate to show. None: plain HTTP is spoken.
+    /// The certificate. `None`: plain HTTP.
     pub(super) tls: Option<Arc<Tls>>,
-    /// Whether routes are told who asks: a [`Peer`] among a request's extensions.
+    /// Whether requests carry their [`Peer`] as an extension.
     pub(super) exposes_peer: bool,
 }
 
-/// The address that a request comes from.
+/// The address of the connection's other end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
@@ -166,7 +163,7 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
                 drop(permit);
             });
         }
-        // Nobody new: what waits in the backlog is told so at once.
+        // New connections are refused from here on.
         drop(socket);
         if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!(waited = ?limits.drain_timeout, "stopping with requests in flight");
@@ -174,7 +171,7 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
     }
 }
 
-/// What answers the requests of one connection.
+/// The service that answers the requests of one connection.
 fn connection_service(
     routes: Router,
     admission: Option<Arc<AdmissionPolicy>>,
@@ -206,8 +203,8 @@ fn connection_service(
     })
 }
 
-/// A connection whose other side takes what it is sent, or is let go: whoever asks and
-/// never reads the answers would stay for ever.
+/// A connection that is closed when its peer does not read: it would otherwise stay open
+/// indefinitely.
 fn with_write_timeout(stream: TcpStream, write_timeout: Duration) -> WriteTimeoutStream {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(write_timeout));
@@ -216,13 +213,13 @@ fn with_write_timeout(stream: TcpStream, write_timeout: Duration) -> WriteTimeou
 
 fn log_connection_end(result: hyper::Result<()>) {
     if let Err(error) = result {
-        // The other side went away or spoke no HTTP.
+        // The peer closed the connection, or does not speak HTTP.
         tracing::debug!(%error, "connection ended");
     }
 }
 
-/// The next connection and the address that it comes from, once there is room for one.
-/// `last_warning` is the time of the last log message about a lack of file descriptors.
+/// Accepts the next connection, when the limit allows one. `last_warning` is the time of
+/// the last log message about a lack of file descriptors.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
@@ -233,8 +230,8 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Answers are one small write each; waiting for more to send
-                // only delays them.
+                // Responses are one small write each; Nagle's algorithm would only delay
+                // them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY");
                 }
@@ -274,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn ipv4_peer_on_ipv6_listener_is_canonical() {
-        // Machines without IPv6 have nothing to mistake.
+        // Machines without IPv6 cannot run this test.
         let Ok(listener) = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))) else { return };
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(Semaphore::new(1));

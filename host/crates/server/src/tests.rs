@@ -1,4 +1,4 @@
-//! A platform that nobody has heard of, served by what is there.
+//! An unknown platform is served without changes to the server.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ fn sample_plugin(name: &str) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask test`", path.display()))
 }
 
-/// A service on free ports. Within a runtime only.
+/// A server on free ports. Needs a runtime.
 async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let data = folder.join("data");
     let flags = Flags {
@@ -65,7 +65,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         1,
         Duration::from_secs(1),
     );
-    // Its observers are known, which the store was asked for.
+    // The observers of the generation are known to the store.
     assert!(
         dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await
     );
@@ -95,7 +95,7 @@ async fn new_platform_is_served_end_to_end() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
     write("10-number-plan.wasm", &sample_plugin("10-number-plan.wasm"));
-    // Its name is one that settings know.
+    // Settings can name the platform.
     let settings = "platforms = ['toy']\n[config]\n5001 = 'ws://sts/{platform}?from={from}'\n";
     write("10-number-plan.toml", settings.as_bytes());
     let (server, store) = serve(folder.path()).await;
@@ -117,7 +117,7 @@ async fn new_platform_is_served_end_to_end() {
     let routed = (StatusCode::OK, "go ws://sts/toy?from=%2B39".to_owned());
     assert_eq!(toy("rings call-1 +39 5001").await, routed);
     assert_eq!(toy("rings call-2 +39 1").await, (StatusCode::OK, "go on".to_owned()));
-    // The same delivery again: nobody is asked.
+    // A redelivery runs no plugin.
     assert_eq!(toy("rings call-1 +39 5001").await, routed);
     assert_eq!(toy("talks call-1").await, (StatusCode::OK, r#"{"status":"ok"}"#.to_owned()));
     let (status, error) = toy("rings").await;
@@ -127,7 +127,7 @@ async fn new_platform_is_served_end_to_end() {
     assert_eq!(long.0, StatusCode::PAYLOAD_TOO_LARGE);
     let unauthorized = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
     assert_eq!(unauthorized.0, StatusCode::UNAUTHORIZED);
-    // AVR's calls are not the toy's.
+    // AVR's calls are not the toy platform's.
     let call = r#"{"uuid":"u","type":"call_initiated","timestamp":"2026-01-01T00:00:00Z",
         "payload":{"to":"5001"}}"#;
     let avr = post(format!("http://{address}/events"), false, call).await;

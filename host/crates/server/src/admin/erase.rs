@@ -1,6 +1,5 @@
-//! `DELETE /calls/{id}`: erases everything that is stored about a call; with
-//! `?platform=NAME`, of that platform's call of this name. (Plugins' values carry no
-//! platform, and go either way.)
+//! `DELETE /calls/{id}`: erases a call; with `?platform=NAME`, only the call of that
+//! platform. Plugins' values belong to no platform, and are erased either way.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! `POST /explain`: why a call goes where it goes. Takes what the platform would
-//! send, headers included, and does what a call would do: what the cache has is
-//! taken from there, other plugins are asked, and their own side effects happen.
-//! Nothing is counted, cached or set aside by it.
+//! `POST /explain`: explains a decision. Takes the request that the platform would send,
+//! headers included, and decides as for a call: cached verdicts are used, other plugins
+//! run, with their side effects. The request changes no statistics, cache or circuit
+//! breaker.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) async fn explain(
     let RoutingOutcome { answer, result: ChainResult { plugin: by, source, failures, .. } } =
         &outcome;
     let answer_text = String::from_utf8_lossy(&adapter.decision_reply(answer).body).into_owned();
-    // Not every platform's words are JSON.
+    // Not every platform answers in JSON.
     let answer_json =
         serde_json::from_str(&answer_text).unwrap_or(serde_json::Value::String(answer_text));
     Ok(json_response(&ExplainResponse {
@@ -58,7 +58,7 @@ pub(super) async fn explain(
     }))
 }
 
-/// The one thing that can be explained.
+/// Returns the event of a decision, the only request that can be explained.
 fn decision_event(message: PlatformRequest) -> Result<Event, String> {
     match message {
         PlatformRequest::Decision(event) => Ok(event),
@@ -73,11 +73,11 @@ struct ExplainResponse<'a> {
     plugins: &'a [ExplainStep],
     /// As in the log.
     outcome: &'static str,
-    /// Who decided, or stopped the chain.
+    /// The plugin that decided or stopped the chain.
     by: Option<&'a str>,
     source: Option<AnswerSource>,
     failures: u32,
-    /// What the platform would be answered.
+    /// The response that the platform would get.
     answer: serde_json::Value,
     took_us: u64,
 }

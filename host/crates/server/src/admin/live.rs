@@ -1,6 +1,6 @@
-//! `GET /live`: what happened lately and what happens, as server-sent events; `GET /calls`:
-//! the calls in progress; `GET /reloads`: what changed in the plugin folder. Callers'
-//! numbers are hidden, unless it is asked with `?numbers=shown`.
+//! `GET /live`: the history and new activities as server-sent events. `GET /calls`: calls
+//! in progress. `GET /reloads`: recent reloads. Callers' numbers are masked, unless the
+//! query is `?numbers=shown`.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -22,8 +22,7 @@ use super::super::listener::Peer;
 use crate::live::{LiveMessage, Masking, ReloadSummary, SubscribeError};
 use plugboard_platform::BadRequest;
 
-/// How long the stream is silent at the most: less than the minute after which proxies
-/// let go.
+/// Interval of keep-alive comments: proxies close a stream that is silent for a minute.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn live(
@@ -76,11 +75,11 @@ fn parse_masking(query: Option<&str>) -> Result<Masking, BadRequest> {
     Ok(masking)
 }
 
-/// How often it is told that the same operator sees numbers.
+/// Minimum interval between two audit messages about the same operator.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Leaves behind who saw whose calls they are: once a minute, as a page that is open asks
-/// every other second.
+/// Logs which operator sees unmasked numbers. An open page asks every other second, so the
+/// log is rate-limited.
 #[derive(Default)]
 pub struct UnmaskAudit(Mutex<Option<(IpAddr, Instant)>>);
 

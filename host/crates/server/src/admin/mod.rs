@@ -1,4 +1,4 @@
-//! What operators and probes ask.
+//! The admin API and the operator page.
 
 mod dead_letters;
 mod erase;
@@ -23,10 +23,10 @@ pub(super) use self::live::UnmaskAudit;
 use super::AppState;
 use super::error::{ErrorResponse, json_response};
 
-/// How long a reload waits for observers to be taken up.
+/// How long a reload waits until the observers are adopted.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The admin listener's paths. Probes need no token, and neither does the page.
+/// The routes of the admin listener. Probes and the page need no token.
 pub(super) fn routes(app: Arc<AppState>) -> Router {
     let page = page::Page::embedded();
     Router::new()
@@ -41,7 +41,7 @@ pub(super) fn routes(app: Arc<AppState>) -> Router {
         .route("/reloads", get(live::reloads))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), authenticate))
-        // There is nothing in it.
+        // The page contains no data.
         .route("/", get(async move || page.response()))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), guard::reject_foreign_host))
         .route("/livez", get(livez))
@@ -67,20 +67,20 @@ async fn authenticate(
     }
 }
 
-/// The names and values of a query, decoded.
+/// Decodes the names and values of a query.
 fn query_pairs(query: Option<&str>) -> url::form_urlencoded::Parse<'_> {
     url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
 }
 
-/// The process answers.
+/// Liveness: the process answers.
 async fn livez() -> Response {
     json_response(&Readiness { status: "ok", broken: Vec::new() })
 }
 
-/// Whether all is as the operator wants it: 503 while stopping, and while a
-/// plugin is broken that was so at start, so that a rollout ends here and not in
-/// wrongly routed calls. Calls are answered all the same. What breaks later is no
-/// reason to take a service out that serves.
+/// Readiness: 503 while the server stops, and while a plugin is broken that was broken at
+/// the start, so that a rollout stops here instead of routing calls wrongly. Calls are
+/// answered in both cases. A plugin that breaks later does not change it: another version
+/// of it serves.
 async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     let generation = app.services.registry.current();
     let names = generation.broken().map(|entry| entry.name.as_str());
@@ -102,8 +102,8 @@ struct Readiness<'a> {
     broken: Vec<&'a str>,
 }
 
-/// Looks at the certificate and the plugin folder now. When this is answered, calls that start are
-/// answered by what is in it, and events that come are told to it.
+/// Reloads the certificate and the plugin folder. When it responds, new calls are decided
+/// by the new generation, and new events are delivered to it.
 async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorResponse> {
     if let Some(tls) = &app.services.tls {
         tls.reload(&app.services.metrics.network().certificate).await;

@@ -1,7 +1,7 @@
-//! `GET /`: the page for people, one document that is a part of the program. What it shows it
-//! asks for, like any other program: there is nothing in it, so it needs no token.
+//! `GET /`: the operator page, one document inside the program. It contains no data, and
+//! so needs no token: it uses the admin API like any other client.
 //!
-//! It is written in pieces, by what they are about, and put together by the compiler.
+//! Its pieces are separate files, which the compiler joins.
 
 use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -16,7 +16,7 @@ const PAGE_HTML: &str = concat!(
     include_str!("page/style.css"),
     "</style>\n",
     include_str!("page/body.html"),
-    // Each uses what stands before it, and functions from anywhere.
+    // A piece uses constants of earlier pieces, and functions of any.
     "<script>\n",
     include_str!("page/script/elements.js"),
     include_str!("page/script/words.js"),
@@ -31,14 +31,14 @@ const PAGE_HTML: &str = concat!(
     "</script>\n</body>\n</html>\n",
 );
 
-/// The page, and what browsers are told to let it do.
+/// The page with its response headers.
 #[derive(Clone)]
 pub(super) struct Page {
     content_security_policy: HeaderValue,
 }
 
 impl Page {
-    /// The one that is a part of the program.
+    /// The page inside the program.
     pub(super) fn embedded() -> Self {
         Self { content_security_policy: content_security_policy(PAGE_HTML) }
     }
@@ -56,7 +56,8 @@ impl Page {
     }
 }
 
-/// Allows the page's own script and style, by their content, and to ask us; nothing else.
+/// Returns a policy that allows the page's own script and style, by their hashes, and
+/// requests to this server.
 fn content_security_policy(page: &str) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
@@ -64,12 +65,12 @@ fn content_security_policy(page: &str) -> HeaderValue {
         hash_sources(page, "script"),
         hash_sources(page, "style"),
     );
-    // Letters and signs of ASCII: always a header value.
+    // ASCII letters and punctuation: always a valid header value.
     HeaderValue::from_str(&policy)
         .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
-/// The hashes of what stands in the elements of a name.
+/// Returns the hashes of the contents of all elements with this name.
 fn hash_sources(page: &str, element: &str) -> String {
     let sources: Vec<_> = inline_elements(page, element)
         .map(|text| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text))))
@@ -96,7 +97,7 @@ mod tests {
     fn page_has_one_inline_script_and_style_and_no_external_ones() {
         assert_eq!(inline_elements(PAGE_HTML, "script").count(), 1);
         assert_eq!(inline_elements(PAGE_HTML, "style").count(), 1);
-        // The hashes are of what browsers see.
+        // The hashes cover exactly the text between the tags.
         assert!(!PAGE_HTML.contains('\r'));
         for open in ["<script ", "<link", "<iframe", "style=\"", " onclick=", "src=\"http"] {
             assert!(!PAGE_HTML.contains(open), "{open}");

@@ -1,4 +1,4 @@
-//! `GET /plugins`: what there is, what it did, and what went wrong.
+//! `GET /plugins`: the plugins with their state, statistics and last error.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,35 +31,35 @@ struct PluginListing<'a> {
     plugins: Vec<PluginStatus<'a>>,
 }
 
-/// One plugin, whether it serves or not.
+/// A plugin file, whether it serves or not.
 #[derive(Serialize)]
 struct PluginStatus<'a> {
     name: &'a str,
     file: &'a Path,
     state: PluginState,
-    /// Whether what is in the folder cannot be loaded, and an earlier version serves.
+    /// Whether the file cannot be loaded while an earlier version serves.
     outdated: bool,
-    /// Why what is in the folder does not serve, else what went wrong in a call.
+    /// The load error, or else the last error in a call.
     last_error: Option<LastError>,
-    /// Of an observer: how many events wait for it, roughly.
+    /// The lag of an observer, in events, roughly.
     #[serde(skip_serializing_if = "Option::is_none")]
     backlog: Option<u64>,
-    /// What serves.
+    /// The serving version.
     #[serde(flatten)]
     serving: Option<ServingVersion<'a>>,
 }
 
-/// What a plugin is doing.
+/// The state of a plugin.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum PluginState {
-    /// It is asked about calls.
+    /// It serves.
     Active,
-    /// It is not asked or told, because it keeps failing.
+    /// Its circuit breaker is open.
     CircuitOpen,
     /// It could not be loaded.
     Broken,
-    /// The operator switched it off.
+    /// The operator disabled it.
     Disabled,
 }
 
@@ -74,18 +74,18 @@ struct ServingVersion<'a> {
     decisions: VerdictCounts,
     cached: VerdictCounts,
     latency_us: LatencySummary,
-    /// Of an observer.
+    /// Present for observers.
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<ObserverReport>,
-    /// Of one that answers tools.
+    /// Present for plugins with tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<ToolsReport<'a>>,
-    /// Of one that has a say in transfers.
+    /// Present for plugins with the transfers hook.
     #[serde(skip_serializing_if = "Option::is_none")]
     transfers: Option<MidCallReport>,
 }
 
-/// What a plugin did for voice agents.
+/// Statistics of the tools hook.
 #[derive(Serialize)]
 struct ToolsReport<'a> {
     names: &'a [Box<str>],
@@ -93,24 +93,24 @@ struct ToolsReport<'a> {
     used: MidCallReport,
 }
 
-/// What a plugin did in the middle of calls.
+/// Statistics of a mid-call hook.
 #[derive(Serialize)]
 struct MidCallReport {
     breaker: CircuitState,
     answered: u64,
-    /// A tool's own errors, or transfers without an opinion.
+    /// Errors that a tool returned itself, or transfers without a decision.
     declined: u64,
     failed: u64,
     cached: u64,
     latency_us: LatencySummary,
 }
 
-/// What an observer did.
+/// Statistics of the observer hook.
 #[derive(Serialize)]
 struct ObserverReport {
     breaker: CircuitState,
     delivered: u64,
-    /// Attempts.
+    /// Failed attempts.
     failed: u64,
     dead: u64,
     latency_us: LatencySummary,
@@ -158,7 +158,7 @@ impl<'a> From<&'a Plugin> for ServingVersion<'a> {
 }
 
 impl MidCallReport {
-    /// None: the plugin has no such hook.
+    /// `None`: the plugin does not have the hook.
     fn new(plugin: &Plugin, hook: Hook, uses: &MidCallStats) -> Option<Self> {
         if !plugin.has_hook(hook) {
             return None;

@@ -1,6 +1,6 @@
-//! For whom a proxy sends: `X-Forwarded-For`. Each proxy adds, at the end, the address
-//! that it was sent the request from. What stands before the first address that no
-//! trusted proxy added is whatever the sender liked to write.
+//! The client behind trusted proxies (`X-Forwarded-For`). Each proxy appends the address
+//! that it received the request from. Only the addresses that trusted proxies appended are
+//! reliable; the sender can make up those before them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,15 +10,15 @@ use plugboard_config::Networks;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The sender of a request that a trusted proxy hands on: the last address that is not
-/// one of `trusted`, or the first when all are. None when the proxy does not say, or
-/// not in a way that can be understood.
+/// Returns the client of a request that a trusted proxy forwarded: the last address that
+/// is not in `trusted`, or the first one if all are. `None`: the header is missing or
+/// invalid.
 pub(super) fn sender(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
     let mut first = None;
     for line in headers.get_all(FORWARDED_FOR).iter().rev() {
         for entry in line.as_bytes().rsplit(|byte| *byte == b',') {
             let entry = entry.trim_ascii();
-            // RFC 9110, 5.6.1: empty elements count for nothing.
+            // RFC 9110, 5.6.1: empty elements do not count.
             if entry.is_empty() {
                 continue;
             }
@@ -32,7 +32,7 @@ pub(super) fn sender(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> 
     first
 }
 
-/// An address, perhaps with a port, as some proxies write it.
+/// Parses an address with an optional port, which some proxies add.
 fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
     let without_port = || text.parse::<IpAddr>().ok();
@@ -61,15 +61,15 @@ mod tests {
             (&["203.0.113.9"], Some("203.0.113.9")),
             (&["203.0.113.9, 10.0.0.2"], Some("203.0.113.9")),
             (&["203.0.113.9, 10.0.0.2,10.0.0.3"], Some("203.0.113.9")),
-            // What the sender wrote itself counts for nothing.
+            // The sender made up the first address.
             (&["198.51.100.1, 203.0.113.9"], Some("203.0.113.9")),
             (&["rubbish, 203.0.113.9, 10.0.0.2"], Some("203.0.113.9")),
             (&["\u{fc}, 203.0.113.9"], Some("203.0.113.9")),
-            // Lines are one list, in their order.
+            // Several lines form one list, in their order.
             (&["198.51.100.1", "203.0.113.9", "10.0.0.2"], Some("203.0.113.9")),
             (&["203.0.113.9", "10.0.0.2, 198.51.100.1"], Some("198.51.100.1")),
             (&["203.0.113.9", ""], Some("203.0.113.9")),
-            // A platform within the proxies' network.
+            // The platform is inside the proxies' network.
             (&["10.0.0.7"], Some("10.0.0.7")),
             (&["10.0.0.7, 10.0.0.2"], Some("10.0.0.7")),
             // Ports and brackets.
@@ -77,10 +77,10 @@ mod tests {
             (&["[2001:db8::1]:5"], Some("2001:db8::1")),
             (&["[2001:db8::1]"], Some("2001:db8::1")),
             (&["2001:db8::1, 2001:db8:f::2"], Some("2001:db8::1")),
-            // IPv4 in the clothes of IPv6.
+            // An IPv4-mapped IPv6 address.
             (&["::ffff:203.0.113.9"], Some("203.0.113.9")),
             (&["[::ffff:203.0.113.9]:80, ::ffff:10.0.0.2"], Some("203.0.113.9")),
-            // Nobody knows.
+            // The client is unknown.
             (&["unknown"], None),
             (&["_hidden"], None),
             (&["203.0.113.9, unknown"], None),

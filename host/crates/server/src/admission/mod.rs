@@ -1,5 +1,5 @@
-//! Who may send to the webhook listener, and how much. Asked before anything of a
-//! request but its head is read.
+//! Admission control for the webhook listener: allowed networks and rate limits. Checked
+//! when only the head of a request is read.
 
 mod forwarded;
 mod rate_limit;
@@ -16,10 +16,10 @@ use super::error::ErrorResponse;
 use crate::metrics::NetworkCounters;
 use plugboard_config::{IngressConfig, Networks};
 
-/// What load balancers ask, from wherever they are.
+/// The path of load balancers' health checks, which are always admitted.
 const HEALTH_PATH: &str = "/health";
 
-/// Lets in whom the operator wants.
+/// The admission policy.
 pub(super) struct AdmissionPolicy {
     allowed_networks: Networks,
     trusted_proxies: Networks,
@@ -29,7 +29,7 @@ pub(super) struct AdmissionPolicy {
 }
 
 impl AdmissionPolicy {
-    /// As configured; none when everybody may send as much as he likes.
+    /// The policy of the configuration. `None`: every request is admitted.
     pub(super) fn new(config: &IngressConfig, network: &NetworkCounters) -> Option<Self> {
         let IngressConfig { allow, trusted_proxies, rate } = config;
         (!allow.is_empty() || rate.is_some()).then(|| Self {
@@ -41,11 +41,11 @@ impl AdmissionPolicy {
         })
     }
 
-    /// Whether a request may come in that `peer`, a canonical address, sends.
+    /// Admits or rejects a request from `peer`, a canonical address.
     ///
     /// # Errors
     ///
-    /// When its sender is not one of those who may, or has sent too much.
+    /// The sender is not allowed, or exceeds its rate limit.
     pub(super) fn admit<B>(&self, peer: IpAddr, request: &Request<B>) -> Result<(), ErrorResponse> {
         if request.uri().path() == HEALTH_PATH {
             return Ok(());
@@ -53,7 +53,7 @@ impl AdmissionPolicy {
         let sender = if self.trusted_proxies.contains(peer) {
             forwarded::sender(request.headers(), &self.trusted_proxies)
         } else {
-            // Anybody can write the header.
+            // Any sender can write the header; only a trusted proxy's counts.
             Some(peer)
         };
         if !self.allowed_networks.is_empty()
@@ -65,7 +65,7 @@ impl AdmissionPolicy {
             return Err(ErrorResponse::ip_not_allowed());
         }
         let Some(rate_limiter) = &self.rate_limiter else { return Ok(()) };
-        // All that a proxy does not name are one.
+        // The requests for which a proxy names no client share one bucket.
         let sender = sender.unwrap_or(peer);
         rate_limiter.check(sender).map_err(|wait| {
             if let Some(refused) = self.rate_limited.record() {
@@ -139,7 +139,7 @@ mod tests {
         for (peer, forwarded, expected) in [
             ("203.0.113.9", None, true),
             ("198.51.100.1", None, false),
-            // Nobody but a trusted proxy is believed.
+            // Only trusted proxies may set the header.
             ("198.51.100.1", Some("203.0.113.9"), false),
             ("203.0.113.9", Some("198.51.100.1"), true),
             ("203.0.113.9", Some("rubbish"), true),
@@ -161,11 +161,11 @@ mod tests {
         let admitted_of_five =
             |peer, forwarded| (0..5).filter(|_| admit(&policy, peer, forwarded)).count();
         assert_eq!(admitted_of_five("203.0.113.9", None), 2);
-        // The header opens no new account.
+        // The header does not open another bucket.
         assert_eq!(admitted_of_five("203.0.113.9", Some("203.0.113.10")), 0);
         assert_eq!(admitted_of_five("10.0.0.1", Some("203.0.113.11")), 2);
         assert_eq!(admitted_of_five("10.0.0.2", Some("203.0.113.11")), 0);
-        // Whom the proxy does not name share its own.
+        // Requests without a named client share the proxy's bucket.
         assert_eq!(admitted_of_five("10.0.0.1", Some("rubbish")), 2);
         assert_eq!(admitted_of_five("10.0.0.1", None), 0);
         assert_eq!((network.not_allowed.get(), network.rate_limited.get()), (0, 5 * 6 - 6));

@@ -1,5 +1,5 @@
-//! How much each sender may send. What is kept of one is forgotten when it would say no
-//! more than nothing at all, and there is a bound on how many are kept.
+//! The rate limiter: a token bucket per sender. Full buckets are dropped, and their number
+//! is bounded.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use moka::sync::Cache;
 
 use plugboard_config::RateLimit;
 
-/// Senders that are kept, some hundred bytes each. Beyond it, those that come seldom
-/// are not slowed.
+/// Buckets in memory, some hundred bytes each. Beyond it, the least used senders are not
+/// limited.
 const MAX_SENDERS: u64 = 65_536;
 
-/// Bits of an IPv6 address that one sender is given; the others it makes up as it
-/// likes (RFC 4291, 2.5.4).
+/// Prefix of an IPv6 address that identifies a sender, in bits; the sender chooses the
+/// rest (RFC 4291, 2.5.4).
 const IPV6_PREFIX_BITS: u32 = 64;
 
-/// The senders' allowances.
+/// The token buckets of all senders.
 pub(super) struct SenderRateLimiter<C: Clock = DefaultClock> {
     quota: Quota,
     clock: C,
@@ -35,21 +35,21 @@ impl<C: Clock + Clone + Send + Sync + 'static> SenderRateLimiter<C>
 where
     C::Instant: Send + Sync,
 {
-    /// At this rate.
+    /// A limiter with this rate.
     pub(super) fn new(rate: RateLimit, clock: C) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        // By then, an allowance is as good as new.
+        // By then, the bucket is full again.
         let refill_seconds = f64::from(rate.burst.get()) / f64::from(rate.per_second.get());
         let idle_timeout = Duration::from_secs_f64(refill_seconds) + Duration::from_secs(1);
         let senders = Cache::builder().max_capacity(MAX_SENDERS).time_to_idle(idle_timeout).build();
         Self { quota, clock, senders }
     }
 
-    /// Takes one request off the sender's allowance.
+    /// Takes one token of the sender.
     ///
     /// # Errors
     ///
-    /// When nothing is left of it; for so long.
+    /// The bucket is empty; the time until the next token.
     pub(super) fn check(&self, sender: IpAddr) -> Result<(), Duration> {
         let new_bucket =
             || Arc::new(RateLimiter::direct_with_clock(self.quota, self.clock.clone()));
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// The address that stands for all of one sender.
+/// The address that identifies the sender.
 fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(admitted(&pace), 3);
         let wait = pace.check(one).unwrap_err();
         assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
-        // Others have an allowance of their own.
+        // Each sender has its own bucket.
         assert!(pace.check(ip("203.0.113.2")).is_ok());
         clock.advance(Duration::from_millis(100));
         assert_eq!(admitted(&pace), 1);

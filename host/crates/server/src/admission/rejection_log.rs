@@ -1,32 +1,31 @@
-//! Telling the operator of refused senders without filling the log: whoever is refused
-//! asks again and again.
+//! Rate-limited log of rejected requests: a rejected sender retries again and again.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 
-/// Between two lines in the log about the same.
+/// Minimum interval between two messages for the same reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The refusals for one reason.
+/// The rejections for one reason.
 pub(super) struct RejectionLog {
     counter: Counter,
     unlogged: AtomicU64,
     started: Instant,
-    /// When the next line may be written, in milliseconds since `started`.
+    /// When the next message may be logged, in milliseconds since `started`.
     next_log_ms: AtomicU64,
 }
 
 impl RejectionLog {
-    /// None so far.
+    /// A log without rejections.
     pub(super) fn new(counter: Counter) -> Self {
         let (untold, next) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { counter, unlogged: untold, started: Instant::now(), next_log_ms: next }
     }
 
-    /// Counts one. When it is time for a line in the log: how many there were since the
-    /// last, this one included.
+    /// Counts a rejection. If a message is due, returns the number of rejections since the
+    /// last one, this one included.
     pub(super) fn record(&self) -> Option<u64> {
         self.record_at(self.started.elapsed())
     }
@@ -37,7 +36,7 @@ impl RejectionLog {
         let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let (now, next) = (milliseconds(now), self.next_log_ms.load(Relaxed));
         let next_allowed = now.saturating_add(milliseconds(LOG_INTERVAL));
-        // Of many at the same time, one writes.
+        // Of concurrent rejections, one logs.
         let should_log = now >= next
             && self.next_log_ms.compare_exchange(next, next_allowed, Relaxed, Relaxed).is_ok();
         should_log.then(|| self.unlogged.swap(0, Relaxed))

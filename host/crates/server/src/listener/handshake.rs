@@ -1,4 +1,4 @@
-//! The beginning of a connection to a listener that speaks TLS.
+//! The first bytes of a connection to a TLS listener.
 
 use std::io;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use tokio_rustls::server::TlsStream;
 use super::{WriteTimeoutStream, with_write_timeout};
 use crate::error::ErrorResponse;
 
-/// How every handshake begins: the type of its record (RFC 8446, 5.1).
+/// First byte of a TLS handshake: the record type (RFC 8446, 5.1).
 const TLS_HANDSHAKE_RECORD: u8 = 22;
 
-/// A connection that has begun.
+/// An accepted connection.
 pub(super) enum Handshake {
-    /// The other side has seen our certificate.
+    /// The TLS handshake is complete.
     Tls(Box<TlsStream<WriteTimeoutStream>>),
-    /// The other side does not speak TLS. Perhaps it speaks HTTP.
+    /// The peer does not speak TLS. It may speak HTTP.
     Plain(WriteTimeoutStream),
 }
 
-/// Begins a connection. Takes for ever if the other side likes.
+/// Accepts a connection. Has no timeout of its own.
 pub(super) async fn accept_handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -43,8 +43,8 @@ pub(super) async fn accept_handshake(
     Ok(Handshake::Tls(Box::new(stream)))
 }
 
-/// What answers HTTP where https is expected: whoever wrote `http://` in the settings
-/// of a platform is told so.
+/// The routes for plain HTTP on a TLS listener: they name the mistake, an `http://` URL in
+/// the platform's settings.
 pub(super) fn https_expected_routes() -> Router {
     Router::new().fallback(async || ErrorResponse::https_expected())
 }

@@ -1,5 +1,5 @@
-//! What is told of a call, as cheaply as can be: words of the program, and what is
-//! shared anyway.
+//! Activities: what operators see of a call. Creating one is cheap: it holds static names
+//! and shared data.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,72 +13,72 @@ use plugboard_core::event::{CallOutcome, Event, EventBody, Role};
 use plugboard_core::outcome::{Answer, RoutingOutcome};
 use plugboard_core::text::truncate;
 
-/// Bytes of a call that are kept as they are; of a heavier one, a copy is made
-/// without what is not shown.
+/// Largest size of a call, in bytes, that an activity shares. A larger one is copied
+/// without the fields that are not shown.
 const MAX_SHARED_CALL_BYTES: usize = 4 << 10;
 
-/// Of a heavy call's texts, and of names that come from outside, what is kept, in bytes.
+/// Largest text of a trimmed call, and largest name that comes from outside, in bytes.
 const MAX_TEXT_BYTES: usize = 128;
 
-/// Something that happened in a call.
+/// An activity of a call.
 pub struct Activity {
     /// The call.
     pub call: Arc<Call>,
-    /// When, by our clock.
+    /// Time by the host's clock.
     pub at: Timestamp,
-    /// What.
+    /// The kind of activity, with its details.
     pub kind: ActivityKind,
 }
 
-/// What happened.
+/// The kind of an activity.
 pub enum ActivityKind {
-    /// It was decided where the call goes.
+    /// The call was routed.
     Decision(DecisionSummary),
-    /// The platform asked something in the middle of the call.
+    /// The platform requested a tool or a transfer.
     MidCallRequest(MidCallRequest),
-    /// The platform told of something.
+    /// The platform reported an event.
     Event(EventSummary),
 }
 
-/// A decision.
+/// The summary of a decision.
 pub struct DecisionSummary {
-    /// Who decided, or stopped the chain.
+    /// The plugin that decided or stopped the chain.
     pub plugin: Option<Arc<str>>,
-    /// As in the log.
+    /// The outcome, as in the log.
     pub outcome: &'static str,
-    /// Where the word came from.
+    /// The source of the answer.
     pub source: &'static str,
-    /// Plugins that failed on the way.
+    /// The number of plugins that failed in this decision.
     pub failures: u32,
-    /// Whether the voice agent was given a prompt.
+    /// Whether the voice agent got a prompt.
     pub has_prompt: bool,
-    /// Whether there will be no such call: it was rejected, and the platform can.
+    /// Whether the platform rejects the call.
     pub is_rejected: bool,
-    /// Until the answer was there.
+    /// Time to the answer.
     pub took: Duration,
 }
 
-/// The word for a delivery that comes again, and is answered as before.
+/// The source of a replayed decision.
 pub const REPLAYED: &str = "repeated";
 
-/// The word for a tool that no plugin has.
+/// The outcome for a tool that no plugin has.
 pub const UNKNOWN_TOOL: &str = "unknown";
 
-/// A tool or a transfer.
+/// The summary of a tool or transfer request.
 pub struct MidCallRequest {
-    /// Which of them.
+    /// Tool or transfer.
     pub kind: MidCallKind,
-    /// Of a tool.
+    /// The name of the tool.
     pub name: Option<Box<str>>,
-    /// Who answered.
+    /// The plugin that answered.
     pub plugin: Option<Arc<str>>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: &'static str,
-    /// Until the answer was there.
+    /// Time to the answer.
     pub took: Duration,
 }
 
-/// What is asked in the middle of a call.
+/// The kind of a mid-call request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MidCallKind {
@@ -88,25 +88,25 @@ pub enum MidCallKind {
     Transfer,
 }
 
-/// An event, without what was said in it.
+/// The summary of an event, without its content.
 pub struct EventSummary {
-    /// Its kind.
+    /// The kind of the event.
     pub kind: &'static str,
-    /// Who spoke, which tool, how it ended.
+    /// The speaker, the name of the tool, or the outcome of the call.
     pub detail: Option<Cow<'static, str>>,
-    /// Whether the call is over.
+    /// Whether the call has ended.
     pub ends_call: bool,
 }
 
 impl Activity {
-    /// Of something that happens now.
+    /// An activity with the present time.
     pub(super) fn new(call: &Arc<Call>, kind: ActivityKind) -> Self {
         Self { call: shrink_call(call), at: Timestamp::now(), kind }
     }
 }
 
 impl DecisionSummary {
-    /// Of what became of a call, and whether that was asked before.
+    /// The summary of an outcome. `is_replay`: a redelivery got the earlier answer.
     pub fn new(call: &Call, outcome: &RoutingOutcome, is_replay: bool, took: Duration) -> Self {
         let RoutingOutcome { answer, result: ruling } = outcome;
         let source = if is_replay { REPLAYED } else { ruling.source.name() };
@@ -121,14 +121,14 @@ impl DecisionSummary {
         }
     }
 
-    /// Whether the platform asked for the same once more.
+    /// Whether this is the replay of an earlier decision.
     pub(super) fn is_replayed(&self) -> bool {
         self.source == REPLAYED
     }
 }
 
 impl MidCallRequest {
-    /// Of a use of the tool of this name.
+    /// The summary of a tool request.
     pub fn tool(
         name: &str,
         plugin: Option<Arc<str>>,
@@ -144,14 +144,14 @@ impl MidCallRequest {
         }
     }
 
-    /// Of a transfer.
+    /// The summary of a transfer request.
     pub fn transfer(plugin: Option<Arc<str>>, outcome: &'static str, took: Duration) -> Self {
         Self { kind: MidCallKind::Transfer, name: None, plugin, outcome, took }
     }
 }
 
 impl EventSummary {
-    /// Of an event, of which nothing is shown that somebody said or pressed.
+    /// The summary of an event. It contains no speech and no digits.
     pub(super) fn new(event: &Event) -> Self {
         let shorten = |text: &str| Some(Cow::Owned(truncate(text, MAX_TEXT_BYTES).into_owned()));
         let detail = match &event.body {
@@ -184,7 +184,7 @@ impl From<EventSummary> for ActivityKind {
 }
 
 impl ActivityKind {
-    /// Whether nothing is to come of the call.
+    /// Whether the call ends with this activity.
     pub(super) fn ends_call(&self) -> bool {
         match self {
             Self::Decision(decision) => decision.is_rejected,
@@ -194,7 +194,7 @@ impl ActivityKind {
     }
 }
 
-/// The call itself, unless it holds much memory.
+/// Shares a small call, and trims a large one.
 fn shrink_call(call: &Arc<Call>) -> Arc<Call> {
     let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let mut weight = call.id.len() + length(&call.agent) + length(&call.from) + length(&call.to);
@@ -211,7 +211,7 @@ fn shrink_call(call: &Arc<Call>) -> Arc<Call> {
         text.as_deref().map(|text| truncate(text, MAX_TEXT_BYTES).into_owned())
     };
     Arc::new(Call {
-        // Whole, as it is what the call is known by; dialects bound it.
+        // In full, because it identifies the call. The adapters limit its length.
         id: call.id.clone(),
         platform: call.platform,
         agent: shorten(&call.agent),

@@ -1,4 +1,4 @@
-//! Calls in progress, and those that ended just now, each with what happened in it.
+//! Calls in progress and recently ended calls, each with its activities.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -15,46 +15,46 @@ use plugboard_core::call::Call;
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
-/// Calls that are known at the same time.
+/// Calls in the table.
 const MAX_CALLS: usize = 200;
 
-/// What is kept of one: its first note and its last ones.
+/// Activities of one call: the first one and the latest ones.
 const MAX_ACTIVITIES_PER_CALL: usize = 64;
 
-/// How long one is shown that ended.
+/// How long an ended call stays in the table.
 const ENDED_CALL_TTL: Duration = Duration::from_secs(5 * 60);
 
-/// What is known of a call.
+/// A call in the table.
 #[derive(Clone)]
 struct LiveCall {
     call: Arc<Call>,
-    /// Its place among all: the greater, the newer.
+    /// Order of arrival.
     seq: u64,
     first_activity_at: Timestamp,
     last_activity_at: Timestamp,
-    /// When the last one came.
+    /// Arrival of the last activity.
     last_activity: Instant,
     ended: Option<(Timestamp, Instant)>,
-    /// Whether the voice agent was given a prompt, if the decision was seen.
+    /// Whether the voice agent got a prompt. `None`: the decision was not seen.
     prompt: Option<bool>,
     activities: VecDeque<Arc<Activity>>,
-    /// Notes that are not kept, as there were too many.
+    /// Number of activities that were removed to keep the limit.
     left_out: u64,
 }
 
-/// The calls.
+/// The table of calls.
 pub(super) struct LiveCalls {
     max_age: Duration,
     next_seq: u64,
     calls: HashMap<CallId, LiveCall>,
 }
 
-/// The calls at one moment: those in progress, newest first, then those that ended,
-/// the last one first.
+/// A snapshot of the table: first the calls in progress, newest first, then the ended
+/// ones, the last one first.
 #[derive(Default)]
 pub struct LiveCallsSnapshot {
     calls: Vec<LiveCall>,
-    /// Notes that were not taken, since the service started.
+    /// Activities that were dropped since the start of the server.
     dropped: u64,
 }
 
@@ -63,7 +63,7 @@ impl LiveCalls {
         Self { max_age, next_seq: 0, calls: HashMap::new() }
     }
 
-    /// Takes a note; what it is from now on, with what is known of its call.
+    /// Adds an activity, and returns it with the shared data of its call.
     pub(super) fn record(&mut self, mut activity: Activity, now: Instant) -> Arc<Activity> {
         let key = activity.call.call_id();
         let seq = self.next_seq;
@@ -75,13 +75,13 @@ impl LiveCalls {
         if live_call.ended.is_some()
             && matches!(&activity.kind, ActivityKind::Decision(decision) if !decision.is_replayed())
         {
-            // The same name once more, for another call.
+            // The id is used again, for another call.
             *live_call = LiveCall::new(&activity, seq, now);
         }
         if live_call.call.has_no_details() && !activity.call.has_no_details() {
             live_call.call = Arc::clone(&activity.call);
         } else {
-            // One for all, so that a call is in memory once.
+            // All activities share one copy of the call.
             activity.call = Arc::clone(&live_call.call);
         }
         let activity = Arc::new(activity);
@@ -89,8 +89,7 @@ impl LiveCalls {
         activity
     }
 
-    /// Drops the call that will be missed least: one that ended first, else one of which
-    /// nothing was heard for the longest time.
+    /// Evicts the call that ended first, or else the call that has been silent longest.
     fn evict_one(&mut self) {
         let evicted = self.calls.iter().min_by_key(|(_, held)| match held.ended {
             Some((_, at)) => (false, at),
@@ -115,13 +114,13 @@ impl LiveCalls {
         self.calls.retain(|id, _| !call.matches_id(id));
     }
 
-    /// Drops what ended some time ago, and what is too old.
+    /// Removes calls that ended [`ENDED_CALL_TTL`] ago or are older than the limit.
     pub(super) fn remove_expired(&mut self, now: Instant) {
         let max_age = self.max_age;
         self.calls.retain(|_, held| now < held.expires_at(max_age));
     }
 
-    /// When something is to be dropped.
+    /// The time of the next expiry.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.calls.values().map(|held| held.expires_at(self.max_age)).min()
     }
@@ -151,21 +150,21 @@ impl LiveCall {
             self.ended = Some((activity.at, now));
         }
         if self.activities.len() == MAX_ACTIVITIES_PER_CALL {
-            // The first one tells where the call went.
+            // The first activity is the decision.
             self.activities.remove(1);
             self.left_out += 1;
         }
         self.activities.push_back(activity);
     }
 
-    /// When it is to be dropped.
+    /// The time at which the call expires.
     fn expires_at(&self, max_age: Duration) -> Instant {
         self.ended.map_or(self.last_activity + max_age, |(_, at)| at + ENDED_CALL_TTL)
     }
 }
 
 impl LiveCallsSnapshot {
-    /// The document of `GET /calls`.
+    /// Renders the response of `GET /calls`.
     pub fn document(&self, masking: Masking) -> impl Serialize {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -222,7 +221,7 @@ impl<'a> LiveCallDocument<'a> {
     }
 }
 
-/// What happened in a call, oldest first.
+/// The activities of a call, oldest first.
 struct Timeline<'a> {
     activities: &'a VecDeque<Arc<Activity>>,
     masking: Masking,

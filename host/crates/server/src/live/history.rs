@@ -1,4 +1,5 @@
-//! What happened lately: so many of each kind, none older than there is leave for.
+//! The history: the latest activities of each kind, reloads and erasures, within a maximum
+//! age.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -12,23 +13,22 @@ use super::activity::ActivityKind;
 use super::message::{ErasedCall, FeedItem};
 use super::subscribers::{FeedEntry, SharedActivity};
 
-/// How many of each are kept.
+/// Entries of each kind.
 const MAX_DECISIONS: usize = 200;
 const MAX_MID_CALL_REQUESTS: usize = 200;
 const MAX_EVENTS: usize = 500;
 const MAX_RELOADS: usize = 50;
-/// Of calls that were erased, that they were: for who was away meanwhile, and still
-/// shows them.
+/// Recent erasures, for subscribers that reconnect and still show the call.
 const MAX_ERASED_CALLS: usize = 200;
 
-/// The last ones of a kind, oldest first.
+/// The latest entries of a kind, oldest first.
 struct RecentEntries<T> {
     capacity: usize,
     entries: VecDeque<RecentEntry<T>>,
 }
 
 struct RecentEntry<T> {
-    /// Its place among those of all kinds.
+    /// Sequence number in the feed.
     seq: u64,
     recorded_at: Instant,
     item: Arc<T>,
@@ -47,14 +47,14 @@ impl<T> RecentEntries<T> {
     }
 }
 
-/// What happened lately.
+/// The history of the feed.
 pub(super) struct History {
     max_age: Duration,
     last_seq: u64,
     decisions: RecentEntries<SharedActivity>,
     mid_call_requests: RecentEntries<SharedActivity>,
     events: RecentEntries<SharedActivity>,
-    /// They tell of no call, and do not age.
+    /// Reloads concern no call, and do not expire.
     reloads: RecentEntries<ReloadSummary>,
     erased: RecentEntries<ErasedCall>,
 }
@@ -104,27 +104,28 @@ impl History {
 
     fn activity_entries_mut(&mut self) -> [&mut VecDeque<RecentEntry<SharedActivity>>; 3] {
         [&mut self.decisions, &mut self.mid_call_requests, &mut self.events]
-            .map(|last| &mut last.entries)
+            .map(|kind| &mut kind.entries)
     }
 
-    /// Everything, oldest first.
+    /// Returns all entries, oldest first.
     pub(super) fn all(&self) -> VecDeque<FeedEntry> {
-        let notes = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
-        let notes = notes.flat_map(|last| &last.entries);
-        let notes = notes.map(|entry| (entry.seq, FeedEntry::Activity(Arc::clone(&entry.item))));
+        let activities = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
+        let activities = activities.flat_map(|kind| &kind.entries);
+        let activities =
+            activities.map(|entry| (entry.seq, FeedEntry::Activity(Arc::clone(&entry.item))));
         let reloads = self.reloads.entries.iter();
         let reloads = reloads.map(|entry| (entry.seq, FeedItem::Reload(Arc::clone(&entry.item))));
         let erased = self.erased.entries.iter();
         let erased = erased.map(|entry| (entry.seq, FeedItem::Erased(Arc::clone(&entry.item))));
         let others = reloads.chain(erased).map(|(seq, item)| (seq, FeedEntry::Other(item)));
-        let mut all: Vec<_> = notes.chain(others).collect();
-        all.sort_unstable_by_key(|(place, _)| *place);
+        let mut all: Vec<_> = activities.chain(others).collect();
+        all.sort_unstable_by_key(|(seq, _)| *seq);
         all.into_iter().map(|(_, item)| item).collect()
     }
 
-    /// Newest first.
+    /// Returns the reloads, newest first.
     pub(super) fn reloads(&self) -> Vec<Arc<ReloadSummary>> {
-        self.reloads.entries.iter().rev().map(|kept| Arc::clone(&kept.item)).collect()
+        self.reloads.entries.iter().rev().map(|entry| Arc::clone(&entry.item)).collect()
     }
 
     /// Removes the activities that are erased, and records that this call is.
@@ -143,25 +144,25 @@ impl History {
         erased.map(|entry| Arc::clone(&entry.item)).collect()
     }
 
-    /// Drops what is too old.
+    /// Removes entries older than the maximum age.
     pub(super) fn remove_expired(&mut self, now: Instant) {
         let max_age = self.max_age;
-        for notes in self.activity_entries_mut() {
-            while notes.front().is_some_and(|kept| now >= kept.recorded_at + max_age) {
-                notes.pop_front();
+        for activities in self.activity_entries_mut() {
+            while activities.front().is_some_and(|entry| now >= entry.recorded_at + max_age) {
+                activities.pop_front();
             }
         }
         let erased = &mut self.erased.entries;
-        while erased.front().is_some_and(|kept| now >= kept.recorded_at + max_age) {
+        while erased.front().is_some_and(|entry| now >= entry.recorded_at + max_age) {
             erased.pop_front();
         }
     }
 
-    /// When something will be too old.
+    /// The time of the next expiry.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        let lasts = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
-        let notes = lasts.filter_map(|last| Some(last.entries.front()?.recorded_at));
-        let erased = self.erased.entries.front().map(|kept| kept.recorded_at);
-        notes.chain(erased).min().map(|since| since + self.max_age)
+        let kinds = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
+        let activities = kinds.filter_map(|kind| Some(kind.entries.front()?.recorded_at));
+        let erased = self.erased.entries.front().map(|entry| entry.recorded_at);
+        activities.chain(erased).min().map(|oldest| oldest + self.max_age)
     }
 }

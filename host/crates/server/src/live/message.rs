@@ -1,5 +1,5 @@
-//! What readers are sent: a type and a JSON document. Everything from outside is a
-//! string in it, and callers' numbers are hidden unless somebody unlocked them.
+//! Messages of the feed: a type and a JSON document. Text from outside is only ever a JSON
+//! string, and callers' numbers are masked unless an operator unmasks them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,47 +17,47 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_core::platforms::PLATFORMS;
 use plugboard_core::units::micros;
 
-/// Characters of a number that are shown when it is hidden; of one that has hardly more,
-/// none.
+/// Characters of a masked number that stay visible. A number of fewer than twice as many
+/// shows none.
 const VISIBLE_CHARS: usize = 2;
 
-/// What stands for the rest, however long it is.
+/// Replaces the hidden characters, whatever their number.
 const MASK: &str = "••••";
 
-/// Whether an operator is shown who calls whom.
+/// Whether callers' numbers are masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masking {
-    /// The last characters only.
+    /// Only the last characters are visible.
     Masked,
-    /// As the platform sent them.
+    /// Numbers are visible as the platform sent them.
     Unmasked,
 }
 
 /// A message of the stream.
 #[derive(Debug)]
 pub struct LiveMessage {
-    /// Its type.
+    /// The type.
     pub kind: &'static str,
-    /// Its JSON.
+    /// The JSON document.
     pub data: String,
 }
 
-/// What a reader is told next.
+/// An item of the feed.
 #[derive(Clone)]
 pub enum FeedItem {
-    /// Something happened in a call.
+    /// An activity of a call.
     Activity(Arc<Activity>),
     /// Plugins changed.
     Reload(Arc<ReloadSummary>),
-    /// A call was erased: what was told of it shall not be shown any more.
+    /// A call was erased, and must not be shown any more.
     Erased(Arc<ErasedCall>),
-    /// What was before is told.
+    /// The history ends here; new items follow.
     CaughtUp,
-    /// It was too slow, and so many messages are lost to it.
+    /// The subscriber was too slow, and missed this number of items.
     Missed(u64),
 }
 
-/// A call that was erased.
+/// An erased call.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct ErasedCall {
     call: Arc<str>,
@@ -77,7 +77,7 @@ impl ErasedCall {
 }
 
 impl Masking {
-    /// A number as it is shown.
+    /// Masks a number.
     fn apply(self, number: Option<&str>) -> Option<Cow<'_, str>> {
         let number = number?;
         if self == Self::Unmasked {
@@ -93,7 +93,7 @@ impl Masking {
 }
 
 impl FeedItem {
-    /// The message.
+    /// Renders the message.
     pub fn message(&self, masking: Masking) -> LiveMessage {
         #[derive(Serialize)]
         struct NoFields {}
@@ -122,7 +122,7 @@ impl FeedItem {
 
 impl LiveMessage {
     fn new(kind: &'static str, document: &impl Serialize) -> Self {
-        // Only maps with keys that are not text fail, and there are none.
+        // Serialization fails only for maps whose keys are not strings; there are none.
         Self { kind, data: serde_json::to_string(document).unwrap_or_default() }
     }
 }
@@ -136,7 +136,7 @@ struct CallActivityDocument<'a> {
     activity: ActivityFields<'a>,
 }
 
-/// What happened, as it is shown.
+/// The shown fields of an activity.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum ActivityFields<'a> {
@@ -164,7 +164,7 @@ pub(super) enum ActivityFields<'a> {
 }
 
 impl ActivityKind {
-    /// The type of its message.
+    /// The type of the message.
     pub(super) fn message_type(&self) -> &'static str {
         match self {
             Self::Decision(_) => "decision",
@@ -191,7 +191,7 @@ impl ActivityKind {
             Self::MidCallRequest(MidCallRequest { kind: what, name, plugin, outcome, took }) => {
                 ActivityFields::MidCallRequest {
                     what: *what,
-                    // What an agent made up may be anything, a number as well.
+                    // An agent can make up any name, also a number.
                     name: name
                         .as_deref()
                         .filter(|_| masking == Masking::Unmasked || *outcome != UNKNOWN_TOOL),
@@ -207,7 +207,7 @@ impl ActivityKind {
     }
 }
 
-/// A call's numbers, as they are shown.
+/// The numbers of a call, masked if required.
 pub(super) fn mask_parties(call: &Call, masking: Masking) -> [Option<Cow<'_, str>>; 2] {
     [&call.from, &call.to].map(|number| masking.apply(number.as_deref()))
 }

@@ -1,14 +1,14 @@
-//! What happened lately and what is in progress, for operators who look: in memory,
-//! bounded, and gone with the process.
+//! The live feed: recent activities and calls in progress, for operators. In memory,
+//! bounded, and lost at a restart.
 //!
-//! Whoever answers a call leaves a [`Activity`] in a bounded channel and goes on: no lock,
-//! no text made, usually nothing allocated. A task of its own has everything else. It
-//! takes what came and then rests for a moment, so that notes wake nobody, and a burst is
-//! one piece of work. What finds the channel full is counted and not told.
+//! A request handler puts an [`Activity`] into a bounded channel: it takes no lock,
+//! formats no text, and usually allocates nothing. [`LiveTask`] owns all other state. It
+//! drains the channel, then sleeps for a moment, so that activities rarely wake it and a
+//! burst costs one pass. Activities that find the channel full are dropped and counted.
 //!
-//! At the most there are, in memory: 4,096 notes on their way with 4 KiB of call each;
-//! `past` and `calls` with some MiB of texts that are cut; and a queue for each of 16
-//! readers, whose messages are shared.
+//! Bounds of memory: 4,096 queued activities, each with at most 4 KiB of call data; a few
+//! MiB for the history and the calls, whose texts are truncated; and one channel of 1,024
+//! messages, which up to 16 subscribers share.
 
 mod activity;
 mod calls;
@@ -39,63 +39,63 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::Event;
 use plugboard_registry::reload::{PluginChange, ReloadReport};
 
-/// Notes on their way: a rest of the task's, at two hundred thousand a second.
+/// Queued activities: those of one rest of the task at 200,000 a second.
 const ACTIVITY_QUEUE_CAPACITY: usize = 4_096;
 
-/// Events of one delivery that are told: a transcript comes at once, and may be long.
+/// Reported events of one delivery. A transcript arrives at once, and may be long.
 const MAX_EVENTS_PER_DELIVERY: usize = 256;
 
-/// Who may read at the same time.
+/// Concurrent subscribers.
 const MAX_SUBSCRIBERS: usize = 16;
 
-/// Changes of one reload that are told.
+/// Reported changes of one reload.
 const MAX_RELOAD_CHANGES: usize = 100;
 
-/// Of an error of a plugin that was not loaded, what is told, in bytes.
+/// Reported bytes of a plugin's load error.
 const MAX_ERROR_BYTES: usize = 512;
 
-/// The way in, and the way to ask. Cheap to clone.
+/// The handle of the live feed. Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
     activities: mpsc::Sender<Activity>,
-    /// As many as there are requests of operators.
+    /// Unbounded: there are as many as requests of operators.
     requests: mpsc::UnboundedSender<LiveRequest>,
     dropped: Arc<AtomicU64>,
     subscriber_slots: Arc<Semaphore>,
 }
 
-/// What changed in the plugin folder.
+/// The changes of one reload.
 #[derive(Debug, serde::Serialize)]
 pub struct ReloadSummary {
-    /// When.
+    /// Time of the reload.
     pub at: Timestamp,
-    /// The generation that serves since.
+    /// The generation that serves since then.
     pub generation: u64,
-    /// What became of which plugin.
+    /// The changes, at most [`MAX_RELOAD_CHANGES`].
     pub changes: Vec<PluginChange>,
-    /// How many more changes there were.
+    /// The number of further changes.
     #[serde(skip_serializing_if = "is_zero")]
     pub left_out: usize,
 }
 
-/// Why there is nothing to read.
+/// The reason why a subscription is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
-    /// There are as many readers as there may be.
+    /// The limit of concurrent subscribers is reached.
     TooMany,
-    /// The service is stopping.
+    /// The server is stopping.
     Stopping,
 }
 
-/// Notes of one delivery. They are told when this is dropped, also where its sender hung
-/// up: what it sent is taken all the same.
+/// Activities of one delivery. They are recorded when this is dropped, also if the sender
+/// hangs up, because its events are accepted all the same.
 pub struct PendingActivities<'a> {
     live: &'a Live,
     activities: Vec<Activity>,
 }
 
 impl PendingActivities<'_> {
-    /// What they tell of was not taken.
+    /// Drops the activities: the events were not accepted.
     pub fn discard(&mut self) {
         self.activities.clear();
     }
@@ -124,7 +124,7 @@ impl Live {
         (Self { activities, requests, dropped, subscriber_slots }, task)
     }
 
-    /// Something happened in a call, just now.
+    /// Records an activity of a call, with the present time.
     pub fn record(&self, call: &Arc<Call>, kind: ActivityKind) {
         match self.activities.try_reserve() {
             Ok(slot) => slot.send(Activity::new(call, kind)),
@@ -132,7 +132,7 @@ impl Live {
         }
     }
 
-    /// The last of these events as notes, to be told when they are taken.
+    /// Prepares activities of the last events, to be recorded when these are accepted.
     pub fn pending_activities(&self, events: &[Event]) -> PendingActivities<'_> {
         let skipped = events.len().saturating_sub(MAX_EVENTS_PER_DELIVERY);
         if skipped > 0 {
@@ -145,7 +145,7 @@ impl Live {
         PendingActivities { live: self, activities }
     }
 
-    /// The plugin folder was looked at.
+    /// Records the changes of a reload, if there are any.
     pub fn record_reload(&self, report: &ReloadReport) {
         if report.changes.is_empty() {
             return;
@@ -162,20 +162,20 @@ impl Live {
             left_out: report.changes.len() - changes.len(),
             changes,
         };
-        // Gone only with the process.
+        // Fails only while the process stops.
         _ = self.requests.send(LiveRequest::RecordReload(Arc::new(reload)));
     }
 
-    /// Erases a call, also what is on its way, and has those who read told.
+    /// Erases a call, including its queued activities, and notifies the subscribers.
     pub async fn erase(&self, call: &CallSelector) {
         self.send_request(|done| LiveRequest::Erase(call.clone(), done)).await;
     }
 
-    /// What happened lately, then what happens.
+    /// Subscribes to the feed. The subscriber receives the history first.
     ///
     /// # Errors
     ///
-    /// When there are too many readers, or the service is stopping.
+    /// The limit of subscribers is reached, or the server is stopping.
     pub async fn subscribe(&self) -> Result<LiveSubscriber, SubscribeError> {
         let slot = Arc::clone(&self.subscriber_slots).try_acquire_owned();
         let slot = slot.map_err(|_| SubscribeError::TooMany)?;
@@ -184,22 +184,23 @@ impl Live {
         Ok(LiveSubscriber::new(subscription, self.clone(), slot))
     }
 
-    /// The calls in progress, and those that ended just now.
+    /// Returns the calls in progress and those that ended recently.
     pub async fn calls(&self) -> LiveCallsSnapshot {
         self.send_request(LiveRequest::Calls).await.unwrap_or_default()
     }
 
-    /// What was reloaded lately, newest first.
+    /// Returns the recent reloads, newest first.
     pub async fn reloads(&self) -> Vec<Arc<ReloadSummary>> {
         self.send_request(LiveRequest::Reloads).await.unwrap_or_default()
     }
 
-    /// The calls that the messages with these sequence numbers erased, oldest first.
+    /// Returns the calls that the messages with these sequence numbers erased, oldest
+    /// first.
     async fn erased_calls(&self, seqs: RangeInclusive<u64>) -> Vec<Arc<ErasedCall>> {
         self.send_request(|reply| LiveRequest::ErasedCalls(seqs, reply)).await.unwrap_or_default()
     }
 
-    /// None: the task is gone.
+    /// Sends a request to the task. `None`: the task has stopped.
     async fn send_request<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<T>) -> LiveRequest,

@@ -1,5 +1,4 @@
-//! The task that owns what is known, and does everything that is not to be done where
-//! calls are answered.
+//! The task that owns the state of the live feed.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,11 +17,11 @@ use super::subscribers::{Feed, FeedEntry, Subscription};
 use super::{ACTIVITY_QUEUE_CAPACITY, ReloadSummary};
 use plugboard_core::call_selector::CallSelector;
 
-/// How long notes are gathered: not seen by people, and long enough that notes wake this
-/// task but seldom.
+/// How long activities are gathered before the task handles them: too short for people to
+/// notice, and long enough that they seldom wake the task.
 const GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What operators ask, and what must not be lost.
+/// Requests of operators, and messages that must not be dropped.
 pub(super) enum LiveRequest {
     Subscribe(oneshot::Sender<Subscription>),
     /// The calls that the messages with these sequence numbers erased.
@@ -56,11 +55,11 @@ impl LiveTask {
 
     /// Serves the feed until `stop` is cancelled. Subscriptions end then.
     pub async fn run(mut self, stop: CancellationToken) {
-        // While it rests, it does not wait for notes.
+        // While it rests, it does not wait for activities.
         let mut resume_at = None;
         loop {
             let is_resting = resume_at.is_some();
-            let next_end =
+            let next_expiry =
                 self.history.next_expiry().into_iter().chain(self.calls.next_expiry()).min();
             let now = Instant::now();
             tokio::select! {
@@ -68,20 +67,20 @@ impl LiveTask {
                 () = stop.cancelled() => break,
                 request = self.requests.recv() => match request {
                     Some(request) => {
-                        // What was told before is known to the answer, or erased by it.
+                        // The answer includes earlier activities, or erases them.
                         self.drain_queue();
                         self.handle_request(request);
                     }
                     None => break,
                 },
-                note = self.activities.recv(), if !is_resting => {
-                    let Some(note) = note else { break };
-                    self.record(note);
+                activity = self.activities.recv(), if !is_resting => {
+                    let Some(activity) = activity else { break };
+                    self.record(activity);
                     self.drain_queue();
                     resume_at = Some(Instant::now() + GATHER_INTERVAL);
                 }
                 () = sleep_until(resume_at.unwrap_or(now)), if is_resting => resume_at = None,
-                () = sleep_until(next_end.unwrap_or(now)), if next_end.is_some() => {}
+                () = sleep_until(next_expiry.unwrap_or(now)), if next_expiry.is_some() => {}
             }
             let now = Instant::now();
             self.history.remove_expired(now);
@@ -89,11 +88,11 @@ impl LiveTask {
         }
     }
 
-    /// Takes what is on its way.
+    /// Handles the queued activities.
     fn drain_queue(&mut self) {
         for _ in 0..ACTIVITY_QUEUE_CAPACITY {
-            let Ok(note) = self.activities.try_recv() else { return };
-            self.record(note);
+            let Ok(activity) = self.activities.try_recv() else { return };
+            self.record(activity);
         }
     }
 
@@ -106,19 +105,19 @@ impl LiveTask {
     }
 
     fn handle_request(&mut self, request: LiveRequest) {
-        // Whoever asked may have gone.
+        // The requester may have gone.
         match request {
-            LiveRequest::Subscribe(answer) => {
+            LiveRequest::Subscribe(reply) => {
                 let (history, last_seq) = (self.history.all(), self.history.last_seq());
-                _ = answer.send(self.feed.subscribe(history, last_seq));
+                _ = reply.send(self.feed.subscribe(history, last_seq));
             }
-            LiveRequest::ErasedCalls(seqs, answer) => {
-                _ = answer.send(self.history.erased_calls(&seqs));
+            LiveRequest::ErasedCalls(seqs, reply) => {
+                _ = reply.send(self.history.erased_calls(&seqs));
             }
-            LiveRequest::Calls(answer) => {
-                _ = answer.send(self.calls.snapshot(self.dropped.load(Relaxed)));
+            LiveRequest::Calls(reply) => {
+                _ = reply.send(self.calls.snapshot(self.dropped.load(Relaxed)));
             }
-            LiveRequest::Reloads(answer) => _ = answer.send(self.history.reloads()),
+            LiveRequest::Reloads(reply) => _ = reply.send(self.history.reloads()),
             LiveRequest::RecordReload(reload) => {
                 self.history.record_reload(Arc::clone(&reload), Instant::now());
                 self.feed.publish(FeedEntry::Other(FeedItem::Reload(reload)));

@@ -1,4 +1,4 @@
-//! What is read when the metrics are asked for.
+//! The snapshot of the services that a scrape encodes.
 
 #[doc(hidden)]
 pub mod sample;
@@ -24,16 +24,16 @@ use plugboard_runtime::plugin::stats::{EventStats, MidCallStats, StatsSnapshot, 
 use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store as store;
 
-/// The figures of one moment.
+/// The values of one moment.
 pub(super) struct MetricsSnapshot {
     pub(super) engine: engine::EngineStats,
     pub(super) cache: Option<cache::CacheStats>,
     pub(super) http: Arc<HttpCounters>,
     pub(super) generation: Arc<Generation>,
-    /// What became of events that came.
+    /// Events by result.
     pub(super) events: [(&'static str, u64); 6],
     pub(super) store: store::StoreStats,
-    /// Of every observer, whether its plugin serves or not.
+    /// The lag of every observer, whether its plugin serves or not.
     pub(super) consumer_lags: Vec<(Arc<str>, u64)>,
     pub(super) is_store_up: bool,
 }
@@ -212,7 +212,7 @@ impl MetricsSnapshot {
     }
 }
 
-/// What became of events, by the words of the metric.
+/// The event counters by the label's value.
 pub(super) fn event_counts(counts: &EventCounters) -> [(&'static str, u64); 6] {
     let EventCounters {
         accepted,
@@ -233,14 +233,14 @@ pub(super) fn event_counts(counts: &EventCounters) -> [(&'static str, u64); 6] {
     .map(|(result, count)| (result, count.load(Relaxed)))
 }
 
-/// A plugin and what it did.
+/// A plugin with its statistics.
 struct PluginRow<'a> {
     name: String,
     stats: StatsSnapshot,
     is_circuit_open: bool,
-    /// Of an observer.
+    /// Statistics of an observer.
     events: Option<&'a EventStats>,
-    /// Of those that answer in the middle of calls, by hook.
+    /// Statistics of mid-call hooks, by hook.
     mid_call: Vec<(&'static str, &'a MidCallStats)>,
 }
 
@@ -324,7 +324,7 @@ fn write_mid_call(out: &mut MetricWriter<'_>, plugins: &[PluginRow<'_>]) -> Resu
     })
 }
 
-/// Writes families.
+/// Encodes metric families.
 pub(super) struct MetricWriter<'a>(DescriptorEncoder<'a>);
 
 impl MetricWriter<'_> {
@@ -353,7 +353,7 @@ impl MetricWriter<'_> {
     }
 }
 
-/// Writes the rows of a family.
+/// Encodes the rows of a family.
 pub(super) struct RowWriter<'a>(MetricEncoder<'a>);
 
 impl RowWriter<'_> {
@@ -382,7 +382,7 @@ impl RowWriter<'_> {
         self.write_buckets(labels, sum, &buckets)
     }
 
-    /// A histogram with bounds of its own.
+    /// Encodes a histogram with bounds of its own.
     pub(super) fn write_buckets(
         &mut self,
         labels: &[(&str, &str)],
@@ -395,7 +395,7 @@ impl RowWriter<'_> {
     }
 }
 
-/// Labels with their values, the values escaped.
+/// Labels with escaped values.
 struct EscapedLabels<'a>(&'a [(&'a str, &'a str)]);
 
 impl EncodeLabelSet for EscapedLabels<'_> {
@@ -404,12 +404,12 @@ impl EncodeLabelSet for EscapedLabels<'_> {
     }
 }
 
-/// As the format has it for gauges.
+/// The format's gauges are signed.
 fn saturating_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A file's name as the value of a label; the encoder leaves that to us.
+/// Escapes a label value, which the encoder does not do.
 pub(super) fn escape_label_value(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,5 +1,5 @@
-//! Plugins' own figures. Each has its plugin in its name, so that no plugin's
-//! words can get in the way of another's or of ours.
+//! Plugins' own metrics. A metric's name contains the plugin's, so that names never
+//! collide.
 
 use std::collections::BTreeMap;
 use std::fmt::Error;
@@ -11,10 +11,10 @@ use super::collect::{MetricWriter, escape_label_value};
 use plugboard_registry::Generation;
 use plugboard_runtime::capability::metrics::{BUCKETS, Metric, MetricLabels};
 
-/// Writes the figures of every plugin.
+/// Encodes the metrics of every plugin.
 pub(super) fn encode(out: &mut MetricWriter<'_>, generation: &Generation) -> Result<(), Error> {
-    // Two plugins can come to the same name once it is one of the format's. Their
-    // rows have another `plugin` then; only the kind of figure is the first one's.
+    // Two plugin names can map to the same metric name. Their rows differ in the `plugin`
+    // label; the first one determines the type.
     let mut families: BTreeMap<String, Vec<(String, MetricLabels, Metric)>> = BTreeMap::new();
     for plugin in generation.plugins() {
         for (name, series) in plugin.stats.guest_metrics.snapshot() {
@@ -58,7 +58,7 @@ pub(super) fn encode(out: &mut MetricWriter<'_>, generation: &Generation) -> Res
     Ok(())
 }
 
-/// A file name as a part of a metric's name.
+/// A plugin name as part of a metric name.
 fn metric_name_part(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }

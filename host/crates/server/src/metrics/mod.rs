@@ -1,7 +1,6 @@
-//! The metrics for Prometheus (OpenMetrics text). What is counted elsewhere for
-//! other reasons is read from there when it is asked for, so that no call counts
-//! twice. Labels are names of plugins, words of ours, and status codes: nothing
-//! that a caller can make up.
+//! The metrics for Prometheus (OpenMetrics text). Counters that the services keep anyway
+//! are read at scrape time, so that no call counts twice. Label values are plugin names,
+//! fixed words and status codes: a caller cannot create series.
 
 mod collect;
 mod guest_metrics;
@@ -26,7 +25,7 @@ use plugboard_registry::reload::ReloadMetrics;
 use plugboard_runtime::plugin::error::Stage;
 use plugboard_telemetry::traces::SpanCounts;
 
-/// Everything that is counted.
+/// The metrics that the server counts itself.
 pub struct Metrics {
     series: Series,
     http: Arc<HttpCounters>,
@@ -35,20 +34,20 @@ pub struct Metrics {
     load_failures: Family<StageLabels, Counter>,
 }
 
-/// Requests by listener and status.
+/// Responses by listener and status.
 #[derive(Debug, Default)]
 pub struct HttpCounters {
-    /// To the webhook listener.
+    /// Of the webhook listener.
     pub webhooks: StatusCounters,
-    /// To the admin listener.
+    /// Of the admin listener.
     pub admin: StatusCounters,
 }
 
-/// Requests by status. Counted without a lock, as every call does it.
+/// Responses by status. Lock-free, because every call counts here.
 #[derive(Debug)]
 pub struct StatusCounters([AtomicU64; 500]);
 
-/// The least status there is; codes are 100 to 599.
+/// The lowest status; codes are 100 to 599.
 const FIRST_STATUS: u16 = 100;
 
 impl Default for StatusCounters {
@@ -58,7 +57,7 @@ impl Default for StatusCounters {
 }
 
 impl StatusCounters {
-    /// Counts an answer.
+    /// Counts a response.
     pub fn count(&self, status: u16) {
         let counter =
             status.checked_sub(FIRST_STATUS).and_then(|index| self.0.get(usize::from(index)));
@@ -67,7 +66,7 @@ impl StatusCounters {
         }
     }
 
-    /// The statuses that were answered with, and how often.
+    /// The statuses with at least one response, and their counts.
     fn nonzero_counts(&self) -> impl Iterator<Item = (u16, u64)> {
         (FIRST_STATUS..)
             .zip(&self.0)
@@ -106,7 +105,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// With what is counted of spans, where there are any.
+    /// Metrics that include the span counters, if traces are exported.
     pub fn new(spans: Option<&SpanCounts>) -> Self {
         let mut metrics = Self::default();
         if let Some(SpanCounts { exported, dropped: lost }) = spans {
@@ -119,21 +118,21 @@ impl Metrics {
         metrics
     }
 
-    /// Requests by listener and status.
+    /// Responses by listener and status.
     pub fn http(&self) -> &Arc<HttpCounters> {
         &self.http
     }
 
-    /// Senders and the certificate.
+    /// The counters of admission and of the certificate.
     pub fn network(&self) -> &NetworkCounters {
         &self.network
     }
 
-    /// Renders the metrics as OpenMetrics text, with the figures of `services`.
+    /// Renders the metrics as OpenMetrics text.
     ///
     /// # Errors
     ///
-    /// Never in practice: text can be written to memory.
+    /// Never in practice: writing to a string does not fail.
     pub fn render(&self, services: &Services) -> Result<String, std::fmt::Error> {
         let snapshot = MetricsSnapshot {
             engine: services.engine.stats(),

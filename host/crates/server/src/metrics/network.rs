@@ -1,4 +1,4 @@
-//! What is counted of senders and of the certificate.
+//! Counters of admission and of the certificate.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,10 +7,10 @@ use prometheus_client::registry::Registry as Series;
 
 use plugboard_tls::CertificateCounters;
 
-/// Counters, each shared with its clones.
+/// Counters; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkCounters {
-    /// Requests of senders that are not in `senders.allow`.
+    /// Requests from addresses that are not in `senders.allow`.
     pub not_allowed: Counter,
     /// Requests beyond `senders.rate`.
     pub rate_limited: Counter,
@@ -29,7 +29,7 @@ struct TlsReloadLabels {
 }
 
 impl NetworkCounters {
-    /// Counters that `series` tells of, from their zero on.
+    /// Registers the counters in `series`, with zero.
     pub(super) fn new(series: &mut Series) -> Self {
         let (senders, reloads) = (Family::<RejectionLabels, Counter>::default(), Family::default());
         let rejections = |reason| senders.get_or_create_owned(&RejectionLabels { reason });

@@ -1,4 +1,4 @@
-//! A call is being set up: where does it go?
+//! Decisions: the platform sets up a call and asks for its destination.
 
 use std::panic::AssertUnwindSafe;
 
@@ -23,7 +23,7 @@ use plugboard_routing::idempotency::Replay;
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Decides, and has it written down.
+/// Decides a call, and journals the decision.
 pub(super) async fn respond_with_decision(
     app: &AppState,
     adapter: &dyn PlatformAdapter,
@@ -40,7 +40,7 @@ pub(super) async fn respond_with_decision(
     let mut response = reply_response(adapter.decision_reply(&outcome.answer));
     let headers = response.headers_mut();
     headers.insert(CACHE_STATUS, cache_status(app, &outcome, is_replay));
-    // In milliseconds. Digits and a point: always a header value.
+    // In milliseconds. ASCII digits and a point: always a valid header value.
     let us = start.elapsed().as_micros();
     let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
     if let Ok(timing) = HeaderValue::from_str(&timing) {
@@ -49,7 +49,7 @@ pub(super) async fn respond_with_decision(
     response
 }
 
-/// RFC 9211.
+/// The `Cache-Status` header (RFC 9211).
 fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> HeaderValue {
     HeaderValue::from_static(match (is_replay, outcome.result.source) {
         (true, _) => "plugboard; hit; detail=delivery",
@@ -59,8 +59,8 @@ fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> He
     })
 }
 
-/// What becomes of a call; and whether that was asked before, by a delivery that
-/// comes again.
+/// Decides a call, or replays the decision of an earlier delivery. Returns whether it is a
+/// replay.
 async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingOutcome, bool) {
     let call = &event.call;
     let Some(deliveries) = &app.services.idempotency else {
@@ -94,7 +94,7 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingO
     }
 }
 
-/// The same ruling once more.
+/// Repeats an earlier result.
 fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOutcome {
     let outcome = app.services.router.replay(ruling, call);
     let decision = outcome.answer.name();
@@ -102,12 +102,12 @@ fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOut
     outcome
 }
 
-/// The chain's answer, or the fallback if anything at all goes wrong.
+/// Returns the chain's answer, or the fallback if anything fails.
 async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     let deadline = start + app.config.limits.budget;
     let generation = app.services.registry.current();
     let chain = app.services.router.decide(&generation, call, deadline);
-    // A panic would be a bug of ours, but must not be a lost call.
+    // A panic is a bug of the host, but must not lose the call.
     let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(call = &*call.id, "the host panicked while it decided; please report it");
         app.services.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
@@ -116,8 +116,8 @@ async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     outcome
 }
 
-/// The line that an operator looks for: which call, who decided, what, how fast.
-/// Never numbers or URLs, which may carry them.
+/// Logs a decision: call, plugin, outcome and time. Never numbers or URLs, which may
+/// contain numbers.
 fn log_decision(answers: &RoutingConfig, call: &Call, outcome: &RoutingOutcome, start: Instant) {
     let plugin = outcome.result.plugin.as_deref().unwrap_or("-");
     let is_lost = !call.platform.can_reject && answers.reject_sts_url.is_none();

@@ -1,7 +1,7 @@
-//! What platforms ask in the middle of a call, and what observers are told of it.
+//! Mid-call requests: tools and transfers, and the events that report them.
 //!
-//! Each is done in a task of its own: a tool that has begun to book something goes on
-//! when the platform hangs up, and its answer is there when the same is asked again.
+//! Each request runs in a task of its own: a tool that has begun a booking completes it
+//! even if the platform hangs up, and a redelivery gets its answer.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use plugboard_core::event::{Event, EventBody};
 use plugboard_platform::{PlatformAdapter, ToolAnswer, ToolFailure, ToolUse, Transfer};
 use plugboard_routing::mid_call::ToolResponse;
 
-/// A voice agent uses a tool.
+/// Answers a tool request.
 pub(super) async fn respond_with_tool(
     app: &Arc<AppState>,
     adapter: &dyn PlatformAdapter,
@@ -45,7 +45,7 @@ pub(super) async fn respond_with_tool(
             let ToolUse { timestamp, delivery_id: delivery, name, arguments, .. } = tool_use;
             let outcome = self::event_outcome(&ruling.answer);
             let body = EventBody::ToolInvoked { name, arguments, outcome };
-            // With what the platform told of the call, and not what was known then: it
+            // With the call data of this request, and not with that of the journal, which
             // may have been erased meanwhile.
             let event =
                 Event { call: Arc::clone(&sent_call), timestamp, body, delivery_id: delivery };
@@ -61,7 +61,7 @@ pub(super) async fn respond_with_tool(
     reply_response(adapter.tool_reply(&answer))
 }
 
-/// A call is about to be transferred.
+/// Answers a transfer request.
 pub(super) async fn respond_with_transfer(
     app: &Arc<AppState>,
     adapter: &dyn PlatformAdapter,
@@ -100,7 +100,7 @@ pub(super) async fn respond_with_transfer(
     reply_response(adapter.transfer_reply(answer.as_deref()))
 }
 
-/// What became of a tool's use, for operators: as `/plugins` counts it, else as in the
+/// The outcome of a tool request for operators: as `/plugins` counts it, or else as in the
 /// log.
 fn outcome_label(ruling: &ToolResponse) -> &'static str {
     match &ruling.answer {
@@ -114,7 +114,7 @@ fn outcome_label(ruling: &ToolResponse) -> &'static str {
     }
 }
 
-/// What the agent got, or why it got nothing.
+/// The result that the agent got, or the reason for an error.
 fn event_outcome(answer: &ToolAnswer) -> Result<Box<RawValue>, String> {
     match answer {
         ToolAnswer::Value(value) => Ok((**value).to_owned()),

@@ -1,5 +1,5 @@
-//! What platforms post: bodies are read within bounds, senders judged, and what the
-//! dialect makes of it is answered. Which platform it is, only the dialect knows.
+//! The webhook listener's routes: read the body, authenticate, parse, answer. Everything
+//! that depends on the platform is in its adapter.
 
 mod decision;
 mod mid_call;
@@ -25,11 +25,11 @@ use plugboard_core::event::Event;
 use plugboard_core::json_depth;
 use plugboard_platform::{BadRequest, PlatformAdapter, PlatformRequest, Reply};
 
-/// Bodies that are larger are read and judged off the threads that serve calls, in
-/// bytes: it takes a millisecond.
+/// Largest body, in bytes, that is parsed on an async worker thread. A larger one takes
+/// about a millisecond, and is parsed on the blocking pool.
 const MAX_INLINE_PARSE_BYTES: usize = 128 << 10;
 
-/// The webhook listener's paths.
+/// The routes of the webhook listener.
 pub(super) fn routes(app: Arc<AppState>) -> Router {
     let mut routes = Router::new().route("/health", get(health));
     for adapter in &app.adapters {
@@ -105,7 +105,7 @@ async fn handle_request(
     })
 }
 
-/// What a request says, if it may say anything.
+/// Authenticates and parses a request.
 async fn parse_request(
     adapter: &Arc<dyn PlatformAdapter>,
     head: request::Parts,
@@ -116,7 +116,7 @@ async fn parse_request(
     let adapter = Arc::clone(adapter);
     let parse = move || {
         adapter.authenticate(&head.headers, &body)?;
-        // Where everybody may send, nobody is known.
+        // Without a secret, every sender passes, so none is authenticated.
         if !adapter.is_unauthenticated() {
             parent.trust();
         }
@@ -130,7 +130,7 @@ async fn parse_request(
     parsed.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
 }
 
-/// Takes events.
+/// Accepts events.
 async fn accept_events(app: &AppState, events: Vec<Event>) -> Result<Response, ErrorResponse> {
     let mut activities = app.services.live.pending_activities(&events);
     app.services.journal.accept(events).await.map_err(|error| {
@@ -140,7 +140,7 @@ async fn accept_events(app: &AppState, events: Vec<Event>) -> Result<Response, E
     Ok(json_response(&OK))
 }
 
-/// What voice agents ask for: the prompt of a call.
+/// Returns the prompt of a call to its voice agent.
 async fn serve_prompt(
     app: &AppState,
     adapter: &dyn PlatformAdapter,

@@ -1,5 +1,4 @@
-//! The metrics when everything has been counted once that can be, for the reference
-//! and whoever looks whether a metric exists.
+//! Sample metrics in which every family and label occurs, for the reference and its tests.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use plugboard_registry::reload::ReloadMetrics;
 use plugboard_runtime::plugin::error::{PluginError, Stage};
 use plugboard_runtime::plugin::stats::{LastError, Stats};
 
-/// The name of the plugin that stands for all.
+/// The name of the sample plugin.
 const PLUGIN: &str = "10-vip";
 
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Collector for SampleCollector {
 ///
 /// # Errors
 ///
-/// Never in practice: text can be written to memory.
+/// Never in practice: writing to a string does not fail.
 pub fn render_sample() -> Result<String, Error> {
     let metrics = Metrics::new(Some(&plugboard_telemetry::traces::SpanCounts::default()));
     metrics.record_reconcile(true);
