@@ -168,12 +168,11 @@ fn serve(
             journal,
             store: Arc::clone(&store),
             dispatcher: Arc::clone(&dispatcher),
-            metrics,
             live,
             reload,
             tls: tls.map(Arc::new),
         };
-        let server = Server::bind(config, services)?;
+        let server = Server::bind(config, services, metrics)?;
         tracing::info!(
             webhooks = %server.webhook_address()?,
             admin = %server.admin_address()?,

@@ -28,6 +28,7 @@ use self::body::BodyBudget;
 #[doc(hidden)]
 pub use self::error::all_error_responses;
 use self::listener::{Listener, ListenerLimits};
+use self::metrics::Metrics;
 pub use self::services::Services;
 use plugboard_config::Config;
 use plugboard_platform::{self as platform, PlatformAdapter};
@@ -39,6 +40,7 @@ const ADMIN_CONNECTIONS: usize = 256;
 struct AppState {
     config: Config,
     services: Services,
+    metrics: Arc<Metrics>,
     /// The enabled platforms.
     adapters: Vec<Arc<dyn PlatformAdapter>>,
     body_budget: BodyBudget,
@@ -62,7 +64,7 @@ impl Server {
     /// # Errors
     ///
     /// When one of them cannot be had.
-    pub fn bind(config: Config, services: Services) -> anyhow::Result<Self> {
+    pub fn bind(config: Config, services: Services, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let bind = |key, address| {
             listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
         };
@@ -77,6 +79,7 @@ impl Server {
             stop: CancellationToken::new(),
             config,
             services,
+            metrics,
         };
         Ok(Self { app, webhooks, admin })
     }
@@ -107,7 +110,7 @@ impl Server {
         // From here on, handlers see that the server stops.
         let app = Arc::new(AppState { stop: stop.clone(), ..app });
         let (limits, services) = (&app.config.limits, &app.services);
-        let (http, network) = (services.metrics.http(), services.metrics.network());
+        let (http, network) = (app.metrics.http(), app.metrics.network());
         let admin = Listener {
             socket: admin,
             routes: admin::routes(Arc::clone(&app)),

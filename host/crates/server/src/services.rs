@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::live::Live;
-use crate::metrics::Metrics;
 use plugboard_core::outcome::ChainResult;
 use plugboard_events::dispatch::Dispatcher;
 use plugboard_events::journal::Journal;
@@ -35,8 +34,6 @@ pub struct Services {
     pub store: Arc<dyn Store>,
     /// Delivers events to observers.
     pub dispatcher: Arc<Dispatcher>,
-    /// The metrics that are not read from another service.
-    pub metrics: Arc<Metrics>,
     /// The live feed for operators.
     pub live: Live,
     /// Requests reloads of the plugin folder.

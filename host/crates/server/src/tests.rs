@@ -82,12 +82,11 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         journal: Arc::new(journal),
         store: Arc::clone(&store),
         dispatcher: Arc::new(dispatcher),
-        metrics,
         live,
         reload,
         tls: None,
     };
-    (Server::bind(config, services).unwrap(), store)
+    (Server::bind(config, services, metrics).unwrap(), store)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,7 +106,7 @@ struct Readiness<'a> {
 /// by the new generation, and new events are delivered to it.
 async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorResponse> {
     if let Some(tls) = &app.services.tls {
-        tls.reload(&app.services.metrics.network().certificate).await;
+        tls.reload(&app.metrics.network().certificate).await;
     }
     let report = app.services.reload.reload().await?;
     if !app.services.dispatcher.wait_until_adopted(report.generation, ADOPTION_TIMEOUT).await {
@@ -119,7 +119,7 @@ async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorRespo
 async fn metrics(State(app): State<Arc<AppState>>) -> Response {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    match app.services.metrics.render(&app.services) {
+    match app.metrics.render(&app.services) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
