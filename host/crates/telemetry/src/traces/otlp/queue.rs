@@ -5,8 +5,8 @@
 //! metrics and part of a log message, so [`BoundedSpanProcessor`] and [`CountingExporter`]
 //! wrap the SDK's types and count.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::Context;
@@ -14,6 +14,7 @@ use opentelemetry_otlp::SpanExporter as OtlpExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
+use parking_lot::Mutex;
 
 use crate::traces::SpanCounts;
 use plugboard_core::text::sanitize;
@@ -63,12 +64,12 @@ impl SpanQueue {
 
     /// Sets the reason for the next log message. None: the request got a response.
     pub(super) fn set_reason(&self, reason: Option<String>) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).reason = reason;
+        self.failure.lock().reason = reason;
     }
 
     /// Logs the spans dropped since the last message, at most once in [`WARN_INTERVAL`].
     fn warn_dropped(&self, endpoint: &str, error: Option<String>) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure.lock();
         let dropped = self.counts.dropped.get();
         let warned_recently = failure.warned_at.is_some_and(|at| at.elapsed() < WARN_INTERVAL);
         if dropped == failure.warned_dropped || warned_recently {
@@ -166,16 +167,16 @@ mod tests {
     #[test]
     fn dropped_spans_are_logged_once_a_minute() {
         let queue = SpanQueue::default();
-        let warned_dropped = || queue.failure.lock().unwrap().warned_dropped;
+        let warned_dropped = || queue.failure.lock().warned_dropped;
         queue.warn_dropped("http://a", None);
-        assert!(queue.failure.lock().unwrap().warned_at.is_none());
+        assert!(queue.failure.lock().warned_at.is_none());
         queue.counts.dropped.inc_by(3);
         queue.warn_dropped("http://a", None);
         assert_eq!(warned_dropped(), 3);
         queue.counts.dropped.inc_by(4);
         queue.warn_dropped("http://a", None);
         assert_eq!(warned_dropped(), 3);
-        queue.failure.lock().unwrap().warned_at = Instant::now().checked_sub(WARN_INTERVAL);
+        queue.failure.lock().warned_at = Instant::now().checked_sub(WARN_INTERVAL);
         queue.warn_dropped("http://a", None);
         assert_eq!(warned_dropped(), 7);
     }
