@@ -1,6 +1,5 @@
-//! Events: how many are accepted (durable) in comparison to a handler that only
-//! reads and acknowledges them, how long it takes until an observer has them, and
-//! what a large backlog takes.
+//! Events: acceptance rate beside a handler that only parses and acknowledges them,
+//! delivery latency, and the cost of a large backlog.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,63 +7,60 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::folder::{Data, Folder};
-use crate::load::{Load, Posted, Rate};
+use crate::folder::{Data, PluginFolder};
+use crate::load::{Rate, Workload};
 use crate::server::Server;
-use crate::table::median;
+use crate::stats::{Ratio, median};
+use crate::{Bench, FIXED_RATE};
 
-/// Senders at the same time: what waits for the disk together is written together.
-const SENDERS: u32 = 256;
+/// Concurrent senders. Their events share transactions (group commit).
+pub(crate) const SENDERS: u32 = 256;
 
-/// Events of the backlog.
-const BACKLOG: u64 = 1_000_000;
+/// Longest wait for the backlog to be posted or delivered.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// For the backlog to be posted.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// Of events, below saturation.
-const FIXED_RATE: u32 = 2_000;
+/// Between two requests for the state of a plugin.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Plugboard with one observer.
-struct Observed {
-    server: Server,
-    folder: Folder,
+pub(crate) struct Observed {
+    pub(crate) server: Server,
+    folder: PluginFolder,
     data: Data,
 }
 
-/// Where things are.
-pub(crate) struct Places<'a> {
-    pub(crate) programs: &'a Path,
-    pub(crate) guests: &'a Path,
-    pub(crate) pinned: bool,
-}
-
-impl Places<'_> {
-    fn start(&self, name: &'static str, sync: &str) -> anyhow::Result<Observed> {
-        let (folder, data) = (Folder::of_observer(self.guests)?, Data::new()?);
-        let path = data.path().display().to_string();
-        let settings = [("PLUGBOARD_DATA", path), ("PLUGBOARD_JOURNAL_SYNC", sync.to_owned())];
-        let program = self.programs.join("plugboard");
-        let server = Server::plugboard(name, &program, folder.path(), &settings, self.pinned)?;
-        Ok(Observed { server, folder, data })
-    }
-}
-
 impl Observed {
-    /// Has the observer take events, or leave them in the journal.
-    fn set_observing(&self, on: bool) -> anyhow::Result<()> {
-        self.folder.set_observing(on)?;
-        let state = if on { "active" } else { "disabled" };
+    /// Starts a `plugboard` executable. `env` receives the environment variables of
+    /// the bench and returns those of the server.
+    pub(crate) fn start<'a>(
+        bench: &Bench,
+        program: &Path,
+        name: &'static str,
+        sync: &str,
+        env: impl FnOnce(Vec<(&'static str, String)>) -> Vec<(&'a str, String)>,
+    ) -> anyhow::Result<Self> {
+        let (folder, data) = (PluginFolder::observer(&bench.guests)?, Data::new()?);
+        let env = env(vec![data.env(), ("PLUGBOARD_JOURNAL_SYNC", sync.to_owned())]);
+        let server = Server::plugboard(name, program, folder.path(), &env, bench.pinned)?;
+        Ok(Self { server, folder, data })
+    }
+
+    /// Enables or disables the observer, and waits until that is in effect. A disabled
+    /// observer leaves its events in the journal.
+    pub(crate) fn enable_observer(&self, enabled: bool) -> anyhow::Result<()> {
+        self.folder.enable_observer(enabled)?;
+        let state = if enabled { "active" } else { "disabled" };
         let begin = Instant::now();
         while self.server.plugin("/state")? != state {
-            ensure!(begin.elapsed() < PATIENCE, "the observer is not {state}");
-            std::thread::sleep(Duration::from_millis(20));
+            ensure!(begin.elapsed() < TIMEOUT, "the observer is not {state}");
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Waits until the observer has had so many events.
-    fn wait_for(
+    /// Waits until this number of events was delivered; calls `meanwhile` between two
+    /// looks.
+    fn wait_for_delivery(
         &self,
         events: u64,
         mut meanwhile: impl FnMut() -> anyhow::Result<()>,
@@ -75,95 +71,120 @@ impl Observed {
             if delivered >= Some(events) {
                 return Ok(());
             }
-            ensure!(begin.elapsed() < PATIENCE, "{delivered:?} of {events} events were told");
+            ensure!(begin.elapsed() < TIMEOUT, "{delivered:?} of {events} events were delivered");
             meanwhile()?;
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// Measures, and tells in some lines.
-pub(crate) fn measure(places: &Places<'_>, load: &Load, rounds: u32) -> anyhow::Result<String> {
-    let bare = Server::bare(&places.programs.join("bare"), places.pinned)?;
-    let full = places.start("sync = full", "full")?;
-    let normal = places.start("sync = normal", "normal")?;
-    let told = places.start("sync = full, told at once", "full")?;
-    // Two of them have an observer that wants events and takes none: what is
-    // measured there is their acceptance alone.
-    full.set_observing(false)?;
-    normal.set_observing(false)?;
-    let servers = [&bare, &full.server, &normal.server, &told.server];
+fn start(bench: &Bench, name: &'static str, sync: &str) -> anyhow::Result<Observed> {
+    Observed::start(bench, &bench.program(), name, sync, |env| env)
+}
+
+/// Measures events, and returns a table and some lines.
+pub(crate) fn measure(bench: &Bench) -> anyhow::Result<String> {
+    let accepted = acceptance(bench)?;
+    let latency = delivery_latency(bench)?;
+    let backlog = backlog(bench)?;
+    Ok(format!("{accepted}{latency}\n{backlog}"))
+}
+
+/// One server with its measurements, a round each.
+struct Row {
+    name: &'static str,
+    /// Accepted events per second.
+    rates: Vec<f64>,
+    /// CPU time per event in microseconds.
+    cpu: Vec<f64>,
+}
+
+/// Acceptance with a durable journal, beside the bare handler.
+fn acceptance(bench: &Bench) -> anyhow::Result<String> {
+    let bare = bench.bare()?;
+    let full = start(bench, "sync = full", "full")?;
+    let normal = start(bench, "sync = normal", "normal")?;
+    let delivered = start(bench, "sync = full, delivered", "full")?;
+    // The first two accept events for an observer, but do not deliver them.
+    full.enable_observer(false)?;
+    normal.enable_observer(false)?;
+    let servers = [&bare, &full.server, &normal.server, &delivered.server];
+    let mut rows =
+        servers.map(|server| Row { name: server.name, rates: Vec::new(), cpu: Vec::new() });
     let mut posted = 0;
-    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); servers.len()];
-    let mut cpu: Vec<Vec<f64>> = vec![Vec::new(); servers.len()];
-    for round in 1..=rounds {
-        for ((server, rates), cpu) in servers.iter().zip(&mut rates).zip(&mut cpu) {
-            eprintln!("events, round {round} of {rounds}: {}", server.name);
+    for round in 1..=bench.rounds {
+        for (row, server) in rows.iter_mut().zip(servers) {
+            eprintln!("events, round {round} of {}: {}", bench.rounds, server.name);
             let before = server.cpu_time()?;
-            let seen = load.post(&server.url, Posted::Events, Rate::Many(SENDERS))?;
-            let used = server.cpu_time()?.saturating_sub(before);
-            rates.push(seen.per_second);
-            cpu.push(used.as_secs_f64() * 1e6 / seen.requests as f64);
-            if server.name == told.server.name {
-                posted += seen.requests;
-                told.wait_for(posted, || Ok(()))?;
+            let load = bench.load.run(&server.url, Workload::Events, Rate::FullOver(SENDERS))?;
+            let cpu = server.cpu_time()?.since(&before);
+            row.rates.push(load.per_second);
+            row.cpu.push(cpu.as_secs_f64() * 1e6 / load.requests as f64);
+            if server.name == delivered.server.name {
+                posted += load.requests;
+                delivered.wait_for_delivery(posted, || Ok(()))?;
             }
         }
     }
-    let mut text = String::new();
-    writeln!(text, "accepted events, {SENDERS} senders: events/s, / bare (range), CPU in \u{b5}s")?;
-    let base = rates.first().context("no server")?.clone();
-    for ((server, rates), cpu) in servers.iter().zip(&rates).zip(cpu) {
-        let ratios: Vec<f64> = rates.iter().zip(&base).map(|(rate, base)| rate / base).collect();
-        let least = ratios.iter().copied().fold(f64::MAX, f64::min);
-        let most = ratios.iter().copied().fold(f64::MIN, f64::max);
+    let base = rows.first().context("no server was measured")?;
+    let mut text = format!(
+        "{:<24} {:>10} {:>20} {:>10} {:>22}\n",
+        "accepted events", "events/s", "/ bare (range)", "CPU µs", "x bare (range)"
+    );
+    for row in &rows {
         writeln!(
             text,
-            "  {:<30} {:>9.0} {:>20} {:>8.1}",
-            server.name,
-            median(rates.iter().copied()),
-            format!("{:.2} ({least:.2}\u{2013}{most:.2})", median(ratios.iter().copied())),
-            median(cpu.into_iter())
+            "{:<24} {:>10.0} {:>20} {:>10.1} {:>22}",
+            row.name,
+            median(row.rates.iter().copied()),
+            Ratio::of(&row.rates, &base.rates)?,
+            median(row.cpu.iter().copied()),
+            Ratio::of(&row.cpu, &base.cpu)?,
         )?;
     }
-    drop((full, normal, bare, told));
-    writeln!(text, "{}", delay(places, load)?)?;
-    write!(text, "{}", backlog(places, load)?)?;
+    writeln!(
+        text,
+        "{SENDERS} senders. CPU is that of the process while events are accepted. Medians over {} \
+         rounds.",
+        bench.rounds
+    )?;
     Ok(text)
 }
 
-/// From acceptance to observer, below saturation.
-fn delay(places: &Places<'_>, load: &Load) -> anyhow::Result<String> {
-    let observed = places.start("delay", "full")?;
-    let seen = load.post(&observed.server.url, Posted::Events, Rate::Fixed(FIXED_RATE))?;
-    observed.wait_for(seen.requests, || Ok(()))?;
-    let delay = observed.server.plugin("/events/delay_us")?;
+/// From acceptance to delivery, far below saturation.
+fn delivery_latency(bench: &Bench) -> anyhow::Result<String> {
+    let observed = start(bench, "delivery latency", "full")?;
+    eprintln!("events: delivery latency");
+    let load = bench.load.run(&observed.server.url, Workload::Events, Rate::Fixed(FIXED_RATE))?;
+    observed.wait_for_delivery(load.requests, || Ok(()))?;
+    let latency = observed.server.plugin("/events/delay_us")?;
     Ok(format!(
-        "at {FIXED_RATE} events/s: acknowledged after {} \u{b5}s (p50), {} \u{b5}s (p99); from \
-         acceptance to observer, in \u{b5}s by the ms: {delay}",
-        seen.p50.as_micros(),
-        seen.p99.as_micros(),
+        "at {FIXED_RATE} events/s: acknowledged after {} µs (p50), {} µs (p99); from acceptance to \
+         delivery in µs (resolution 1 ms): {latency}",
+        load.p50.as_micros(),
+        load.p99.as_micros(),
     ))
 }
 
-/// What the process takes while a backlog grows that nobody takes, and while an
-/// observer works it off.
-fn backlog(places: &Places<'_>, load: &Load) -> anyhow::Result<String> {
+/// Memory and disk while a backlog grows for a disabled observer, and while it is
+/// delivered.
+fn backlog(bench: &Bench) -> anyhow::Result<String> {
     const MIB: f64 = 1024.0 * 1024.0;
-    let observed = places.start("backlog", "normal")?;
+    let observed = start(bench, "backlog", "normal")?;
     let server = &observed.server;
-    observed.set_observing(false)?;
+    observed.enable_observer(false)?;
+    let wanted = bench.sizes.backlog;
+    eprintln!("events: backlog of {wanted}");
     let post = || {
-        Ok::<_, anyhow::Error>(
-            load.post(&server.url, Posted::Events, Rate::Many(SENDERS))?.requests,
-        )
+        let load = bench.load.run(&server.url, Workload::Events, Rate::FullOver(SENDERS))?;
+        anyhow::Ok(load.requests)
     };
-    // With connections and caches as they are under load.
+    // The first load opens connections and fills caches.
     let mut posted = post()?;
     let before = server.resident()?;
     let begin = Instant::now();
-    while posted < BACKLOG {
-        ensure!(begin.elapsed() < PATIENCE, "only {posted} events were posted");
+    while posted < wanted {
+        ensure!(begin.elapsed() < TIMEOUT, "only {posted} of {wanted} events were posted");
         posted += post()?;
     }
     let after = server.resident()?;
@@ -171,18 +192,18 @@ fn backlog(places: &Places<'_>, load: &Load) -> anyhow::Result<String> {
         .filter_map(|entry| entry.ok()?.metadata().ok())
         .map(|file| file.len())
         .sum();
-    observed.set_observing(true)?;
-    let (begin, mut most) = (Instant::now(), after);
-    observed.wait_for(posted, || {
-        most = most.max(server.resident()?);
+    observed.enable_observer(true)?;
+    let (begin, mut peak) = (Instant::now(), after);
+    observed.wait_for_delivery(posted, || {
+        peak = peak.max(server.resident()?);
         Ok(())
     })?;
     Ok(format!(
-        "backlog of {posted} events: resident {:.0} MiB before, {:.0} MiB with it, {:.0} MiB at the \
-         most while it was told ({:.0} events/s); {:.0} MiB on the disk",
+        "backlog of {posted} events: resident memory {:.0} MiB before, {:.0} MiB with the backlog, \
+         at most {:.0} MiB during delivery; {:.0} events/s delivered; {:.0} MiB on disk",
         before as f64 / MIB,
         after as f64 / MIB,
-        most as f64 / MIB,
+        peak as f64 / MIB,
         posted as f64 / begin.elapsed().as_secs_f64(),
         disk as f64 / MIB
     ))

@@ -1,73 +1,78 @@
-//! Plugin folders for the bench: the sample dial plan, alone or among many.
+//! Plugin directories and data directories of the measured servers.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tempfile::TempDir;
 
-/// The sample that is measured.
-const SAMPLE: &str = "10-number-plan.wasm";
+/// File of the sample dial plan.
+const NUMBER_PLAN: &str = "10-number-plan.wasm";
 
-/// Where it sends the number that the load calls, and how it is asked about that.
-const SETTINGS: &str =
+/// Settings by which the dial plan routes the call of the load, and is asked about no
+/// other.
+const NUMBER_PLAN_SETTINGS: &str =
     "[match]\nto = '5001'\n[config]\n5001 = 'ws://avr-sts-openai:6030/?uuid={id}'\n";
 
-/// A folder of plugins, gone with it.
-pub(crate) struct Folder {
+/// A plugin directory, removed on drop.
+pub(crate) struct PluginFolder {
     folder: TempDir,
     component: Vec<u8>,
 }
 
-impl Folder {
-    /// No plugin.
+impl PluginFolder {
+    /// A directory without plugins.
     pub(crate) fn empty() -> anyhow::Result<Self> {
         Ok(Self { folder: TempDir::new()?, component: Vec::new() })
     }
 
-    /// One observer that takes every event and does nothing with it.
-    pub(crate) fn of_observer(guests: &Path) -> anyhow::Result<Self> {
-        let guest = guests.join("observer.wasm");
-        let component = std::fs::read(&guest).with_context(|| guest.display().to_string())?;
-        let folder = Self { folder: TempDir::new()?, component };
-        folder.set_observing(true)?;
+    /// A directory with one observer, which takes every event and does nothing.
+    pub(crate) fn observer(guests: &Path) -> anyhow::Result<Self> {
+        let folder = Self::with_component(&guests.join("observer.wasm"))?;
+        folder.enable_observer(true)?;
         Ok(folder)
     }
 
-    /// Switches the observer on or off.
-    pub(crate) fn set_observing(&self, on: bool) -> anyhow::Result<()> {
-        self.put("500-observer", 0, &format!("enabled = {on}\n[config]\ndo = 'nothing'\n"))
+    /// Enables or disables the observer.
+    pub(crate) fn enable_observer(&self, enabled: bool) -> anyhow::Result<()> {
+        let settings = format!("enabled = {enabled}\n[config]\ndo = 'nothing'\n");
+        self.deploy("500-observer", 0, &settings)
     }
 
-    /// One plugin, that is asked about the number that the load calls.
-    pub(crate) fn of_one(samples: &Path) -> anyhow::Result<Self> {
-        Self::of_sample(&samples.join(SAMPLE), SETTINGS)
+    /// A directory with one router, which matches the call of the load.
+    pub(crate) fn number_plan(samples: &Path) -> anyhow::Result<Self> {
+        Self::sample(&samples.join(NUMBER_PLAN), NUMBER_PLAN_SETTINGS)
     }
 
-    /// A plugin of this file, with these settings.
-    pub(crate) fn of_sample(sample: &Path, settings: &str) -> anyhow::Result<Self> {
-        let component = std::fs::read(sample).with_context(|| sample.display().to_string())?;
-        let folder = Self { folder: TempDir::new()?, component };
-        folder.put("500-plan", 0, settings)?;
+    /// A directory with one component and its settings.
+    pub(crate) fn sample(component: &Path, settings: &str) -> anyhow::Result<Self> {
+        let folder = Self::with_component(component)?;
+        folder.deploy("500-plan", 0, settings)?;
         Ok(folder)
     }
 
-    /// So many more that are asked about other numbers; half of them come first.
-    /// With `distinct`, each has to be compiled for itself.
+    fn with_component(file: &Path) -> anyhow::Result<Self> {
+        let component = std::fs::read(file).with_context(|| file.display().to_string())?;
+        Ok(Self { folder: TempDir::new()?, component })
+    }
+
+    /// Adds routers that match other numbers, half of them earlier in the chain. With
+    /// `distinct`, no two are the same component, so each is compiled.
     pub(crate) fn with_others(self, others: u32, distinct: bool) -> anyhow::Result<Self> {
         for nth in 0..others {
             let order = if nth % 2 == 0 { 100 } else { 900 };
             let settings = format!("[match]\nto = ['{}', '{}*']\n", 10_000 + nth, 70_000 + nth);
             let version = if distinct { nth + 1 } else { 0 };
-            self.put(&format!("{order}-other-{nth}"), version, &settings)?;
+            self.deploy(&format!("{order}-other-{nth}"), version, &settings)?;
         }
         Ok(self)
     }
 
-    /// Another version of the one plugin, which sends calls elsewhere.
-    pub(crate) fn change(&self, version: u32) -> anyhow::Result<String> {
+    /// Deploys another version of the dial plan, and returns the host to which it
+    /// routes calls.
+    pub(crate) fn deploy_version(&self, version: u32) -> anyhow::Result<String> {
         let host = format!("version-{version}");
-        let settings = SETTINGS.replace("avr-sts-openai", &host);
-        self.put("500-plan", version, &settings)?;
+        let settings = NUMBER_PLAN_SETTINGS.replace("avr-sts-openai", &host);
+        self.deploy("500-plan", version, &settings)?;
         Ok(host)
     }
 
@@ -75,29 +80,29 @@ impl Folder {
         self.folder.path()
     }
 
-    /// Writes a plugin and its settings as it should be done: by renames.
-    fn put(&self, name: &str, version: u32, settings: &str) -> anyhow::Result<()> {
-        let place = |name: String, bytes: &[u8]| {
+    /// Writes settings and component, each by a rename.
+    fn deploy(&self, name: &str, version: u32, settings: &str) -> anyhow::Result<()> {
+        let write = |name: String, bytes: &[u8]| {
             let new = self.path().join(".new");
             std::fs::write(&new, bytes)?;
             std::fs::rename(new, self.path().join(name))
         };
-        place(format!("{name}.toml"), settings.as_bytes())?;
-        place(format!("{name}.wasm"), &self.version(version))?;
+        write(format!("{name}.toml"), settings.as_bytes())?;
+        write(format!("{name}.wasm"), &self.version(version))?;
         Ok(())
     }
 
-    /// The component with another digest: a custom section at its end.
+    /// Returns the component with another digest: a custom section is appended.
     fn version(&self, version: u32) -> Vec<u8> {
         let mut bytes = self.component.clone();
-        // A section of kind 0, its length, the length of its name, its name.
+        // Section id 0, length of the section, length of its name, name, content.
         bytes.extend([0, 6, 1, b'v']);
         bytes.extend(version.to_le_bytes());
         bytes
     }
 }
 
-/// A folder for what is kept across restarts.
+/// A data directory, removed on drop.
 pub(crate) struct Data(TempDir);
 
 impl Data {
@@ -107,5 +112,10 @@ impl Data {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("data")
+    }
+
+    /// Environment variable that names the directory.
+    pub(crate) fn env(&self) -> (&'static str, String) {
+        ("PLUGBOARD_DATA", self.path().display().to_string())
     }
 }

@@ -1,19 +1,19 @@
-//! What it costs to write a plugin in another language: a router of each, alone in
-//! its server, in comparison to the one in Rust.
+//! Plugins in other languages: one router per language, alone in its server, beside the
+//! one in Rust.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::folder::{Data, Folder};
-use crate::load::{Load, Rate};
+use crate::Bench;
+use crate::folder::{Data, PluginFolder};
+use crate::load::{Rate, Workload};
 use crate::server::Server;
-use crate::table::median;
+use crate::stats::{Ratio, median};
 
-/// The samples: the language, the file, and settings by which it sends the number that
-/// the load calls where the load expects it. The first one is what others are compared to.
+/// Samples: language, file, and settings that route the call of the load as the load
+/// expects. The first is the base of the ratios.
 const SAMPLES: [(&str, &str, &str); 3] = [
     ("Rust", "10-number-plan.wasm", "[config]\n5001 = 'ws://avr-sts-openai:6030/?uuid={id}'\n"),
     (
@@ -25,98 +25,106 @@ const SAMPLES: [(&str, &str, &str); 3] = [
     (
         "Python",
         "80-python-languages.wasm",
-        // The load calls from 2000, which is in no country.
+        // The load calls from 2000, which is a number of no country.
         "[config]\notherwise = 'en'\n[config.prefixes]\n1 = 'en'\n[config.languages.en]\n\
          sts_url = 'ws://avr-sts-openai:6030/?uuid={id}'\n",
     ),
 ];
 
-/// Many wait for one core here.
-const TIME: &str = "[limits]\ntimeout = '2s'\n";
+/// Many calls share one core, so each waits longer than in production.
+const TIMEOUT_SETTINGS: &str = "[limits]\ntimeout = '2s'\n";
 
-/// How often a start from the compile cache is measured.
-const STARTS: u32 = 5;
-
-/// What was measured of one sample.
+/// Measurements of one sample.
 struct Row {
     language: &'static str,
+    /// Size of the component in bytes.
     size: u64,
-    /// The first start, and what it took of the processor; then a start from the compile
-    /// cache, in seconds.
-    first: Duration,
-    compiling: Duration,
-    second: f64,
-    /// Of a decision, in seconds of the server's processor.
+    /// Start with an empty compile cache, and its CPU time.
+    cold_start: (Duration, Duration),
+    /// Starts with a warm compile cache, in seconds.
+    warm_starts: Vec<f64>,
+    /// CPU time per decision in seconds, by round.
     cpu: Vec<f64>,
-    /// Of a decision, from one call to the next.
+    /// Median latency over one connection in seconds, by round.
     latency: Vec<f64>,
-    /// Beyond a server without plugins, in bytes: idle, and after the load.
-    idle: f64,
-    busy: f64,
+    /// Resident bytes beyond a server without plugins, before and after the load.
+    memory: (f64, f64),
 }
 
-/// Measures, and tells in a table.
-pub(crate) fn measure(
-    programs: &Path,
-    samples: &Path,
-    load: &Load,
-    rounds: u32,
-    pinned: bool,
-) -> anyhow::Result<String> {
-    let start = |folder: &Folder, data: &Data| {
-        let settings = [
-            ("PLUGBOARD_DATA", data.path().display().to_string()),
-            ("PLUGBOARD_CACHE_ENABLED", "false".to_owned()),
-        ];
+/// A server with its directories, which live as long.
+struct Running {
+    server: Server,
+    folder: PluginFolder,
+    data: Data,
+}
+
+impl Running {
+    /// Starts a server without the decision cache, and returns the time that takes.
+    fn start(bench: &Bench, folder: PluginFolder, data: Data) -> anyhow::Result<(Self, Duration)> {
+        let env = [data.env(), ("PLUGBOARD_CACHE_ENABLED", "false".to_owned())];
         let begin = Instant::now();
-        let program = programs.join("plugboard");
-        let server = Server::plugboard("languages", &program, folder.path(), &settings, pinned)?;
-        anyhow::Ok((server, begin.elapsed()))
-    };
-    let empty = start(&Folder::empty()?, &Data::new()?)?.0.resident()?;
-    let beyond = |server: &Server| anyhow::Ok(server.resident()?.saturating_sub(empty) as f64);
+        let server = bench.plugboard("languages", folder.path(), &env)?;
+        let time = begin.elapsed();
+        Ok((Self { server, folder, data }, time))
+    }
+
+    /// Stops the server and starts it again with the same data.
+    fn restart(self, bench: &Bench) -> anyhow::Result<(Self, Duration)> {
+        let Self { server, folder, data } = self;
+        // Two servers cannot share a data directory.
+        drop(server);
+        Self::start(bench, folder, data)
+    }
+}
+
+/// Measures every language whose sample is built, and returns a table.
+pub(crate) fn measure(bench: &Bench) -> anyhow::Result<String> {
+    let base = Running::start(bench, PluginFolder::empty()?, Data::new()?)?.0.server.resident()?;
+    let beyond_base = |server: &Server| anyhow::Ok(server.resident()?.saturating_sub(base) as f64);
     let (mut rows, mut servers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for (language, file, settings) in SAMPLES {
-        let sample = samples.join(file);
+        let sample = bench.samples.join(file);
         if !sample.exists() {
             missing.push(language);
             continue;
         }
         eprintln!("languages: starts of {language}");
-        let settings = format!("{settings}{TIME}");
-        let (folder, data) = (Folder::of_sample(&sample, &settings)?, Data::new()?);
-        // Ended before the next one starts, as they share the data folder.
-        let (server, first) = start(&folder, &data)?;
-        let compiling = server.cpu_time()?;
-        drop(server);
-        let mut seconds = Vec::new();
-        for _ in 0..STARTS {
-            let (server, took) = start(&folder, &data)?;
-            seconds.push(took.as_secs_f64());
-            drop(server);
+        let settings = format!("{settings}{TIMEOUT_SETTINGS}");
+        let folder = PluginFolder::sample(&sample, &settings)?;
+        let (mut running, cold) = Running::start(bench, folder, Data::new()?)?;
+        let compile_cpu = running.server.cpu_time()?.total;
+        let mut warm_starts = Vec::new();
+        for _ in 0..bench.sizes.warm_starts {
+            let (restarted, time) = running.restart(bench)?;
+            warm_starts.push(time.as_secs_f64());
+            running = restarted;
         }
-        let (server, took) = start(&folder, &data)?;
-        seconds.push(took.as_secs_f64());
-        ensure!(server.ask()?.contains("avr-sts-openai"), "{language} does not route the call");
-        let (second, idle) = (median(seconds.into_iter()), beyond(&server)?);
-        let size = std::fs::metadata(&sample)?.len();
-        let (cpu, latency) = (Vec::new(), Vec::new());
-        rows.push(Row { language, size, first, compiling, second, cpu, latency, idle, busy: 0.0 });
-        servers.push((server, folder, data));
+        let response = running.server.decide()?;
+        ensure!(response.contains("avr-sts-openai"), "{language} does not route:\n{response}");
+        rows.push(Row {
+            language,
+            size: std::fs::metadata(&sample)?.len(),
+            cold_start: (cold, compile_cpu),
+            warm_starts,
+            cpu: Vec::new(),
+            latency: Vec::new(),
+            memory: (beyond_base(&running.server)?, 0.0),
+        });
+        servers.push(running);
     }
-    for round in 1..=rounds {
-        for (row, (server, ..)) in rows.iter_mut().zip(&servers) {
-            eprintln!("languages, round {round} of {rounds}: {}", row.language);
+    for round in 1..=bench.rounds {
+        for (row, Running { server, .. }) in rows.iter_mut().zip(&servers) {
+            eprintln!("languages, round {round} of {}: {}", bench.rounds, row.language);
             let before = server.cpu_time()?;
-            let full = load.run(&server.url, Rate::Full)?;
-            let used = server.cpu_time()?.saturating_sub(before);
-            row.cpu.push(used.as_secs_f64() / full.requests as f64);
-            let one = load.run(&server.url, Rate::Many(1))?;
-            row.latency.push(one.p50.as_secs_f64());
+            let full = bench.load.run(&server.url, Workload::Decisions, Rate::Full)?;
+            let cpu = server.cpu_time()?.since(&before);
+            row.cpu.push(cpu.as_secs_f64() / full.requests as f64);
+            let single = bench.load.run(&server.url, Workload::Decisions, Rate::FullOver(1))?;
+            row.latency.push(single.p50.as_secs_f64());
         }
     }
-    for (row, (server, ..)) in rows.iter_mut().zip(&servers) {
-        row.busy = beyond(server)?;
+    for (row, running) in rows.iter_mut().zip(&servers) {
+        row.memory.1 = beyond_base(&running.server)?;
     }
     render(&rows, &missing)
 }
@@ -125,43 +133,40 @@ fn render(rows: &[Row], missing: &[&str]) -> anyhow::Result<String> {
     const MIB: f64 = 1024.0 * 1024.0;
     let base = rows.first().context("no sample is built")?;
     let mut text = format!(
-        "{:<12} {:>10} {:>22} {:>12} {:>12} {:>20} {:>12} {:>10} {:>10}\n",
+        "{:<12} {:>10} {:>20} {:>12} {:>12} {:>20} {:>12} {:>10} {:>10}\n",
         "plugin in",
         "file",
         "first start (CPU)",
         "next start",
         "CPU µs/call",
         "x Rust (range)",
-        "p50 1 call",
+        "p50 1 sender",
         "idle",
         "after load",
     );
     for row in rows {
-        let ratios: Vec<f64> =
-            row.cpu.iter().zip(&base.cpu).map(|(row, base)| row / base).collect();
-        let least = ratios.iter().copied().fold(f64::MAX, f64::min);
-        let most = ratios.iter().copied().fold(f64::MIN, f64::max);
+        let (cold, compile_cpu) = row.cold_start;
         writeln!(
             text,
-            "{:<12} {:>10} {:>22} {:>12} {:>12.0} {:>20} {:>12} {:>10} {:>10}",
+            "{:<12} {:>10} {:>20} {:>12} {:>12.0} {:>20.1} {:>12} {:>10} {:>10}",
             row.language,
             format!("{:.2} MiB", row.size as f64 / MIB),
-            format!("{:.2} s ({:.2} s)", row.first.as_secs_f64(), row.compiling.as_secs_f64()),
-            format!("{:.3} s", row.second),
+            format!("{:.2} s ({:.2} s)", cold.as_secs_f64(), compile_cpu.as_secs_f64()),
+            format!("{:.3} s", median(row.warm_starts.iter().copied())),
             median(row.cpu.iter().copied()) * 1e6,
-            format!("{:.1} ({least:.1}–{most:.1})", median(ratios.iter().copied())),
+            Ratio::of(&row.cpu, &base.cpu)?,
             format!("{:.0} µs", median(row.latency.iter().copied()) * 1e6),
-            format!("{:.1} MiB", row.idle / MIB),
-            format!("{:.1} MiB", row.busy / MIB),
+            format!("{:.1} MiB", row.memory.0 / MIB),
+            format!("{:.1} MiB", row.memory.1 / MIB),
         )?;
     }
     for language in missing {
-        writeln!(text, "{language:<12} not built; `cargo xtask languages` says why")?;
+        writeln!(text, "{language:<12} not built; `cargo xtask languages` reports why")?;
     }
     write!(
         text,
-        "Each alone in its server, without the cache of decisions. The first start compiles, the \
-         next ones take what it kept."
+        "One server per language, without the decision cache. The first start compiles the plugin; \
+         the next ones use the compile cache."
     )?;
     Ok(text)
 }

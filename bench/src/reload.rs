@@ -1,78 +1,72 @@
-//! What is measured in seconds and bytes: from a saved file to its answer, a
-//! restart, and what an idle plugin takes.
+//! Reload, start and memory: from a saved file to the first response of the new version,
+//! a start with many plugins, and the memory of an idle plugin.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::folder::{Data, Folder};
-use crate::server::Server;
-use crate::table::median;
+use crate::Bench;
+use crate::folder::{Data, PluginFolder};
+use crate::stats::median;
 
-/// How often each is done.
-const ROUNDS: u32 = 7;
+/// Longest wait for a new version to answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Plugins that are restarted with, each another file.
-const PLUGINS: u32 = 100;
-
-/// For a version to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Measures, and tells in some lines.
-pub(crate) fn measure(program: &Path, samples: &Path, pinned: bool) -> anyhow::Result<String> {
+/// Measures reload, start and memory, and returns some lines.
+pub(crate) fn measure(bench: &Bench) -> anyhow::Result<String> {
     let mut text = String::new();
-    let saved = saved_to_served(program, samples, pinned)?;
+    eprintln!("reload: new versions");
+    let saved = save_to_response(bench)?;
     writeln!(
         text,
-        "saved file to new version answering: {:.0} ms (of which the debounce is 200 ms)",
+        "from a saved file to the first response of the new version: {:.0} ms (200 ms of it are \
+         the debounce)",
         millis(&saved)
     )?;
-    let folder = Folder::of_one(samples)?.with_others(PLUGINS - 1, true)?;
-    let start = |folder: &Folder, data: &Data| {
-        let data = data.path().display().to_string();
-        let start = Instant::now();
-        let settings = [("PLUGBOARD_DATA", data)];
-        let server = Server::plugboard("restart", program, folder.path(), &settings, pinned)?;
-        anyhow::Ok((server, start.elapsed()))
+    let plugins = bench.sizes.start_plugins;
+    let folder = PluginFolder::number_plan(&bench.samples)?.with_others(plugins - 1, true)?;
+    let start = |folder: &PluginFolder, data: &Data| {
+        let begin = Instant::now();
+        let server = bench.plugboard("start", folder.path(), &[data.env()])?;
+        anyhow::Ok((server, begin.elapsed()))
     };
     let (mut cold, mut warm, mut idle) = (Vec::new(), Vec::new(), Vec::new());
-    let none = Folder::empty()?;
-    for _ in 0..ROUNDS {
+    let empty = PluginFolder::empty()?;
+    for round in 1..=bench.sizes.reloads {
+        eprintln!("reload: start with {plugins} plugins, {round} of {}", bench.sizes.reloads);
         let data = Data::new()?;
         cold.push(start(&folder, &data)?.1);
-        let (server, took) = start(&folder, &data)?;
-        warm.push(took);
-        let (empty, _) = start(&none, &data)?;
-        let more = server.resident()?.saturating_sub(empty.resident()?);
-        idle.push(more as f64 / f64::from(PLUGINS) / 1024.0);
+        let (server, time) = start(&folder, &data)?;
+        warm.push(time);
+        let (without_plugins, _) = start(&empty, &data)?;
+        let memory = server.resident()?.saturating_sub(without_plugins.resident()?);
+        idle.push(memory as f64 / f64::from(plugins) / 1024.0);
     }
     writeln!(
         text,
-        "start with {PLUGINS} plugins: {:.0} ms, from the compile cache {:.0} ms",
+        "start with {plugins} plugins: {:.0} ms, with a warm compile cache {:.0} ms",
         millis(&cold),
         millis(&warm)
     )?;
-    write!(text, "resident memory per idle plugin: {:.0} KiB", median(idle.into_iter()))?;
+    write!(text, "resident memory per idle plugin: {:.0} KiB", median(idle))?;
     Ok(text)
 }
 
-/// A plugin and its settings are written; how long until calls get its answer.
-fn saved_to_served(program: &Path, samples: &Path, pinned: bool) -> anyhow::Result<Vec<Duration>> {
-    let folder = Folder::of_one(samples)?;
-    let data = Data::new()?;
-    let settings = [("PLUGBOARD_DATA", data.path().display().to_string())];
-    let server = Server::plugboard("reload", program, folder.path(), &settings, pinned)?;
+/// Deploys versions of a plugin and its settings. Measures the time until the response
+/// is that of the new version.
+fn save_to_response(bench: &Bench) -> anyhow::Result<Vec<Duration>> {
+    let (folder, data) = (PluginFolder::number_plan(&bench.samples)?, Data::new()?);
+    let server = bench.plugboard("reload", folder.path(), &[data.env()])?;
     let mut times = Vec::new();
-    for version in 1..=ROUNDS {
-        let start = Instant::now();
-        let host = folder.change(version)?;
-        while !server.ask()?.contains(&host) {
-            ensure!(start.elapsed() < PATIENCE, "version {version} does not answer");
+    for version in 1..=bench.sizes.reloads {
+        let begin = Instant::now();
+        let host = folder.deploy_version(version)?;
+        while !server.decide()?.contains(&host) {
+            ensure!(begin.elapsed() < TIMEOUT, "version {version} does not answer");
             std::thread::sleep(Duration::from_millis(1));
         }
-        times.push(start.elapsed());
+        times.push(begin.elapsed());
     }
     Ok(times)
 }

@@ -1,5 +1,5 @@
-//! The bare server that the bench compares with: axum, the same authentication,
-//! the same parser, an answer of the same kind, and nothing else.
+//! The bare handler, the base of all ratios: axum with the same authentication, the same
+//! parser and a response of the same kind, and nothing else.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = config::load(Flags::default(), std::env::vars())?.config;
-    // AVR is the first one, and the one that is on.
-    let Some(dialect) = platform::adapters(&config).into_iter().next() else {
-        anyhow::bail!("no platform is switched on");
+    // AVR is the first platform, and enabled by default.
+    let Some(adapter) = platform::adapters(&config).into_iter().next() else {
+        anyhow::bail!("no platform is enabled");
     };
-    let routes = Router::new().route(dialect.path(), post(events)).with_state(dialect);
+    let routes = Router::new().route(adapter.path(), post(events)).with_state(adapter);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     eprintln!("{}", listener.local_addr()?);
     axum::serve(listener, routes).await?;
@@ -29,21 +29,21 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn events(
-    State(dialect): State<Arc<dyn PlatformAdapter>>,
+    State(adapter): State<Arc<dyn PlatformAdapter>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if dialect.check_headers(&headers).is_err() {
+    if adapter.check_headers(&headers).is_err() {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let Ok(message) = dialect.parse(&headers, &body) else {
+    let Ok(request) = adapter.parse(&headers, &body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let PlatformRequest::Decision(event) = message else {
+    let PlatformRequest::Decision(event) = request else {
         return ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
             .into_response();
     };
     let sts_url = Some(format!("ws://avr-sts-openai:6030/?uuid={}", event.call.id));
-    let reply = dialect.decision_reply(&Answer::Route { sts_url, prompt: None });
+    let reply = adapter.decision_reply(&Answer::Route { sts_url, prompt: None });
     ([(header::CONTENT_TYPE, reply.content_type)], reply.body).into_response()
 }
