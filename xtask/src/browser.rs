@@ -1,12 +1,11 @@
-//! What the test of the page needs: Chromium from the system's packages, and playwright-core
-//! from npm, which drives it.
+//! Tools of the page's tests: Chromium from the system's packages, and its driver
+//! playwright-core from npm.
 
 use crate::command::{self, Result};
 use crate::tools::{node_packages, skipping};
 use crate::{build, root};
 
-/// Installs both where that can be; where not, the test is skipped, but not in continuous
-/// integration.
+/// Installs both. On failure the tests are skipped, except in continuous integration.
 pub fn prepare() -> Result {
     skipping("the page in a browser", install()).map(|_| ())
 }

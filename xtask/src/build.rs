@@ -1,15 +1,17 @@
-//! Building what is not built by `cargo build`: guests for WebAssembly, each
-//! under the name that it is deployed by.
+//! Builds of the programs, and of plugins for WebAssembly under the names by which they
+//! are deployed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::command::{self, Result, cargo, output, program};
 use crate::root;
+use crate::tools::Stamp;
 
 /// The sample plugins, in the order of the chain.
 const PLUGINS: [(&str, &str); 8] = [
-    // Whether anybody is there is asked before where a call goes.
+    // Opening hours come before destinations.
     ("05", "office-hours"),
     ("10", "number-plan"),
     ("20", "ab-split"),
@@ -20,50 +22,62 @@ const PLUGINS: [(&str, &str); 8] = [
     ("70", "avr-app-tee"),
 ];
 
-/// Fixture guests that are built in another way than for wasm32-wasip2.
-const BARE_TARGET: &str = "wasm32-unknown-unknown";
+/// Target of plugins.
 const TARGET: &str = "wasm32-wasip2";
+/// Target of fixture guests without WASI.
+const BARE_TARGET: &str = "wasm32-unknown-unknown";
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Where the programs are.
+/// Directory of the programs that `run` and `test` use.
 pub fn release() -> PathBuf {
     target().join("release")
 }
 
-/// Where the sample plugins are.
+/// Directory of the programs as they are packaged.
+pub fn dist() -> PathBuf {
+    target().join("dist")
+}
+
+/// Directory of the sample plugins.
 pub fn plugin_folder() -> PathBuf {
     target().join("plugins")
 }
 
-/// Where `run` keeps its data.
+/// Data directory of `run`.
 pub fn data_folder() -> PathBuf {
     target().join("data")
 }
 
-/// Where what drives a browser is installed, and the page's pictures are.
+/// Directory of the browser driver, and of the page's screenshots.
 pub fn browser_folder() -> PathBuf {
     target().join("page")
 }
 
-/// Builds the programs. Always the whole workspace: cargo picks the features of
-/// shared dependencies by what is built together, and would build wasmtime again
-/// for another selection.
-pub fn host() -> Result {
-    command::run(cargo(["build", "--release", "--workspace"]))
+/// Builds the server and nothing else. It selects the whole workspace, because that
+/// decides the features of third-party crates, and they must be those of the tests.
+pub fn server() -> Result {
+    command::run(cargo(["build", "--release", "--workspace", "--bin", "plugboard"]))
 }
 
-/// Builds the sample plugins, and lays them out as a plugin folder.
+/// Builds all programs, also those that only tests start.
+pub fn programs() -> Result {
+    command::run(cargo(["build", "--release", "--workspace", "--bins"]))
+}
+
+/// Builds the server as it is packaged, and the bench.
+pub fn packaged() -> Result {
+    let packages = "--package plugboard --package bench --bins";
+    command::run(cargo(["build", "--profile", "dist"].into_iter().chain(packages.split(' '))))
+}
+
+/// Builds the sample plugins, and deploys them into one plugin folder.
 pub fn plugins() -> Result {
     add_target(TARGET)?;
-    let mut build = cargo(plugin_build(TARGET));
-    for (_, name) in PLUGINS {
-        build.args(["--package", name]);
-    }
-    command::run(build)?;
+    command::run(plugin_build(&plugin_selection()))?;
     for (order, name) in PLUGINS {
         let deployed = plugin_folder().join(format!("{order}-{name}"));
         deploy(&artifact(TARGET, name), &deployed.with_extension("wasm"))?;
@@ -78,54 +92,78 @@ pub fn guests() -> Result {
     add_target(TARGET)?;
     add_target(BARE_TARGET)?;
     let folder = target().join("guests");
-    command::run(cargo(plugin_build(TARGET).chain([
-        "--package",
-        "guests",
-        "--examples",
-        "--features",
-        "guests",
-    ])))?;
+    let mut examples = plugin_build(&guest_selection());
+    examples.arg("--examples");
+    command::run(examples)?;
     let examples = target().join(TARGET).join("plugin/examples");
     for guest in names(&examples)? {
         deploy(&examples.join(&guest), &folder.join(guest.replace('_', "-")))?;
     }
-    // With what a strip takes away, for who wants to know where it traps. A profile of
-    // its own has a folder of its own.
-    let mut named = cargo(["build", "--profile", "named", "--target", TARGET]);
-    named.args(["--config", "profile.named.inherits='plugin'"]);
-    named.args(["--config", "profile.named.strip=false", "--config", "profile.named.debug=1"]);
-    named.args(["--package", "guests", "--example", "panics", "--features", "guests"]);
-    command::run(named)?;
-    deploy(
-        &target().join(TARGET).join("named/examples/panics.wasm"),
-        &folder.join("with-names.wasm"),
-    )?;
-    // What the default linker makes of a crate without WASI is a core module;
-    // with the linker of wasm32-wasip2 it is a component.
-    let core_module = ["--package", "guests", "--example", "core-module", "--features", "guests"];
-    command::run(cargo(plugin_build(BARE_TARGET).chain(core_module)))?;
+    named_guest(&folder.join("with-names.wasm"))?;
+    // Without WASI, the default linker makes a core module; the linker of wasm32-wasip2
+    // makes a component.
+    let bare = |selection| plugin_build(&format!("--target {BARE_TARGET} {selection}"));
+    command::run(bare("--package guests --features guests --example core-module"))?;
     deploy(
         &target().join(BARE_TARGET).join("plugin/examples/core_module.wasm"),
         &folder.join("core-module.wasm"),
     )?;
-    let mut component = cargo(plugin_build(BARE_TARGET).chain(["--package", "number-plan"]));
+    let mut component = bare("--package number-plan");
     component.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld");
     command::run(component)?;
     deploy(&artifact(BARE_TARGET, "number-plan"), &folder.join("without-wasi.wasm"))
 }
 
-/// How plugins are built for a target.
-fn plugin_build(target: &'static str) -> impl Iterator<Item = &'static str> {
-    ["build", "--profile", "plugin", "--target", target].into_iter()
+/// Builds the guest that panics again, with names and line numbers for backtraces.
+fn named_guest(deployed: &Path) -> Result {
+    let sources = ["tests/guests/examples/panics.rs", "guest-sdk/src", "wit"];
+    let inputs = [&sources[..], &["tests/guests/Cargo.toml", "Cargo.toml", "Cargo.lock"]].concat();
+    let inputs: Vec<PathBuf> = inputs.iter().map(|input| root().join(input)).collect();
+    Stamp::new("with-names", &inputs, deployed)?.unless_made(|| {
+        // Settings of a profile of its own would build every dependency again, macros
+        // included. But cargo writes this guest where it writes the one without names, and
+        // does not notice: each has to be built when the other one was.
+        let built = target().join(TARGET).join("plugin/examples/panics.wasm");
+        let remove = || {
+            fs::remove_file(&built)
+                .map_err(|error| format!("cannot remove {}: {error}", built.display()))
+        };
+        remove()?;
+        let mut named = plugin_build(&guest_selection());
+        named.args(["--example", "panics"]);
+        named.args(["--config", "profile.plugin.package.guests.strip=false"]);
+        named.args(["--config", "profile.plugin.package.guests.debug='limited'"]);
+        command::run(named)?;
+        deploy(&built, deployed)?;
+        remove()
+    })
 }
 
-/// The file that cargo made of a plugin crate.
+/// Returns a build with the profile of plugins.
+fn plugin_build(selection: &str) -> Command {
+    let mut build = cargo(["build", "--profile", "plugin"]);
+    build.args(selection.split_whitespace());
+    build
+}
+
+/// Arguments by which cargo selects the sample plugins for WebAssembly.
+pub fn plugin_selection() -> String {
+    let packages = PLUGINS.map(|(_, name)| format!(" --package {name}"));
+    format!("--target {TARGET}{}", packages.concat())
+}
+
+/// Arguments by which cargo selects the fixture guests for WebAssembly.
+pub fn guest_selection() -> String {
+    format!("--target {TARGET} --package guests --features guests")
+}
+
+/// File that cargo builds from a plugin crate.
 fn artifact(target_name: &str, package: &str) -> PathBuf {
     let file = format!("{}.wasm", package.replace('-', "_"));
     target().join(target_name).join("plugin").join(file)
 }
 
-/// Components in a folder, without those that cargo keeps under a hash.
+/// Returns the components in a folder, without cargo's own copies, whose names have a hash.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder)
         .map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
@@ -133,7 +171,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.ends_with(".wasm") && !name.contains('-')).collect())
 }
 
-/// Copies under another name and renames, as a plugin should be deployed.
+/// Copies a file to a temporary name and renames it, so that it appears as a whole.
 pub fn deploy(from: &Path, to: &Path) -> Result {
     let temporary = to.with_extension("tmp");
     let copy = || {
@@ -146,10 +184,10 @@ pub fn deploy(from: &Path, to: &Path) -> Result {
     copy().map_err(|error| format!("cannot copy {} to {}: {error}", from.display(), to.display()))
 }
 
-/// A list of targets in a toolchain file is not always fetched by rustup
-/// (`RUSTUP_AUTO_INSTALL=0`), so this asks for it.
+/// Installs a target. A toolchain file does not suffice: with `RUSTUP_AUTO_INSTALL=0`
+/// rustup ignores its list of targets.
 fn add_target(name: &str) -> Result {
-    if target_is_there(name) {
+    if has_target(name) {
         return Ok(());
     }
     let mut rustup = program("rustup");
@@ -162,8 +200,8 @@ fn add_target(name: &str) -> Result {
     })
 }
 
-/// Whether rustc has the target's standard library, however it was installed.
-fn target_is_there(name: &str) -> bool {
+/// Returns whether rustc has the target's standard library, from rustup or not.
+fn has_target(name: &str) -> bool {
     let mut rustc = program(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--print", "target-libdir", "--target", name]);
     output(rustc).is_ok_and(|folder| {

@@ -6,27 +6,27 @@ use std::process::{Child, Command, Stdio};
 
 use crate::root;
 
-/// What a chore comes to; the error is for the person at the terminal.
+/// Result of a task; the error is a text for the terminal.
 pub type Result<T = ()> = std::result::Result<T, String>;
 
-/// Says something to the person at the terminal.
+/// Prints a line to the terminal.
 pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// A program, started at the root of the repository.
+/// Returns a command that runs at the root of the repository.
 pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root());
     command
 }
 
-/// The cargo that runs us.
+/// Returns a command of the cargo that runs this program.
 pub fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
-    // What cargo says of this crate would look like a change to build scripts that
-    // read it, and they would be run again with every chore.
+    // Cargo's variables about this crate would make it run again every build script that
+    // reads them.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
@@ -36,25 +36,25 @@ pub fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command 
     command
 }
 
-/// Runs it to its end, and shows what it says.
+/// Runs a command to its end, with its output on the terminal.
 pub fn run(command: Command) -> Result {
     start(command).and_then(wait)
 }
 
-/// A program that runs beside us.
+/// A program that runs in the background.
 pub struct Started {
     line: String,
     child: Child,
 }
 
 impl Started {
-    /// Whether it has not ended yet.
+    /// Returns whether the program still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 }
 
-/// Starts it, and shows what it says.
+/// Starts a command, with its output on the terminal.
 pub fn start(mut command: Command) -> Result<Started> {
     let line = describe(&command);
     say(&format!("+ {line}"));
@@ -64,7 +64,7 @@ pub fn start(mut command: Command) -> Result<Started> {
     }
 }
 
-/// Waits for its end.
+/// Waits until a program ends.
 pub fn wait(mut started: Started) -> Result {
     let line = &started.line;
     match started.child.wait() {
@@ -74,7 +74,7 @@ pub fn wait(mut started: Started) -> Result {
     }
 }
 
-/// Runs it to its end, and gives what it printed.
+/// Runs a command to its end, and returns its standard output.
 pub fn output(mut command: Command) -> Result<String> {
     let line = describe(&command);
     match command.stderr(Stdio::inherit()).output() {
@@ -86,26 +86,26 @@ pub fn output(mut command: Command) -> Result<String> {
     }
 }
 
-/// Where a program is, if it is installed.
+/// Finds a program in the PATH.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Where a program is that comes with the system's packages, not with cargo; installed from
-/// the package of its name if it is missing and can be. `what` says what it is for.
-pub fn find_or_install(name: &str, what: &str) -> Result<PathBuf> {
+/// Finds a program in the PATH, or installs the system's package of the same name.
+/// `purpose` is for messages.
+pub fn find_or_install(name: &str, purpose: &str) -> Result<PathBuf> {
     if let Some(found) = find(name) {
         return Ok(found);
     }
-    install(name, what)?;
-    find(name).ok_or_else(|| format!("{name} ({what}) is in no folder of the PATH"))
+    install(name, purpose)?;
+    find(name).ok_or_else(|| format!("{name} ({purpose}) is in no directory of the PATH"))
 }
 
-/// Installs one of the system's packages where there is apt-get. `what` says what it is for.
-pub fn install(package: &str, what: &str) -> Result {
+/// Installs one of the system's packages with apt-get. `purpose` is for messages.
+pub fn install(package: &str, purpose: &str) -> Result {
     let missing =
-        || format!("{package} ({what}) is missing; install it: apt-get install {package}");
+        || format!("{package} ({purpose}) is missing; install it: apt-get install {package}");
     if find("apt-get").is_none() {
         return Err(missing());
     }

@@ -1,8 +1,7 @@
-//! Plugins in other languages than Rust: installs their tools below `target/`,
-//! from PyPI and npm, and builds the samples and the fixture guests of the
-//! whole-system tests. Where a tool cannot be had, its language is left out, and
-//! the tests skip it; but not on a machine of continuous integration (`CI`), where
-//! everything has to be tested.
+//! Plugins in Python and JavaScript: installs their tools from PyPI and npm below
+//! `target/`, and builds the samples and the fixture guests of the whole-system tests.
+//! When tools cannot be installed, the tests of that language are skipped, except in
+//! continuous integration (`CI`).
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,27 +11,27 @@ use crate::command::{self, Result, program};
 use crate::root;
 use crate::tools::{self, Stamp, files, remove, skipping};
 
-/// What a router may import and export, in `wit/`.
+/// World of a router in `wit/`.
 const WORLD: &str = "router-plugin";
 
-/// The samples and their places in the chain: after those that are in Rust.
+/// Sample, and its place in the chain: after those in Rust.
 const PYTHON: (&str, &str) = ("80", "python-languages");
 /// As [`PYTHON`].
 const JAVASCRIPT: (&str, &str) = ("85", "javascript-skills");
 
-/// What cannot be tested without Python.
+/// Name in messages.
 const PYTHON_PLUGINS: &str = "plugins in Python";
 /// As [`PYTHON_PLUGINS`].
 const JAVASCRIPT_PLUGINS: &str = "plugins in JavaScript";
 
-/// Builds what can be built.
+/// Builds the samples and fixtures of every language whose tools can be installed.
 pub fn build() -> Result {
     skipping(PYTHON_PLUGINS, Python::install())?.map_or(Ok(()), |python| python.build())?;
     skipping(JAVASCRIPT_PLUGINS, JavaScript::install())?
         .map_or(Ok(()), |javascript| javascript.build())
 }
 
-/// The same, and runs the samples' own tests.
+/// Builds samples and fixtures, and runs the samples' own tests.
 pub fn test() -> Result {
     if let Some(python) = skipping(PYTHON_PLUGINS, Python::install())? {
         python.test()?;
@@ -60,14 +59,14 @@ impl Python {
     }
 
     fn make_environment(&self) -> Result {
-        let python = command::find_or_install("python3", "Python, for plugins in it")?;
-        // Debian has it in a package of its own.
+        let python = command::find_or_install("python3", "for plugins in Python")?;
+        // Debian has ensurepip in another package.
         let mut probe = program(&python);
         probe.args(["-c", "import ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null());
         if !probe.status().is_ok_and(|status| status.success()) {
-            command::install("python3-venv", "Python's environments")?;
+            command::install("python3-venv", "virtual environments of Python")?;
         }
-        // From another version of Python, or half of one.
+        // It can be of another version of Python, or incomplete.
         remove(&self.environment)?;
         let mut venv = program(python);
         venv.args(["-m", "venv"]).arg(&self.environment);
@@ -80,7 +79,7 @@ impl Python {
 
     fn componentize_py(&self) -> std::process::Command {
         let mut tool = program(self.environment.join("bin/componentize-py"));
-        // Otherwise it takes modules from whatever Python is in the path.
+        // Otherwise componentize-py takes modules from the Python in the PATH.
         tool.env("VIRTUAL_ENV", &self.environment);
         tool.args(["--quiet", "--wit-path", "wit", "--world", WORLD]);
         tool
@@ -96,7 +95,7 @@ impl Python {
         deploy(&guest, &target().join("guests/python.wasm"))
     }
 
-    /// Makes a component of a module.
+    /// Builds a component from a module.
     fn component(&self, folder: &Path, module: &str, to: &Path) -> Result {
         let inputs =
             [folder.join(format!("{module}.py")), root().join("wit"), Self::requirements()];
@@ -108,7 +107,7 @@ impl Python {
         })
     }
 
-    /// Which version of the tool is installed.
+    /// File that pins the version of the tool.
     fn requirements() -> PathBuf {
         sources(PYTHON).join("requirements.txt")
     }
@@ -126,8 +125,8 @@ impl Python {
     }
 }
 
-/// componentize-qjs in a copy of the sample, so that `node_modules` is not in the
-/// repository.
+/// componentize-qjs in a copy of the sample, which keeps `node_modules` out of the source
+/// tree.
 struct JavaScript {
     copy: PathBuf,
 }
@@ -141,12 +140,12 @@ impl JavaScript {
         Ok(javascript)
     }
 
-    /// Copies what may have changed.
+    /// Copies the sources again.
     fn refresh(&self) -> Result {
         let from = sources(JAVASCRIPT);
         for file in files(&from)? {
             let Ok(path) = file.strip_prefix(&from) else { continue };
-            // Of an author who tried it in place.
+            // Left by an author who ran npm in the source tree.
             if !path.starts_with("node_modules") {
                 deploy(&file, &self.copy.join(path))?;
             }
@@ -163,7 +162,7 @@ impl JavaScript {
         deploy(&guest, &target().join("guests/javascript.wasm"))
     }
 
-    /// Makes a component of a module and those that it imports.
+    /// Builds a component from a module and the modules it imports.
     fn component(&self, module: &str, imported: &[&str], to: &Path) -> Result {
         let tools = ["build.mjs", "package-lock.json", module];
         let mut inputs: Vec<PathBuf> =
@@ -184,17 +183,17 @@ impl JavaScript {
     }
 }
 
-/// Where a sample's sources are.
+/// Directory of a sample's sources.
 fn sources((_, name): (&str, &str)) -> PathBuf {
     root().join("plugins").join(name)
 }
 
-/// Where the fixture guests' sources are.
+/// Directory of the fixture guests' sources.
 fn guests() -> PathBuf {
     root().join("tests/guests/languages")
 }
 
-/// Puts a sample among the others, with its settings.
+/// Deploys a sample with its settings into the plugin folder.
 fn deploy_sample((order, name): (&str, &str), component: &Path) -> Result {
     let deployed = plugin_folder().join(format!("{order}-{name}"));
     deploy(

@@ -1,11 +1,13 @@
-//! The repository's chores: `cargo xtask run | plugins | guests | languages | docs | test |
+//! Tasks of this repository: `cargo xtask run | plugins | guests | languages | docs | test |
 //! bench`.
 
 mod architecture;
 mod browser;
 mod build;
 mod command;
+mod features;
 mod languages;
+mod steps;
 mod tools;
 
 use std::net::TcpStream;
@@ -14,24 +16,25 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use command::{Result, cargo, say};
+use steps::Steps;
 
 const USAGE: &str = "\
-usage: cargo xtask <chore>
+usage: cargo xtask <task>
 
-  run       set up everything and serve on 127.0.0.1:9000
+  run       build the server and the sample plugins, serve on 127.0.0.1:9000, play one call
+  test      run all checks and tests
+  bench     measure beside a bare HTTP handler; `bench --help` lists the options
   plugins   build the sample plugins into target/plugins/
   guests    build the fixture guests of the whole-system tests
-  docs      make docs/reference/ from the code
   languages build the samples and fixtures in Python and JavaScript
-  architecture check which crate depends on which
-  test      run everything that must pass
-  bench     measure against a bare server (needs wrk)";
+  docs      write docs/reference/ from the code
+  architecture  check which crate depends on which";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let chore = arguments.next().unwrap_or_default();
+    let task = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
-    let done = match chore.as_str() {
+    let result = match task.as_str() {
         "run" => run(&rest),
         "plugins" => build::plugins(),
         "guests" => build::guests(),
@@ -45,48 +48,69 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("cargo xtask {chore}: {error}"));
+            say(&format!("cargo xtask {task}: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Where `run` serves.
+/// Address on which `run` serves.
 const LISTEN: &str = "127.0.0.1:9000";
 
-/// Serves the sample plugins, and plays a first call. What follows `run` goes to `plugboard serve`.
+/// CPU time of the first build of `run` and of all of `test`, in minutes, as measured on a
+/// machine of two cores.
+const FIRST_RUN_CPU: usize = 12;
+/// As [`FIRST_RUN_CPU`].
+const FIRST_TEST_CPU: usize = 24;
+
+/// Serves the sample plugins, and plays a first call. Further arguments go to `plugboard
+/// serve`.
 fn run(arguments: &[String]) -> Result {
     if arguments.is_empty() && TcpStream::connect(LISTEN).is_ok() {
-        return Err(format!("{LISTEN} is taken: does another Plugboard run? End it first"));
+        return Err(format!("{LISTEN} is in use: does another Plugboard run? Stop it first"));
+    }
+    let program = build::release().join("plugboard");
+    if !program.exists() {
+        say(&format!(
+            "Building the server and the sample plugins. The first build takes about {}; later \
+             ones take seconds.",
+            minutes(FIRST_RUN_CPU)
+        ));
     }
     build::plugins()?;
-    build::host()?;
-    let program = build::release().join("plugboard");
+    build::server()?;
     let mut serve = command::program(&program);
     serve.args(["serve", "--plugins"]).arg(build::plugin_folder());
     serve.arg("--data").arg(build::data_folder());
     serve.args(["--listen", LISTEN]).args(arguments);
     let mut serving = command::start(serve)?;
-    if arguments.is_empty() && serves(&mut serving) {
-        say("\nA first call, as AVR Core would have it:\n");
+    if arguments.is_empty() && is_listening(&mut serving) {
+        say("\nA first call, as AVR Core would post it:\n");
         let mut simulate = command::program(&program);
         simulate.args(["simulate", &format!("http://{LISTEN}/events")]);
-        // Whatever becomes of it, the server goes on.
+        // The server continues, whatever the result is.
         if let Err(error) = command::run(simulate) {
             say(&error);
         }
         say("\nTry in another terminal:\n\n  \
              curl -d @tests/fixtures/avr/call_initiated.json http://127.0.0.1:9000/events\n\n\
-             and see it in a browser: http://127.0.0.1:9901/\n");
+             and see the decision in a browser: http://127.0.0.1:9901/\n");
     }
     command::wait(serving)
 }
 
-/// Waits until the server answers. Not if it ended.
-fn serves(serving: &mut command::Started) -> bool {
+/// Returns an estimate for a first build that needs this much CPU time.
+fn minutes(cpu_minutes: usize) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Some crates of the build wait for others, so many cores are not all busy.
+    format!("{} minutes on this machine", cpu_minutes.div_ceil(cores.min(6)))
+}
+
+/// Waits until the server listens. Returns false when it ends before.
+fn is_listening(serving: &mut command::Started) -> bool {
     while serving.is_running() {
         if TcpStream::connect(LISTEN).is_ok() {
             return true;
@@ -96,40 +120,62 @@ fn serves(serving: &mut command::Started) -> bool {
     false
 }
 
-/// Everything that must pass, the quick things first.
+/// Runs all checks and tests, the quick ones first.
 fn test() -> Result {
-    command::run(cargo(["fmt", "--all", "--check"]))?;
-    architecture::check()?;
-    build::plugins()?;
-    build::guests()?;
-    languages::test()?;
-    build::host()?;
-    browser::prepare()?;
-    tools::prepare_documents()?;
-    command::run(cargo(
-        "clippy --release --workspace --all-targets --all-features -- --deny warnings".split(' '),
-    ))?;
-    let mut documents = cargo("doc --release --workspace --no-deps".split(' '));
-    documents.env("RUSTDOCFLAGS", "--deny warnings");
-    command::run(documents)?;
-    command::run(cargo(["test", "--release", "--workspace"]))
+    if !build::release().join("deps").exists() {
+        say(&format!("The first run of all tests takes about {}.", minutes(FIRST_TEST_CPU)));
+    }
+    let mut steps = Steps::default();
+    // Checks of the sources and of the dependency graph, before anything is built.
+    steps.run("formatting", || command::run(cargo(["fmt", "--all", "--check"])))?;
+    steps.run("dependencies between crates", architecture::check)?;
+    steps.run("features of third-party crates", features::check)?;
+
+    steps.run("sample plugins and fixture guests", || {
+        build::plugins()?;
+        build::guests()
+    })?;
+    steps.run("plugins in Python and JavaScript", languages::test)?;
+    steps.run("programs", build::programs)?;
+    steps.run("tools of the tests", || {
+        browser::prepare()?;
+        tools::prepare_documents()?;
+        tools::prepare_bench()
+    })?;
+    // Clippy and rustdoc take the metadata of the same dependencies: one profile for both
+    // checks them once.
+    steps.run("clippy", || {
+        let clippy = "clippy --release --workspace --all-targets --all-features";
+        command::run(cargo(clippy.split(' ').chain(["--", "--deny", "warnings"])))
+    })?;
+    steps.run("documentation", || {
+        let mut documentation = cargo("doc --release --workspace --no-deps".split(' '));
+        documentation.env("RUSTDOCFLAGS", "--deny warnings");
+        command::run(documentation)
+    })?;
+    steps.run("building the tests", || {
+        command::run(cargo(["test", "--release", "--workspace", "--no-run"]))
+    })?;
+    steps.run("tests", || command::run(cargo(["test", "--release", "--workspace"])))?;
+    steps.report();
+    Ok(())
 }
 
-/// Makes the reference anew, which tests compare with the code.
+/// Writes the reference, which tests compare with the code.
 fn docs() -> Result {
     let mut write = cargo("test --release --workspace --bin plugboard -- reference::".split(' '));
     write.env("UPDATE_EXPECT", "1");
     command::run(write)
 }
 
-/// Measures. What follows `bench` goes to the bench.
+/// Measures the programs as they are packaged. Further arguments go to the bench.
 fn bench(arguments: &[String]) -> Result {
+    let wrk = tools::wrk()?;
     build::plugins()?;
     build::guests()?;
     languages::build()?;
-    build::host()?;
-    let wrk = command::find_or_install("wrk", "the load generator")?;
-    let mut bench = command::program(build::release().join("bench"));
+    build::packaged()?;
+    let mut bench = command::program(build::dist().join("bench"));
     bench.arg("--wrk").arg(wrk).args(arguments);
     command::run(bench)
 }

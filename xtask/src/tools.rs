@@ -1,5 +1,5 @@
-//! What tests need beside Rust: whether it is there, how it is installed below `target/`,
-//! and what becomes of the tests if it cannot be had.
+//! Tools beside Rust that tests and bench need: finding them, installing them below
+//! `target/`, and skipping tests without them.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use crate::build::{deploy, target};
 use crate::command::{self, Result, output, program, say};
 
-/// The oldest Node.js that everything works with.
+/// Oldest supported major version of Node.js.
 const NODE: u32 = 20;
 
-/// What tells npm what to install.
+/// Files by which npm installs packages.
 const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
 
-/// What a test needs, if it is there. That it is not is told, and an error only in
-/// continuous integration, where everything has to be tested.
+/// Returns tools, or None with a message when they cannot be installed: the tests that need
+/// them are skipped. In continuous integration that is an error.
 pub(crate) fn skipping<T>(what: &str, installed: Result<T>) -> Result<Option<T>> {
     match installed {
         Ok(tools) => Ok(Some(tools)),
@@ -29,7 +29,7 @@ pub(crate) fn skipping<T>(what: &str, installed: Result<T>) -> Result<Option<T>>
     }
 }
 
-/// What the documents' commands are typed with.
+/// Installs the programs that commands in the documents use.
 pub(crate) fn prepare_documents() -> Result {
     let installed = || -> Result {
         for name in ["curl", "openssl"] {
@@ -40,15 +40,25 @@ pub(crate) fn prepare_documents() -> Result {
     skipping("the documents' commands", installed()).map(|_| ())
 }
 
-/// Installs the packages of npm that a folder names into another one, so that nothing
-/// comes into the source tree. `name` is that of the [`Stamp`].
+/// Installs the load generator for the test of the bench.
+pub(crate) fn prepare_bench() -> Result {
+    skipping("the bench", wrk()).map(|_| ())
+}
+
+/// Finds or installs the load generator.
+pub(crate) fn wrk() -> Result<PathBuf> {
+    command::find_or_install("wrk", "the load generator of the bench")
+}
+
+/// Installs npm packages, as listed in `from`, into `to`, outside the source tree. `name`
+/// names the [`Stamp`].
 pub(crate) fn node_packages(name: &str, from: &Path, to: &Path) -> Result {
     node()?;
     for file in PACKAGES {
         deploy(&from.join(file), &to.join(file))?;
     }
     let inputs = PACKAGES.map(|file| to.join(file));
-    // npm's own list, which it leaves behind when it is done.
+    // npm writes this list last.
     let installed = to.join("node_modules/.package-lock.json");
     Stamp::new(name, &inputs, &installed)?.unless_made(|| {
         let mut npm = program("npm");
@@ -58,7 +68,7 @@ pub(crate) fn node_packages(name: &str, from: &Path, to: &Path) -> Result {
     })
 }
 
-/// Whether Node.js and npm are there, and new enough.
+/// Checks that Node.js and npm are installed and not too old.
 fn node() -> Result {
     let missing = format!("install Node.js {NODE} or later, with npm: apt-get install nodejs npm");
     for name in ["node", "npm"] {
@@ -74,7 +84,7 @@ fn node() -> Result {
     Ok(())
 }
 
-/// What something was made of, so that it is only made anew when that has changed.
+/// Digest of the inputs of a file or folder, which is built again only when they change.
 pub(crate) struct Stamp<'a> {
     file: PathBuf,
     digest: String,
@@ -82,7 +92,7 @@ pub(crate) struct Stamp<'a> {
 }
 
 impl<'a> Stamp<'a> {
-    /// Of these files and folders, for a file or folder that is made of them.
+    /// Digests the inputs, files or folders. `made` is the file or folder that is built.
     pub(crate) fn new(name: &str, inputs: &[PathBuf], made: &'a Path) -> Result<Self> {
         let mut hasher = DefaultHasher::new();
         for input in inputs {
@@ -95,7 +105,7 @@ impl<'a> Stamp<'a> {
         Ok(Self { file, digest: format!("{:016x}", hasher.finish()), made })
     }
 
-    /// Makes it, unless it was made of the same.
+    /// Builds the file or folder, unless it was built from the same inputs.
     pub(crate) fn unless_made(&self, make: impl FnOnce() -> Result) -> Result {
         let same = fs::read_to_string(&self.file).is_ok_and(|digest| digest == self.digest);
         if same && self.made.exists() {
@@ -109,7 +119,7 @@ impl<'a> Stamp<'a> {
     }
 }
 
-/// The file itself, or all files in a folder and those within it, in their order.
+/// Returns a file itself, or all files below a folder, sorted.
 pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
@@ -129,7 +139,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// Removes a folder, if it is there.
+/// Removes a folder, if it exists.
 pub(crate) fn remove(folder: &Path) -> Result {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
