@@ -163,7 +163,7 @@ fn test() -> Result {
 
 /// Writes the reference, which tests compare with the code.
 fn docs() -> Result {
-    let mut write = cargo("test --release --workspace --bin plugboard -- reference::".split(' '));
+    let mut write = cargo("test --release --package plugboard -- reference::".split(' '));
     write.env("UPDATE_EXPECT", "1");
     command::run(write)
 }

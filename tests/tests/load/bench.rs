@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tests::{is_built, lacking, program};
+use tests::{is_built, program, skip_or_fail_in_ci};
 
 use super::ALONE;
 
@@ -32,7 +32,7 @@ fn has_wrk() -> bool {
     let has_wrk = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|folder| folder.join("wrk").is_file());
     if !has_wrk {
-        lacking("the bench: wrk is not installed");
+        skip_or_fail_in_ci("the bench: wrk is not installed");
     }
     has_wrk
 }
