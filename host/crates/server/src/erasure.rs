@@ -2,6 +2,13 @@
 //! answers, live feed, the last error of a plugin about it, and plugins' values about it.
 //! When it returns, the data is gone from memory, from the store, and from the bytes of
 //! the store's files. Later data of the call is new data.
+//!
+//! The order matters. The dispatcher first holds the call's deliveries. The journal then drops the
+//! context and asks the store in one step that no append comes between, so that the position in
+//! the writer's queue separates earlier events from later ones. Tombstones tell the consumers how
+//! far the erasure reached. Plugins that work on the call are waited for; as a tool knew the call,
+//! the call is erased once more after it. Values, cached answers and last errors go last. A
+//! decision that is made meanwhile counts as later.
 
 use std::fmt;
 use std::sync::Arc;

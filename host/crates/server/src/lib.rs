@@ -1,5 +1,7 @@
-//! The listeners, and what is behind them: webhooks for the platforms, the
-//! admin surface for operators.
+//! The HTTP server: webhooks for the platforms, the admin API and the page for operators.
+//!
+//! [`Server`] binds both listeners and serves them over [`Services`], the handles that requests,
+//! metrics and erasure share.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,8 @@
 //! The webhook listener's routes: read the body, authenticate, parse, answer. Everything
 //! that depends on the platform is in its adapter.
+//!
+//! Nesting is limited by counting brackets before anything parses JSON with a stack: the parser
+//! here, the guests' libraries, and the platform, for the answers of tools and transfers.
 
 mod decision;
 mod mid_call;
