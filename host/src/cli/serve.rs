@@ -37,7 +37,7 @@ use plugboard_telemetry::log as logging;
 use plugboard_telemetry::traces::{self, Traces};
 use plugboard_tls::Tls;
 
-/// How long to wait at start until observers are told of what comes.
+/// How long the start waits until the observers are adopted.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Decisions in one of the idempotency cache's two maps: as many as fill a table of
@@ -201,7 +201,7 @@ fn serve(
     })
 }
 
-/// Those who tell observers.
+/// Starts the delivery of events to observers.
 fn start_dispatcher(
     config: &Config,
     engine: &Engine,
@@ -220,8 +220,8 @@ fn start_dispatcher(
     )
 }
 
-/// The data folder and, in it, the compile cache. What is kept there concerns
-/// calls, so nobody else may look. Without it, calls are decided all the same.
+/// Creates the data folder and opens the compile cache in it. The folder is private,
+/// because its data concerns calls. Without a cache, calls are still decided.
 fn open_compile_cache(data: &Path, engine: &Engine) -> Option<CompileCache> {
     let created = std::fs::DirBuilder::new()
         .recursive(true)
@@ -234,7 +234,7 @@ fn open_compile_cache(data: &Path, engine: &Engine) -> Option<CompileCache> {
         .ok()
 }
 
-/// A thread per core, and their number.
+/// Starts one worker thread per core, and returns their number.
 fn start_runtime() -> anyhow::Result<(Runtime, usize)> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();

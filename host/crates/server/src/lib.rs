@@ -35,7 +35,7 @@ pub use self::services::Services;
 use plugboard_config::Config;
 use plugboard_platform::{self as platform, PlatformAdapter};
 
-/// Connections of operators and probes.
+/// Open connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 256;
 
 /// The state that request handlers share.
@@ -53,7 +53,7 @@ struct AppState {
     stop: CancellationToken,
 }
 
-/// A service whose addresses are bound.
+/// A server whose addresses are bound.
 pub struct Server {
     app: AppState,
     webhooks: TcpListener,
@@ -61,11 +61,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds both addresses. Within a runtime only.
+    /// Binds both addresses. Needs a runtime.
     ///
     /// # Errors
     ///
-    /// When one of them cannot be had.
+    /// An address cannot be bound.
     pub fn bind(config: Config, services: Services, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let bind = |key, address| {
             listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
@@ -86,20 +86,20 @@ impl Server {
         Ok(Self { app, webhooks, admin })
     }
 
-    /// Where webhooks are taken.
+    /// The address of the webhook listener.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// The system does not report it.
     pub fn webhook_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.webhooks.local_addr()?)
     }
 
-    /// Where operators look.
+    /// The address of the admin listener.
     ///
     /// # Errors
     ///
-    /// When the system does not say.
+    /// The system does not report it.
     pub fn admin_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.admin.local_addr()?)
     }
@@ -152,7 +152,7 @@ impl Server {
             tasks.spawn(tls.watch(app.config.reload.poll, counters, drained.clone()));
         }
         webhooks.serve(stop).await;
-        // Tools and transfers go on although their platform has hung up.
+        // Tools and transfers continue after their platform has hung up.
         if !services.mid_call.wait_until_idle(limits.shutdown).await {
             tracing::warn!("stopping while tools are at work");
         }

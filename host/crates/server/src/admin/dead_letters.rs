@@ -13,21 +13,20 @@ use super::super::error::{ErrorResponse, json_response};
 use plugboard_platform::BadRequest;
 use plugboard_store::{DeadLetter, DeadLetterFilter, DeadLetters, StoreFuture};
 
-/// Dead letters in one answer, unless `limit` says otherwise; and the most that
-/// it may say.
+/// Dead letters in a response by default, and at most.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
 
-/// Dead letters that are told once more or thrown away in one request; and in one
-/// step, as others wait for it.
+/// Dead letters that one request redrives or purges, and those of one step: other writes
+/// wait for it.
 const MAX_PER_REQUEST: u32 = 10_000;
 const MAX_PER_STEP: u32 = 500;
 
 #[derive(Serialize)]
 struct DeadLetterListing<'a> {
-    /// How many there are of each observer.
+    /// The number of dead letters of each observer.
     total: Vec<ObserverTotal<'a>>,
-    /// The first ones; `?after=ID` gives the next.
+    /// The first dead letters; `?after=ID` continues.
     dead: Vec<DeadLetterDocument<'a>>,
 }
 
@@ -37,7 +36,7 @@ struct ObserverTotal<'a> {
     count: u64,
 }
 
-/// Without what was said in the call: this is for whoever mends things.
+/// A dead letter without the content of its event.
 #[derive(Serialize)]
 struct DeadLetterDocument<'a> {
     id: i64,
@@ -97,7 +96,8 @@ pub(super) async fn purge(
     Ok(json_response(&Discarded { discarded }))
 }
 
-/// Does something with the selected letters, which are gone then, step by step.
+/// Applies `action` to the selected letters, step by step. Letters that it handled are not
+/// selected again.
 async fn apply_in_steps(
     selection: DeadLetterFilter,
     action: impl Fn(DeadLetterFilter) -> StoreFuture<u64>,
@@ -132,7 +132,7 @@ impl<'a> From<&'a DeadLetter> for DeadLetterDocument<'a> {
     }
 }
 
-/// Which ones the query means.
+/// Parses the selection in the query.
 fn parse_selection(
     query: Option<&str>,
     limit: u32,

@@ -1,8 +1,8 @@
-//! Keeps other sites out, which an operator's browser may have open beside ours: it would
-//! send what their pages tell it to, from a machine that may ask us.
+//! Protection against other web sites that an operator's browser has open: their pages
+//! could send requests from a machine that may use the admin API.
 //!
-//! Browsers say for whom they ask. Whatever else asks (curl, Prometheus) says nothing of
-//! the kind, and is not concerned.
+//! Browsers name the site that a request comes from. Other clients (curl, Prometheus) send
+//! no such header, and are not affected.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use axum::response::Response;
 use super::super::AppState;
 use super::super::error::ErrorResponse;
 
-/// Refuses what a page of another site asks.
+/// Rejects requests that pages of other sites send.
 pub(super) async fn reject_cross_site(
     request: Request,
     next: Next,
@@ -26,9 +26,8 @@ pub(super) async fn reject_cross_site(
     Err(ErrorResponse::cross_site())
 }
 
-/// Without a token, refuses what is asked by a name that anybody could give to our
-/// address: the browser would take such a site for ours (DNS rebinding). Probes tell
-/// nothing that matters, and may come by any name.
+/// Without a token, rejects requests by a host name, because any name can resolve to the
+/// server's address (DNS rebinding). Probes return nothing of value, and accept any name.
 pub(super) async fn reject_foreign_host(
     State(app): State<Arc<AppState>>,
     request: Request,
@@ -53,14 +52,14 @@ fn is_own_site(headers: &HeaderMap) -> bool {
     !from_elsewhere
         && origins.all(|origin| {
             let origin = origin.as_bytes();
-            // Whatever stands before us may speak https.
+            // A proxy in front may terminate TLS.
             let authority = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://"));
             authority.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host))
         })
 }
 
-/// Whether somebody follows a link to the page, from a wiki or a mail. There is nothing
-/// in it, and no other site can look into it or click in it.
+/// Whether the request follows a link to the page. The page contains no data, and no other
+/// site can read it or click in it.
 fn is_link_to_the_page(request: &Request) -> bool {
     let has_header = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
     request.method() == Method::GET
@@ -139,7 +138,7 @@ mod tests {
         ] {
             assert!(!is_own(host), "{host}");
         }
-        // Browsers always say.
+        // Browsers always send this header.
         assert!(is_own_host(&HeaderMap::new()));
     }
 }

@@ -1,9 +1,9 @@
-//! The trace of a webhook: whether there is one, what it goes on from, and what it tells.
+//! Spans of webhook requests.
 //!
-//! A sender may send the trace that its webhook is a part of (`traceparent`, W3C). That is
-//! believed only of one that has shown its secret: a stranger could otherwise have all of
-//! its requests traced, or write into traces of others. The secret is looked at late, with
-//! the body, so the span begins before and learns of its trace then.
+//! A sender may send the trace context of its request (`traceparent`, W3C). It counts only
+//! when the request is authenticated: otherwise a stranger could have all its requests
+//! traced, or write into other traces. Authentication needs the body, so the span begins
+//! before, and gets its parent then.
 
 use axum::http::HeaderMap;
 use tracing::field::Empty;
@@ -16,7 +16,7 @@ use plugboard_platform::{PlatformRequest, ToolAnswer};
 use plugboard_routing::mid_call::ToolResponse;
 use plugboard_telemetry::traces::RemoteSpan;
 
-/// Begins the span of a webhook to this path, if it is traced or may turn out to be.
+/// Begins the span of a request, if it is sampled or its sender may decide so.
 pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
     if !is_enabled() {
         return (
@@ -53,12 +53,12 @@ pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
     (span.clone(), RemoteParent { span, remote, is_sampled })
 }
 
-/// What the sender says that its webhook is a part of.
+/// The trace context that the sender claims.
 fn extract_parent(headers: &HeaderMap) -> Option<RemoteSpan> {
     RemoteSpan::parse(headers.get("traceparent")?.to_str().ok()?)
 }
 
-/// What a webhook's trace may go on from, if its sender may say so.
+/// The parent that a span gets if its sender is authenticated.
 #[must_use = "dropped, the sender is not believed"]
 pub struct RemoteParent {
     span: Span,
@@ -67,7 +67,7 @@ pub struct RemoteParent {
 }
 
 impl RemoteParent {
-    /// The sender has shown who it is.
+    /// Makes the claimed context the parent: the sender is authenticated.
     pub fn trust(mut self) {
         if let Some(remote) = self.remote.take() {
             remote.set_as_parent(&self.span);
@@ -77,14 +77,14 @@ impl RemoteParent {
 
 impl Drop for RemoteParent {
     fn drop(&mut self) {
-        // Begun for no other reason than what a stranger says: not traced, then.
+        // The span exists only because of an unauthenticated claim: do not export it.
         if let Some(remote) = self.remote.take().filter(|_| !self.is_sampled) {
             remote.set_as_unsampled_parent(&self.span);
         }
     }
 }
 
-/// What the sender wants.
+/// Records the kind of request.
 pub fn record_request(span: &Span, message: &PlatformRequest) {
     if span.is_disabled() {
         return;
@@ -105,7 +105,7 @@ pub fn record_request(span: &Span, message: &PlatformRequest) {
     }
 }
 
-/// What was decided; and whether that was before, for the same delivery.
+/// Records the outcome of a decision, and whether it is a replay.
 pub fn record_decision(span: &Span, outcome: &RoutingOutcome, is_replay: bool) {
     if span.is_disabled() {
         return;
@@ -114,8 +114,8 @@ pub fn record_decision(span: &Span, outcome: &RoutingOutcome, is_replay: bool) {
     record_outcome(span, outcome.answer.name(), outcome.result.plugin.as_deref(), is_replay);
 }
 
-/// What an agent got for using a tool. The tool's name is told if some plugin has it:
-/// otherwise it may be any text.
+/// Records the outcome of a tool request, with the tool's name if some plugin has the
+/// tool: otherwise it may be arbitrary text.
 pub fn record_tool(span: &Span, name: &str, ruling: &ToolResponse, is_replay: bool) {
     if span.is_disabled() {
         return;
@@ -128,7 +128,7 @@ pub fn record_tool(span: &Span, name: &str, ruling: &ToolResponse, is_replay: bo
     record_outcome(span, ruling.outcome(), ruling.plugin.as_deref(), is_replay);
 }
 
-/// Whether somebody had a say in a transfer.
+/// Records whether a plugin decided a transfer.
 pub fn record_transfer(span: &Span, answered: bool, is_replay: bool) {
     record_outcome(span, if answered { "answered" } else { "pass" }, None, is_replay);
 }
@@ -144,7 +144,7 @@ fn record_outcome(span: &Span, outcome: &'static str, plugin: Option<&str>, is_r
     }
 }
 
-/// The status that the sender gets; of a refusal, our word for why.
+/// Records the status, and the code of an error response.
 pub fn record_response(span: &Span, status: u16, error_code: Option<&'static str>) {
     if span.is_disabled() {
         return;
@@ -154,7 +154,7 @@ pub fn record_response(span: &Span, status: u16, error_code: Option<&'static str
         span.record("webhook.outcome", "refused");
         span.record("error.type", code);
     }
-    // What a sender did wrong is no error of ours.
+    // A client error is not an error of the server.
     if status >= 500 {
         span.record("otel.status_code", "error");
     }
