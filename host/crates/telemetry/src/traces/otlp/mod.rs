@@ -158,3 +158,75 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for SpanFilter {
         Some(LevelFilter::INFO)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::registry;
+
+    use super::*;
+
+    fn config(collector: SocketAddr) -> TracesConfig {
+        let endpoint = format!("http://{collector}/v1/traces").parse().unwrap();
+        let service = "plugboard".to_owned();
+        TracesConfig { endpoint, headers: Vec::new(), sample: 1.0, service }
+    }
+
+    /// Records one span, and returns the counts of exported and dropped spans, and the
+    /// reason of the last failed request.
+    fn export_one_span(collector: SocketAddr) -> (u64, u64, Option<String>) {
+        let traces = Traces::start(&config(collector)).unwrap();
+        let queue = Arc::clone(&traces.queue);
+        tracing::subscriber::with_default(registry().with(traces.layer()), || {
+            tracing::info_span!(target: ROOT_TARGET, "webhook");
+        });
+        traces.stop();
+        (queue.counts.exported.get(), queue.counts.dropped.get(), queue.reason())
+    }
+
+    /// Answers one request with this status line.
+    fn start_collector(status: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut length = 0;
+            let mut line = String::new();
+            while stream.read_line(&mut line).unwrap() > 2 {
+                let header = line.to_ascii_lowercase();
+                if let Some(value) = header.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            stream.read_exact(&mut vec![0; length]).unwrap();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        });
+        address
+    }
+
+    #[test]
+    fn spans_are_counted_as_exported_or_dropped() {
+        assert_eq!(export_one_span(start_collector("200 OK")), (1, 0, None));
+        assert_eq!(export_one_span(start_collector("400 Bad Request")), (0, 1, None));
+    }
+
+    #[test]
+    fn transport_error_is_kept_as_reason() {
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (queue, config) = (Arc::new(SpanQueue::default()), config(gone));
+        let client = CollectorClient::new(&config, Arc::clone(&queue)).unwrap();
+        let request = opentelemetry_http::Request::post(config.endpoint.as_str());
+        let request = request.body(opentelemetry_http::Bytes::new()).unwrap();
+        // The future blocks, so it is ready at the first poll.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let send = opentelemetry_http::HttpClient::send_bytes(&client, request);
+        assert!(std::pin::pin!(send).poll(&mut context).is_ready());
+        let reason = queue.reason().unwrap();
+        assert!(reason.contains("refused"), "{reason}");
+    }
+}

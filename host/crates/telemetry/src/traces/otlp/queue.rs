@@ -67,6 +67,11 @@ impl SpanQueue {
         self.failure.lock().reason = reason;
     }
 
+    #[cfg(test)]
+    pub(super) fn reason(&self) -> Option<String> {
+        self.failure.lock().reason.clone()
+    }
+
     /// Logs the spans dropped since the last message, at most once in [`WARN_INTERVAL`].
     fn warn_dropped(&self, endpoint: &str, error: Option<String>) {
         let mut failure = self.failure.lock();
