@@ -19,5 +19,4 @@ pub mod sts_url;
 pub mod testing;
 pub mod text;
 pub mod units;
-pub mod vary;
 pub mod verdict;

@@ -1,41 +1,49 @@
-//! Deliveries that come again: the platform did not hear our answer, or hears it
-//! twice. It gets the same one, and no plugin is asked.
+//! Idempotency: a repeated delivery gets the answer of the first one, and runs no plugin.
 //!
-//! What was answered is kept in two maps, of which the older one is dropped as a whole
-//! when the newer one is full or has grown old. All of it is small and in place,
-//! since every call leaves something here: with texts of its own for each, this
-//! was the better part of a cached decision.
+//! Platforms repeat a delivery whose answer they did not receive. Concurrent deliveries
+//! with the same key share one computation.
+//!
+//! Answers are kept in two maps. When the newer map is full or older than the time to
+//! live, it becomes the older one, and the older one is dropped as a whole. Entries hold
+//! two hashes instead of texts, because every call adds one: texts made up most of the
+//! cost of a cached decision.
+//!
+//! `moka::future::Cache::get_with` coalesces and expires as well, but it costs more. CPU
+//! time per delivery, median of 20 interleaved rounds of 20,000 deliveries on a busy
+//! machine: 1.0 µs here and 8.8 µs there for a new delivery, which every call is; 0.6 µs
+//! and 8.5 µs for a repeated one (fastest rounds: 0.5 and 4.4 µs; 0.4 and 1.2 µs).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-/// How late a plugin may be: some of the engine's ticks.
+/// How late a plugin's answer may be: a few ticks of the engine.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Bytes of the answers' texts that came while one of the maps was the newer one,
-/// but for those that a cache has as well: it takes a plugin that writes a long prompt
-/// for each call to fill it.
+/// Bytes of the texts in one map, without those that the decision cache shares. Only a
+/// plugin that returns a long prompt of its own for each call reaches it.
 const MAX_TEXT_BYTES: usize = 32 << 20;
 
-/// What makes two deliveries the same, as two hashes with keys of their own that
-/// nobody outside knows: it would take 10^33 calls until one is taken for another.
+/// The identity of a delivery, as two hashes with different secret keys. A collision is
+/// as unlikely as for a random 128-bit number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct IdempotencyKey(u64, u64);
 
-/// One of the two hashes will do for the maps: nobody can choose it.
+/// The maps use the first of the two hashes: its key is secret, so that callers cannot
+/// choose colliding deliveries.
 impl Hash for IdempotencyKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0);
     }
 }
 
-/// Takes a hash for a hash.
+/// Returns the hash that it is given.
 #[derive(Default)]
 struct PrehashedHasher(u64);
 
@@ -44,7 +52,7 @@ impl Hasher for PrehashedHasher {
         self.0 = hash;
     }
 
-    /// Not used: a [`IdempotencyKey`] is a number.
+    /// Not used: an [`IdempotencyKey`] writes a `u64`.
     fn write(&mut self, _: &[u8]) {}
 
     fn finish(&self) -> u64 {
@@ -54,29 +62,45 @@ impl Hasher for PrehashedHasher {
 
 type AnswerMap<A> = HashMap<IdempotencyKey, AnswerSlot<A>, BuildHasherDefault<PrehashedHasher>>;
 
-/// An answer that may be asked for again. Quick to clone.
+/// An answer that can be replayed. Cheap to clone.
 pub trait Weigh: Clone {
-    /// Bytes of its texts that nobody else keeps.
+    /// Bytes of its texts, without those that another cache shares.
     fn bytes(&self) -> usize;
 }
 
-/// An answer, once there is one. Whoever comes while it is being looked for waits;
-/// if whoever looks for it goes away, the next one does.
+/// An answer that is being computed. Other deliveries wait for it. If the first one is
+/// cancelled, the next one computes it.
 type PendingAnswer<A> = Arc<OnceCell<A>>;
 
-/// What came of a delivery.
+/// The answer to a delivery, and whether an earlier delivery got it first.
+#[derive(Debug)]
 pub enum Replay<A> {
-    /// It was answered now.
+    /// The delivery is the first one, and its answer was computed.
     Fresh(A),
-    /// It was answered before, or by another one that was under way.
+    /// An equal delivery was answered before, or at the same time.
     Replayed(A),
-    /// Another one is under way, and took longer than this one could wait.
+    /// An equal delivery is still being answered, and this one cannot wait longer.
     TimedOut,
 }
 
-/// What is known of a delivery.
+impl<A> Replay<A> {
+    /// Returns whether the answer was computed for this delivery.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self, Self::Fresh(_))
+    }
+
+    /// Returns the answer; `None` if the delivery timed out.
+    pub fn into_answer(self) -> Option<A> {
+        match self {
+            Self::Fresh(answer) | Self::Replayed(answer) => Some(answer),
+            Self::TimedOut => None,
+        }
+    }
+}
+
+/// The state of a delivery.
 enum KeyState<A> {
-    /// There is no answer yet.
+    /// It has no answer yet.
     Pending(IdempotencyKey, PendingAnswer<A>),
     /// It was answered.
     Answered(A),
@@ -86,14 +110,14 @@ enum AnswerSlot<A> {
     Pending(PendingAnswer<A>),
     Answered {
         answer: A,
-        /// A hash of the call that it was in.
+        /// Hash of the call's id, for [`IdempotencyCache::erase`].
         call_hash: u64,
     },
 }
 
-/// The answers to the last deliveries.
+/// The answers to recent deliveries.
 pub struct IdempotencyCache<A> {
-    /// For how long at the least, unless there are very many.
+    /// How long an answer is kept at least, unless the maps are full.
     ttl: Duration,
     /// Answers in one of the two maps.
     capacity: usize,
@@ -105,13 +129,13 @@ struct AnswerMaps<A> {
     newer: AnswerMap<A>,
     older: AnswerMap<A>,
     newer_since: Instant,
-    /// Of the texts of all answers that came since then.
+    /// Bytes of the texts of the answers since then.
     bytes: usize,
 }
 
 impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
-    /// No answers yet. There is room for `capacity` in one of the two maps, which are as
-    /// many as fill a table if it is a little less than 7/8 of a power of two.
+    /// An empty cache. Each of the two maps holds `capacity` answers; slightly less than
+    /// 7/8 of a power of two makes the best use of memory.
     pub fn new(ttl: Duration, capacity: usize) -> Self {
         let (newer, older, since) = (new_map(capacity), AnswerMap::default(), Instant::now());
         let maps = AnswerMaps { newer, older, newer_since: since, bytes: 0 };
@@ -123,11 +147,11 @@ impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
         }
     }
 
-    /// Drops what was answered in a call.
+    /// Removes the answers of the calls with this id.
     pub fn erase(&self, call: &str) {
         let erased = self.hash_call(call);
         let is_other = |_: &_, slot: &mut _| !matches!(slot, AnswerSlot::Answered { call_hash, .. } if *call_hash == erased);
-        let AnswerMaps { newer, older, .. } = &mut *self.lock();
+        let AnswerMaps { newer, older, .. } = &mut *self.maps.lock();
         newer.retain(is_other);
         older.retain(is_other);
     }
@@ -137,10 +161,12 @@ impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
         key.hash_one(call)
     }
 
-    /// Answers a delivery in a call, unless it was answered before: `identity` is all
-    /// else that tells it from others. Whoever asked first may have more time than is left here, so it
-    /// is waited for until shortly after the deadline only; `answer` itself has to keep
-    /// it.
+    /// Returns the answer to a delivery of a call; computes it with `answer` unless an
+    /// equal delivery was answered before. `identity` and the call's id tell deliveries
+    /// apart.
+    ///
+    /// `answer` must keep the deadline. An equal delivery may have a later one, so this
+    /// one waits for it only until shortly after its own.
     pub async fn get_or_compute(
         &self,
         call: &str,
@@ -165,11 +191,11 @@ impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
         if is_leader { Replay::Fresh(answer) } else { Replay::Replayed(answer) }
     }
 
-    /// What is known of a delivery. A new one is known from now on.
+    /// Returns the state of a delivery, and adds it if it is new.
     fn look_up(&self, identity: &impl Hash, now: Instant) -> KeyState<A> {
         let [one, other] = self.hash_keys.each_ref().map(|key| key.hash_one(identity));
         let key = IdempotencyKey(one, other);
-        let mut maps = self.lock();
+        let mut maps = self.maps.lock();
         let expired = maps.rotate(now, self.ttl, self.capacity);
         let AnswerMaps { newer, older, .. } = &mut *maps;
         let slot = match older.get(&key) {
@@ -184,30 +210,26 @@ impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
         };
         drop(maps);
         if let Some(expired) = expired {
-            // Tens of thousands of entries; nobody shall wait for that.
+            // Tens of thousands of entries: too many to drop within a request.
             tokio::task::spawn_blocking(move || drop(expired));
         }
         state
     }
 
-    /// Keeps the answer to a delivery.
+    /// Stores the answer to a delivery.
     fn record_answer(&self, key: IdempotencyKey, call: &str, answer: &A) {
         let call_hash = self.hash_call(call);
-        let AnswerMaps { newer, older, bytes, .. } = &mut *self.lock();
+        let AnswerMaps { newer, older, bytes, .. } = &mut *self.maps.lock();
         let slot = newer.get_mut(&key).or_else(|| older.get_mut(&key));
         if let Some(slot @ AnswerSlot::Pending(_)) = slot {
             *bytes += answer.bytes();
             *slot = AnswerSlot::Answered { answer: answer.clone(), call_hash };
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, AnswerMaps<A>> {
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<A> AnswerMaps<A> {
-    /// Begins a new map if it is time to. What is not needed any more.
+    /// Begins a new map if the newer one is full or too old. Returns the maps to drop.
     fn rotate(
         &mut self,
         now: Instant,
@@ -222,15 +244,15 @@ impl<A> AnswerMaps<A> {
         let newer = mem::replace(&mut self.newer, new_map(capacity));
         let mut expired = vec![mem::replace(&mut self.older, newer)];
         if age >= 2 * ttl {
-            // Nobody called for so long that both are old.
+            // No delivery came for so long that both maps are too old.
             expired.push(mem::take(&mut self.older));
         }
         Some(expired)
     }
 }
 
-/// A map that never has to grow while calls wait for it. Memory that is not used
-/// is not taken.
+/// A map that does not grow while requests wait for the lock. The system provides memory
+/// only as it is used.
 fn new_map<A>(capacity: usize) -> AnswerMap<A> {
     AnswerMap::with_capacity_and_hasher(capacity, BuildHasherDefault::default())
 }
@@ -247,7 +269,7 @@ mod tests {
         }
     }
 
-    /// Whether a delivery has come before; it has from now on.
+    /// Returns whether a delivery is a repeated one, and answers it.
     fn is_replay(cache: &IdempotencyCache<Arc<str>>, identity: &impl Hash, now: Instant) -> bool {
         match cache.look_up(identity, now) {
             KeyState::Pending(key, _) => cache.record_answer(key, "c", &"".into()),
@@ -290,11 +312,11 @@ mod tests {
             is_replay(&cache, &("a", nth), now);
         }
         let count = || {
-            let maps = cache.lock();
+            let maps = cache.maps.lock();
             maps.newer.len() + maps.older.len()
         };
         assert!(count() <= 2 * CAPACITY);
-        // A plugin with a long text of its own for each call.
+        // A plugin that returns a long text of its own for each call.
         let text: Arc<str> = "x".repeat(1 << 20).into();
         for nth in 0..200 {
             let KeyState::Pending(key, _) = cache.look_up(&("b", nth), now) else {

@@ -1,60 +1,61 @@
-//! One computation for many equal calls that come at the same time.
+//! Single-flight: concurrent cache misses for the same key run the plugin once.
 //!
-//! The first one leads, the others wait for what comes of it. Which calls are
-//! equal can only be guessed before the plugin has decided: by all fields that
-//! it was seen to depend on so far. So who waited looks at the verdict's own
-//! fields before using it, and otherwise asks the plugin himself; all who waited
-//! do so at once, for a plugin that failed once or gave no leave to reuse would
-//! else be asked by one after the other.
+//! The first request becomes the leader; followers wait for its result. A verdict's vary
+//! set is known only after the plugin has run, so the flight key is a guess: the values
+//! of every field that the plugin has named so far. A follower therefore checks that the
+//! verdict holds for its own call, and runs the plugin itself if it does not. If the
+//! leader fails, all followers run at once, not one after another. If the leader is
+//! cancelled, one follower takes over.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::key::CacheKey;
-use super::{CachedVerdict, VerdictKey};
+use crate::vary::{CacheKey, CachedAnswer};
+use plugboard_core::decision::Verdict;
 
-/// What came of a computation.
+/// The result of a flight.
 #[derive(Clone)]
 pub(super) enum FlightResult {
-    /// It is under way.
+    /// The leader is running the plugin.
     Pending,
-    /// A verdict that others may use whose call it fits.
-    Cached(VerdictKey, Arc<CachedVerdict>),
-    /// A failure, or a verdict for this call only.
+    /// A verdict, for followers whose call it matches.
+    Cached(CachedAnswer<Arc<Verdict>>),
+    /// An error, or a verdict for the leader's call only.
     NotShareable,
 }
 
-/// The computations under way.
+/// The flights under way.
 #[derive(Default)]
 pub(super) struct SingleFlight(Mutex<HashMap<CacheKey, watch::Receiver<FlightResult>>>);
 
-/// Which part a call has in a computation.
+/// A request's part in a flight.
 pub(super) enum Joined<'a> {
-    /// It is the one that asks the plugin.
+    /// The request runs the plugin.
     Leader(Leader<'a>),
-    /// Another one asked.
+    /// The leader has finished.
     Finished(FlightResult),
-    /// Another one asks, but there is no more time to do nothing but wait for it.
+    /// The leader is still running the plugin, and the time to wait idly is over.
     TimedOut(Follower),
 }
 
-/// What another one asks.
+/// A request that waits for the leader.
 pub(super) struct Follower(watch::Receiver<FlightResult>);
 
 impl Follower {
-    /// What comes of it; None when its leader's call was cancelled.
+    /// Waits for the result; `None` if the leader was cancelled.
     pub(super) async fn wait(&mut self) -> Option<FlightResult> {
-        let result = self.0.wait_for(|landing| !matches!(landing, FlightResult::Pending)).await;
+        let result = self.0.wait_for(|result| !matches!(result, FlightResult::Pending)).await;
         result.ok().map(|result| result.clone())
     }
 }
 
-/// The duty to ask the plugin. Dropped without a word (the call was cancelled),
-/// it goes to one of those who wait.
+/// The request that runs the plugin. If it is dropped before [`Leader::complete`], a
+/// follower becomes the leader.
 pub(super) struct Leader<'a> {
     single_flight: &'a SingleFlight,
     key: CacheKey,
@@ -62,15 +63,19 @@ pub(super) struct Leader<'a> {
 }
 
 impl SingleFlight {
-    /// Joins the computation for a key, or begins it.
-    pub(super) async fn join(&self, key: &[u8], deadline: Instant) -> Joined<'_> {
+    /// Begins the flight of a key, or waits for its result until the deadline.
+    pub(super) async fn join(&self, key: &CacheKey, deadline: Instant) -> Joined<'_> {
         loop {
-            let mut follower = match self.lock().entry(key.into()) {
+            let mut follower = match self.0.lock().entry(key.clone()) {
                 Entry::Occupied(entry) => Follower(entry.get().clone()),
                 Entry::Vacant(entry) => {
                     let (sender, receiver) = watch::channel(FlightResult::Pending);
                     entry.insert(receiver);
-                    return Joined::Leader(Leader { single_flight: self, key: key.into(), sender });
+                    return Joined::Leader(Leader {
+                        single_flight: self,
+                        key: key.clone(),
+                        sender,
+                    });
                 }
             };
             match timeout_at(deadline, follower.wait()).await {
@@ -80,14 +85,15 @@ impl SingleFlight {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, watch::Receiver<FlightResult>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Leader<'_> {
-    /// Tells those who wait.
+    /// The key of the flight.
+    pub(super) fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    /// Passes the result to the followers.
     pub(super) fn complete(self, result: FlightResult) {
         self.sender.send_replace(result);
     }
@@ -95,8 +101,8 @@ impl Leader<'_> {
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        // Before the sender is gone, so that who is woken by that finds the place
-        // free.
-        self.single_flight.lock().remove(&self.key);
+        // Before the sender is dropped, so that a follower that this wakes finds the key
+        // vacant.
+        self.single_flight.0.lock().remove(&self.key);
     }
 }

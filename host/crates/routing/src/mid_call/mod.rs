@@ -1,7 +1,9 @@
-//! What platforms ask in the middle of a call: `tools` that a voice agent uses, and
-//! `transfers`. A caller listens to silence meanwhile, so there is always an answer,
-//! and in time; but nobody who is being set up waits for it: both have a quarter of the
-//! pool's places at the most, and one plugin no more than half of these.
+//! Requests during a call: tools that the voice agent uses, and transfers.
+//!
+//! The caller hears silence until the answer comes, so every request gets one by its
+//! deadline. Calls that are being set up take precedence: tools and transfers together
+//! run at most a quarter of the engine's instances ([`Priority::MidCall`]), and one plugin
+//! at most half of these.
 
 mod in_flight;
 mod tool_cache;
@@ -9,40 +11,34 @@ mod tools;
 mod transfers;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-use tracing::Instrument;
+use tokio::time::Instant;
 
 use self::in_flight::InFlightCalls;
 pub use self::in_flight::InFlightGuard;
 use self::tool_cache::ToolCache;
 pub use self::tools::ToolResponse;
 pub use self::transfers::TransferResponse;
+use crate::chain::{ChainQuery, Reply, Walk, WalkEnd};
 use crate::idempotency::{IdempotencyCache, Replay, Weigh};
-use crate::router::spans;
 use plugboard_config::CacheConfig;
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::outcome::AnswerSource;
 use plugboard_core::platforms::PLATFORMS;
-use plugboard_registry::Chain;
 use plugboard_runtime::engine::{Engine, Priority};
+use plugboard_runtime::plugin::Plugin;
 use plugboard_runtime::plugin::error::PluginError;
-use plugboard_runtime::plugin::settings::OnFailure;
-use plugboard_runtime::plugin::spans::plugin_span;
-use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// Answers in one of the maps of those that may be asked for again. They can be long,
-/// and there are few of them in a call.
+/// Answers in one map of an idempotency cache. There are few in a call, and they can be
+/// long.
 const IDEMPOTENCY_CAPACITY: usize = 3_500;
 
-/// What answers in the middle of calls.
+/// Answers requests during calls.
 pub struct MidCall {
-    /// Guests that may run at the same time.
+    /// Concurrency limit of guests for tools and transfers of all plugins.
     permits: Semaphore,
     tool_cache: Option<ToolCache>,
     tool_responses: Option<IdempotencyCache<ToolResponse>>,
@@ -50,58 +46,91 @@ pub struct MidCall {
     in_flight: InFlightCalls,
 }
 
-/// What a plugin may answer.
-trait HookAnswer {
-    /// Whether it says no more than why there is nothing to say.
-    fn is_declined(&self) -> bool {
-        false
-    }
-}
-
-/// An answer, and whose it is.
+/// An answer, and the plugin that gave it.
 struct PluginAnswer<T> {
     plugin: Arc<str>,
+    source: AnswerSource,
     answer: T,
 }
 
-/// Why there is no answer although somebody should have one.
+/// Why no plugin answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoAnswer {
-    /// Nobody was concerned, or had an opinion.
+    /// No plugin matched the call, or all passed.
     Declined,
-    /// The time is up.
+    /// The deadline passed.
     Late,
-    /// There was no room to run anything.
+    /// The deadline passed while the request waited for a free instance.
     Busy,
-    /// Whoever was asked failed.
+    /// The plugin that was asked last failed.
     Failed,
 }
 
-/// Answers a delivery once, if it can be told from others (else it may well be asked
-/// twice for the same); and whether it was answered before. None: not in time, by the
-/// one that came before.
+impl From<&PluginError> for NoAnswer {
+    fn from(error: &PluginError) -> Self {
+        match error {
+            PluginError::Timeout(_) => Self::Late,
+            PluginError::Busy => Self::Busy,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl<T> PluginAnswer<T> {
+    /// The answer that a walk found. A plugin's error explains best why there is none.
+    fn from_walk(walk: Walk<'_, T>) -> Result<Self, NoAnswer> {
+        let reason = match walk.end {
+            WalkEnd::Answered { plugin, source, answer } => {
+                return Ok(Self { plugin: Arc::clone(plugin.name()), source, answer });
+            }
+            // All plugins before used up the time, or the request came late.
+            WalkEnd::DeadlineExceeded => NoAnswer::Late,
+            WalkEnd::Busy => NoAnswer::Busy,
+            WalkEnd::Stopped { .. } | WalkEnd::Exhausted => NoAnswer::Declined,
+        };
+        Err(walk.last_error.as_ref().map_or(reason, NoAnswer::from))
+    }
+}
+
+/// The value of `plugin.outcome` for a reply during a call.
+const ANSWERED: &str = "answered";
+const DECLINED: &str = "declined";
+
+/// Counts and logs a reply during a call.
+fn record_reply<Q: ChainQuery>(
+    plugin: &Plugin,
+    call: &Call,
+    reply: &Reply<Q::Answer>,
+    elapsed: Duration,
+) {
+    let outcome = reply.result.as_ref().map(|answer| Q::outcome(answer.as_ref()));
+    plugin.record_mid_call(Q::HOOK, elapsed, outcome.map(|outcome| outcome == DECLINED));
+    if let Err(error) = &reply.result {
+        plugin.log_failure(call, elapsed, error);
+    }
+}
+
+/// Answers equal deliveries once. A delivery without an id is always answered afresh,
+/// as nothing tells it from others.
 async fn answer_once<A: Weigh + Send + Sync + 'static>(
     deliveries: Option<&IdempotencyCache<A>>,
     call: &Call,
     delivery_id: &Option<Arc<str>>,
     deadline: Instant,
     answer: impl Future<Output = A>,
-) -> (Option<A>, bool) {
+) -> Replay<A> {
     let (Some(deliveries), Some(delivery_id)) = (deliveries, delivery_id) else {
-        return (Some(answer.await), false);
+        return Replay::Fresh(answer.await);
     };
+    // By platform and not by family: plugins may match one brand only.
     let identity = (call.platform, delivery_id);
-    match deliveries.get_or_compute(&call.id, &identity, deadline, answer).await {
-        Replay::Fresh(answer) => (Some(answer), false),
-        Replay::Replayed(answer) => (Some(answer), true),
-        Replay::TimedOut => (None, true),
-    }
+    deliveries.get_or_compute(&call.id, &identity, deadline, answer).await
 }
 
 impl MidCall {
-    /// In front of this engine.
+    /// No requests in flight, and empty caches.
     pub fn new(engine: &Engine, cache: &CacheConfig) -> Self {
-        // What was done once shall not be done again, as long as a platform may ask.
+        // A tool must not run twice for a delivery, as long as the platform may repeat it.
         let redelivery_window = PLATFORMS.iter().map(|platform| platform.redelivery_window).max();
         let ttl = cache.deliveries.map(|ttl| ttl.max(redelivery_window.unwrap_or_default()));
         Self {
@@ -113,15 +142,16 @@ impl MidCall {
         }
     }
 
-    /// Drops what was answered in a call; and all results that may be given again, of
-    /// which nobody can tell whose they are.
+    /// Removes the answers of the calls with this id, and all cached tool results, which
+    /// do not tell from which call they came.
     pub fn erase(&self, call: &str) {
         self.tool_cache.iter().for_each(ToolCache::clear);
         self.tool_responses.iter().for_each(|answers| answers.erase(call));
         self.transfer_responses.iter().for_each(|answers| answers.erase(call));
     }
 
-    /// Waits until nothing is at work in any call. Whether it came to that in time.
+    /// Waits until no request is in flight. Returns whether that happened within
+    /// `max_wait`.
     pub async fn wait_until_idle(&self, max_wait: Duration) -> bool {
         self.in_flight.wait_until_idle(max_wait).await
     }
@@ -131,94 +161,14 @@ impl MidCall {
         self.in_flight.begin(call.call_id())
     }
 
-    /// Whether something is at work in a call.
+    /// Returns whether a request of a selected call is in flight.
     pub fn is_in_flight(&self, call: &CallSelector) -> bool {
         self.in_flight.contains(call)
     }
 
-    /// Waits until nothing is at work in a call. Whether it came to that in time.
+    /// Waits until no request of a selected call is in flight. Returns whether that
+    /// happened within `max_wait`.
     pub async fn wait_for_call(&self, call: &CallSelector, max_wait: Duration) -> bool {
         self.in_flight.wait_for_call(call, max_wait).await
-    }
-
-    /// Asks the plugins of a chain about a call until one answers, until the deadline
-    /// at the latest. What is `cached` of a plugin's is as good as its answer.
-    async fn ask_chain<'a, T: HookAnswer>(
-        &self,
-        chain: &'a Chain,
-        hook: Hook,
-        call: &'a Call,
-        deadline: Instant,
-        cached: impl Fn(&Plugin) -> Option<T>,
-        invoke: impl Fn(&'a Plugin) -> BoxFuture<'a, Result<Option<T>, PluginError>>,
-    ) -> Result<PluginAnswer<T>, NoAnswer> {
-        let mut reason = NoAnswer::Declined;
-        for plugin in chain.matching(call) {
-            if let Some(answer) = cached(plugin) {
-                let span = plugin_span(plugin, hook);
-                spans::record_mid_call_answer(&span, AnswerSource::Cache, Ok(answer.is_declined()));
-                return Ok(PluginAnswer { plugin: Arc::clone(plugin.name()), answer });
-            }
-            let reason_or = |default| if reason == NoAnswer::Declined { default } else { reason };
-            if Instant::now() >= deadline {
-                // Those before it had all the time that there was, or its request came late.
-                return Err(reason_or(NoAnswer::Late));
-            }
-            // Never closed. The plugin's own first, so that those who wait for the same
-            // one keep nobody else waiting.
-            let permits = async {
-                Some((
-                    plugin.mid_call_permits.acquire().await.ok()?,
-                    self.permits.acquire().await.ok()?,
-                ))
-            };
-            let Ok(_permits) = timeout_at(deadline, permits).await else {
-                return Err(reason_or(NoAnswer::Busy));
-            };
-            let start = Instant::now();
-            let span = plugin_span(plugin, hook);
-            let result =
-                plugin.run_with_breaker(hook, invoke(plugin)).instrument(span.clone()).await;
-            let took = start.elapsed();
-            let declines = |answer: &Option<T>| answer.as_ref().is_none_or(HookAnswer::is_declined);
-            spans::record_mid_call_answer(
-                &span,
-                AnswerSource::Plugin,
-                result.as_ref().map(declines),
-            );
-            let stats = match hook {
-                Hook::Transfers => &plugin.stats.transfers,
-                _ => &plugin.stats.tools,
-            };
-            let error = match result {
-                Ok(answer) => {
-                    let counter = if declines(&answer) { &stats.declined } else { &stats.answered };
-                    counter.fetch_add(1, Relaxed);
-                    stats.latency.record(took);
-                    match answer {
-                        Some(answer) => {
-                            return Ok(PluginAnswer { plugin: Arc::clone(plugin.name()), answer });
-                        }
-                        None => continue,
-                    }
-                }
-                Err(error) => error,
-            };
-            if !matches!(error, PluginError::CircuitOpen) {
-                stats.failed.fetch_add(1, Relaxed);
-                stats.latency.record(took);
-                plugin.stats.record_failure(&error);
-            }
-            plugin.log_failure(call, took, &error);
-            reason = match error {
-                PluginError::Timeout(_) => NoAnswer::Late,
-                PluginError::Busy => NoAnswer::Busy,
-                _ => NoAnswer::Failed,
-            };
-            if plugin.settings().on_failure == OnFailure::Stop {
-                break;
-            }
-        }
-        Err(reason)
     }
 }

@@ -1,40 +1,49 @@
-//! Tools: one answer for each use, whatever the plugins do, in words that a voice
-//! agent can use.
+//! Tool calls of voice agents. Each gets one answer that the agent can use, whatever the
+//! plugins do.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{HookAnswer, MidCall, NoAnswer, PluginAnswer, answer_once};
-use crate::idempotency::Weigh;
+use super::{ANSWERED, DECLINED, MidCall, NoAnswer, PluginAnswer, answer_once, record_reply};
+use crate::chain::{ChainQuery, Reply, walk};
+use crate::idempotency::{Replay, Weigh};
+use plugboard_core::outcome::AnswerSource;
 use plugboard_core::text::sanitize;
 use plugboard_core::units;
 use plugboard_platform::{ToolAnswer, ToolFailure, ToolUse};
 use plugboard_registry::Generation;
-use plugboard_runtime::plugin::error::PluginError;
 use plugboard_runtime::plugin::{Hook, Plugin, ToolResult};
 
-/// Of a name that no plugin knows, what is logged, in bytes.
+/// Bytes of an unknown tool's name that are logged.
 const MAX_LOGGED_NAME: usize = 128;
 
-/// Of the tools that there are, how many are logged.
+/// Known tools that are logged with an unknown one.
 const MAX_LOGGED_TOOLS: usize = 50;
 
-/// What a voice agent gets for using a tool, and whose word it is.
+/// The answer to a tool call, and where it came from.
 #[derive(Clone, Debug)]
 pub struct ToolResponse {
-    /// What the agent gets.
+    /// The answer for the agent.
     pub answer: ToolAnswer,
-    /// The plugin that answered.
+    /// Name of the plugin that answered.
     pub plugin: Option<Arc<str>>,
-    /// Whether the cache had it.
+    /// Whether the answer came from the tool cache.
     pub cached: bool,
 }
 
 impl ToolResponse {
-    /// The word for logs and traces.
+    /// The response to a delivery whose equal is still being answered.
+    pub fn timed_out() -> Self {
+        Self::unanswered(ToolAnswer::Failed(ToolFailure::TimedOut))
+    }
+
+    fn unanswered(answer: ToolAnswer) -> Self {
+        Self { answer, plugin: None, cached: false }
+    }
+
+    /// The outcome in logs and traces.
     pub fn outcome(&self) -> &'static str {
         match self.answer {
             ToolAnswer::Value(_) => "value",
@@ -57,17 +66,10 @@ impl Weigh for ToolResponse {
     }
 }
 
-/// An answer, and whether the cache had it.
-impl HookAnswer for (ToolAnswer, bool) {
-    fn is_declined(&self) -> bool {
-        matches!(self.0, ToolAnswer::Error { .. })
-    }
-}
-
 impl From<NoAnswer> for ToolAnswer {
     fn from(why: NoAnswer) -> Self {
         match why {
-            // There is such a tool, but not for this call.
+            // Plugins have the tool, but not for this call.
             NoAnswer::Declined => Self::Unknown,
             NoAnswer::Late => Self::Failed(ToolFailure::TimedOut),
             NoAnswer::Busy => Self::Failed(ToolFailure::Busy),
@@ -77,29 +79,23 @@ impl From<NoAnswer> for ToolAnswer {
 }
 
 impl MidCall {
-    /// Has a tool answered, until the deadline at the latest; and whether it was
-    /// answered before, to a delivery that comes again.
+    /// Answers a tool call, until the deadline at the latest. Equal deliveries get the
+    /// same answer.
     pub async fn answer_tool(
         &self,
         generation: &Generation,
         tool_use: &ToolUse,
         deadline: Instant,
-    ) -> (ToolResponse, bool) {
+    ) -> Replay<ToolResponse> {
         let ToolUse { call, delivery_id, .. } = tool_use;
         let run = self.run_tool(generation, tool_use, deadline);
-        let (response, replayed) =
-            answer_once(self.tool_responses.as_ref(), call, delivery_id, deadline, run).await;
-        let timed_out = || {
-            let answer = ToolAnswer::Failed(ToolFailure::TimedOut);
-            ToolResponse { answer, plugin: None, cached: false }
-        };
-        (response.unwrap_or_else(timed_out), replayed)
+        answer_once(self.tool_responses.as_ref(), call, delivery_id, deadline, run).await
     }
 
-    async fn run_tool<'a>(
-        &'a self,
-        generation: &'a Generation,
-        tool_use: &'a ToolUse,
+    async fn run_tool(
+        &self,
+        generation: &Generation,
+        tool_use: &ToolUse,
         deadline: Instant,
     ) -> ToolResponse {
         let (start, call) = (Instant::now(), &*tool_use.call);
@@ -111,17 +107,17 @@ impl MidCall {
                 known = tool_names.join(", "),
                 "no plugin knows this tool"
             );
-            return ToolResponse { answer: ToolAnswer::Unknown, plugin: None, cached: false };
+            return ToolResponse::unanswered(ToolAnswer::Unknown);
         };
-        let cached = |plugin: &Plugin| self.cached_answer(plugin, tool_use);
-        let invoke = |plugin: &'a Plugin| {
-            self.invoke_tool(plugin, tool_use, deadline).map(|answer| answer.map(Some)).boxed()
-        };
-        let result = self.ask_chain(chain, Hook::Tools, call, deadline, cached, invoke).await;
+        let mut query = ToolQuery { mid_call: self, tool_use, deadline };
+        let walk = walk(chain, call, deadline, Some(&self.permits), &mut query).await;
+        let result = PluginAnswer::from_walk(walk);
         let response = match result {
-            Ok(PluginAnswer { plugin: plugin_name, answer: (answer, cached) }) => {
-                ToolResponse { answer, plugin: Some(plugin_name), cached }
-            }
+            Ok(PluginAnswer { plugin: plugin_name, source, answer }) => ToolResponse {
+                answer,
+                plugin: Some(plugin_name),
+                cached: source == AnswerSource::Cache,
+            },
             Err(why) => {
                 if why == NoAnswer::Declined {
                     tracing::warn!(
@@ -130,12 +126,12 @@ impl MidCall {
                         "there is such a tool, but no plugin has it for this call (platforms, match)"
                     );
                 }
-                ToolResponse { answer: why.into(), plugin: None, cached: false }
+                ToolResponse::unanswered(why.into())
             }
         };
         tracing::info!(
             call = &*call.id,
-            // A plugin's word, or its settings'.
+            // Safe to log: the name comes from a plugin or its settings.
             tool = ?tool_use.name,
             plugin = response.plugin.as_deref().unwrap_or("-"),
             outcome = response.outcome(),
@@ -145,34 +141,51 @@ impl MidCall {
         );
         response
     }
+}
 
-    /// An answer of a plugin's that it gave leave to give again.
-    fn cached_answer(&self, plugin: &Plugin, tool_use: &ToolUse) -> Option<(ToolAnswer, bool)> {
-        let value = self.tool_cache.as_ref()?.get(plugin, tool_use)?;
-        plugin.stats.tools.cached.fetch_add(1, Relaxed);
-        plugin.breaker(Hook::Tools).record_success();
-        Some((ToolAnswer::Value(value), true))
+/// A tool call: the tool cache answers first.
+struct ToolQuery<'a> {
+    mid_call: &'a MidCall,
+    tool_use: &'a ToolUse,
+    deadline: Instant,
+}
+
+impl ChainQuery for ToolQuery<'_> {
+    type Answer = ToolAnswer;
+
+    const HOOK: Hook = Hook::Tools;
+
+    fn cached_answer(&self, plugin: &Arc<Plugin>) -> Option<ToolAnswer> {
+        let value = self.mid_call.tool_cache.as_ref()?.get(plugin, self.tool_use)?;
+        plugin.record_cached_tool_result();
+        Some(ToolAnswer::Value(value))
     }
 
-    /// An answer of a plugin's own.
-    async fn invoke_tool(
-        &self,
-        plugin: &Plugin,
-        tool_use: &ToolUse,
-        deadline: Instant,
-    ) -> Result<(ToolAnswer, bool), PluginError> {
-        let result = plugin
-            .invoke_tool(&tool_use.call, &tool_use.name, &tool_use.arguments, deadline)
-            .await?;
-        let answer = match result {
-            ToolResult::Value { value, cache } => {
-                if let (Some(results), Some(reuse)) = (&self.tool_cache, cache) {
-                    results.insert(plugin, tool_use, &value, &reuse);
+    async fn ask(&mut self, plugin: &Arc<Plugin>) -> Reply<ToolAnswer> {
+        let ToolUse { call, name, arguments, .. } = self.tool_use;
+        let invoke = async {
+            let answer = match plugin.invoke_tool(call, name, arguments, self.deadline).await? {
+                ToolResult::Value { value, cache } => {
+                    if let (Some(results), Some(policy)) = (&self.mid_call.tool_cache, cache) {
+                        results.insert(plugin, self.tool_use, &value, &policy);
+                    }
+                    ToolAnswer::Value(value)
                 }
-                ToolAnswer::Value(value)
-            }
-            ToolResult::Error { message, code } => ToolAnswer::Error { message, code },
+                ToolResult::Error { message, code } => ToolAnswer::Error { message, code },
+            };
+            Ok(Some(answer))
         };
-        Ok((answer, false))
+        Reply::from_run(plugin.run_with_breaker(Hook::Tools, Box::pin(invoke)).await)
+    }
+
+    fn outcome(answer: Option<&ToolAnswer>) -> &'static str {
+        match answer {
+            None | Some(ToolAnswer::Error { .. }) => DECLINED,
+            Some(_) => ANSWERED,
+        }
+    }
+
+    fn record(&self, plugin: &Plugin, reply: &Reply<ToolAnswer>, elapsed: Duration) {
+        record_reply::<Self>(plugin, &self.tool_use.call, reply, elapsed);
     }
 }

@@ -1,36 +1,66 @@
-//! Transfers: the platform's document goes to the plugins untouched, and the first
-//! answer goes back untouched.
+//! Transfers: plugins get the platform's request unchanged, and the platform gets the
+//! first answer unchanged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{HookAnswer, MidCall, NoAnswer, PluginAnswer, answer_once};
-use crate::idempotency::Weigh;
+use super::{ANSWERED, DECLINED, MidCall, NoAnswer, PluginAnswer, answer_once, record_reply};
+use crate::chain::{ChainQuery, Reply, walk};
+use crate::idempotency::{Replay, Weigh};
 use plugboard_platform::Transfer;
 use plugboard_registry::Generation;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// What the platform gets, and whose word it is.
+/// The answer to a transfer, and where it came from.
 #[derive(Clone, Debug)]
 pub struct TransferResponse {
-    /// None: nobody has an opinion, or could say it in time.
+    /// `None`: no plugin has an opinion, or none answered in time.
     pub answer: Option<Arc<RawValue>>,
-    /// The plugin that answered.
+    /// Name of the plugin that answered.
     pub plugin: Option<Arc<str>>,
-    /// What came of it, in a word.
+    /// The outcome for operators.
     pub outcome: &'static str,
 }
 
 impl TransferResponse {
+    /// The response to a delivery whose equal is still being answered.
+    pub fn timed_out() -> Self {
+        Self::unanswered("late")
+    }
+
     fn unanswered(outcome: &'static str) -> Self {
         Self { answer: None, plugin: None, outcome }
     }
 }
 
-impl HookAnswer for Box<RawValue> {}
+/// A transfer that plugins may answer.
+struct TransferQuery<'a> {
+    transfer: &'a Transfer,
+    deadline: Instant,
+}
+
+impl ChainQuery for TransferQuery<'_> {
+    type Answer = Box<RawValue>;
+
+    const HOOK: Hook = Hook::Transfers;
+
+    async fn ask(&mut self, plugin: &Arc<Plugin>) -> Reply<Box<RawValue>> {
+        let Transfer { call, request, .. } = self.transfer;
+        let decide = Box::pin(plugin.decide_transfer(call, request, self.deadline));
+        Reply::from_run(plugin.run_with_breaker(Hook::Transfers, decide).await)
+    }
+
+    fn outcome(answer: Option<&Box<RawValue>>) -> &'static str {
+        if answer.is_some() { ANSWERED } else { DECLINED }
+    }
+
+    fn record(&self, plugin: &Plugin, reply: &Reply<Box<RawValue>>, elapsed: Duration) {
+        record_reply::<Self>(plugin, &self.transfer.call, reply, elapsed);
+    }
+}
 
 impl Weigh for TransferResponse {
     fn bytes(&self) -> usize {
@@ -39,35 +69,32 @@ impl Weigh for TransferResponse {
 }
 
 impl MidCall {
-    /// Asks about a transfer, until the deadline at the latest; and whether it was
-    /// answered before, to a delivery that comes again.
+    /// Answers a transfer request, until the deadline at the latest. Equal deliveries get
+    /// the same answer.
     pub async fn answer_transfer(
         &self,
         generation: &Generation,
         transfer: &Transfer,
         deadline: Instant,
-    ) -> (TransferResponse, bool) {
+    ) -> Replay<TransferResponse> {
         let Transfer { call, delivery_id, .. } = transfer;
         let decide = self.ask_plugins(generation, transfer, deadline);
-        let (response, replayed) =
-            answer_once(self.transfer_responses.as_ref(), call, delivery_id, deadline, decide)
-                .await;
-        (response.unwrap_or_else(|| TransferResponse::unanswered("late")), replayed)
+        answer_once(self.transfer_responses.as_ref(), call, delivery_id, deadline, decide).await
     }
 
-    async fn ask_plugins<'a>(
+    async fn ask_plugins(
         &self,
-        generation: &'a Generation,
-        transfer: &'a Transfer,
+        generation: &Generation,
+        transfer: &Transfer,
         deadline: Instant,
     ) -> TransferResponse {
-        let Transfer { call, request, .. } = transfer;
-        let chain = generation.transfers();
-        let invoke = |plugin: &'a Plugin| plugin.decide_transfer(call, request, deadline).boxed();
-        let answer = self.ask_chain(chain, Hook::Transfers, call, deadline, |_| None, invoke).await;
+        let (call, chain) = (&*transfer.call, generation.transfers());
+        let mut query = TransferQuery { transfer, deadline };
+        let walk = walk(chain, call, deadline, Some(&self.permits), &mut query).await;
+        let answer = PluginAnswer::from_walk(walk);
         let id = &*call.id;
         match answer {
-            Ok(PluginAnswer { plugin: plugin_name, answer }) => {
+            Ok(PluginAnswer { plugin: plugin_name, answer, .. }) => {
                 tracing::info!(call = id, plugin = &*plugin_name, "a transfer was answered");
                 TransferResponse {
                     answer: Some(answer.into()),

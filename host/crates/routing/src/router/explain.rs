@@ -1,51 +1,57 @@
-//! Why a call goes where it goes, plugin by plugin.
+//! Explanations: a decision with the reply of each plugin, for `POST /explain`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{AnswerSource, RoutingOutcome};
+use tokio::time::Instant;
+
+use super::{FilledVerdict, Router};
+use crate::chain::{ChainQuery, Reply, run_source};
 use plugboard_core::call::Call;
 use plugboard_core::decision::Verdict;
+use plugboard_core::outcome::{AnswerSource, RoutingOutcome};
 use plugboard_core::units;
 use plugboard_core::verdict::VerdictKind;
 use plugboard_registry::Generation;
-use plugboard_runtime::plugin::Plugin;
+use plugboard_runtime::plugin::breaker::CircuitState;
 use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// What became of a call, and what each plugin had to do with it.
+/// The outcome of a call, and the reply of each plugin.
 pub struct Explanation {
-    /// Which plugins there were.
+    /// Number of the generation.
     pub generation: u64,
-    /// Every plugin of the chain, in its order.
+    /// Every plugin of the decision chain, in chain order.
     pub steps: Vec<ExplainStep>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: RoutingOutcome,
 }
 
-/// What one plugin came to.
+/// The reply of one plugin.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainStep {
     /// The plugin's name.
     pub plugin: String,
-    /// Whether the call is one that it is asked about.
+    /// Whether the plugin's settings match the call.
     pub matched: bool,
-    /// Where its word came from; None: it was not asked.
+    /// Where the reply came from; `None` if the plugin was not asked.
     pub source: Option<AnswerSource>,
-    /// What it decided.
+    /// The plugin's verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<ExplainedVerdict>,
-    /// What went wrong.
+    /// Why there is no verdict, or why it cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ExplainedError>,
-    /// How long it took, in microseconds.
+    /// Duration in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
     #[serde(skip)]
     id: u64,
 }
 
-/// A verdict as the plugin gave it, before it is filled for the call.
+/// A verdict before it is filled for the call.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedVerdict {
     verdict: VerdictKind,
@@ -57,24 +63,78 @@ pub struct ExplainedVerdict {
     reason: Option<String>,
 }
 
-/// A failure.
+/// An error, with its label in metrics.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedError {
     label: &'static str,
     message: String,
 }
 
+/// A decision that records one step per plugin and changes no counter, cache or
+/// circuit breaker.
+pub(super) struct ExplainQuery<'a> {
+    router: &'a Router,
+    call: &'a Call,
+    deadline: Instant,
+    /// The plugins that were asked, in chain order.
+    pub(super) steps: Vec<ExplainStep>,
+}
+
+impl<'a> ExplainQuery<'a> {
+    pub(super) fn new(router: &'a Router, call: &'a Call, deadline: Instant) -> Self {
+        Self { router, call, deadline, steps: Vec::new() }
+    }
+
+    /// Returns the plugin's verdict, and where it came from.
+    async fn verdict(
+        &self,
+        plugin: &Arc<Plugin>,
+    ) -> (AnswerSource, Result<Arc<Verdict>, PluginError>) {
+        let cached = self.router.cache.as_ref().and_then(|cache| cache.get(plugin, self.call));
+        if let Some(verdict) = cached {
+            return (AnswerSource::Cache, Ok(verdict));
+        }
+        if plugin.breaker(Hook::Router).circuit_state(Instant::now()) == CircuitState::Open {
+            return (AnswerSource::CircuitOpen, Err(PluginError::CircuitOpen));
+        }
+        let decision = Box::pin(plugin.decide(self.call, self.deadline)).await;
+        (run_source(&decision), decision.map(|decision| Arc::new(decision.verdict)))
+    }
+}
+
+impl ChainQuery for ExplainQuery<'_> {
+    type Answer = FilledVerdict;
+
+    const HOOK: Hook = Hook::Router;
+
+    async fn ask(&mut self, plugin: &Arc<Plugin>) -> Reply<FilledVerdict> {
+        let start = Instant::now();
+        let (source, verdict) = self.verdict(plugin).await;
+        let explained = verdict.as_deref().ok().map(ExplainedVerdict::from);
+        let result = verdict.and_then(|verdict| self.router.fill_verdict(verdict, self.call));
+        let error = result.as_ref().err();
+        self.steps.push(ExplainStep::new(plugin, source, explained, error, start.elapsed()));
+        Reply { source, result }
+    }
+
+    fn outcome(answer: Option<&FilledVerdict>) -> &'static str {
+        FilledVerdict::outcome(answer)
+    }
+
+    fn record(&self, _: &Plugin, _: &Reply<FilledVerdict>, _: Duration) {}
+}
+
 impl ExplainStep {
-    pub(super) fn new(
+    fn new(
         plugin: &Plugin,
         source: AnswerSource,
-        verdict: Option<&Verdict>,
+        decision: Option<ExplainedVerdict>,
         error: Option<&PluginError>,
         elapsed: Duration,
     ) -> Self {
         Self {
             source: Some(source),
-            decision: verdict.map(ExplainedVerdict::from),
+            decision,
             error: error.map(|e| ExplainedError { label: e.label(), message: e.to_string() }),
             took_us: Some(units::micros(elapsed)),
             ..Self::skipped(plugin, true)
@@ -95,7 +155,8 @@ impl ExplainStep {
 }
 
 impl Explanation {
-    /// Adds those that were not asked to the `executed` ones.
+    /// The explanation of a walk: the `executed` steps, and one for each plugin that was
+    /// not asked.
     pub(super) fn new(
         generation: &Generation,
         call: &Call,

@@ -1,31 +1,31 @@
-//! The chain: asks plugin after plugin until one decides.
+//! The router: decides where a call goes, by walking the decision chain.
 
+mod decide;
 mod explain;
-pub mod spans;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tracing::Instrument;
 
+use self::decide::DecisionQuery;
+use self::explain::ExplainQuery;
 pub use self::explain::{ExplainStep, Explanation};
-use crate::cache::{DecisionCache, FillPermit, Lookup};
+use crate::cache::DecisionCache;
+use crate::chain::{ChainQuery, Walk, WalkEnd, walk};
 use crate::idempotency::Weigh;
 use plugboard_config::{CacheConfig, RoutingConfig};
 use plugboard_core::call::Call;
 use plugboard_core::decision::Verdict;
 use plugboard_core::outcome::{Answer, AnswerSource, ChainResult, FallbackReason, RoutingOutcome};
 use plugboard_core::sts_url::StsUrl;
+use plugboard_core::verdict::VerdictKind;
 use plugboard_registry::Generation;
-use plugboard_runtime::plugin::breaker::CircuitState;
+use plugboard_runtime::plugin::Plugin;
 use plugboard_runtime::plugin::error::PluginError;
-use plugboard_runtime::plugin::settings::OnFailure;
-use plugboard_runtime::plugin::spans::plugin_span;
-use plugboard_runtime::plugin::{Hook, Plugin};
 
 impl Weigh for ChainResult {
     fn bytes(&self) -> usize {
-        // What the cache had is shared with it.
+        // A verdict of the cache is shared with it.
         match (&self.verdict, self.source) {
             (Ok(verdict), AnswerSource::Plugin) => verdict.size(),
             _ => 0,
@@ -33,20 +33,27 @@ impl Weigh for ChainResult {
     }
 }
 
-/// What one plugin came to.
-struct PluginReply {
-    source: AnswerSource,
-    verdict: Result<Arc<Verdict>, PluginError>,
-}
-
-/// What the chain needs beside its plugins.
+/// The decision chain's settings and cache.
 pub struct Router {
     config: RoutingConfig,
     cache: Option<DecisionCache>,
 }
 
+/// A verdict that decides the call, and the answer for it.
+struct FilledVerdict {
+    verdict: Arc<Verdict>,
+    answer: Answer,
+}
+
+impl FilledVerdict {
+    /// Returns the outcome for the plugin's span.
+    fn outcome(filled: Option<&Self>) -> &'static str {
+        filled.map_or(VerdictKind::Pass, |filled| filled.verdict.kind()).name()
+    }
+}
+
 impl Router {
-    /// A router with these answers of the operator's, and an empty cache.
+    /// A router with these operator answers and an empty cache.
     pub fn new(config: RoutingConfig, cache: &CacheConfig) -> Self {
         Self { config, cache: DecisionCache::new(cache) }
     }
@@ -56,109 +63,71 @@ impl Router {
         &self.config
     }
 
-    /// The cache, if there is one.
+    /// The decision cache, unless it is disabled.
     pub fn cache(&self) -> Option<&DecisionCache> {
         self.cache.as_ref()
     }
 
-    /// Asks the plugins of a generation about a call. Always answers, until the
-    /// deadline at the latest (give or take the engine's tick).
+    /// Decides a call by the plugins of a generation. Always answers, by the deadline
+    /// at the latest (within one tick of the engine).
     pub async fn decide(
         &self,
         generation: &Generation,
         call: &Call,
         deadline: Instant,
     ) -> RoutingOutcome {
-        self.walk(generation, call, deadline, None).await
+        let mut query = DecisionQuery { router: self, call, deadline };
+        self.walk(generation, call, deadline, &mut query).await
     }
 
-    /// As [`Router::decide`], but tells what each plugin came to, and leaves no
-    /// trace in counters, cache and breakers.
+    /// Decides a call as [`Router::decide`] does, and records what each plugin replied.
+    /// Counters, cache and circuit breakers stay as they are.
     pub async fn explain(
         &self,
         generation: &Generation,
         call: &Call,
         deadline: Instant,
     ) -> Explanation {
-        let mut steps = Vec::new();
-        let outcome = self.walk(generation, call, deadline, Some(&mut steps)).await;
-        Explanation::new(generation, call, steps, outcome)
+        let mut query = ExplainQuery::new(self, call, deadline);
+        let outcome = self.walk(generation, call, deadline, &mut query).await;
+        Explanation::new(generation, call, query.steps, outcome)
     }
 
-    async fn walk(
+    async fn walk<Q: ChainQuery<Answer = FilledVerdict>>(
         &self,
         generation: &Generation,
         call: &Call,
         deadline: Instant,
-        mut steps: Option<&mut Vec<ExplainStep>>,
+        query: &mut Q,
     ) -> RoutingOutcome {
-        let mut failures = 0;
-        for plugin in generation.decision_chain().matching(call) {
-            let start = Instant::now();
-            if start >= deadline {
-                return self.fallback_outcome(
-                    FallbackReason::DeadlineExceeded,
-                    None,
-                    failures,
-                    call,
-                );
-            }
-            let span = plugin_span(plugin, Hook::Router);
-            let PluginReply { source, verdict } = match steps {
-                None => self.ask_plugin(plugin, call, deadline).instrument(span.clone()).await,
-                Some(_) => self.ask_unrecorded(plugin, call, deadline).await,
-            };
-            let answer = match &verdict {
-                Ok(verdict) => self.fill(verdict, call),
-                Err(_) => Ok(None),
-            };
-            let error = verdict.as_ref().err().or(answer.as_ref().err());
-            spans::record_verdict(&span, source, verdict.as_deref(), error);
-            match &mut steps {
-                Some(steps) => {
-                    let verdict = verdict.as_deref().ok();
-                    steps.push(ExplainStep::new(plugin, source, verdict, error, start.elapsed()));
-                }
-                None => {
-                    if let Some(error) = error {
-                        if verdict.is_ok() {
-                            // What it decided cannot be used.
-                            plugin.stats.record_failure(error);
-                        }
-                        plugin.log_failure(call, start.elapsed(), error);
-                    }
-                }
-            }
-            if error.is_some() {
-                failures += 1;
-                if plugin.settings().on_failure == OnFailure::Stop {
-                    let mut outcome = self.fallback_outcome(
-                        FallbackReason::Stopped,
-                        Some(plugin),
-                        failures,
-                        call,
-                    );
-                    outcome.result.source = source;
-                    return outcome;
-                }
-            } else if let (Ok(verdict), Ok(Some(answer))) = (verdict, answer) {
-                let plugin_name = Some(Arc::clone(plugin.name()));
+        let Walk { end, failures, .. } =
+            walk(generation.decision_chain(), call, deadline, None, query).await;
+        let reason = match end {
+            WalkEnd::Answered { plugin, source, answer: FilledVerdict { verdict, answer } } => {
                 let result = ChainResult {
                     verdict: Ok((*verdict).clone()),
-                    plugin: plugin_name,
+                    plugin: Some(Arc::clone(plugin.name())),
                     source,
                     failures,
                 };
                 return RoutingOutcome { answer, result };
             }
-        }
-        let timed_out = failures > 0 && Instant::now() >= deadline;
-        let reason =
-            if timed_out { FallbackReason::DeadlineExceeded } else { FallbackReason::NoDecision };
+            WalkEnd::Stopped { plugin, source } => {
+                let reason = FallbackReason::Stopped;
+                let mut outcome = self.fallback_outcome(reason, Some(plugin), failures, call);
+                outcome.result.source = source;
+                return outcome;
+            }
+            WalkEnd::DeadlineExceeded | WalkEnd::Busy => FallbackReason::DeadlineExceeded,
+            WalkEnd::Exhausted if failures > 0 && Instant::now() >= deadline => {
+                FallbackReason::DeadlineExceeded
+            }
+            WalkEnd::Exhausted => FallbackReason::NoDecision,
+        };
         self.fallback_outcome(reason, None, failures, call)
     }
 
-    /// The operator's answer when no plugin decided.
+    /// Returns the operator's answer for a call that no plugin decided.
     pub fn fallback_outcome(
         &self,
         reason: FallbackReason,
@@ -176,13 +145,13 @@ impl Router {
         RoutingOutcome { answer: self.fallback(reason, call), result }
     }
 
-    /// The same ruling once more, for the same call.
+    /// Returns the answer for a result that the same call got before.
     pub fn replay(&self, result: ChainResult, call: &Call) -> RoutingOutcome {
         let answer = match &result.verdict {
             Ok(verdict) => self.fill(verdict, call).ok().flatten(),
             Err(reason) => Some(self.fallback(*reason, call)),
         };
-        // It was filled before, unless it is not the same call.
+        // The verdict could be filled before, so this fails only for another call.
         let answer = answer.unwrap_or_else(|| self.fallback(FallbackReason::NoDecision, call));
         RoutingOutcome { answer, result }
     }
@@ -195,48 +164,17 @@ impl Router {
         operator_url(self.config.fallback_sts_url.as_ref(), call)
     }
 
-    /// One plugin's word on a call: the cache's, else its own.
-    async fn ask_plugin(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> PluginReply {
-        let Some(cache) = &self.cache else {
-            return run_plugin(plugin, call, deadline, None).await;
-        };
-        match cache.lookup(plugin, call, deadline).await {
-            Lookup::Hit(verdict) => cached_reply(plugin, verdict),
-            Lookup::Miss(permit) => {
-                if plugin.vary_sets.has_cacheable_verdicts() {
-                    plugin.stats.record_cache_miss();
-                }
-                run_plugin(plugin, call, deadline, Some(permit)).await
-            }
-            Lookup::MissRacing(ask, race) => tokio::select! {
-                verdict = race.wait(plugin, call) => cached_reply(plugin, verdict),
-                heard = run_plugin(plugin, call, deadline, Some(ask)) => {
-                    plugin.stats.record_cache_miss();
-                    heard
-                }
-            },
-        }
+    /// Fills a plugin's verdict for the call; `None` passes.
+    fn fill_verdict(
+        &self,
+        verdict: Arc<Verdict>,
+        call: &Call,
+    ) -> Result<Option<FilledVerdict>, PluginError> {
+        let answer = self.fill(&verdict, call)?;
+        Ok(answer.map(|answer| FilledVerdict { verdict, answer }))
     }
 
-    /// As [`Router::ask_plugin`], without a trace.
-    async fn ask_unrecorded(&self, plugin: &Plugin, call: &Call, deadline: Instant) -> PluginReply {
-        if let Some(verdict) = self.cache.as_ref().and_then(|cache| cache.get(plugin, call)) {
-            return PluginReply { source: AnswerSource::Cache, verdict: Ok(verdict) };
-        }
-        if plugin.breaker(Hook::Router).circuit_state(Instant::now()) == CircuitState::Open {
-            return PluginReply {
-                source: AnswerSource::CircuitOpen,
-                verdict: Err(PluginError::CircuitOpen),
-            };
-        }
-        let decision = Box::pin(plugin.decide(call, deadline)).await;
-        PluginReply {
-            source: AnswerSource::Plugin,
-            verdict: decision.map(|decision| Arc::new(decision.verdict)),
-        }
-    }
-
-    /// A verdict as an answer for this call. None: the plugin has no opinion.
+    /// Returns the answer that a verdict means for this call; `None` passes.
     fn fill(&self, verdict: &Verdict, call: &Call) -> Result<Option<Answer>, PluginError> {
         match verdict {
             Verdict::Pass => Ok(None),
@@ -254,46 +192,8 @@ impl Router {
     }
 }
 
-/// A verdict that the plugin need not be asked for.
-fn cached_reply(plugin: &Plugin, verdict: Arc<Verdict>) -> PluginReply {
-    plugin.stats.record_cache_hit(verdict.kind());
-    plugin.breaker(Hook::Router).record_success();
-    PluginReply { source: AnswerSource::Cache, verdict: Ok(verdict) }
-}
-
-/// Runs a plugin, unless it is set aside; counts, and tells the cache.
-async fn run_plugin(
-    plugin: &Plugin,
-    call: &Call,
-    deadline: Instant,
-    permit: Option<FillPermit<'_>>,
-) -> PluginReply {
-    let start = Instant::now();
-    // On the heap, or every call would carry the room for it around, though the
-    // cache has its answer.
-    let decision =
-        plugin.run_with_breaker(Hook::Router, Box::pin(plugin.decide(call, deadline))).await;
-    if let Err(PluginError::CircuitOpen) = &decision {
-        plugin.stats.record_short_circuit();
-        return PluginReply {
-            source: AnswerSource::CircuitOpen,
-            verdict: Err(PluginError::CircuitOpen),
-        };
-    }
-    plugin
-        .stats
-        .record_run(start.elapsed(), decision.as_ref().map(|decision| decision.verdict.kind()));
-    if let Some(permit) = permit {
-        permit.fill(plugin, call, decision.as_ref().ok());
-    }
-    PluginReply {
-        source: AnswerSource::Plugin,
-        verdict: decision.map(|decision| Arc::new(decision.verdict)),
-    }
-}
-
-/// One of the operator's own URLs, filled. It was checked at start; what is
-/// left is a caller whose text would bend its path.
+/// Fills one of the operator's URLs. The template was checked at start, so filling
+/// fails only for a call whose text would change the URL's path.
 fn operator_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
     let filled = url.filter(|_| call.platform.accepts_sts_url)?.fill(call);
     filled

@@ -29,7 +29,6 @@ use crate::engine::{Engine, Priority};
 use plugboard_config::{BreakerConfig, Config, KvConfig, PluginLimits};
 use plugboard_core::sts_url::AllowedHosts;
 use plugboard_core::text::sanitize;
-use plugboard_core::vary::VarySets;
 use plugboard_egress::{HttpClient, HttpGrants, HttpLimits, HttpMock};
 use plugboard_store::Store;
 
@@ -225,7 +224,6 @@ impl Loader {
             ),
             breakers: Hook::ALL.map(|_| CircuitBreaker::new(self.breaker.clone())),
             tools,
-            vary_sets: VarySets::default(),
             version,
             component,
             context,

@@ -2,6 +2,7 @@
 //! `load` makes one of files, `invocation` calls it; [`examine`] and [`recorder`] are for
 //! authors who want to know more.
 
+mod accounting;
 pub mod backtrace;
 mod bindings;
 pub mod breaker;
@@ -55,7 +56,6 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::EventKinds;
 use plugboard_core::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use plugboard_core::units;
-use plugboard_core::vary::VarySets;
 use plugboard_egress::HttpClient;
 
 /// The package and version that we speak, as it stands in `wit/`.
@@ -107,8 +107,6 @@ pub struct Plugin {
     pub id: u64,
     /// What the plugins of this name did.
     pub stats: Arc<Stats>,
-    /// What its verdicts depended on.
-    pub vary_sets: VarySets,
     version: PluginVersion,
     component: Arc<LinkedComponent>,
     context: Arc<PluginContext>,
@@ -116,7 +114,7 @@ pub struct Plugin {
     /// Of each hook, as they are ordered: what it keeps failing at is done without.
     breakers: [CircuitBreaker; Hook::ALL.len()],
     /// Guests of it that may run at the same time in the middle of calls.
-    pub mid_call_permits: Semaphore,
+    mid_call_permits: Semaphore,
     /// The tools that it answers.
     tools: Box<[Box<str>]>,
     /// Of a call that is decided.

@@ -32,7 +32,11 @@ pub(super) async fn respond_with_decision(
     span: &Span,
 ) -> Response {
     let guard = app.services.journal.begin_decision(&event, start + app.config.limits.budget);
-    let (outcome, is_replay) = decide_once(app, &event, start).await;
+    let (outcome, is_replay) = match decide_once(app, &event, start).await {
+        Replay::Fresh(outcome) => (outcome, false),
+        Replay::Replayed(outcome) => (outcome, true),
+        Replay::TimedOut => (timed_out(app, &event.call, start), false),
+    };
     webhook_span::record_decision(span, &outcome, is_replay);
     let summary = live::DecisionSummary::new(&event.call, &outcome, is_replay, start.elapsed());
     app.services.live.record(&event.call, ActivityKind::Decision(summary));
@@ -59,13 +63,13 @@ fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> He
     })
 }
 
-/// Decides a call, or replays the decision of an earlier delivery. Returns whether it is a
-/// replay.
-async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingOutcome, bool) {
+/// Decides a call, once for equal deliveries.
+async fn decide_once(app: &AppState, event: &Event, start: Instant) -> Replay<RoutingOutcome> {
     let call = &event.call;
     let Some(deliveries) = &app.services.idempotency else {
-        return (decide(app, call, start).await, false);
+        return Replay::Fresh(decide(app, call, start).await);
     };
+    // By platform and not by family: plugins may match one brand only.
     let idempotency_key = (call.platform, event.dedup_key());
     let mut own_outcome = None;
     let ruling = async {
@@ -77,21 +81,20 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> (RoutingO
     let deadline = start + app.config.limits.budget;
     let replay = deliveries.get_or_compute(&call.id, &idempotency_key, deadline, ruling).await;
     match (replay, own_outcome) {
-        (Replay::Fresh(_), Some(outcome)) => (outcome, false),
+        (Replay::Fresh(_), Some(outcome)) => Replay::Fresh(outcome),
         (Replay::Fresh(ruling) | Replay::Replayed(ruling), _) => {
-            (replay_answer(app, ruling, call), true)
+            Replay::Replayed(replay_answer(app, ruling, call))
         }
-        (Replay::TimedOut, _) => {
-            let outcome = app.services.router.fallback_outcome(
-                FallbackReason::DeadlineExceeded,
-                None,
-                0,
-                call,
-            );
-            log_decision(app.services.router.config(), call, &outcome, start);
-            (outcome, false)
-        }
+        (Replay::TimedOut, _) => Replay::TimedOut,
     }
+}
+
+/// The fallback for a delivery whose equal is still being decided.
+fn timed_out(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
+    let outcome =
+        app.services.router.fallback_outcome(FallbackReason::DeadlineExceeded, None, 0, call);
+    log_decision(app.services.router.config(), call, &outcome, start);
+    outcome
 }
 
 /// Repeats an earlier result.

@@ -16,7 +16,7 @@ use super::span as webhook_span;
 use crate::live::{ActivityKind, MidCallRequest, REPLAYED, UNKNOWN_TOOL};
 use plugboard_core::event::{Event, EventBody};
 use plugboard_platform::{PlatformAdapter, ToolAnswer, ToolFailure, ToolUse, Transfer};
-use plugboard_routing::mid_call::ToolResponse;
+use plugboard_routing::mid_call::{ToolResponse, TransferResponse};
 
 /// Answers a tool request.
 pub(super) async fn respond_with_tool(
@@ -34,8 +34,9 @@ pub(super) async fn respond_with_tool(
         let call = app.services.journal.complete_call(&sent_call).await;
         let tool_use = ToolUse { call, ..tool_use };
         let generation = app.services.registry.current();
-        let (ruling, is_replay) =
-            app.services.mid_call.answer_tool(&generation, &tool_use, deadline).await;
+        let replay = app.services.mid_call.answer_tool(&generation, &tool_use, deadline).await;
+        let is_replay = !replay.is_fresh();
+        let ruling = replay.into_answer().unwrap_or_else(ToolResponse::timed_out);
         webhook_span::record_tool(&traced, &tool_use.name, &ruling, is_replay);
         let outcome = if is_replay { REPLAYED } else { outcome_label(&ruling) };
         let summary =
@@ -77,8 +78,10 @@ pub(super) async fn respond_with_transfer(
         let call = app.services.journal.complete_call(&sent_call).await;
         let transfer_request = Transfer { call, ..transfer_request };
         let generation = app.services.registry.current();
-        let (ruling, is_replay) =
+        let replay =
             app.services.mid_call.answer_transfer(&generation, &transfer_request, deadline).await;
+        let is_replay = !replay.is_fresh();
+        let ruling = replay.into_answer().unwrap_or_else(TransferResponse::timed_out);
         webhook_span::record_transfer(&traced, ruling.answer.is_some(), is_replay);
         let outcome = if is_replay { REPLAYED } else { ruling.outcome };
         let summary = MidCallRequest::transfer(ruling.plugin.clone(), outcome, start.elapsed());

@@ -1,0 +1,78 @@
+//! Accounting of a plugin's replies: its counters and its circuit breakers, kept in step.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+
+use super::error::PluginError;
+use super::{Hook, Plugin};
+use plugboard_core::verdict::VerdictKind;
+
+impl Plugin {
+    /// Counts a verdict from the cache. It is a success for the circuit breaker: a
+    /// plugin that fails for some calls only is not disabled for the others.
+    pub fn record_cached_verdict(&self, kind: VerdictKind) {
+        self.stats.record_cache_hit(kind);
+        self.breaker(Hook::Router).record_success();
+    }
+
+    /// Counts a decision for which the cache had no verdict.
+    pub fn record_cache_miss(&self) {
+        self.stats.record_cache_miss();
+    }
+
+    /// Counts a decision of the guest, or one that the circuit breaker prevented.
+    pub fn record_decision(&self, elapsed: Duration, result: Result<VerdictKind, &PluginError>) {
+        if let Err(PluginError::CircuitOpen) = result {
+            self.stats.record_short_circuit();
+        } else {
+            self.stats.record_run(elapsed, result);
+        }
+    }
+
+    /// Counts a verdict that cannot be used for the call, for example because its URL
+    /// template cannot be filled.
+    pub fn record_unusable_verdict(&self, error: &PluginError) {
+        self.stats.record_failure(error);
+    }
+
+    /// Counts a tool result from the cache. As for verdicts, it is a success for the
+    /// circuit breaker.
+    pub fn record_cached_tool_result(&self) {
+        self.stats.tools.cached.fetch_add(1, Relaxed);
+        self.breaker(Hook::Tools).record_success();
+    }
+
+    /// Counts what the guest replied to a tool call or a transfer: whether it declined,
+    /// or its error. An open circuit breaker is not counted.
+    pub fn record_mid_call(
+        &self,
+        hook: Hook,
+        elapsed: Duration,
+        declined: Result<bool, &PluginError>,
+    ) {
+        let stats = match hook {
+            Hook::Transfers => &self.stats.transfers,
+            _ => &self.stats.tools,
+        };
+        let counter = match declined {
+            Ok(true) => &stats.declined,
+            Ok(false) => &stats.answered,
+            Err(PluginError::CircuitOpen) => return,
+            Err(error) => {
+                self.stats.record_failure(error);
+                &stats.failed
+            }
+        };
+        counter.fetch_add(1, Relaxed);
+        stats.latency.record(elapsed);
+    }
+
+    /// Waits for one of the plugin's own permits for guests that run during calls: half
+    /// of those that all plugins share. `None` is never returned: the semaphore is not
+    /// closed.
+    pub async fn acquire_mid_call_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.mid_call_permits.acquire().await.ok()
+    }
+}
