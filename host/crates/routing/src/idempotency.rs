@@ -12,6 +12,9 @@
 //! time per delivery, median of 20 interleaved rounds of 20,000 deliveries on a busy
 //! machine: 1.0 µs here and 8.8 µs there for a new delivery, which every call is; 0.6 µs
 //! and 8.5 µs for a repeated one (fastest rounds: 0.5 and 4.4 µs; 0.4 and 1.2 µs).
+//!
+//! Of a decision, the result of the chain is kept and not the answer: it is smaller, and the
+//! answer is filled again for the same call.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};

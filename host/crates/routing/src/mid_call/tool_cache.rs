@@ -1,4 +1,6 @@
 //! The tool cache: a vary cache of tool results, by tool and arguments.
+//!
+//! There is no single-flight: a tool may do more than read, so that equal uses run separately.
 
 use std::sync::Arc;
 use std::time::Duration;
