@@ -12,7 +12,7 @@ use plugboard_egress::HttpError as Request;
 use plugboard_runtime::capability::kv::GuestKvError;
 use plugboard_runtime::capability::metrics::MetricsError;
 use plugboard_runtime::plugin::Hook;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::{CallError, EngineError, LoadError, Stage};
 use plugboard_server::all_error_responses;
 
 #[test]
@@ -25,16 +25,23 @@ fn errors_page_is_current() {
          loaded: the last good one serves on.\n\n"
     );
     text += &table_header(&["label", "stage", "what it says", "what to do"]);
-    let errors = plugin_errors();
+    let (load_errors, call_errors) = (load_errors(), call_errors());
     assert_all(
-        errors.iter().map(PluginError::label),
-        include_str!("../../crates/runtime/src/plugin/error.rs"),
-        "fn stage(&self)",
+        load_errors.iter().map(LoadError::label),
+        include_str!("../../crates/runtime/src/plugin/error/load.rs"),
     );
-    for error in &errors {
+    assert_all(
+        call_errors.iter().map(CallError::label),
+        include_str!("../../crates/runtime/src/plugin/error/call.rs"),
+    );
+    for error in &load_errors {
         let label = format!("`{}`", error.label());
-        text +=
-            &table_row(&[&label, error.stage().name(), &error.to_string(), plugin_remedy(error)]);
+        text += &table_row(&[&label, error.stage().name(), &error.to_string(), load_remedy(error)]);
+    }
+    for error in &call_errors {
+        let label = format!("`{}`", error.label());
+        let stage = Stage::Call.name();
+        text += &table_row(&[&label, stage, &error.to_string(), call_remedy(error)]);
     }
 
     text += "\n## Of what a plugin wanted\n\nThe plugin gets the error and may go on. The label \
@@ -49,11 +56,9 @@ fn errors_page_is_current() {
              under [tools](../guide/tools-and-events.md#what-an-agent-gets).\n\n";
     text += &table_header(&["status", "code", "what it says", "what to do"]);
     let answers = all_error_responses();
-    assert_all(
-        answers.iter().map(|(_, code, _)| *code),
-        include_str!("../../crates/server/src/error.rs"),
-        "impl IntoResponse",
-    );
+    let (codes, _) =
+        include_str!("../../crates/server/src/error.rs").split_once("impl IntoResponse").unwrap();
+    assert_all(answers.iter().map(|(_, code, _)| *code), codes);
     for (status, code, message) in &answers {
         text +=
             &table_row(&[&status.to_string(), &format!("`{code}`"), message, http_remedy(code)]);
@@ -63,9 +68,8 @@ fn errors_page_is_current() {
 
 /// That every word of a source file that is one of these kinds of words is listed: a
 /// new one is not forgotten. They are the only quoted ones without a space.
-fn assert_all<'a>(described: impl Iterator<Item = &'a str>, source: &str, end_marker: &str) {
+fn assert_all<'a>(described: impl Iterator<Item = &'a str>, source: &str) {
     let known: Vec<&str> = described.collect();
-    let (source, _) = source.split_once(end_marker).unwrap();
     let is_word = |word: &&str| {
         word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
@@ -76,127 +80,141 @@ fn assert_all<'a>(described: impl Iterator<Item = &'a str>, source: &str, end_ma
     }
 }
 
-/// One of each kind, as they are met.
-fn plugin_errors() -> Vec<PluginError> {
+/// One of each kind, in the order of loading.
+fn load_errors() -> Vec<LoadError> {
     let file = || PathBuf::from("plugins/10-vip.wasm");
     let text = String::from;
+    let engine = || EngineError::from_text("…");
     let missing = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     vec![
-        PluginError::Unreadable { path: file(), source: missing() },
-        PluginError::NotAFile(file()),
-        PluginError::FileChanging(file()),
-        PluginError::InvalidFileName(PathBuf::from("vip…")),
-        PluginError::EmptyFile,
-        PluginError::FileTooLarge { size: 80_000_000, most: 67_108_864 },
-        PluginError::SettingsNotText(PathBuf::from("plugins/10-vip.toml")),
-        PluginError::InvalidSettings(TomlError {
+        LoadError::Unreadable { path: file(), source: missing() },
+        LoadError::NotAFile(file()),
+        LoadError::FileChanging(file()),
+        LoadError::InvalidFileName(PathBuf::from("vip…")),
+        LoadError::EmptyFile,
+        LoadError::FileTooLarge { size: 80_000_000, most: 67_108_864 },
+        LoadError::SettingsNotText {
+            path: PathBuf::from("plugins/10-vip.toml"),
+            source: String::from_utf8(vec![0xff]).unwrap_err().utf8_error(),
+        },
+        LoadError::InvalidSettings(TomlError {
             file: text("plugins/10-vip.toml"),
             line: Some(3),
             message: text("unknown field `timeuot`, expected …"),
             meant: Some(text("timeout")),
         }),
-        PluginError::MemoryTooLarge { asked: 1 << 30, most: 256 << 20 },
-        PluginError::NotWasm { start: text("#!/bin/sh") },
-        PluginError::CoreModule,
-        PluginError::HostPanicked,
-        PluginError::NoThread(std::io::ErrorKind::WouldBlock.into()),
-        PluginError::Precompiled,
-        PluginError::ExceedsEngineLimits(text("…")),
-        PluginError::Malformed(text("…")),
-        PluginError::NoHook { expected: text("…"), found: text("nothing") },
-        PluginError::ContractVersion { found: text("…"), spoken: "…" },
-        PluginError::UnknownImport { import: text("…"), known: text("…") },
-        PluginError::ContractMismatch { spoken: "…", detail: text("…") },
-        PluginError::GrantSetup(text("…")),
-        PluginError::InvalidToolNames(text("…")),
-        PluginError::Instantiate(Box::new(PluginError::Busy)),
-        PluginError::NotExported(Hook::Router),
-        PluginError::Trap { message: text("…"), said: Some(text("…")) },
-        PluginError::MemoryLimitExceeded { limit: 32 << 20 },
-        PluginError::Timeout(Duration::from_millis(250)),
-        PluginError::Busy,
-        PluginError::CircuitOpen,
-        PluginError::HostCallDataExceeded { limit: 1 << 20 },
-        PluginError::TooLong { what: "prompt", length: 70_000, limit: 65_536 },
-        PluginError::GuestError(text("…")),
-        PluginError::NotJson { what: "result", detail: text("…") },
-        PluginError::InvalidStsUrl(StsUrlError::NoHost),
+        LoadError::MemoryTooLarge { asked: 1 << 30, most: 256 << 20 },
+        LoadError::NotWasm { start: text("#!/bin/sh") },
+        LoadError::CoreModule,
+        LoadError::HostPanicked,
+        LoadError::NoThread(std::io::ErrorKind::WouldBlock.into()),
+        LoadError::Precompiled,
+        LoadError::ExceedsEngineLimits(engine()),
+        LoadError::Malformed(engine()),
+        LoadError::NoHook { expected: text("…"), found: text("nothing") },
+        LoadError::ContractVersion { found: text("…"), spoken: "…" },
+        LoadError::UnknownImport { import: text("…"), known: text("…") },
+        LoadError::ContractMismatch { spoken: "…", source: engine() },
+        LoadError::GrantSetup("…".into()),
+        LoadError::InvalidToolNames(text("…")),
+        LoadError::Instantiate(CallError::Busy),
     ]
 }
 
-fn plugin_remedy(error: &PluginError) -> &'static str {
+/// One of each kind.
+fn call_errors() -> Vec<CallError> {
+    let text = String::from;
+    vec![
+        CallError::NotExported(Hook::Router),
+        CallError::Trap { source: EngineError::from_text("…"), said: Some(text("…")) },
+        CallError::MemoryLimitExceeded { limit: 32 << 20 },
+        CallError::Timeout(Duration::from_millis(250)),
+        CallError::Busy,
+        CallError::CircuitOpen,
+        CallError::HostCallDataExceeded { limit: 1 << 20 },
+        CallError::TooLong { what: "prompt", length: 70_000, limit: 65_536 },
+        CallError::GuestError(text("…")),
+        CallError::NotJson { what: "result", source: "…".into() },
+        CallError::InvalidStsUrl(StsUrlError::NoHost),
+    ]
+}
+
+fn load_remedy(error: &LoadError) -> &'static str {
     match error {
-        PluginError::Unreadable { .. } => {
+        LoadError::Unreadable { .. } => {
             "Look at owner and mode of the file. It is tried again by itself."
         }
-        PluginError::NotAFile(_) => "Put the component itself there, or a link to it.",
-        PluginError::FileChanging(_) => {
+        LoadError::NotAFile(_) => "Put the component itself there, or a link to it.",
+        LoadError::FileChanging(_) => {
             "Write to another name and rename. It is tried again by itself."
         }
-        PluginError::SettingsNotText(_) => "Save the settings as UTF-8.",
-        PluginError::InvalidFileName(_) => "Rename the file.",
-        PluginError::InvalidSettings(_) => {
+        LoadError::SettingsNotText { .. } => "Save the settings as UTF-8.",
+        LoadError::InvalidFileName(_) => "Rename the file.",
+        LoadError::InvalidSettings(_) => {
             "Mend the line that it names. [All keys](plugin-settings.md)."
         }
-        PluginError::MemoryTooLarge { .. } => {
+        LoadError::MemoryTooLarge { .. } => {
             "Ask for less in `limits.memory`, or raise `engine.max_memory`."
         }
-        PluginError::EmptyFile | PluginError::Malformed(_) => {
+        LoadError::EmptyFile | LoadError::Malformed(_) => {
             "Copy it again: to another name, then rename. If that does not help, build it again."
         }
-        PluginError::FileTooLarge { .. } => {
+        LoadError::FileTooLarge { .. } => {
             "Build for release, with `strip = true` and `opt-level = \"s\"`."
         }
-        PluginError::NotWasm { .. } => "Deploy the `.wasm` that the build made.",
-        PluginError::CoreModule => "Build for `wasm32-wasip2`.",
-        PluginError::HostPanicked => "Report it, with the file if you can.",
-        PluginError::NoThread(_) => {
+        LoadError::NotWasm { .. } => "Deploy the `.wasm` that the build made.",
+        LoadError::CoreModule => "Build for `wasm32-wasip2`.",
+        LoadError::HostPanicked => "Report it, with the file if you can.",
+        LoadError::NoThread(_) => {
             "Raise the limit of threads (`ulimit -u`, `TasksMax`). It is tried again by itself."
         }
-        PluginError::Precompiled => "Deploy the `.wasm`.",
-        PluginError::ExceedsEngineLimits(_) => {
+        LoadError::Precompiled => "Deploy the `.wasm`.",
+        LoadError::ExceedsEngineLimits(_) => {
             "It names what it needs too much of: memory, tables, instances. Make it need less."
         }
-        PluginError::NoHook { .. } => {
+        LoadError::NoHook { .. } => {
             "Say `export!(MyPlugin: Router)`, and `crate-type = [\"cdylib\", \"rlib\"]`."
         }
-        PluginError::ContractVersion { .. } | PluginError::ContractMismatch { .. } => {
+        LoadError::ContractVersion { .. } | LoadError::ContractMismatch { .. } => {
             "Build it against the SDK, or the `wit/`, of this Plugboard."
         }
-        PluginError::UnknownImport { .. } => {
+        LoadError::UnknownImport { .. } => {
             "Do without it. A library wants more of its host than Plugboard lends."
         }
-        PluginError::GrantSetup(_) => "Mend `[grants]` as it says.",
-        PluginError::InvalidToolNames(_) => {
+        LoadError::GrantSetup(_) => "Mend `[grants]` as it says.",
+        LoadError::InvalidToolNames(_) => {
             "Mend the names in `tools()`, or in the settings' `[tools]`: 64 at the most, each once."
         }
-        PluginError::Instantiate(_) => {
+        LoadError::Instantiate(_) => {
             "It says in what way the first instance failed: look there in this table."
         }
-        PluginError::NotExported(_) => {
+    }
+}
+
+fn call_remedy(error: &CallError) -> &'static str {
+    match error {
+        CallError::NotExported(_) => {
             "None: another version of the plugin was meant. If it stays, report it."
         }
-        PluginError::Trap { .. } => {
+        CallError::Trap { .. } => {
             "A panic, or a bug. The message has the function, and what the plugin said last."
         }
-        PluginError::MemoryLimitExceeded { .. } => {
+        CallError::MemoryLimitExceeded { .. } => {
             "Raise `limits.memory`, or make the plugin keep less."
         }
-        PluginError::Timeout(_) => {
+        CallError::Timeout(_) => {
             "Raise the limit, or look at what it waits for. What is slow elsewhere, let it cache."
         }
-        PluginError::Busy => {
+        CallError::Busy => {
             "Raise `engine.instances` if memory allows; look which plugin takes so long."
         }
-        PluginError::CircuitOpen => {
+        CallError::CircuitOpen => {
             "Look at the failures before it. A new version, or other settings, are tried at once."
         }
-        PluginError::HostCallDataExceeded { .. } | PluginError::TooLong { .. } => {
-            "Make it say less."
-        }
-        PluginError::GuestError(_) => "The plugin's own words: ask its author.",
-        PluginError::NotJson { .. } => "Return JSON, nested no deeper than 64.",
-        PluginError::InvalidStsUrl(_) => {
+        CallError::HostCallDataExceeded { .. } | CallError::TooLong { .. } => "Make it say less.",
+        CallError::GuestError(_) => "The plugin's own words: ask its author.",
+        CallError::NotJson { .. } => "Return JSON, nested no deeper than 64.",
+        CallError::InvalidStsUrl(_) => {
             "Mend the URL; only path and query may have `{…}`. See `allowed_sts_hosts`, too."
         }
     }

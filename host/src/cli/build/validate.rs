@@ -42,10 +42,12 @@ impl PluginValidator {
     ///
     /// When a server would not serve it; in the words that the server has for it.
     pub(super) fn validate(&self, sources: &PluginFiles) -> anyhow::Result<ValidatedPlugin> {
-        let files = sources.read()?;
+        let files = sources.read().map_err(anyhow::Error::msg)?;
         let (bytes, settings) = (files.bytes.clone(), files.settings.clone());
         // Switched on later, it is to work.
-        let plugin = self.runtime.block_on(self.loader.load_ignoring_enabled(sources, files))?;
+        let plugin = self.runtime.block_on(self.loader.load_ignoring_enabled(sources, files));
+        // Its text has those of its sources already.
+        let plugin = plugin.map_err(anyhow::Error::msg)?;
         let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
         Ok(ValidatedPlugin { sources: sources.clone(), bytes, settings, hooks: hooks.join(", ") })
     }

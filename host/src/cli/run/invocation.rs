@@ -14,7 +14,7 @@ use plugboard_core::event::{Event, EventBody};
 use plugboard_core::platforms::Platform;
 use plugboard_events::journal::event_id_of;
 use plugboard_platform::{self as platform, BadRequest, PlatformRequest, ToolUse, Transfer};
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
 /// What a platform said, and how much time there would be for it.
@@ -173,7 +173,7 @@ impl HookInvocation {
     }
 
     /// Has the plugin answer.
-    pub(super) async fn invoke(&self, plugin: &Plugin) -> Result<InvocationOutcome, PluginError> {
+    pub(super) async fn invoke(&self, plugin: &Plugin) -> Result<InvocationOutcome, CallError> {
         let deadline = Instant::now() + self.timeout;
         match &self.input {
             InvocationInput::Decision(call) => {

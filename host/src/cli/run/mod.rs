@@ -32,7 +32,7 @@ use plugboard_core::platforms::Platform;
 use plugboard_egress::{HttpMock, MockResponse};
 use plugboard_runtime::engine::{Engine, Purpose};
 use plugboard_runtime::plugin::backtrace::Frame;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::examine::ReportedError;
 use plugboard_runtime::plugin::recorder::Recorder;
 use plugboard_runtime::plugin::{Loader, Plugin, PluginFiles};
@@ -145,7 +145,8 @@ impl RunCommand {
         // Whether a platform is served says nothing about what it posts.
         config.avr.enabled = true;
         config.blackbox.enabled = true;
-        let sources = PluginFiles::with_settings(self.file.clone(), self.settings.clone())?;
+        let sources = PluginFiles::with_settings(self.file.clone(), self.settings.clone())
+            .map_err(anyhow::Error::msg)?;
         let body = read_event(&self.event)?;
         let received = ReceivedRequest::read(&config, &body, self.platform)
             .with_context(|| format!("{} is no event", input_name(&self.event)))?;
@@ -222,7 +223,7 @@ async fn invoke(
     let mut notes = invocation.service_notes(plugin);
     let result = match plugin.has_hook(invocation.hook) {
         true => invocation.invoke(plugin).await,
-        false => Err(PluginError::NotExported(invocation.hook)),
+        false => Err(CallError::NotExported(invocation.hook)),
     };
     let recording = recorder.take();
     kv_state.record_writes(&recording);
@@ -244,13 +245,9 @@ async fn invoke(
 }
 
 /// What a failure has to do with being tried here.
-fn failure_hint(
-    plugin: &Plugin,
-    invocation: &HookInvocation,
-    error: &PluginError,
-) -> Option<String> {
+fn failure_hint(plugin: &Plugin, invocation: &HookInvocation, error: &CallError) -> Option<String> {
     match error {
-        PluginError::NotExported(_) => {
+        CallError::NotExported(_) => {
             let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
             Some(format!(
                 "this event is for a plugin that exports {}; this one exports {}",
@@ -258,7 +255,7 @@ fn failure_hint(
                 hooks.join(", ")
             ))
         }
-        PluginError::Timeout(_) => Some(
+        CallError::Timeout(_) => Some(
             "computing takes up to three times as long here as in service, as instructions are \
              counted"
                 .to_owned(),

@@ -10,7 +10,7 @@ use plugboard_core::call::Call;
 use plugboard_core::decision::{CachePolicy, Decision, Verdict};
 use plugboard_core::verdict::VerdictKind;
 use plugboard_runtime::plugin::ToolResult;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 
 /// What a hook answered.
 #[derive(Debug, Serialize)]
@@ -57,7 +57,7 @@ fn to_millis(time: Duration) -> u64 {
 
 impl InvocationOutcome {
     /// A decision, filled for the call as in service.
-    pub(super) fn from_decision(decision: Decision, call: &Call) -> Result<Self, PluginError> {
+    pub(super) fn from_decision(decision: Decision, call: &Call) -> Result<Self, CallError> {
         let Decision { verdict, cache_policy: cache } = decision;
         let kind = verdict.kind();
         let (url, prompt, reason) = match verdict {

@@ -13,7 +13,7 @@ use super::tombstones::DeliveryAdmission;
 use super::window::PendingDelivery;
 use plugboard_core::span::in_span;
 use plugboard_core::text::sanitize;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store::DeadLetter;
 
@@ -66,7 +66,7 @@ async fn attempt_delivery(
     let start = Instant::now();
     let span = spans::observer_span(plugin, event, delivery.attempts + 1);
     let observe_call = plugin.observe(&event.event, event.event_id);
-    let result = in_span(span, PluginError::label, observe_call).await;
+    let result = in_span(span, CallError::label, observe_call).await;
     let now = Instant::now();
     let error = match result {
         Ok(()) => {
@@ -77,7 +77,7 @@ async fn attempt_delivery(
             stats.delivery_latency.record(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
             return Ok(());
         }
-        Err(PluginError::Busy) => return Err(RetryReason::Unavailable),
+        Err(CallError::Busy) => return Err(RetryReason::Unavailable),
         Err(error) => error,
     };
     stats.latency.record(now - start);

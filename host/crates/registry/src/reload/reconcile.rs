@@ -20,7 +20,7 @@ use super::change::{ChangeKind, PluginChange};
 use super::folder::{PluginFolder, list_plugins};
 use crate::{Generation, PluginEntry, Registry};
 use plugboard_core::span::in_span;
-use plugboard_runtime::plugin::error::{PluginError, Stage};
+use plugboard_runtime::plugin::error::{LoadError, Stage};
 use plugboard_runtime::plugin::spans::load_span;
 use plugboard_runtime::plugin::stats::{LastError, Stats};
 use plugboard_runtime::plugin::{
@@ -234,7 +234,7 @@ impl Reconciler {
         }
         let read = sources.clone();
         let files = spawn_blocking(move || read.read()).await;
-        let files = match files.unwrap_or(Err(PluginError::HostPanicked)) {
+        let files = match files.unwrap_or(Err(LoadError::HostPanicked)) {
             Ok(files) => files,
             Err(error) => return self.failed_state(sources, previous, None, None, &error),
         };
@@ -262,7 +262,7 @@ impl Reconciler {
             .map_or_else(Arc::<Stats>::default, |plugin| Arc::clone(&plugin.stats));
         let load = self.loader.load(sources, files, stats);
         let span = load_span(&sources.display_name());
-        match in_span(span, PluginError::label, load).await {
+        match in_span(span, LoadError::label, load).await {
             Ok(loaded) => {
                 let serving = match loaded {
                     LoadOutcome::Plugin(plugin) => Some(plugin),
@@ -289,7 +289,7 @@ impl Reconciler {
         previous: &ReconciledPlugin,
         fingerprints: Option<FileFingerprints>,
         version: Option<PluginVersion>,
-        error: &PluginError,
+        error: &LoadError,
     ) -> ReconciledPlugin {
         let digest = version.map(|version| version.file.to_string());
         let message = error.to_string();
@@ -306,7 +306,7 @@ impl Reconciler {
                 "plugin is not loaded: {message}"
             );
         }
-        let last_error = LastError::new(error, digest);
+        let last_error = LastError::in_load(error, digest);
         ReconciledPlugin {
             fingerprints,
             version,

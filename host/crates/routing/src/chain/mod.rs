@@ -17,7 +17,7 @@ use tracing::Instrument;
 use plugboard_core::call::Call;
 use plugboard_core::outcome::AnswerSource;
 use plugboard_registry::Chain;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::settings::OnFailure;
 use plugboard_runtime::plugin::spans::plugin_span;
 use plugboard_runtime::plugin::{Hook, Plugin};
@@ -53,20 +53,20 @@ pub(crate) struct Reply<T> {
     /// Where the reply came from.
     pub(crate) source: AnswerSource,
     /// The answer; `None` passes the request to the next plugin.
-    pub(crate) result: Result<Option<T>, PluginError>,
+    pub(crate) result: Result<Option<T>, CallError>,
 }
 
 impl<T> Reply<T> {
     /// The reply of a plugin that was called, unless its circuit breaker was open.
-    pub(crate) fn from_run(result: Result<Option<T>, PluginError>) -> Self {
+    pub(crate) fn from_run(result: Result<Option<T>, CallError>) -> Self {
         Self { source: run_source(&result), result }
     }
 }
 
 /// Returns the source of a result that no cache had.
-pub(crate) fn run_source<T>(result: &Result<T, PluginError>) -> AnswerSource {
+pub(crate) fn run_source<T>(result: &Result<T, CallError>) -> AnswerSource {
     match result {
-        Err(PluginError::CircuitOpen) => AnswerSource::CircuitOpen,
+        Err(CallError::CircuitOpen) => AnswerSource::CircuitOpen,
         _ => AnswerSource::Plugin,
     }
 }
@@ -78,7 +78,7 @@ pub(crate) struct Walk<'a, T> {
     /// Number of plugins that failed, including those with an open circuit breaker.
     pub(crate) failures: u32,
     /// The error of the last plugin that failed.
-    pub(crate) last_error: Option<PluginError>,
+    pub(crate) last_error: Option<CallError>,
 }
 
 /// Why a walk ended.

@@ -5,13 +5,13 @@ use tracing::Span;
 use super::ChainQuery;
 use plugboard_core::outcome::AnswerSource;
 use plugboard_core::span::record_error;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 
 /// Records a plugin's reply in its span.
 pub(super) fn record_reply<Q: ChainQuery>(
     span: &Span,
     source: AnswerSource,
-    result: Result<Option<&Q::Answer>, &PluginError>,
+    result: Result<Option<&Q::Answer>, &CallError>,
 ) {
     if span.is_disabled() {
         return;

@@ -30,7 +30,7 @@ use plugboard_core::outcome::AnswerSource;
 use plugboard_core::platforms::PLATFORMS;
 use plugboard_runtime::engine::{Engine, Priority};
 use plugboard_runtime::plugin::Plugin;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 
 /// Answers in one map of an idempotency cache. There are few in a call, and they can be
 /// long.
@@ -66,11 +66,11 @@ enum NoAnswer {
     Failed,
 }
 
-impl From<&PluginError> for NoAnswer {
-    fn from(error: &PluginError) -> Self {
+impl From<&CallError> for NoAnswer {
+    fn from(error: &CallError) -> Self {
         match error {
-            PluginError::Timeout(_) => Self::Late,
-            PluginError::Busy => Self::Busy,
+            CallError::Timeout(_) => Self::Late,
+            CallError::Busy => Self::Busy,
             _ => Self::Failed,
         }
     }

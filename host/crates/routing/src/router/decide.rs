@@ -11,7 +11,7 @@ use crate::chain::{ChainQuery, Reply, run_source};
 use plugboard_core::call::Call;
 use plugboard_core::decision::Verdict;
 use plugboard_core::outcome::AnswerSource;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
 /// A decision about a call.
@@ -24,7 +24,7 @@ pub(super) struct DecisionQuery<'a> {
 /// A plugin's verdict before it is filled for the call, and where it came from.
 struct VerdictReply {
     source: AnswerSource,
-    verdict: Result<Arc<Verdict>, PluginError>,
+    verdict: Result<Arc<Verdict>, CallError>,
 }
 
 impl ChainQuery for DecisionQuery<'_> {

@@ -16,7 +16,7 @@ use plugboard_core::units;
 use plugboard_core::verdict::VerdictKind;
 use plugboard_registry::Generation;
 use plugboard_runtime::plugin::breaker::CircuitState;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
 /// The outcome of a call, and the reply of each plugin.
@@ -89,13 +89,13 @@ impl<'a> ExplainQuery<'a> {
     async fn verdict(
         &self,
         plugin: &Arc<Plugin>,
-    ) -> (AnswerSource, Result<Arc<Verdict>, PluginError>) {
+    ) -> (AnswerSource, Result<Arc<Verdict>, CallError>) {
         let cached = self.router.cache.as_ref().and_then(|cache| cache.get(plugin, self.call));
         if let Some(verdict) = cached {
             return (AnswerSource::Cache, Ok(verdict));
         }
         if plugin.breaker(Hook::Router).circuit_state(Instant::now()) == CircuitState::Open {
-            return (AnswerSource::CircuitOpen, Err(PluginError::CircuitOpen));
+            return (AnswerSource::CircuitOpen, Err(CallError::CircuitOpen));
         }
         let decision = Box::pin(plugin.decide(self.call, self.deadline)).await;
         (run_source(&decision), decision.map(|decision| Arc::new(decision.verdict)))
@@ -129,7 +129,7 @@ impl ExplainStep {
         plugin: &Plugin,
         source: AnswerSource,
         decision: Option<ExplainedVerdict>,
-        error: Option<&PluginError>,
+        error: Option<&CallError>,
         elapsed: Duration,
     ) -> Self {
         Self {

@@ -21,7 +21,7 @@ use plugboard_core::sts_url::StsUrl;
 use plugboard_core::verdict::VerdictKind;
 use plugboard_registry::Generation;
 use plugboard_runtime::plugin::Plugin;
-use plugboard_runtime::plugin::error::PluginError;
+use plugboard_runtime::plugin::error::CallError;
 
 impl Weigh for ChainResult {
     fn bytes(&self) -> usize {
@@ -169,13 +169,13 @@ impl Router {
         &self,
         verdict: Arc<Verdict>,
         call: &Call,
-    ) -> Result<Option<FilledVerdict>, PluginError> {
+    ) -> Result<Option<FilledVerdict>, CallError> {
         let answer = self.fill(&verdict, call)?;
         Ok(answer.map(|answer| FilledVerdict { verdict, answer }))
     }
 
     /// Returns the answer that a verdict means for this call; `None` passes.
-    fn fill(&self, verdict: &Verdict, call: &Call) -> Result<Option<Answer>, PluginError> {
+    fn fill(&self, verdict: &Verdict, call: &Call) -> Result<Option<Answer>, CallError> {
         match verdict {
             Verdict::Pass => Ok(None),
             Verdict::Route { sts_url, prompt } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::error::PluginError;
+use super::error::CallError;
 use super::{Hook, Plugin};
 use plugboard_core::verdict::VerdictKind;
 
@@ -23,8 +23,8 @@ impl Plugin {
     }
 
     /// Counts a decision of the guest, or one that the circuit breaker prevented.
-    pub fn record_decision(&self, elapsed: Duration, result: Result<VerdictKind, &PluginError>) {
-        if let Err(PluginError::CircuitOpen) = result {
+    pub fn record_decision(&self, elapsed: Duration, result: Result<VerdictKind, &CallError>) {
+        if let Err(CallError::CircuitOpen) = result {
             self.stats.record_short_circuit();
         } else {
             self.stats.record_run(elapsed, result);
@@ -33,7 +33,7 @@ impl Plugin {
 
     /// Counts a verdict that cannot be used for the call, for example because its URL
     /// template cannot be filled.
-    pub fn record_unusable_verdict(&self, error: &PluginError) {
+    pub fn record_unusable_verdict(&self, error: &CallError) {
         self.stats.record_failure(error);
     }
 
@@ -50,7 +50,7 @@ impl Plugin {
         &self,
         hook: Hook,
         elapsed: Duration,
-        declined: Result<bool, &PluginError>,
+        declined: Result<bool, &CallError>,
     ) {
         let stats = match hook {
             Hook::Transfers => &self.stats.transfers,
@@ -59,7 +59,7 @@ impl Plugin {
         let counter = match declined {
             Ok(true) => &stats.declined,
             Ok(false) => &stats.answered,
-            Err(PluginError::CircuitOpen) => return,
+            Err(CallError::CircuitOpen) => return,
             Err(error) => {
                 self.stats.record_failure(error);
                 &stats.failed

@@ -6,7 +6,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::exports::plugboard::plugin::{observer, router, tools, transfers};
 use super::compile_cache::CompileCache;
-use super::error::PluginError;
+use super::error::{EngineCondition, EngineError, LoadError};
 use super::guest_state::GuestState;
 use super::plugin_files::ContentDigest;
 use super::{CONTRACT, Hook};
@@ -51,12 +51,12 @@ impl LinkedComponent {
         linker: &Linker<GuestState>,
         component: &Component,
         size: u64,
-    ) -> Result<Self, PluginError> {
+    ) -> Result<Self, LoadError> {
         check_imports(linker.engine(), component)?;
         let hooks = find_hooks(linker.engine(), component)?;
-        let mismatch = |error: wasmtime::Error| PluginError::ContractMismatch {
+        let mismatch = |error| LoadError::ContractMismatch {
             spoken: CONTRACT,
-            detail: sanitize(&format!("{error:#}"), MAX_MESSAGE),
+            source: EngineError::new(error),
         };
         let pre = linker.instantiate_pre(component).map_err(mismatch)?;
         let exports_hook = |hook| hooks.contains(&hook);
@@ -74,7 +74,7 @@ impl LinkedComponent {
 }
 
 /// The hooks that a component exports.
-fn find_hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, PluginError> {
+fn find_hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
     exports.iter().try_for_each(|name| check_contract_version(name))?;
@@ -86,14 +86,14 @@ fn find_hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Ho
         let expected = Hook::ALL.map(|hook| interface_name(hook.interface())).join(", ");
         let exports_text = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
         let exports_text = sanitize(&exports_text, MAX_MESSAGE);
-        return Err(PluginError::NoHook { expected, found: exports_text });
+        return Err(LoadError::NoHook { expected, found: exports_text });
     }
     Ok(hooks)
 }
 
 /// Whether we have everything that a component wants, by name. Whether
 /// functions and types fit is for the linker to say.
-fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(), PluginError> {
+fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(), LoadError> {
     let available = IMPORTS.map(|(name, _)| interface_name(name));
     for (name, import) in component.component_type().imports(engine) {
         check_contract_version(name)?;
@@ -102,7 +102,7 @@ fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(),
             _ => false,
         };
         if !is_wasi_interface && !available.iter().any(|interface| interface == name) {
-            return Err(PluginError::UnknownImport {
+            return Err(LoadError::UnknownImport {
                 import: sanitize(name, MAX_MESSAGE),
                 known: available.join(", "),
             });
@@ -129,13 +129,12 @@ pub(super) fn interface_name(name: &str) -> String {
 }
 
 /// Refuses a name of our contract with another version.
-fn check_contract_version(name: &str) -> Result<(), PluginError> {
+fn check_contract_version(name: &str) -> Result<(), LoadError> {
     let (_, host_version) = CONTRACT.split_once('@').unwrap_or_default();
     match parse_contract_name(name) {
-        Some((_, version)) if version != host_version => Err(PluginError::ContractVersion {
-            found: sanitize(name, MAX_MESSAGE),
-            spoken: CONTRACT,
-        }),
+        Some((_, version)) if version != host_version => {
+            Err(LoadError::ContractVersion { found: sanitize(name, MAX_MESSAGE), spoken: CONTRACT })
+        }
         _ => Ok(()),
     }
 }
@@ -146,49 +145,47 @@ pub(super) fn compile(
     cache: Option<&CompileCache>,
     digest: ContentDigest,
     bytes: &[u8],
-) -> Result<Component, PluginError> {
+) -> Result<Component, LoadError> {
     check_file_type(bytes)?;
     if let Some(component) = cache.and_then(|cache| cache.get(engine, digest)) {
         return Ok(component);
     }
-    let component =
-        Component::from_binary(engine.wasm(), bytes).map_err(|error| compile_error(&error))?;
+    let component = Component::from_binary(engine.wasm(), bytes).map_err(compile_error)?;
     if let Some(cache) = cache {
         cache.put(digest, &component);
     }
     Ok(component)
 }
 
-/// Why a component does not compile. The file's own names may be quoted in it.
-fn compile_error(error: &wasmtime::Error) -> PluginError {
-    let message = sanitize(&format!("{error:#}"), MAX_MESSAGE);
-    // The pool's own check, which wasmtime makes with the compiler's.
-    if message.contains("pooling allocator requirements") {
-        PluginError::ExceedsEngineLimits(message)
-    } else {
-        PluginError::Malformed(message)
+/// Classifies a compile error. The pool's limits are checked with the compiler's.
+fn compile_error(error: wasmtime::Error) -> LoadError {
+    match EngineCondition::of(&error) {
+        Some(EngineCondition::ExceedsPoolLimits) => {
+            LoadError::ExceedsEngineLimits(EngineError::new(error))
+        }
+        _ => LoadError::Malformed(EngineError::new(error)),
     }
 }
 
 /// Tells what a file is by its first bytes, where a compiler would only say
 /// that it is not what it should be.
-fn check_file_type(bytes: &[u8]) -> Result<(), PluginError> {
+fn check_file_type(bytes: &[u8]) -> Result<(), LoadError> {
     const LAYER_MODULE: &[u8] = &[0, 0];
     if bytes.is_empty() {
-        return Err(PluginError::EmptyFile);
+        return Err(LoadError::EmptyFile);
     }
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
-        return Err(PluginError::Precompiled);
+        return Err(LoadError::Precompiled);
     }
     match bytes.strip_prefix(b"\0asm") {
         None => {
             let start = bytes.iter().take(16).copied();
-            Err(PluginError::NotWasm {
+            Err(LoadError::NotWasm {
                 start: start.flat_map(std::ascii::escape_default).map(char::from).collect(),
             })
         }
         // After the version stands the layer: 0 for a module, 1 for a component.
-        Some(rest) if rest.get(2..4) == Some(LAYER_MODULE) => Err(PluginError::CoreModule),
+        Some(rest) if rest.get(2..4) == Some(LAYER_MODULE) => Err(LoadError::CoreModule),
         Some(_) => Ok(()),
     }
 }

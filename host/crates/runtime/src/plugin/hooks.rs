@@ -13,9 +13,9 @@ use wasmtime::component::Instance;
 use super::bindings::exports::plugboard::plugin::{router, tools};
 use super::bindings::plugboard::plugin::types;
 use super::component::LinkedComponent;
-use super::error::PluginError;
+use super::error::{CallError, MAX_ERROR};
 use super::guest_state::GuestState;
-use super::invocation::{GuestInvocation, InvocationLimits, MAX_ERROR};
+use super::invocation::{GuestInvocation, InvocationLimits};
 use super::{Hook, Plugin, PluginContext, wit_convert};
 use crate::engine::Engine;
 use plugboard_core::call::Call;
@@ -63,8 +63,8 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// If there is no usable decision: see [`PluginError`].
-    pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, PluginError> {
+    /// If there is no usable decision: see [`CallError`].
+    pub async fn decide(&self, call: &Call, deadline: Instant) -> Result<Decision, CallError> {
         let exports = exported(&self.component.router, Hook::Router)?;
         let limits = self.invocation_limits(Hook::Router, deadline);
         let answer = self.invoke(&limits, &call.id, async |store, instance| {
@@ -82,8 +82,8 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// If the plugin has not accepted the event: see [`PluginError`].
-    pub async fn observe(&self, event: &Event, id: EventId) -> Result<(), PluginError> {
+    /// If the plugin has not accepted the event: see [`CallError`].
+    pub async fn observe(&self, event: &Event, id: EventId) -> Result<(), CallError> {
         let exports = exported(&self.component.observer, Hook::Observer)?;
         let acquire_deadline = Instant::now() + MAX_INSTANCE_WAIT;
         let deadline = acquire_deadline + self.timeout(Hook::Observer);
@@ -106,7 +106,7 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// If there is no usable answer: see [`PluginError`]. The tool's own error is an
+    /// If there is no usable answer: see [`CallError`]. The tool's own error is an
     /// answer, [`ToolResult::Error`].
     pub async fn invoke_tool(
         &self,
@@ -114,7 +114,7 @@ impl Plugin {
         tool: &str,
         arguments: &RawValue,
         deadline: Instant,
-    ) -> Result<ToolResult, PluginError> {
+    ) -> Result<ToolResult, CallError> {
         let exports = exported(&self.component.tools, Hook::Tools)?;
         let limits = self.invocation_limits(Hook::Tools, deadline);
         let answer = self.invoke(&limits, &call.id, async |store, instance| {
@@ -143,13 +143,13 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// If there is no usable answer: see [`PluginError`].
+    /// If there is no usable answer: see [`CallError`].
     pub async fn decide_transfer(
         &self,
         call: &Call,
         request: &RawValue,
         deadline: Instant,
-    ) -> Result<Option<Box<RawValue>>, PluginError> {
+    ) -> Result<Option<Box<RawValue>>, CallError> {
         let exports = exported(&self.component.transfers, Hook::Transfers)?;
         let limits = self.invocation_limits(Hook::Transfers, deadline);
         let answer = self.invoke(&limits, &call.id, async |store, instance| {
@@ -175,15 +175,15 @@ impl Plugin {
         limits: &InvocationLimits,
         call: &str,
         guest: impl AsyncFnOnce(&mut Store<GuestState>, &Instance) -> wasmtime::Result<T>,
-    ) -> Result<T, PluginError> {
+    ) -> Result<T, CallError> {
         let invocation = GuestInvocation::start(&self.context, &self.engine, call, limits).await?;
         invocation.run(&self.component.instance_pre, guest).await
     }
 }
 
 /// The exports of a hook's interface, if the component has it.
-fn exported<E>(exports: &Option<E>, hook: Hook) -> Result<&E, PluginError> {
-    exports.as_ref().ok_or(PluginError::NotExported(hook))
+fn exported<E>(exports: &Option<E>, hook: Hook) -> Result<&E, CallError> {
+    exports.as_ref().ok_or(CallError::NotExported(hook))
 }
 
 /// Makes an instance and drops it again, so that a component that cannot be
@@ -194,7 +194,7 @@ pub(super) async fn run_trial_instance(
     engine: &Engine,
     component: &LinkedComponent,
     timeout: Duration,
-) -> Result<Vec<String>, PluginError> {
+) -> Result<Vec<String>, CallError> {
     let deadline = Instant::now() + timeout;
     let limits =
         InvocationLimits { hook: Hook::Router, timeout, acquire_deadline: deadline, deadline };
@@ -206,15 +206,15 @@ pub(super) async fn run_trial_instance(
     tool_names.await
 }
 
-fn guest_error(message: &str) -> PluginError {
-    PluginError::GuestError(sanitize(message, MAX_ERROR))
+fn guest_error(message: &str) -> CallError {
+    CallError::GuestError(sanitize(message, MAX_ERROR))
 }
 
 /// Converts a decision from the contract's types and validates it.
 fn convert_decision(
     decision: router::Decision,
     context: &PluginContext,
-) -> Result<Decision, PluginError> {
+) -> Result<Decision, CallError> {
     let verdict = match decision.verdict {
         types::VerdictResult::Pass => Verdict::Pass,
         types::VerdictResult::Route(route) => {
@@ -238,11 +238,11 @@ fn convert_cache(cache: types::Cache) -> CachePolicy {
 
 /// Parses a guest's text as JSON. Rejects JSON that is nested so deeply that a
 /// platform's parser could overflow its stack.
-fn parse_json(what: &'static str, text: String) -> Result<Box<RawValue>, PluginError> {
-    let not_json = |detail| PluginError::NotJson { what, detail };
-    json_depth::check(text.as_bytes()).map_err(|error| not_json(error.to_string()))?;
+fn parse_json(what: &'static str, text: String) -> Result<Box<RawValue>, CallError> {
+    let not_json = |source| CallError::NotJson { what, source };
+    json_depth::check(text.as_bytes()).map_err(|error| not_json(error.into()))?;
     // The error of serde names the position and quotes nothing of the text.
-    RawValue::from_string(text).map_err(|error| not_json(error.to_string()))
+    RawValue::from_string(text).map_err(|error| not_json(error.into()))
 }
 
 /// Cuts a text to at most `limit` bytes, at a character boundary.
@@ -252,9 +252,9 @@ fn truncate(mut text: String, limit: usize) -> String {
 }
 
 /// Rejects a text that is too long to be kept.
-fn check_length(what: &'static str, text: String, limit: usize) -> Result<Arc<str>, PluginError> {
+fn check_length(what: &'static str, text: String, limit: usize) -> Result<Arc<str>, CallError> {
     match text.len() {
-        length if length > limit => Err(PluginError::TooLong { what, length, limit }),
+        length if length > limit => Err(CallError::TooLong { what, length, limit }),
         _ => Ok(text.into()),
     }
 }

@@ -16,18 +16,13 @@ use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
 };
-use wasmtime_wasi::I32Exit;
 
 use super::cpu_permit::CpuScheduler;
-use super::error::PluginError;
+use super::error::{CallError, EngineCondition, EngineError};
 use super::guest_state::GuestState;
 use super::limits::{MAX_HANDLES, MAX_HOST_CALL_DATA};
 use super::{Hook, PluginContext, backtrace};
 use crate::engine::{CpuPermit, Engine, Priority, Purpose, TICK};
-use plugboard_core::text::sanitize;
-
-/// Of a guest's own error, what is kept, in bytes.
-pub(super) const MAX_ERROR: usize = 1024;
 
 /// What a guest has to compute with where its instructions are counted: its bounds
 /// are others.
@@ -47,7 +42,7 @@ impl GuestInvocation {
         engine: &Engine,
         call: &str,
         limits: &InvocationLimits,
-    ) -> Result<Self, PluginError> {
+    ) -> Result<Self, CallError> {
         let mut lease = InstanceLease::acquire(context, engine, limits).await?;
         if let Some(recorder) = &context.recorder {
             recorder.begin();
@@ -61,7 +56,7 @@ impl GuestInvocation {
         mut self,
         instance_pre: &InstancePre<GuestState>,
         guest: impl AsyncFnOnce(&mut Store<GuestState>, &Instance) -> wasmtime::Result<T>,
-    ) -> Result<T, PluginError> {
+    ) -> Result<T, CallError> {
         let cpu = Arc::clone(&self.store.data().cpu);
         let guest = async {
             let store = &mut self.store;
@@ -80,7 +75,7 @@ impl GuestInvocation {
     fn finish<T>(
         &mut self,
         guest_result: Result<wasmtime::Result<T>, Elapsed>,
-    ) -> Result<T, PluginError> {
+    ) -> Result<T, CallError> {
         if let Some(recorder) = &self.store.data().plugin.recorder {
             // What a loop has used since its beginning is written down when it ends.
             let is_complete = matches!(guest_result, Ok(Ok(_)));
@@ -92,10 +87,8 @@ impl GuestInvocation {
         }
         match guest_result {
             Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => {
-                Err(to_plugin_error(&error, self.store.data_mut(), self.lease.timeout))
-            }
-            Err(_) => Err(PluginError::Timeout(self.lease.timeout)),
+            Ok(Err(error)) => Err(to_call_error(error, self.store.data_mut(), self.lease.timeout)),
+            Err(_) => Err(CallError::Timeout(self.lease.timeout)),
         }
     }
 }
@@ -127,7 +120,7 @@ impl InstanceLease {
         context: &PluginContext,
         engine: &Engine,
         limits: &InvocationLimits,
-    ) -> Result<Self, PluginError> {
+    ) -> Result<Self, CallError> {
         let InvocationLimits { hook, timeout, acquire_deadline, deadline } = *limits;
         let priority = hook.priority();
         let remaining = |now| timeout.min(deadline.saturating_duration_since(now));
@@ -137,20 +130,20 @@ impl InstanceLease {
             // Before the slot, so that a queue of slow guests leaves the pool to
             // the quick ones.
             let cpu_result = timeout_at(now + remaining(now), engine.acquire_cpu(priority)).await;
-            cpu_permit = cpu_result.map_err(|_| PluginError::Busy)?;
+            cpu_permit = cpu_result.map_err(|_| CallError::Busy)?;
         }
         let instance_permit = match engine.try_acquire_instance() {
             Some(permit) => permit,
             None => {
                 // Whoever has the slots may need the turn to come to an end.
                 cpu_permit = None;
-                engine.acquire_instance(acquire_deadline).await.ok_or(PluginError::Busy)?
+                engine.acquire_instance(acquire_deadline).await.ok_or(CallError::Busy)?
             }
         };
         let now = Instant::now();
         let time_limit = remaining(now);
         if time_limit.is_zero() {
-            return Err(PluginError::Busy);
+            return Err(CallError::Busy);
         }
         Ok(Self {
             deadline: now + time_limit,
@@ -208,42 +201,28 @@ fn on_tick(
     UpdateDeadline::YieldCustom(1, Box::pin(async move { cpu.yield_cpu(&engine, now).await }))
 }
 
-/// What an error of the engine means.
-fn to_plugin_error(
-    error: &wasmtime::Error,
-    state: &mut GuestState,
-    timeout: Duration,
-) -> PluginError {
+/// Classifies the error that ended a call, and records its backtrace.
+fn to_call_error(error: wasmtime::Error, state: &mut GuestState, timeout: Duration) -> CallError {
     let stderr = state.log_output();
     state.log.record_stderr(&stderr);
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     if let (Some(recorder), Some(backtrace)) = (&state.plugin.recorder, backtrace) {
         recorder.record_backtrace(backtrace::frames(backtrace));
     }
-    let trap = error.downcast_ref::<Trap>();
-    if trap == Some(&Trap::Interrupt) {
-        return PluginError::Timeout(timeout);
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return CallError::Timeout(timeout);
     }
     if state.meter.is_limit_exceeded() {
-        return PluginError::MemoryLimitExceeded { limit: state.plugin.limits.memory };
+        return CallError::MemoryLimitExceeded { limit: state.plugin.limits.memory };
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return PluginError::Busy;
+        return CallError::Busy;
     }
-    let mut message = match (trap, error.downcast_ref::<I32Exit>()) {
-        (Some(trap), _) => trap.to_string(),
-        (_, Some(exit)) => format!("it ended itself with exit code {}", exit.0),
-        _ => error.root_cause().to_string(),
-    };
-    // The type is private to wasmtime; a test holds the text.
-    if message.contains("fuel allocated for hostcalls") {
-        return PluginError::HostCallDataExceeded { limit: MAX_HOST_CALL_DATA };
+    if EngineCondition::of(&error) == Some(EngineCondition::HostCallFuelExhausted) {
+        return CallError::HostCallDataExceeded { limit: MAX_HOST_CALL_DATA };
     }
-    if let Some(place) = backtrace.and_then(backtrace::trap_location) {
-        message = format!("{message}, in {place}");
-    }
-    PluginError::Trap {
-        message: sanitize(&message, MAX_ERROR),
+    CallError::Trap {
+        source: EngineError::from_trap(error),
         said: state.log.last_error().map(str::to_owned),
     }
 }

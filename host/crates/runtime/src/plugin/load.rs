@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 use super::breaker::CircuitBreaker;
 use super::compile_cache::CompileCache;
 use super::component::{LinkedComponent, compile};
-use super::error::PluginError;
+use super::error::LoadError;
 use super::guest_state::{GuestState, build_linker};
 use super::limits::ResourceLimits;
 use super::overrun::OverrunTracker;
@@ -136,7 +136,7 @@ impl Loader {
         plugin_files: &PluginFiles,
         mut contents: PluginContents,
         stats: Arc<Stats>,
-    ) -> Result<LoadOutcome, PluginError> {
+    ) -> Result<LoadOutcome, LoadError> {
         let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
         if !settings.enabled {
             return Ok(LoadOutcome::Disabled);
@@ -153,7 +153,7 @@ impl Loader {
         &self,
         plugin_files: &PluginFiles,
         mut contents: PluginContents,
-    ) -> Result<Arc<Plugin>, PluginError> {
+    ) -> Result<Arc<Plugin>, LoadError> {
         let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
         self.build(plugin_files, contents, settings, Arc::default()).await
     }
@@ -163,7 +163,7 @@ impl Loader {
         &self,
         plugin_files: &PluginFiles,
         text: Option<Vec<u8>>,
-    ) -> Result<Settings, PluginError> {
+    ) -> Result<Settings, LoadError> {
         plugin_files.name()?;
         let settings = parse_settings(plugin_files, text).await?;
         self.check_memory(&settings)?;
@@ -177,7 +177,7 @@ impl Loader {
         contents: PluginContents,
         settings: Settings,
         stats: Arc<Stats>,
-    ) -> Result<Arc<Plugin>, PluginError> {
+    ) -> Result<Arc<Plugin>, LoadError> {
         let PluginContents { bytes, version, .. } = contents;
         let component = self.link_component(version.file, bytes).await?;
         self.assemble(plugin_files.name()?, settings, version, component, stats).await
@@ -191,7 +191,7 @@ impl Loader {
         version: PluginVersion,
         component: Arc<LinkedComponent>,
         stats: Arc<Stats>,
-    ) -> Result<Arc<Plugin>, PluginError> {
+    ) -> Result<Arc<Plugin>, LoadError> {
         let name = Arc::<str>::from(name);
         let limits = ResourceLimits::new(&settings.limits, &self.defaults);
         let grants = &settings.grants;
@@ -214,7 +214,7 @@ impl Loader {
         let exported_tools =
             super::hooks::run_trial_instance(&context, &self.engine, &component, TRIAL_TIMEOUT)
                 .await
-                .map_err(|error| PluginError::Instantiate(Box::new(error)))?;
+                .map_err(LoadError::Instantiate)?;
         let tools = tool_names(&component, &context.settings, exported_tools)?;
         Ok(Arc::new(Plugin {
             id: next_id(),
@@ -238,7 +238,7 @@ impl Loader {
         &self,
         plugin: &str,
         grants: &HttpGrants,
-    ) -> Result<Option<HttpClient>, PluginError> {
+    ) -> Result<Option<HttpClient>, LoadError> {
         if grants.is_empty() {
             return Ok(None);
         }
@@ -248,8 +248,7 @@ impl Loader {
         }
         // Reads the machine's certificates.
         let create_client = move || {
-            HttpClient::new(grants, limits)
-                .map_err(|error| PluginError::GrantSetup(error.to_string()))
+            HttpClient::new(grants, limits).map_err(|error| LoadError::GrantSetup(Box::new(error)))
         };
         let client = run_on_low_priority_thread("certificates", create_client).await?;
         if let Some(advice) = client.missing_roots_advice() {
@@ -259,11 +258,11 @@ impl Loader {
     }
 
     /// Whether a plugin may have the memory that its settings ask for.
-    pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), PluginError> {
+    pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), LoadError> {
         let asked = ResourceLimits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
         if asked > most {
-            return Err(PluginError::MemoryTooLarge { asked, most });
+            return Err(LoadError::MemoryTooLarge { asked, most });
         }
         Ok(())
     }
@@ -274,7 +273,7 @@ impl Loader {
         &self,
         digest: ContentDigest,
         bytes: Vec<u8>,
-    ) -> Result<Arc<LinkedComponent>, PluginError> {
+    ) -> Result<Arc<LinkedComponent>, LoadError> {
         if let Some(component) = self.components.lock().get(&digest).and_then(Weak::upgrade) {
             return Ok(component);
         }
@@ -292,7 +291,7 @@ impl Loader {
         &self,
         digest: ContentDigest,
         bytes: Vec<u8>,
-    ) -> Result<Component, PluginError> {
+    ) -> Result<Component, LoadError> {
         let (engine, cache) = (self.engine.clone(), self.compile_cache.clone());
         run_on_low_priority_thread("compiler", move || {
             compile(&engine, cache.as_deref(), digest, &bytes)
@@ -305,13 +304,13 @@ impl Loader {
 pub(super) async fn parse_settings(
     plugin_files: &PluginFiles,
     text: Option<Vec<u8>>,
-) -> Result<Settings, PluginError> {
+) -> Result<Settings, LoadError> {
     let Some(text) = text else { return Ok(Settings::default()) };
     let path = plugin_files.settings.clone();
     // Many patterns take their time.
     run_on_low_priority_thread("settings", move || match str::from_utf8(&text) {
         Ok(text) => Ok(Settings::parse(text, &path)?),
-        Err(_) => Err(PluginError::SettingsNotText(path)),
+        Err(source) => Err(LoadError::SettingsNotText { path, source }),
     })
     .await
 }
@@ -321,8 +320,8 @@ fn tool_names(
     component: &LinkedComponent,
     settings: &Settings,
     exported: Vec<String>,
-) -> Result<Box<[Box<str>]>, PluginError> {
-    let invalid = |reason: String| Err(PluginError::InvalidToolNames(reason));
+) -> Result<Box<[Box<str>]>, LoadError> {
+    let invalid = |reason: String| Err(LoadError::InvalidToolNames(reason));
     let names = match &settings.tools.names {
         Some(_) if component.tools.is_none() => {
             return invalid("its settings name some (tools.names), and it exports no tools".into());
@@ -351,8 +350,8 @@ fn tool_names(
 /// the others.
 async fn run_on_low_priority_thread<T: Send + 'static>(
     name: &str,
-    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
-) -> Result<T, PluginError> {
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
     let (done, result) = oneshot::channel();
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let thread = rustix::thread::gettid();
@@ -362,7 +361,7 @@ async fn run_on_low_priority_thread<T: Send + 'static>(
         _ = done.send(work());
     });
     match thread {
-        Ok(_) => result.await.unwrap_or(Err(PluginError::HostPanicked)),
-        Err(source) => Err(PluginError::NoThread(source)),
+        Ok(_) => result.await.unwrap_or(Err(LoadError::HostPanicked)),
+        Err(source) => Err(LoadError::NoThread(source)),
     }
 }

@@ -38,7 +38,7 @@ use tokio::time::Instant;
 use self::breaker::{CircuitBreaker, CircuitState};
 pub use self::compile_cache::CompileCache;
 use self::component::LinkedComponent;
-use self::error::PluginError;
+use self::error::CallError;
 pub use self::hooks::ToolResult;
 use self::limits::ResourceLimits;
 pub use self::load::{LoadOutcome, Loader};
@@ -196,8 +196,8 @@ impl Plugin {
     }
 
     /// Remembers what went wrong in a call.
-    pub fn record_failure(&self, call: &Call, error: &PluginError) {
-        let error = LastError::new(error, Some(self.digest().to_string()));
+    pub fn record_failure(&self, call: &Call, error: &CallError) {
+        let error = LastError::in_call(error, self.digest().to_string());
         *self.last_failure.lock() = Some(CallFailure { call: call.call_id(), error });
     }
 
@@ -217,10 +217,10 @@ impl Plugin {
     pub async fn run_with_breaker<T>(
         &self,
         hook: Hook,
-        work: impl Future<Output = Result<T, PluginError>>,
-    ) -> Result<T, PluginError> {
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
         let permit =
-            self.breaker(hook).try_acquire(Instant::now()).ok_or(PluginError::CircuitOpen)?;
+            self.breaker(hook).try_acquire(Instant::now()).ok_or(CallError::CircuitOpen)?;
         let result = work.await;
         match &result {
             Ok(_) => permit.record_success(),
@@ -241,8 +241,8 @@ impl Plugin {
 
     /// Remembers what went wrong in a call, and tells the operator. That it is set aside
     /// was told when it was.
-    pub fn log_failure(&self, call: &Call, took: Duration, error: &PluginError) {
-        if matches!(error, PluginError::CircuitOpen) {
+    pub fn log_failure(&self, call: &Call, took: Duration, error: &CallError) {
+        if matches!(error, CallError::CircuitOpen) {
             return;
         }
         self.record_failure(call, error);
@@ -262,12 +262,12 @@ impl Plugin {
 
     /// Whether a failure of a call is the plugin's own: not the want of room,
     /// nor of time that others have used up.
-    fn is_plugin_fault(&self, hook: Hook, error: &PluginError) -> bool {
+    fn is_plugin_fault(&self, hook: Hook, error: &CallError) -> bool {
         match error {
-            PluginError::Busy => false,
+            CallError::Busy => false,
             // Who had this long to answer has only himself to blame; a plugin may be
             // given more time than a call has, or than a tool.
-            PluginError::Timeout(elapsed) => {
+            CallError::Timeout(elapsed) => {
                 let plugin_timeout = self.timeout(hook);
                 *elapsed
                     >= if hook == Hook::Tools {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use super::error::PluginError;
+use super::error::LoadError;
 
 /// Largest plugin file. componentize-py makes 18 MB.
 const MAX_FILE: u64 = 64 << 20;
@@ -51,7 +51,7 @@ impl PluginFiles {
     /// # Errors
     ///
     /// When they were asked for and cannot be read.
-    pub fn with_settings(file: PathBuf, settings: Option<PathBuf>) -> Result<Self, PluginError> {
+    pub fn with_settings(file: PathBuf, settings: Option<PathBuf>) -> Result<Self, LoadError> {
         let Some(settings) = settings else { return Ok(Self::with_adjacent_settings(file)) };
         read(&settings, MAX_SETTINGS)?;
         Ok(Self { file, settings })
@@ -62,9 +62,9 @@ impl PluginFiles {
     /// # Errors
     ///
     /// When the file's name is not text.
-    pub fn name(&self) -> Result<&str, PluginError> {
+    pub fn name(&self) -> Result<&str, LoadError> {
         let name = self.file.file_stem().and_then(|name| name.to_str());
-        name.ok_or_else(|| PluginError::InvalidFileName(self.file.clone()))
+        name.ok_or_else(|| LoadError::InvalidFileName(self.file.clone()))
     }
 
     /// The name for people, whatever the file's is.
@@ -88,7 +88,7 @@ impl PluginFiles {
     /// # Errors
     ///
     /// When one cannot be read, or does not stop changing.
-    pub fn read(&self) -> Result<PluginContents, PluginError> {
+    pub fn read(&self) -> Result<PluginContents, LoadError> {
         const ATTEMPTS: u32 = 3;
         for _ in 0..ATTEMPTS {
             let fingerprints = self.fingerprints();
@@ -96,7 +96,7 @@ impl PluginFiles {
             let bytes = read(&self.file, MAX_FILE)?;
             let settings = match read(&self.settings, MAX_SETTINGS) {
                 Ok(bytes) => Some(bytes),
-                Err(PluginError::Unreadable { source, .. })
+                Err(LoadError::Unreadable { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && is_absent(&self.settings) =>
                 {
                     None
@@ -112,7 +112,7 @@ impl PluginFiles {
             };
             return Ok(PluginContents { bytes, settings, version, fingerprints, read_at });
         }
-        Err(PluginError::FileChanging(self.file.clone()))
+        Err(LoadError::FileChanging(self.file.clone()))
     }
 }
 
@@ -215,8 +215,8 @@ impl FileFingerprint {
 }
 
 /// The bytes of a file that is one: a pipe would never end.
-fn read(path: &Path, max_len: u64) -> Result<Vec<u8>, PluginError> {
-    let unreadable = |source| PluginError::Unreadable { path: path.to_owned(), source };
+fn read(path: &Path, max_len: u64) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     let file = OpenOptions::new()
         .read(true)
         // Opening a pipe waits for whoever writes to it, else.
@@ -225,16 +225,16 @@ fn read(path: &Path, max_len: u64) -> Result<Vec<u8>, PluginError> {
         .map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(PluginError::NotAFile(path.to_owned()));
+        return Err(LoadError::NotAFile(path.to_owned()));
     }
     if metadata.len() > max_len {
-        return Err(PluginError::FileTooLarge { size: metadata.len(), most: max_len });
+        return Err(LoadError::FileTooLarge { size: metadata.len(), most: max_len });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     // It may grow while it is read.
     let size = file.take(max_len + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64;
     if size > max_len {
-        return Err(PluginError::FileTooLarge { size, most: max_len });
+        return Err(LoadError::FileTooLarge { size, most: max_len });
     }
     Ok(bytes)
 }

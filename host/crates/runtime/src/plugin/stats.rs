@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::error::{PluginError, Stage};
+use super::error::{CallError, LoadError, Stage};
 use super::histogram::{Histogram, HistogramSnapshot};
 use crate::capability::metrics::GuestMetrics;
 use plugboard_core::verdict::VerdictKind;
@@ -87,15 +87,19 @@ pub struct LastError {
 }
 
 impl LastError {
-    /// What happened just now to the file of this digest.
-    pub fn new(error: &PluginError, digest: Option<String>) -> Self {
-        Self {
-            stage: error.stage(),
-            label: error.label(),
-            message: error.to_string(),
-            digest,
-            at: jiff::Timestamp::now(),
-        }
+    /// The file of this digest could not be loaded just now. `None`: it could not be
+    /// read.
+    pub fn in_load(error: &LoadError, digest: Option<String>) -> Self {
+        Self::new(error.stage(), error.label(), error.to_string(), digest)
+    }
+
+    /// A call of the version of this digest failed just now.
+    pub fn in_call(error: &CallError, digest: String) -> Self {
+        Self::new(Stage::Call, error.label(), error.to_string(), Some(digest))
+    }
+
+    fn new(stage: Stage, label: &'static str, message: String, digest: Option<String>) -> Self {
+        Self { stage, label, message, digest, at: jiff::Timestamp::now() }
     }
 }
 
@@ -131,7 +135,7 @@ pub struct VerdictCounts {
 
 impl Stats {
     /// Counts a call of the guest and what came of it.
-    pub fn record_run(&self, took: Duration, result: Result<VerdictKind, &PluginError>) {
+    pub fn record_run(&self, took: Duration, result: Result<VerdictKind, &CallError>) {
         self.latency.record(took);
         match result {
             Ok(kind) => increment(&self.plugin_verdicts, kind),
@@ -140,7 +144,7 @@ impl Stats {
     }
 
     /// Counts a failure, of the guest or of what it decided.
-    pub fn record_failure(&self, error: &PluginError) {
+    pub fn record_failure(&self, error: &CallError) {
         let mut failures = self.failures.lock();
         *failures.entry(error.label()).or_default() += 1;
     }
@@ -200,7 +204,7 @@ mod tests {
         let stats = Stats::default();
         stats.record_run(Duration::from_micros(25), Ok(VerdictKind::Pass));
         stats.record_run(Duration::from_micros(25), Ok(VerdictKind::Route));
-        stats.record_run(Duration::from_secs(3), Err(&PluginError::Busy));
+        stats.record_run(Duration::from_secs(3), Err(&CallError::Busy));
         stats.record_cache_hit(VerdictKind::Reject);
         stats.record_denial("kv", "quota");
         let snapshot = stats.snapshot();

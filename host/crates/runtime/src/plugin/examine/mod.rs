@@ -14,7 +14,7 @@ use wasmtime::component::Component;
 pub use self::component_info::{ComponentInfo, Import, ImportOrigin};
 pub use self::effective_settings::{EffectiveGrants, EffectiveSettings};
 use super::component::LinkedComponent;
-use super::error::{PluginError, Stage};
+use super::error::{CallError, LoadError, Stage};
 use super::limits;
 use super::load::{Loader, parse_settings};
 use super::plugin_files::{PluginContents, PluginFiles, PluginVersion};
@@ -85,9 +85,15 @@ pub struct ReportedError {
     pub message: String,
 }
 
-impl From<&PluginError> for ReportedError {
-    fn from(error: &PluginError) -> Self {
+impl From<&LoadError> for ReportedError {
+    fn from(error: &LoadError) -> Self {
         Self { stage: error.stage(), label: error.label(), message: error.to_string() }
+    }
+}
+
+impl From<&CallError> for ReportedError {
+    fn from(error: &CallError) -> Self {
+        Self { stage: Stage::Call, label: error.label(), message: error.to_string() }
     }
 }
 
@@ -122,7 +128,7 @@ impl Loader {
         &self,
         plugin_files: &PluginFiles,
         report: &mut PluginReport,
-    ) -> Result<(), PluginError> {
+    ) -> Result<(), LoadError> {
         let name = plugin_files.name()?;
         let PluginContents { bytes, settings: text, version, .. } = plugin_files.read()?;
         report.bytes = Some(bytes.len() as u64);
@@ -157,7 +163,7 @@ impl Loader {
         version: PluginVersion,
         component: &Component,
         report: &mut PluginReport,
-    ) -> Result<(), PluginError> {
+    ) -> Result<(), LoadError> {
         let size = report.bytes.unwrap_or_default();
         let linked = Arc::new(LinkedComponent::link(&self.linker, component, size)?);
         report.warnings = report.grant_warnings();
@@ -229,13 +235,13 @@ impl PluginReport {
 }
 
 /// What a file is that is no component, as far as the error tells.
-fn file_kind(error: &PluginError) -> Option<&'static str> {
+fn file_kind(error: &LoadError) -> Option<&'static str> {
     match error {
-        PluginError::EmptyFile => Some("empty file"),
-        PluginError::NotWasm { .. } => Some("no WebAssembly"),
-        PluginError::CoreModule => Some("core module"),
-        PluginError::Precompiled => Some("compiled code"),
-        PluginError::Malformed(_) => Some("damaged component"),
+        LoadError::EmptyFile => Some("empty file"),
+        LoadError::NotWasm { .. } => Some("no WebAssembly"),
+        LoadError::CoreModule => Some("core module"),
+        LoadError::Precompiled => Some("compiled code"),
+        LoadError::Malformed(_) => Some("damaged component"),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::metrics::Metrics;
 use plugboard_registry::PluginEntry;
 use plugboard_registry::reload::ReloadMetrics;
-use plugboard_runtime::plugin::error::{PluginError, Stage};
+use plugboard_runtime::plugin::error::{CallError, LoadError, Stage};
 use plugboard_runtime::plugin::stats::{LastError, Stats};
 
 /// The name of the sample plugin.
@@ -18,7 +18,7 @@ struct SampleCollector(MetricsSnapshot);
 impl Collector for SampleCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let stats = Stats::default();
-        stats.record_run(Duration::from_micros(100), Err(&PluginError::Busy));
+        stats.record_run(Duration::from_micros(100), Err(&CallError::Busy));
         stats.record_denial("http", "not_granted");
         let row = PluginRow {
             name: PLUGIN.to_owned(),
@@ -54,7 +54,7 @@ pub fn render_sample() -> Result<String, Error> {
         file: format!("{PLUGIN}.wasm").into(),
         plugin: None,
         disabled: false,
-        error: Some(LastError::new(&PluginError::EmptyFile, None)),
+        error: Some(LastError::in_load(&LoadError::EmptyFile, None)),
     };
     let collect = MetricsSnapshot {
         engine: engine::EngineStats { instances: 1, used: 0 },
