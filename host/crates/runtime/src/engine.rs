@@ -1,15 +1,14 @@
-//! The WebAssembly engine: its configuration, the pool of instances, the
-//! ticker that interrupts guests, and the two queues in front of it all.
+//! WebAssembly engine: configuration, instance pool, epoch ticker, and the permits that
+//! order the calls in front of it.
 //!
-//! One engine serves the whole process. Every call takes a fresh instance from
-//! a pool whose slots are reserved at start; [`Engine::acquire_instance`] makes calls wait
-//! for a free one, because an exhausted pool is an error and not a queue.
+//! One engine serves the whole process. Each call takes a fresh instance from a pool
+//! whose slots are reserved at start. [`Engine::acquire_instance`] waits for a free slot,
+//! because an exhausted pool is an error in wasmtime, not a queue.
 //!
-//! Guests run on the runtime's own threads, as a decision takes microseconds
-//! and a hop to another thread would cost more. What keeps a guest that
-//! computes for long from starving the listeners is [`Engine::acquire_cpu`]: after its
-//! first [`TICK`] a guest gives the thread back and goes on only with a turn,
-//! and there are fewer turns than threads.
+//! Guests run on the runtime's worker threads: a decision takes microseconds, and moving
+//! it to another thread would cost more. [`Engine::acquire_cpu`] keeps CPU-bound guests
+//! from starving the listeners: after its first [`TICK`], a guest yields and continues
+//! only with a CPU permit, of which there are fewer than threads.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -23,101 +22,100 @@ use wasmtime::{
 
 use plugboard_config::EngineConfig;
 
-/// How often guests are interrupted to see whether they may go on: the longest
-/// that one holds a thread, and how late a deadline can strike.
+/// Interval at which guests are interrupted: the longest time that a guest holds a
+/// thread, and the longest delay of its deadline.
 pub const TICK: Duration = Duration::from_millis(5);
 
-/// How long a guest keeps its turn while others wait for one. Short enough that
-/// a guest that never ends holds up few others, long enough that those that do
-/// end are not all late together.
+/// How long a guest keeps its CPU permit while others wait for one. Short enough that an
+/// endless guest delays few others, long enough that guests that do end are not all late
+/// together.
 pub const TIME_SLICE: Duration = Duration::from_millis(50);
 
-/// What one instance of a component may have. A Rust one has three core instances
-/// (module, shim, fixup), componentize-py's and -js's ones have more. The pool
-/// has as many for every slot, so that whoever holds a slot finds room.
+/// Core instances of one component instance. A Rust component has three (module, shim,
+/// fixup), those of componentize-py and componentize-js have more. The pool reserves as
+/// many for each slot, so that instantiation in a free slot does not fail.
 pub const MAX_CORE_INSTANCES: u32 = 32;
-/// As [`MAX_CORE_INSTANCES`].
+/// Tables of one component instance, as [`MAX_CORE_INSTANCES`].
 pub const MAX_TABLES: u32 = 32;
-/// As [`MAX_CORE_INSTANCES`].
+/// Memories of one component instance, as [`MAX_CORE_INSTANCES`].
 pub const MAX_MEMORIES: u32 = 4;
 
-/// Elements of one table; what componentize-py needs.
+/// Elements of one table: as many as componentize-py needs.
 pub const MAX_TABLE_ELEMENTS: usize = 100_000;
 
-/// Metadata of one instance in bytes; what componentize-js needs.
+/// Metadata of one instance, in bytes: as many as componentize-js needs.
 const MAX_INSTANCE_SIZE: usize = 10 << 20;
 
-/// Of a slot's memory and stack, what stays resident between calls. With
-/// `pagemap_scan` only the pages that a call wrote are reset, so that a large
-/// share costs nothing; without it, resetting is a memset of all of it.
+/// Bytes of a slot's memory and stack that stay resident between calls. With
+/// `pagemap_scan`, only the pages that a call wrote are reset, so a large value costs
+/// nothing; without it, all of them are overwritten with zeros.
 const KEEP_RESIDENT_SCANNED: usize = 1 << 20;
 const KEEP_RESIDENT_UNSCANNED: usize = 64 << 10;
 
-/// Frames of a trap that an author is told; the rest of a deep recursion looks like
-/// these.
+/// Frames of a trap's backtrace for authors. The rest of a deep recursion repeats them.
 const MAX_INSPECTED_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(64);
 
-/// Address space per memory when the process may not have wasmtime's default
-/// of 4 GiB each, by which bounds checks cost nothing.
+/// Guard region per memory, in bytes, if the process may not reserve wasmtime's default
+/// of 4 GiB for each memory. (The default makes bounds checks free.)
 const SMALL_GUARD: u64 = 64 << 10;
 
-/// What an engine is for.
+/// Purpose of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Calls: as little work as there can be, and none that a guest can make more of.
+    /// Serving calls: with the least work, none of which a guest can multiply.
     Serve {
-        /// With which the runtime polls tasks.
+        /// Worker threads of the async runtime.
         threads: usize,
     },
-    /// An author who tries a plugin of his own, one call at a time: instructions are
-    /// counted, and a trap tells file and line, where the guest has them.
+    /// Inspecting a plugin for its author, one call at a time: instructions are counted,
+    /// and a trap reports file and line, if the guest has debug information.
     Inspect,
 }
 
-/// How instances get their memory.
+/// Where instances get their memory from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocation {
-    /// From slots reserved at start, 4 GiB of address space each.
+    /// Slots reserved at start, with 4 GiB of address space each.
     Pool,
-    /// From slots reserved at start, as large as `engine.max_memory`.
+    /// Slots reserved at start, as large as `engine.max_memory`.
     SmallPool,
-    /// From the system, for each call.
+    /// The system, for each call.
     OnDemand,
 }
 
-/// The process's engine and the queues in front of it. Cheap to clone.
+/// The engine of the process, with the permits in front of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
 
-/// Whom a guest works for.
+/// Priority class of a guest's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Somebody who hears ringing.
+    /// A call that is being set up.
     Decision,
-    /// Somebody who is told to wait a moment: by a voice agent, in the middle of a call.
+    /// A tool or a transfer during a call: the caller waits in silence.
     MidCall,
-    /// Nobody who waits.
+    /// An event: no caller waits.
     Event,
 }
 
 impl Priority {
-    /// Every queue.
+    /// All classes.
     pub const ALL: [Self; 3] = [Self::Decision, Self::MidCall, Self::Event];
 }
 
-/// A turn on the processor; given back when it is dropped.
+/// CPU permit; released on drop.
 pub struct CpuPermit {
     _permit: OwnedSemaphorePermit,
-    /// Of those who wait for a turn behind calls.
+    /// Permit of the priority class, for those below [`Priority::Decision`].
     _class_permit: Option<OwnedSemaphorePermit>,
 }
 
-/// The pool's figures.
+/// Statistics of the instance pool.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineStats {
-    /// Instances that there is room for.
+    /// Slots of the pool.
     pub instances: u64,
-    /// Instances in use.
+    /// Slots in use.
     pub used: u64,
 }
 
@@ -145,7 +143,7 @@ impl Engine {
             Purpose::Serve { threads } => {
                 (threads, &[Allocation::Pool, Allocation::SmallPool, Allocation::OnDemand][..])
             }
-            // A pool is for those who come again.
+            // One call at a time does not pay for a pool.
             Purpose::Inspect => (1, &[Allocation::OnDemand][..]),
         };
         let selected = candidates.iter().find_map(|&allocation| {
@@ -175,47 +173,45 @@ impl Engine {
             max_memory: config.max_memory,
             instances: config.instances,
             instance_permits: Arc::new(Semaphore::new(config.instances as usize)),
-            // One thread is always left for guests that are quick, and for the
-            // listeners; on a single thread they take turns with the tick.
+            // Leaves one thread for the listeners and for guests that run less than a
+            // tick. A single thread is shared tick by tick.
             cpu_permits: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
-            // Guests that are told of events queue among themselves first, so that
-            // however many there are, half of the turns at the most are theirs; and so
-            // do those that work for voice agents.
+            // Guests of these classes first queue among themselves, so that they have at
+            // most half of the permits, however many they are.
             mid_call_cpu_permits: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
             event_cpu_permits: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
         })))
     }
 
-    /// The engine proper.
+    /// wasmtime's engine.
     pub fn wasm(&self) -> &wasmtime::Engine {
         &self.0.wasm
     }
 
-    /// What it is for.
+    /// Its purpose.
     pub fn purpose(&self) -> Purpose {
         self.0.purpose
     }
 
-    /// How instances get their memory here.
+    /// Where its instances get their memory from.
     pub fn allocation(&self) -> Allocation {
         self.0.allocation
     }
 
-    /// The most memory that a plugin may be given, in bytes.
+    /// Largest memory limit of a plugin, in bytes.
     pub fn max_memory(&self) -> usize {
         self.0.max_memory
     }
 
-    /// How much of the pool is in use.
+    /// Statistics of the pool.
     pub fn stats(&self) -> EngineStats {
         let free = self.0.instance_permits.available_permits() as u64;
         let instances = u64::from(self.0.instances);
         EngineStats { instances, used: instances.saturating_sub(free) }
     }
 
-    /// How many guests may have a place in the pool at the same time that work for
-    /// these: half of it is the most for events, a quarter for voice agents, so that
-    /// there is always room for calls that are being set up.
+    /// Concurrency limit of a priority class: half of the pool for events, a quarter for
+    /// tools and transfers, so that decisions always find a slot.
     pub fn concurrency_limit(&self, priority: Priority) -> usize {
         let instances = self.0.instances as usize;
         let limit = match priority {
@@ -226,19 +222,18 @@ impl Engine {
         limit.max(1)
     }
 
-    /// A place in the pool, if there is one now; hold it for as long as the
-    /// instance.
+    /// Takes a slot of the pool, if one is free. Hold it as long as the instance.
     pub fn try_acquire_instance(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.instance_permits).try_acquire_owned().ok()
     }
 
-    /// Waits for a place in the pool. None when there was none until the deadline.
+    /// Waits for a slot of the pool. `None`: none became free before the deadline.
     pub async fn acquire_instance(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.0.instance_permits).acquire_owned();
         tokio::time::timeout_at(deadline, permit).await.ok()?.ok()
     }
 
-    /// Waits for a turn among the guests that compute for longer than a tick.
+    /// Waits for a CPU permit, which a guest needs after its first tick.
     pub async fn acquire_cpu(&self, priority: Priority) -> Option<CpuPermit> {
         let class_semaphore = match priority {
             Priority::Decision => None,
@@ -260,8 +255,7 @@ fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) 
         // A shared memory would outlive the limits of an instance.
         .wasm_memory64(false);
     match purpose {
-        // Reading a guest's own debug information would be work of the host's
-        // that nothing bounds.
+        // Nothing bounds the work of reading a guest's debug information.
         Purpose::Serve { .. } => wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable),
         Purpose::Inspect => wasm
             .consume_fuel(true)
@@ -298,7 +292,7 @@ fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) 
     wasm
 }
 
-/// Lets guests see the time pass. Ends when the last engine is gone.
+/// Starts the thread that advances the epoch. It ends with the last engine.
 fn start_ticker(engine: &wasmtime::Engine) -> anyhow::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {

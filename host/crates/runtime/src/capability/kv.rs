@@ -1,5 +1,5 @@
-//! A guest's values: a namespace of the plugin's own in the store, bounded by the
-//! operator, by grant only.
+//! Key-value capability: a namespace of the store for each plugin, by grant, with a
+//! quota.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A guest's words in the host's log, bounded.
+//! Log capability: lines of a guest in the host's log, limited in number and length.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! Figures of a plugin's own, for the operator's monitoring: counters and
-//! histograms under its name, by grant only, and not without bound. They go on
-//! across versions of the plugin.
+//! Metrics capability: custom counters and histograms of a plugin, by grant, limited in
+//! number. A new version of the plugin continues them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

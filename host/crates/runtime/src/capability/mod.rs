@@ -1,5 +1,7 @@
-//! What the host lends a guest. A capability knows its rules and nothing of
-//! WebAssembly; [`crate::plugin`] connects it to the contract.
+//! Capabilities: what the host offers to guests.
+//!
+//! A capability implements its rules and does not know WebAssembly; [`crate::plugin`]
+//! connects it to the contract.
 
 pub mod kv;
 pub mod log;

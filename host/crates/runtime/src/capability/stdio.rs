@@ -1,6 +1,7 @@
-//! A guest's stdout and stderr: kept, up to a bound, for its log. What comes
-//! beyond the bound is taken and thrown away, as a guest that prints too much
-//! should not fail for it.
+//! Standard output and standard error of a guest, captured for its log.
+//!
+//! Output beyond the limit is discarded without an error, so that a guest does not fail
+//! because it prints too much.
 
 use std::io;
 use std::mem;

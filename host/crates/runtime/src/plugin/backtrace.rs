@@ -1,4 +1,5 @@
-//! Where a guest was when it trapped, in words.
+//! Backtraces of traps: demangled function names, and file and line where the guest has
+//! debug information.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The contract in Rust, made from `wit/`.
+//! Rust bindings of the plugin contract, generated from `wit/`.
 
 wasmtime::component::bindgen!({
     path: "../../../wit",

@@ -1,13 +1,17 @@
-//! Setting a plugin aside that keeps failing: its failures cost every call their
-//! time, and what it would say is known.
+//! Circuit breaker: a plugin that keeps failing is not called for a while, because each
+//! failure costs a call its time.
 //!
-//! Closed, it runs. When it has failed [`BreakerConfig::failures`] times within
-//! [`BreakerConfig::window`], and no less often than it succeeded, it is open:
-//! not run at all. (The second condition is there because a caller can make a
-//! plugin fail who chooses the right caller ID, and must not take it away from the
-//! others; a verdict that the cache had is a success. It does not help where he is
-//! the only caller.) After [`BreakerConfig::pause`] one call tries it again, and
-//! closes or opens it. A new version of the plugin has a new breaker.
+//! * **Closed**: calls run the plugin. The breaker opens after
+//!   [`BreakerConfig::failures`] failures within [`BreakerConfig::window`], if the plugin
+//!   did not succeed more often than it failed meanwhile.
+//! * **Open**: calls skip the plugin for [`BreakerConfig::pause`].
+//! * **Half-open**: one call, the probe, runs the plugin, and closes or opens the breaker.
+//!
+//! A caller can cause failures, for example with a special caller ID. Comparing failures
+//! with successes keeps that caller from disabling the plugin for all others; a verdict
+//! from the cache counts as a success. It does not help while that caller is the only one.
+//!
+//! A new version of a plugin starts with a closed breaker.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -18,12 +22,12 @@ use tokio::time::Instant;
 
 use plugboard_config::BreakerConfig;
 
-/// The breaker of one version of a plugin.
+/// Circuit breaker of one hook of one version of a plugin.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     config: BreakerConfig,
     call_count: AtomicU64,
-    // What `state` says, for those who need not lock.
+    // Copy of `state`, read without the lock.
     is_closed: AtomicBool,
     state: Mutex<BreakerState>,
 }
@@ -38,19 +42,19 @@ enum BreakerState {
     Probing,
 }
 
-/// What the operator sees.
+/// State of a circuit breaker, for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitState {
-    /// It runs.
+    /// The plugin runs.
     Closed,
-    /// It is set aside.
+    /// The plugin is not called.
     Open,
-    /// One call tries it, or the next one will.
+    /// A probe runs, or the next call will be one.
     HalfOpen,
 }
 
-/// Leave to run a plugin. Dropped without a word (the call was cancelled), it
+/// Permit to run a plugin. Dropping it without a result, as a cancelled call does,
 /// changes nothing.
 #[must_use]
 pub struct BreakerPermit<'a> {
@@ -59,7 +63,7 @@ pub struct BreakerPermit<'a> {
 }
 
 impl CircuitBreaker {
-    /// The breaker of a plugin that was just loaded.
+    /// A closed breaker.
     pub fn new(config: BreakerConfig) -> Self {
         Self {
             config,
@@ -69,18 +73,17 @@ impl CircuitBreaker {
         }
     }
 
-    /// Counts a call that was answered without running the plugin, by what it said
-    /// before.
+    /// Counts a call that an earlier answer of the plugin answered.
     pub fn record_success(&self) {
         self.call_count.fetch_add(1, Relaxed);
     }
 
-    /// Whether the plugin runs as if there were no breaker.
+    /// Whether the breaker is closed.
     pub fn is_closed(&self) -> bool {
         self.is_closed.load(Relaxed)
     }
 
-    /// Asks whether the plugin may run now. None: it is set aside.
+    /// Returns a permit to run the plugin now. `None`: the breaker is open.
     pub fn try_acquire(&self, now: Instant) -> Option<BreakerPermit<'_>> {
         if self.is_closed.load(Relaxed) {
             return Some(BreakerPermit { breaker: self, is_probe: false });
@@ -97,7 +100,7 @@ impl CircuitBreaker {
         Some(BreakerPermit { breaker: self, is_probe })
     }
 
-    /// What [`CircuitBreaker::try_acquire`] would say, without taking the trial.
+    /// The state now. Unlike [`CircuitBreaker::try_acquire`], does not start a probe.
     pub fn circuit_state(&self, now: Instant) -> CircuitState {
         if self.is_closed.load(Relaxed) {
             return CircuitState::Closed;
@@ -111,19 +114,20 @@ impl CircuitBreaker {
 }
 
 impl BreakerPermit<'_> {
-    /// The plugin did its work.
+    /// Records a success. A successful probe closes the breaker.
     pub fn record_success(mut self) {
         self.breaker.call_count.fetch_add(1, Relaxed);
         if self.is_probe {
             self.is_probe = false;
             let mut state = self.breaker.state.lock();
             *state = BreakerState::Closed(VecDeque::new());
-            // While nobody else can change the state.
+            // While the lock is held.
             self.breaker.is_closed.store(true, Relaxed);
         }
     }
 
-    /// The plugin failed by its own fault. Whether it is set aside now.
+    /// Records a failure that is the plugin's fault. Returns whether it opened the
+    /// breaker.
     pub fn record_failure(mut self, now: Instant) -> bool {
         let breaker = self.breaker;
         let config = &breaker.config;
@@ -160,7 +164,7 @@ impl BreakerPermit<'_> {
 impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if self.is_probe {
-            // Cancelled, or no fault of the plugin's: the next call tries.
+            // Cancelled, or not the plugin's fault: the next call is the probe.
             *self.breaker.state.lock() = BreakerState::Open { until: Instant::now() };
         }
     }

@@ -1,12 +1,12 @@
-//! The compile cache: machine code of components that this program compiled
-//! before, in a folder of its own, so that a restart need not compile again.
+//! Compile cache: machine code of components, kept on disk so that a restart does not
+//! compile them again.
 //!
-//! Machine code cannot be checked for being harmless, so it is only taken from
-//! where nobody else can have written it: a folder that belongs to the user we
-//! run as and that no other may enter. Each file is bound by a checksum to the
-//! component it was made of and to the compiler that made it; damaged, foreign
-//! or exchanged, it is compiled anew. Whoever can write as our own user could
-//! replace the program as well, and is not kept out.
+//! Machine code cannot be validated, so the cache only reads files that no other user can
+//! have written: its folder belongs to the user of this process and is closed to all
+//! others. A checksum binds each file to its component and to the compiler. A file that
+//! is damaged, or that belongs to another component or compiler, is compiled again. The
+//! cache does not protect against a process of the same user, which could replace the
+//! program as well.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};

@@ -1,5 +1,5 @@
-//! From bytes to a component that fits the contract, or to a reason that its author
-//! can act on.
+//! Compiling and linking: from the bytes of a file to a component that fits the
+//! contract, or to a [`LoadError`] that its author can act on.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};

@@ -1,6 +1,10 @@
-//! A guest's turn among those that compute for long (see [`crate::engine`]): it
-//! asks for one when it has computed for a tick, keeps it for a while, and gives
-//! it up when it waits for the host, when its while is over, or with its call.
+//! CPU permits: cooperative scheduling for guests that run longer than one tick.
+//!
+//! Guests run on the async worker threads. A guest that has used a full
+//! [`TICK`](crate::engine::TICK) yields, and resumes only with a permit. There are fewer
+//! permits than worker threads, so CPU-bound guests cannot starve the listeners. A guest
+//! releases its permit when it blocks on a host call, after [`TIME_SLICE`], and at the end
+//! of the call.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +16,8 @@ use tokio::time::Instant;
 
 use crate::engine::{CpuPermit, Engine, Priority, TIME_SLICE};
 
-/// Shared between the call, which polls the guest, and the engine's tick.
+/// CPU time and permit of one guest. Shared between the call, which polls the guest, and
+/// the epoch callback.
 pub(super) struct CpuScheduler {
     priority: Priority,
     inner: Mutex<CpuSchedulerState>,
@@ -20,15 +25,15 @@ pub(super) struct CpuScheduler {
 
 struct CpuSchedulerState {
     permit: Option<(CpuPermit, Instant)>,
-    /// Whether the guest is off its thread because of a tick.
+    /// Whether the guest is pending because it yielded.
     is_yielding: bool,
-    /// How long it has computed, up to the last time it was polled.
+    /// Time that the guest has computed until its last poll ended.
     cpu_time: Duration,
     last_poll: Instant,
 }
 
 impl CpuScheduler {
-    /// The turn of a guest that starts now, perhaps with a permit taken before.
+    /// For a guest that starts now, with a permit if it needs one from the start.
     pub(super) fn new(priority: Priority, permit: Option<CpuPermit>) -> Self {
         let now = Instant::now();
         let permit = permit.map(|permit| (permit, now));
@@ -41,12 +46,13 @@ impl CpuScheduler {
         Self { priority, inner: Mutex::new(inner) }
     }
 
-    /// Whom the guest works for.
+    /// Priority class of the guest.
     pub(super) fn priority(&self) -> Priority {
         self.priority
     }
 
-    /// Runs the guest, with an eye on what it does with its time.
+    /// Runs the guest, measures its CPU time, and releases its permit when it waits for
+    /// the host.
     pub(super) async fn run<T>(&self, guest: impl Future<Output = T>) -> T {
         let mut guest = pin!(guest);
         poll_fn(|context| {
@@ -57,7 +63,7 @@ impl CpuScheduler {
                 let elapsed = inner.last_poll.elapsed();
                 inner.cpu_time += elapsed;
                 if !inner.is_yielding {
-                    // It waits for the host, for which it needs no thread.
+                    // It waits for the host and needs no thread.
                     inner.permit = None;
                 }
             }
@@ -66,13 +72,13 @@ impl CpuScheduler {
         .await
     }
 
-    /// How long the guest has computed in all. Called while it does.
+    /// CPU time of the guest until now. Called while the guest is polled.
     pub(super) fn cpu_time(&self, now: Instant) -> Duration {
         let inner = self.inner.lock();
         inner.cpu_time + now.saturating_duration_since(inner.last_poll)
     }
 
-    /// Gives the thread back, and resolves when the guest may go on.
+    /// Yields the thread, and resolves when the guest may continue.
     pub(super) async fn yield_cpu(&self, engine: &Engine, now: Instant) {
         let is_within_slice = {
             let mut inner = self.inner.lock();

@@ -1,4 +1,4 @@
-//! What a store holds for one call, and the contract's imports on top of it.
+//! State of one call in its store, and the host functions of the contract.
 
 use std::fmt::Display;
 use std::sync::Arc;

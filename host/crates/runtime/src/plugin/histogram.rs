@@ -1,4 +1,4 @@
-//! Times, counted without locks by how long they are.
+//! Lock-free histogram of durations with fixed buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

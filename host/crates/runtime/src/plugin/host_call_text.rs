@@ -1,4 +1,4 @@
-//! Calls of the host in words, for whoever records them.
+//! Short texts of host calls and their results, for the recorder.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -1,10 +1,9 @@
-//! One call of one hook: a fresh instance, bounded in time and in everything
-//! else, dropped at the end whatever happened.
+//! Invocation: runs one call of one hook in a fresh instance with limits.
 //!
-//! Time has three bounds. The epoch interrupts a guest that computes; a timeout
-//! around it all ends one that waits in a host function; host functions that
-//! wait have bounds of their own. Dropping the future at any point is safe: the
-//! store goes with it, and its slot.
+//! Three bounds limit its time. The epoch interrupts a guest that computes; a timeout
+//! around the whole call ends a guest that waits in a host function; host functions that
+//! wait have timeouts of their own. Dropping the future is safe at any point, because it
+//! drops the store, the instance and the permits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +23,7 @@ use super::limits::{MAX_HANDLES, MAX_HOST_CALL_DATA};
 use super::{Hook, PluginContext, backtrace};
 use crate::engine::{CpuPermit, Engine, Priority, Purpose, TICK};
 
-/// What a guest has to compute with where its instructions are counted: its bounds
-/// are others.
+/// Fuel of a guest whose instructions are counted. Its time limits end it, not this.
 const FUEL: u64 = u64::MAX;
 
 /// A store for one call, and the permits that the call holds.
@@ -77,7 +75,7 @@ impl GuestInvocation {
         guest_result: Result<wasmtime::Result<T>, Elapsed>,
     ) -> Result<T, CallError> {
         if let Some(recorder) = &self.store.data().plugin.recorder {
-            // What a loop has used since its beginning is written down when it ends.
+            // wasmtime stores the fuel used in a loop only when the loop ends.
             let is_complete = matches!(guest_result, Ok(Ok(_)));
             let fuel_left = self.store.get_fuel().ok().filter(|_| is_complete);
             recorder.finish(
@@ -93,29 +91,29 @@ impl GuestInvocation {
     }
 }
 
-/// What a call of a guest may take.
+/// Limits of one call.
 pub(super) struct InvocationLimits {
-    /// What it is called by.
+    /// The hook that is called.
     pub(super) hook: Hook,
-    /// Of the guest's own.
+    /// For the guest, once it has an instance.
     pub(super) timeout: Duration,
-    /// To wait for a place in the pool.
+    /// For the wait for an instance.
     pub(super) acquire_deadline: Instant,
-    /// For all of it.
+    /// For the whole call.
     pub(super) deadline: Instant,
 }
 
-/// Leave to run, and for how long.
+/// Permits of one call, and the time that it has.
 struct InstanceLease {
     deadline: Instant,
     timeout: Duration,
-    /// Taken beforehand by a guest that is expected to be slow.
+    /// Taken before the start by a plugin that is CPU-bound.
     cpu_permit: Option<CpuPermit>,
     _instance_permit: OwnedSemaphorePermit,
 }
 
 impl InstanceLease {
-    /// Waits for leave to run. The plugin's own time starts when it has it.
+    /// Waits for the permits. The guest's timeout starts when it has them.
     async fn acquire(
         context: &PluginContext,
         engine: &Engine,
@@ -127,15 +125,15 @@ impl InstanceLease {
         let now = Instant::now();
         let mut cpu_permit = None;
         if context.overrun_tracker(priority).is_cpu_bound(now) {
-            // Before the slot, so that a queue of slow guests leaves the pool to
-            // the quick ones.
+            // Before the slot, so that a queue of CPU-bound guests leaves the pool to
+            // the others.
             let cpu_result = timeout_at(now + remaining(now), engine.acquire_cpu(priority)).await;
             cpu_permit = cpu_result.map_err(|_| CallError::Busy)?;
         }
         let instance_permit = match engine.try_acquire_instance() {
             Some(permit) => permit,
             None => {
-                // Whoever has the slots may need the turn to come to an end.
+                // A guest that has a slot may need the CPU permit to finish.
                 cpu_permit = None;
                 engine.acquire_instance(acquire_deadline).await.ok_or(CallError::Busy)?
             }
@@ -172,7 +170,7 @@ fn new_store(
     {
         tracing::debug!(%error, "instructions cannot be counted");
     }
-    // Most calls never see a tick.
+    // Most calls end before the first tick.
     store.set_epoch_deadline(1);
     let engine = engine.clone();
     let deadline = lease.deadline;
@@ -180,8 +178,8 @@ fn new_store(
     store
 }
 
-/// A guest has computed for a tick: it gives the thread back, ends if its time
-/// is up, and goes on when it has a turn.
+/// Epoch callback: ends a guest whose deadline has passed, and lets one that has
+/// computed for a tick yield until it has a CPU permit.
 fn on_tick(
     context: StoreContextMut<'_, GuestState>,
     engine: &Engine,
@@ -192,7 +190,7 @@ fn on_tick(
         return UpdateDeadline::Interrupt;
     }
     let state = context.data();
-    // The tick came early in the guest's slice, or while it waited for the host.
+    // The tick came early in the guest's time, or while it waited for the host.
     if state.cpu.cpu_time(now) < TICK {
         return UpdateDeadline::Continue(1);
     }

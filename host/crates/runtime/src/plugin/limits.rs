@@ -1,4 +1,4 @@
-//! What one instance may take from the host.
+//! Resource limits of one instance: memory, tables, handles, and data in host calls.
 
 use std::time::Duration;
 

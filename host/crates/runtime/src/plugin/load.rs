@@ -1,5 +1,5 @@
-//! From files to a plugin that can be called, or to a reason that its author
-//! can act on. Nothing here is on the way of a call.
+//! Loading: from a plugin's files to a [`Plugin`] that has been instantiated once, or to
+//! a [`LoadError`]. No call waits for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -32,57 +32,55 @@ use plugboard_core::text::sanitize;
 use plugboard_egress::{HttpClient, HttpGrants, HttpLimits, HttpMock};
 use plugboard_store::Store;
 
-/// For the trial instance, which shares pool and processor with calls.
+/// Timeout of the trial instance, which shares the pool and the CPU with calls.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tools of one plugin; a voice agent that has more to choose from chooses badly.
+/// Largest number of tools of one plugin. A voice agent with more tools chooses badly.
 const MAX_TOOLS: usize = 64;
 
 /// Longest name of a tool, in bytes.
 const MAX_TOOL_NAME: usize = 128;
 
-/// How much less a thread that loads gets of a processor than those that serve
-/// calls, when there is not enough for both (`nice`).
+/// Nice value of threads that load plugins, so that threads that serve calls go first.
 const NICENESS: i32 = 5;
 
-/// Makes plugins of files.
+/// Loads plugins from files.
 pub struct Loader {
     pub(super) engine: Engine,
     pub(super) linker: Linker<GuestState>,
     compile_cache: Option<Arc<CompileCache>>,
     pub(super) defaults: PluginLimits,
     breaker: BreakerConfig,
-    /// None where plugins are only judged.
+    /// `None` where plugins are only examined.
     store: Option<Arc<dyn Store>>,
     kv: KvConfig,
     http: HttpLimits,
-    /// What answers requests in the place of the network.
+    /// Answers requests instead of the network.
     script: Option<Arc<HttpMock>>,
-    /// Who is told what plugins do. None in the server.
+    /// `None` in the server.
     pub(super) recorder: Option<Arc<Recorder>>,
-    /// Of a call.
+    /// `limits.budget`.
     decision_timeout: Duration,
     allowed_sts_hosts: Arc<AllowedHosts>,
-    /// What is in use, by digest: the same file under another name or with other
+    /// Components in use, by digest: the same file under another name or with other
     /// settings is not compiled again.
     components: Mutex<HashMap<ContentDigest, Weak<LinkedComponent>>>,
 }
 
-/// What came of loading.
+/// Result of loading.
 pub enum LoadOutcome {
-    /// It can be called.
+    /// The plugin can be called.
     Plugin(Arc<Plugin>),
-    /// The operator switched it off.
+    /// Its settings disable it.
     Disabled,
 }
 
 impl Loader {
-    /// A loader for one engine, with a compile cache or without, and with a store
-    /// for what plugins keep.
+    /// A loader for one engine, with the store of the plugins' values.
     ///
     /// # Errors
     ///
-    /// When the engine refuses our own host functions.
+    /// If the host functions cannot be linked.
     pub fn new(
         engine: Engine,
         cache: Option<CompileCache>,
@@ -112,13 +110,13 @@ impl Loader {
         })
     }
 
-    /// Has a script answer what the plugins' grants let through to the network.
+    /// Answers the plugins' requests from a script, as far as their grants allow them.
     #[must_use]
     pub fn with_script(self, script: Arc<HttpMock>) -> Self {
         Self { script: Some(script), ..self }
     }
 
-    /// Has recorded what the plugins do, one call at a time.
+    /// Records what the plugins do, one call at a time.
     #[must_use]
     pub fn with_recorder(self, recorder: Arc<Recorder>) -> Self {
         Self { recorder: Some(recorder), ..self }
@@ -130,7 +128,7 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// When it cannot be called; names the step and what to do.
+    /// If it cannot be called; the error names the step and what to do.
     pub async fn load(
         &self,
         plugin_files: &PluginFiles,
@@ -148,7 +146,7 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// When it could not be called if it were switched on.
+    /// If it could not be called when enabled.
     pub async fn load_ignoring_enabled(
         &self,
         plugin_files: &PluginFiles,
@@ -158,7 +156,7 @@ impl Loader {
         self.build(plugin_files, contents, settings, Arc::default()).await
     }
 
-    /// A plugin's settings, if they ask for nothing that it cannot have.
+    /// Parses a plugin's settings and checks them against the server's limits.
     async fn load_settings(
         &self,
         plugin_files: &PluginFiles,
@@ -170,7 +168,7 @@ impl Loader {
         Ok(settings)
     }
 
-    /// A plugin of its files, whether it is switched on or not.
+    /// Builds a plugin, whether it is enabled or not.
     async fn build(
         &self,
         plugin_files: &PluginFiles,
@@ -183,7 +181,7 @@ impl Loader {
         self.assemble(plugin_files.name()?, settings, version, component, stats).await
     }
 
-    /// A plugin of its parts, once an instance could be made of it.
+    /// Builds a plugin from its parts, after a trial instance.
     pub(super) async fn assemble(
         &self,
         name: &str,
@@ -233,7 +231,7 @@ impl Loader {
         }))
     }
 
-    /// What a plugin's requests are sent with. None: nothing is granted.
+    /// The client for a plugin's requests. `None`: nothing is granted.
     async fn http_client(
         &self,
         plugin: &str,
@@ -257,7 +255,7 @@ impl Loader {
         Ok(Some(client))
     }
 
-    /// Whether a plugin may have the memory that its settings ask for.
+    /// Checks that the server allows the memory that the settings ask for.
     pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), LoadError> {
         let asked = ResourceLimits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
@@ -267,8 +265,8 @@ impl Loader {
         Ok(())
     }
 
-    /// The component of these bytes, compiled and linked: one that is in use, one
-    /// of the compile cache, or a new one.
+    /// The component of these bytes, compiled and linked: one in use, one from the
+    /// compile cache, or a new one.
     async fn link_component(
         &self,
         digest: ContentDigest,
@@ -286,7 +284,7 @@ impl Loader {
         Ok(linked)
     }
 
-    /// Machine code for these bytes.
+    /// Compiles these bytes on a low-priority thread.
     pub(super) async fn compile(
         &self,
         digest: ContentDigest,
@@ -300,14 +298,14 @@ impl Loader {
     }
 }
 
-/// The settings of a plugin; the defaults when there is no file.
+/// Parses the settings of a plugin; without a file, the defaults.
 pub(super) async fn parse_settings(
     plugin_files: &PluginFiles,
     text: Option<Vec<u8>>,
 ) -> Result<Settings, LoadError> {
     let Some(text) = text else { return Ok(Settings::default()) };
     let path = plugin_files.settings.clone();
-    // Many patterns take their time.
+    // Compiling many patterns takes long.
     run_on_low_priority_thread("settings", move || match str::from_utf8(&text) {
         Ok(text) => Ok(Settings::parse(text, &path)?),
         Err(source) => Err(LoadError::SettingsNotText { path, source }),
@@ -345,9 +343,8 @@ fn tool_names(
     Ok(unique.into())
 }
 
-/// Runs what computes for long on a thread of its own, that stands back behind
-/// those which serve calls. A compiler that panics over one file must not stop
-/// the others.
+/// Runs long computations on a thread of their own with a lower priority than those that
+/// serve calls. A panic of the compiler fails only the plugin that it compiles.
 async fn run_on_low_priority_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,

@@ -1,6 +1,7 @@
-//! A plugin: a component that was found good, its settings, and what it did.
-//! `load` makes one of files, `invocation` calls it; [`examine`] and [`recorder`] are for
-//! authors who want to know more.
+//! Plugins: one version of a component with its settings, and its state.
+//!
+//! [`Loader`] makes a [`Plugin`] from files, whose methods call its hooks. [`examine`] and
+//! [`recorder`] give authors more detail.
 
 mod accounting;
 pub mod backtrace;
@@ -58,25 +59,25 @@ use plugboard_core::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use plugboard_core::units;
 use plugboard_egress::HttpClient;
 
-/// The package and version that we speak, as it stands in `wit/`.
+/// The package and version of the contract, as in `wit/`.
 pub const CONTRACT: &str = "plugboard:plugin@0.1.0";
 
-/// What plugins can do for us: the interfaces of the contract that we call.
+/// A hook: an interface of the contract that a plugin can export and the host calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
-    /// Deciding where a call goes.
+    /// Decides where a call goes.
     Router,
-    /// Being told what happens in calls.
+    /// Receives the events of calls.
     Observer,
-    /// Answering voice agents' tools.
+    /// Answers tool calls of voice agents.
     Tools,
-    /// Having a say in transfers.
+    /// Decides transfers.
     Transfers,
 }
 
 impl Hook {
-    /// Every hook.
+    /// All hooks.
     pub const ALL: [Self; 4] = [Self::Router, Self::Observer, Self::Tools, Self::Transfers];
 
     /// Its interface's name in the contract.
@@ -89,7 +90,7 @@ impl Hook {
         }
     }
 
-    /// Whom a guest works for when it is called by this hook.
+    /// Priority class of calls of this hook.
     fn priority(self) -> Priority {
         match self {
             Self::Router => Priority::Decision,
@@ -99,8 +100,8 @@ impl Hook {
     }
 }
 
-/// One version of a plugin: a file and its settings, ready to be called. Never
-/// changed; another file or other settings make another one.
+/// One version of a plugin: a component and its settings, ready to be called. Another
+/// file or other settings make another version.
 pub struct Plugin {
     /// Tells this version from every other one that this process loaded, also
     /// of the same file: what is remembered of one is never used for another.
@@ -111,66 +112,66 @@ pub struct Plugin {
     component: Arc<LinkedComponent>,
     context: Arc<PluginContext>,
     engine: Engine,
-    /// Of each hook, as they are ordered: what it keeps failing at is done without.
+    /// One for each hook, in the order of [`Hook::ALL`].
     breakers: [CircuitBreaker; Hook::ALL.len()],
-    /// Guests of it that may run at the same time in the middle of calls.
+    /// Concurrency limit of its guests for tools and transfers.
     mid_call_permits: Semaphore,
-    /// The tools that it answers.
+    /// Names of its tools.
     tools: Box<[Box<str>]>,
-    /// Of a call that is decided.
+    /// `limits.budget`.
     decision_timeout: Duration,
     // Behind a lock because it is written on failures only.
     last_failure: Mutex<Option<CallFailure>>,
 }
 
-/// What went wrong in a call, and in which one.
+/// A failed call.
 struct CallFailure {
     call: CallId,
     error: LastError,
 }
 
 impl Plugin {
-    /// Its name: the file's, without the ending.
+    /// Its name: the file name without the extension.
     pub fn name(&self) -> &Arc<str> {
         &self.context.name
     }
 
-    /// What the operator says about it.
+    /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.context.settings
     }
 
-    /// Its file and its settings.
+    /// The digests of its file and its settings.
     pub fn version(&self) -> PluginVersion {
         self.version
     }
 
-    /// Of the file's bytes.
+    /// The digest of its file.
     pub fn digest(&self) -> ContentDigest {
         self.version.file
     }
 
-    /// Of the file, in bytes.
+    /// Size of its file, in bytes.
     pub fn size(&self) -> u64 {
         self.component.size
     }
 
-    /// What it can do.
+    /// The hooks that it exports.
     pub fn hooks(&self) -> &[Hook] {
         &self.component.hooks
     }
 
-    /// Whether it can do that.
+    /// Whether it exports this hook.
     pub fn has_hook(&self, hook: Hook) -> bool {
         self.component.hooks.contains(&hook)
     }
 
-    /// Whether it is done without, by any of its hooks.
+    /// Whether the circuit breaker of any of its hooks is not closed.
     pub fn is_circuit_open(&self, now: Instant) -> bool {
         self.breakers.iter().any(|breaker| breaker.circuit_state(now) != CircuitState::Closed)
     }
 
-    /// Whether it is done without at what this hook is for.
+    /// The circuit breaker of a hook.
     pub fn breaker(&self, hook: Hook) -> &CircuitBreaker {
         let [router, observer, tools, transfers] = &self.breakers;
         match hook {
@@ -181,12 +182,12 @@ impl Plugin {
         }
     }
 
-    /// The tools that it answers: those that its settings name, else its own.
+    /// Names of its tools: those in its settings, else those that it exports.
     pub fn tools(&self) -> &[Box<str>] {
         &self.tools
     }
 
-    /// The kinds of events that it is told.
+    /// The kinds of events that it subscribes to.
     pub fn event_kinds(&self) -> EventKinds {
         if self.has_hook(Hook::Observer) {
             self.settings().events.kinds()
@@ -195,25 +196,24 @@ impl Plugin {
         }
     }
 
-    /// Remembers what went wrong in a call.
+    /// Keeps the error of a call as the last one.
     pub fn record_failure(&self, call: &Call, error: &CallError) {
         let error = LastError::in_call(error, self.digest().to_string());
         *self.last_failure.lock() = Some(CallFailure { call: call.call_id(), error });
     }
 
-    /// Knows no more what went wrong, if it did in this call: the plugin's words may be
-    /// those of the caller.
+    /// Erases the last error if it is one of this call: its text may quote the caller.
     pub fn erase_last_error(&self, call: &CallSelector) {
         let mut last_failure = self.last_failure.lock();
         last_failure.take_if(|failure| call.matches_id(&failure.call));
     }
 
-    /// Runs the plugin by one of its hooks, unless it is set aside there, and judges
-    /// it by what comes of it.
+    /// Runs `work`, a call of this hook, unless the hook's circuit breaker is open, and
+    /// records the result in the breaker.
     ///
     /// # Errors
     ///
-    /// What `work` comes to, or that it is set aside.
+    /// The error of `work`, or [`CallError::CircuitOpen`].
     pub async fn run_with_breaker<T>(
         &self,
         hook: Hook,
@@ -239,8 +239,8 @@ impl Plugin {
         result
     }
 
-    /// Remembers what went wrong in a call, and tells the operator. That it is set aside
-    /// was told when it was.
+    /// Keeps the error of a call as the last one, and logs it. An open circuit breaker
+    /// was logged when it opened.
     pub fn log_failure(&self, call: &Call, took: Duration, error: &CallError) {
         if matches!(error, CallError::CircuitOpen) {
             return;
@@ -255,18 +255,18 @@ impl Plugin {
         );
     }
 
-    /// What went wrong last in a call.
+    /// The last error of a call.
     pub fn last_error(&self) -> Option<LastError> {
         self.last_failure.lock().as_ref().map(|failure| failure.error.clone())
     }
 
-    /// Whether a failure of a call is the plugin's own: not the want of room,
-    /// nor of time that others have used up.
+    /// Whether a failure is the plugin's fault, and not a lack of instances or of time
+    /// that other plugins have used up.
     fn is_plugin_fault(&self, hook: Hook, error: &CallError) -> bool {
         match error {
             CallError::Busy => false,
-            // Who had this long to answer has only himself to blame; a plugin may be
-            // given more time than a call has, or than a tool.
+            // It is, if the plugin had at least this long: its timeout may be longer
+            // than the time for a decision or a tool.
             CallError::Timeout(elapsed) => {
                 let plugin_timeout = self.timeout(hook);
                 *elapsed
@@ -280,7 +280,7 @@ impl Plugin {
         }
     }
 
-    /// How long it may take to be called by this hook.
+    /// Timeout of calls of this hook.
     pub fn timeout(&self, hook: Hook) -> Duration {
         let ResourceLimits { timeout, event_timeout, tool_timeout, .. } = self.context.limits;
         match hook {
@@ -291,35 +291,35 @@ impl Plugin {
     }
 }
 
-/// A number that no other plugin of this process has.
+/// An id that no other plugin of this process has.
 fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
 }
 
-/// What calls of a plugin need for as long as they last.
+/// The parts of a plugin that its calls share.
 struct PluginContext {
     name: Arc<str>,
     settings: Settings,
     limits: ResourceLimits,
     allowed_sts_hosts: Arc<AllowedHosts>,
-    /// The last URL that it gave: most plugins give few, again and again.
+    /// The last URL template that it returned: most plugins return few.
     last_url: ArcSwapOption<StsUrl>,
-    /// By whom it works for, as [`Priority`] is ordered: its work on events says nothing
-    /// about its decisions.
+    /// One for each class, in the order of [`Priority::ALL`]: a plugin may be CPU-bound
+    /// for events and not for decisions.
     overrun_trackers: [OverrunTracker; Priority::ALL.len()],
     kv: Kv,
-    /// None: nothing is granted.
+    /// `None`: nothing is granted.
     http: Option<HttpClient>,
     metrics: MetricsCapability,
-    /// Of what it does. None in the server.
+    /// `None` in the server.
     recorder: Option<Arc<Recorder>>,
-    /// The plugin's.
+    /// Those of the plugin.
     stats: Arc<Stats>,
 }
 
 impl PluginContext {
-    /// How fast it was lately.
+    /// The overruns of a priority class.
     fn overrun_tracker(&self, priority: Priority) -> &OverrunTracker {
         let [decision, mid_call, event] = &self.overrun_trackers;
         match priority {
@@ -329,7 +329,7 @@ impl PluginContext {
         }
     }
 
-    /// A URL of the plugin's, found good.
+    /// Validates a URL template of the plugin.
     fn parse_sts_url(&self, template: String) -> Result<Arc<StsUrl>, StsUrlError> {
         if let Some(last) = self.last_url.load().as_ref().filter(|url| url.template() == template) {
             return Ok(Arc::clone(last));

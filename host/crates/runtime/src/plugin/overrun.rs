@@ -1,21 +1,19 @@
-//! Whether a plugin computes for long. Nobody can say beforehand; what it did
-//! in the last second tells well enough.
+//! Overrun tracking: predicts from the last second whether a plugin is CPU-bound.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Slices that were used up within a second, above which a plugin is slow. More
-/// than one, because a machine that is busy with something else makes any guest
-/// look slow now and then; not many more, because each holds a thread for two
-/// ticks.
+/// Overruns within a second above which a plugin is CPU-bound. More than one, because
+/// on a busy machine any guest overruns now and then; not many more, because each overrun
+/// holds a thread for two ticks.
 const OVERRUN_THRESHOLD: u64 = 1;
 
-/// How long a plugin is remembered as slow.
+/// How long a plugin counts as CPU-bound after its last overrun.
 const CPU_BOUND_DURATION: Duration = Duration::from_secs(1);
 
-/// Counts the slices that the guests of one plugin used up.
+/// Counts the ticks that the guests of one plugin used up.
 #[derive(Debug)]
 pub struct OverrunTracker {
     start: Instant,
@@ -24,12 +22,12 @@ pub struct OverrunTracker {
 }
 
 impl OverrunTracker {
-    /// A plugin that is quick until it shows otherwise.
+    /// For a plugin without overruns.
     pub fn new() -> Self {
         Self { start: Instant::now(), overruns: AtomicU64::new(0) }
     }
 
-    /// A guest used up a slice.
+    /// Counts a tick that a guest used up.
     pub fn record_overrun(&self, now: Instant) {
         let second = self.second(now);
         // A lost update loses one of many counts.
@@ -38,7 +36,7 @@ impl OverrunTracker {
         self.overruns.store(second << 32 | count.min(u64::from(u32::MAX)), Relaxed);
     }
 
-    /// Whether its next guest should wait for a turn before it starts.
+    /// Whether the next guest should wait for a CPU permit before it starts.
     pub fn is_cpu_bound(&self, now: Instant) -> bool {
         let (last, count) = unpack(self.overruns.load(Relaxed));
         count > OVERRUN_THRESHOLD

@@ -1,4 +1,4 @@
-//! A plugin's files: what is on the disk, told apart by digest.
+//! Files of a plugin: reads both consistently and identifies their contents by digest.
 
 use std::fmt;
 use std::fs::OpenOptions;

@@ -1,5 +1,7 @@
-//! What a plugin did, step by step, for an author who looks. Whoever judges or
-//! tries a plugin has a [`Recorder`]; the server has none, and pays for none.
+//! Recorder of a call's steps, for authors: log lines, host calls, durations, memory.
+//!
+//! `plugboard check` and `plugboard run` use one. The server has none, and a call without
+//! a recorder pays nothing for it.
 
 use std::time::Duration;
 

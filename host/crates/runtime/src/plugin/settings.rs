@@ -1,4 +1,4 @@
-//! A plugin's settings: `NAME.toml` beside `NAME.wasm`.
+//! Settings of a plugin: the file `NAME.toml` beside `NAME.wasm`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

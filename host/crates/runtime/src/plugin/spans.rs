@@ -1,4 +1,4 @@
-//! The spans of plugins.
+//! Tracing spans of plugins.
 
 use tracing::field::Empty;
 use tracing::{Level, Span, span};

@@ -1,4 +1,4 @@
-//! What a guest is told: our calls and events as the contract's, borrowed.
+//! Conversion of calls and events to the types of the contract, borrowed.
 
 use super::bindings::plugboard::plugin::types;
 use plugboard_core::call::Call;

@@ -1,4 +1,4 @@
-//! What a component is made of, as far as its file tells.
+//! Structure of a component, as its file declares it.
 
 use serde::Serialize;
 use wasmtime::component::Component;

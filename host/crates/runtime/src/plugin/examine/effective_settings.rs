@@ -1,4 +1,4 @@
-//! What a plugin's settings come to, with the server's defaults.
+//! Effective settings of a plugin: its own with the server's defaults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

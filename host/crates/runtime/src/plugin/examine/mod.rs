@@ -1,5 +1,7 @@
-//! Judging a plugin's files for their author: everything that can be found out about
-//! them, also when they cannot be used. The same steps as loading for service.
+//! Examination of a plugin's files for their author.
+//!
+//! Takes the same steps as loading, and reports what each step found even if a step
+//! fails.
 
 mod component_info;
 mod effective_settings;
