@@ -2,7 +2,6 @@
 //! taken.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -62,7 +61,7 @@ async fn attempt_delivery(
     let Some(breaker_permit) = plugin.breaker(Hook::Observer).try_acquire(Instant::now()) else {
         return Err(RetryReason::CircuitOpen);
     };
-    let (event, stats) = (&delivery.event, &plugin.stats.events);
+    let event = &delivery.event;
     let start = Instant::now();
     let span = spans::observer_span(plugin, event, delivery.attempts + 1);
     let observe_call = plugin.observe(&event.event, event.event_id);
@@ -71,19 +70,15 @@ async fn attempt_delivery(
     let error = match result {
         Ok(()) => {
             breaker_permit.record_success();
-            stats.latency.record(now - start);
-            stats.delivered.fetch_add(1, Relaxed);
             let delay = plugboard_store::unix_now().saturating_sub(event.accepted_at);
-            stats.delivery_latency.record(Duration::from_millis(u64::try_from(delay).unwrap_or(0)));
+            let delay = Duration::from_millis(u64::try_from(delay).unwrap_or(0));
+            plugin.record_delivery(now - start, delay);
             return Ok(());
         }
         Err(CallError::Busy) => return Err(RetryReason::Unavailable),
         Err(error) => error,
     };
-    stats.latency.record(now - start);
-    stats.failed.fetch_add(1, Relaxed);
-    plugin.stats.record_failure(&error);
-    plugin.record_failure(&event.event.call, &error);
+    plugin.record_failed_delivery(now - start, &event.event.call, &error);
     let attempts = delivery.attempts + 1;
     let (name, call) = (&**plugin.name(), &*event.event.call.id);
     tracing::warn!(
@@ -125,7 +120,7 @@ async fn attempt_delivery(
     };
     // Not done before it is kept: otherwise it is tried once more.
     dead_letter_write.await.map_err(|_| RetryReason::Failed)?;
-    stats.dead_lettered.fetch_add(1, Relaxed);
+    plugin.record_dead_letter();
     tracing::error!(
         plugin = name,
         call,

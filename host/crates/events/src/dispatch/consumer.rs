@@ -174,7 +174,7 @@ impl Consumer {
         self.plugin = plugin.cloned();
         let Some(plugin) = plugin else { return };
         self.kinds = plugin.event_kinds();
-        if self.plugin_version.replace(plugin.id).is_some_and(|version| version != plugin.id) {
+        if self.plugin_version.replace(plugin.id()).is_some_and(|version| version != plugin.id()) {
             self.window.reset_backoff();
             self.next_delivery = Instant::now();
         }

@@ -22,7 +22,7 @@ use crate::{Generation, PluginEntry, Registry};
 use plugboard_core::span::in_span;
 use plugboard_runtime::plugin::error::{LoadError, Stage};
 use plugboard_runtime::plugin::spans::load_span;
-use plugboard_runtime::plugin::stats::{LastError, Stats};
+use plugboard_runtime::plugin::stats::LastError;
 use plugboard_runtime::plugin::{
     FileFingerprints, LoadOutcome, Loader, Plugin, PluginFiles, PluginVersion,
 };
@@ -256,11 +256,7 @@ impl Reconciler {
                 ..previous.clone()
             };
         }
-        let stats = previous
-            .serving
-            .as_ref()
-            .map_or_else(Arc::<Stats>::default, |plugin| Arc::clone(&plugin.stats));
-        let load = self.loader.load(sources, files, stats);
+        let load = self.loader.load(sources, files, previous.serving.as_deref());
         let span = load_span(&sources.display_name());
         match in_span(span, LoadError::label, load).await {
             Ok(loaded) => {
@@ -371,7 +367,7 @@ impl ReconciledPlugin {
 
     /// Returns the part of the state that `/plugins` shows.
     fn visible_state(&self) -> (Option<u64>, bool, Option<jiff::Timestamp>) {
-        let serving = self.serving.as_ref().map(|plugin| plugin.id);
+        let serving = self.serving.as_ref().map(|plugin| plugin.id());
         (serving, self.disabled, self.error.as_ref().map(|error| error.at))
     }
 }
@@ -393,7 +389,7 @@ impl ReloadReport {
         match (&previous.serving, &current.serving) {
             (None, Some(_)) => self.added.push(name),
             (Some(_), None) => self.removed.push(name),
-            (Some(before), Some(now)) if before.id != now.id => self.updated.push(name),
+            (Some(before), Some(now)) if before.id() != now.id() => self.updated.push(name),
             (Some(_), Some(_)) => self.unchanged += 1,
             (None, None) => {}
         }

@@ -149,7 +149,7 @@ impl ExplainStep {
             decision: None,
             error: None,
             took_us: None,
-            id: plugin.id,
+            id: plugin.id(),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Explanation {
     ) -> Self {
         let mut executed = executed.into_iter().peekable();
         let steps = generation.decision_chain().plugins().iter().map(|plugin| {
-            executed.next_if(|step| step.id == plugin.id).unwrap_or_else(|| {
+            executed.next_if(|step| step.id == plugin.id()).unwrap_or_else(|| {
                 ExplainStep::skipped(plugin, plugin.settings().accepts_call(call))
             })
         });

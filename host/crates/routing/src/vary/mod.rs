@@ -209,7 +209,7 @@ impl<V: Clone + Send + Sync + 'static> VaryCache<V> {
 
 impl CacheRequest<'_> {
     fn scope(&self) -> ScopeKey {
-        ScopeKey { plugin_id: self.plugin.id, part: self.part }
+        ScopeKey { plugin_id: self.plugin.id(), part: self.part }
     }
 
     /// Returns the key of an answer for this request.

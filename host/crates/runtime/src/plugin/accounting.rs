@@ -7,6 +7,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::error::CallError;
 use super::{Hook, Plugin};
+use plugboard_core::call::Call;
 use plugboard_core::verdict::VerdictKind;
 
 impl Plugin {
@@ -67,6 +68,30 @@ impl Plugin {
         };
         counter.fetch_add(1, Relaxed);
         stats.latency.record(elapsed);
+    }
+
+    /// Counts an event that the plugin accepted: how long it took, and how long ago the
+    /// event had been accepted.
+    pub fn record_delivery(&self, took: Duration, delivery_latency: Duration) {
+        let stats = &self.stats.events;
+        stats.latency.record(took);
+        stats.delivered.fetch_add(1, Relaxed);
+        stats.delivery_latency.record(delivery_latency);
+    }
+
+    /// Counts an attempt to deliver an event of this call that failed, and keeps the
+    /// error as the last one.
+    pub fn record_failed_delivery(&self, took: Duration, call: &Call, error: &CallError) {
+        let stats = &self.stats.events;
+        stats.latency.record(took);
+        stats.failed.fetch_add(1, Relaxed);
+        self.stats.record_failure(error);
+        self.record_failure(call, error);
+    }
+
+    /// Counts an event that was moved to the dead-letter queue.
+    pub fn record_dead_letter(&self) {
+        self.stats.events.dead_lettered.fetch_add(1, Relaxed);
     }
 
     /// Waits for one of the plugin's own permits for guests that run during calls: half

@@ -123,8 +123,8 @@ impl Loader {
     }
 
     /// Loads one version of a plugin: reads its settings, compiles and links it,
-    /// and makes a first instance. `stats` is what goes on counting. Compiling is
-    /// done off the runtime's threads.
+    /// and makes a first instance. It continues the counters of the version that it
+    /// `replaces`. Compiling is done off the runtime's threads.
     ///
     /// # Errors
     ///
@@ -133,12 +133,13 @@ impl Loader {
         &self,
         plugin_files: &PluginFiles,
         mut contents: PluginContents,
-        stats: Arc<Stats>,
+        replaces: Option<&Plugin>,
     ) -> Result<LoadOutcome, LoadError> {
         let settings = self.load_settings(plugin_files, contents.settings.take()).await?;
         if !settings.enabled {
             return Ok(LoadOutcome::Disabled);
         }
+        let stats = replaces.map(|plugin| Arc::clone(&plugin.stats)).unwrap_or_default();
         Ok(LoadOutcome::Plugin(self.build(plugin_files, contents, settings, stats).await?))
     }
 

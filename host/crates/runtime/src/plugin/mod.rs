@@ -47,9 +47,9 @@ use self::overrun::OverrunTracker;
 pub use self::plugin_files::{ContentDigest, FileFingerprints, PluginFiles, PluginVersion};
 use self::recorder::Recorder;
 use self::settings::Settings;
-use self::stats::{LastError, Stats};
+use self::stats::{LastError, Stats, StatsSnapshot};
 use crate::capability::kv::Kv;
-use crate::capability::metrics::MetricsCapability;
+use crate::capability::metrics::{GuestMetrics, MetricsCapability};
 use crate::engine::{Engine, Priority};
 use plugboard_core::call::Call;
 use plugboard_core::call_id::CallId;
@@ -103,11 +103,9 @@ impl Hook {
 /// One version of a plugin: a component and its settings, ready to be called. Another
 /// file or other settings make another version.
 pub struct Plugin {
-    /// Tells this version from every other one that this process loaded, also
-    /// of the same file: what is remembered of one is never used for another.
-    pub id: u64,
-    /// What the plugins of this name did.
-    pub stats: Arc<Stats>,
+    id: u64,
+    /// Shared with the versions before and after this one.
+    stats: Arc<Stats>,
     version: PluginVersion,
     component: Arc<LinkedComponent>,
     context: Arc<PluginContext>,
@@ -131,6 +129,22 @@ struct CallFailure {
 }
 
 impl Plugin {
+    /// A number that no other version has, even of the same file, as long as this
+    /// process runs. State of one version is never used for another.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The counters of the plugins of this name.
+    pub fn stats(&self) -> StatsSnapshot {
+        self.stats.snapshot()
+    }
+
+    /// The custom metrics of the plugins of this name.
+    pub fn guest_metrics(&self) -> &GuestMetrics {
+        &self.stats.guest_metrics
+    }
+
     /// Its name: the file name without the extension.
     pub fn name(&self) -> &Arc<str> {
         &self.context.name
@@ -197,7 +211,7 @@ impl Plugin {
     }
 
     /// Keeps the error of a call as the last one.
-    pub fn record_failure(&self, call: &Call, error: &CallError) {
+    fn record_failure(&self, call: &Call, error: &CallError) {
         let error = LastError::in_call(error, self.digest().to_string());
         *self.last_failure.lock() = Some(CallFailure { call: call.call_id(), error });
     }

@@ -1,6 +1,12 @@
-//! What the plugins of one name did so far, for the operator. Counted without
-//! locks, as it stands in the way of every call. A new version goes on counting
-//! where the old one stopped.
+//! Counters of the plugins of one name.
+//!
+//! Every call counts, so a counter is one atomic addition; only failures take a lock. A
+//! new version of a plugin continues the counters of the version that it replaces.
+//!
+//! These are not handles of `prometheus-client`'s families: a family keeps its rows in a
+//! hash map, from which each row of a removed plugin would have to be removed by its
+//! labels, and its histogram locks. The metrics and `GET /plugins` read
+//! [`StatsSnapshot`] instead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,74 +21,61 @@ use super::histogram::{Histogram, HistogramSnapshot};
 use crate::capability::metrics::GuestMetrics;
 use plugboard_core::verdict::VerdictKind;
 
-/// Counters of one plugin.
+/// Counters of the plugins of one name. Only [`super::Plugin`] writes them.
 #[derive(Debug, Default)]
-pub struct Stats {
-    /// By verdict, as [`VerdictKind`] is ordered; from the guest and from the cache.
+pub(super) struct Stats {
+    /// Verdicts of the guest, in the order of [`VerdictKind`].
     plugin_verdicts: [AtomicU64; 3],
+    /// Verdicts from the cache, in the same order.
     cached_verdicts: [AtomicU64; 3],
     cache_misses: AtomicU64,
     short_circuited: AtomicU64,
-    /// Of its decisions.
+    /// Of decisions.
     latency: Histogram,
     // Behind a lock because it is written on failures only.
     failures: Mutex<BTreeMap<&'static str, u64>>,
-    /// What it did with events.
-    pub events: EventStats,
-    /// What it did for voice agents' tools.
-    pub tools: MidCallStats,
-    /// What it did about transfers.
-    pub transfers: MidCallStats,
-    /// What it was refused, by capability and error.
+    pub(super) events: EventStats,
+    pub(super) tools: MidCallStats,
+    pub(super) transfers: MidCallStats,
+    /// By capability and error.
     denials: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
-    /// Its own figures.
-    pub guest_metrics: Arc<GuestMetrics>,
+    /// The plugin's custom metrics.
+    pub(super) guest_metrics: Arc<GuestMetrics>,
 }
 
-/// What an observer did.
+/// Counters of an observer.
 #[derive(Debug, Default)]
-pub struct EventStats {
-    /// Events that it took.
-    pub delivered: AtomicU64,
-    /// Attempts that failed.
-    pub failed: AtomicU64,
-    /// Events that it was given up for.
-    pub dead_lettered: AtomicU64,
-    /// How long it took over each attempt.
-    pub latency: Histogram,
-    /// From the moment an event was accepted to the one it was taken.
-    pub delivery_latency: Histogram,
+pub(super) struct EventStats {
+    pub(super) delivered: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) dead_lettered: AtomicU64,
+    pub(super) latency: Histogram,
+    pub(super) delivery_latency: Histogram,
 }
 
-/// What a plugin did in the middle of calls.
+/// Counters of tool calls, or of transfers.
 #[derive(Debug, Default)]
-pub struct MidCallStats {
-    /// Answers.
-    pub answered: AtomicU64,
-    /// Errors of a tool's own, or transfers that it had no opinion on.
-    pub declined: AtomicU64,
-    /// Failures.
-    pub failed: AtomicU64,
-    /// Answers that the cache had.
-    pub cached: AtomicU64,
-    /// How long it took.
-    pub latency: Histogram,
+pub(super) struct MidCallStats {
+    pub(super) answered: AtomicU64,
+    pub(super) declined: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) cached: AtomicU64,
+    pub(super) latency: Histogram,
 }
 
-/// Something that went wrong with a plugin.
+/// The last error of a plugin.
 #[derive(Clone, Debug, Serialize)]
 pub struct LastError {
-    /// Where in the plugin's life.
+    /// The step that failed.
     pub stage: Stage,
-    /// The label that metrics use.
+    /// The label in metrics.
     pub label: &'static str,
-    /// For people.
+    /// Text for people.
     pub message: String,
-    /// Of the file that it is about, SHA-256 in hex; none when it could not be
-    /// read.
+    /// SHA-256 of the plugin's file, in hex. `None`: it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// When.
+    /// When it happened.
     pub at: jiff::Timestamp,
 }
 
@@ -103,39 +96,76 @@ impl LastError {
     }
 }
 
-/// The counters at one moment.
-#[derive(Debug)]
+/// The counters of a plugin at one moment.
+#[derive(Debug, Default)]
 pub struct StatsSnapshot {
-    /// Calls of the guest, by verdict.
+    /// Verdicts of the guest.
     pub plugin_verdicts: VerdictCounts,
-    /// Verdicts that the cache had.
+    /// Verdicts from the cache.
     pub cached_verdicts: VerdictCounts,
-    /// Questions that the cache could not answer.
+    /// Decisions for which the cache had no verdict.
     pub cache_misses: u64,
-    /// Calls for which it was not asked because it kept failing.
+    /// Decisions for which the plugin was not called because its circuit breaker was
+    /// open.
     pub short_circuited: u64,
-    /// Calls that failed, by label; of every hook.
+    /// Failed calls of all hooks, by the label of the error.
     pub failures: BTreeMap<&'static str, u64>,
-    /// How long decisions took, waiting for a free instance included.
+    /// Duration of decisions, including the wait for an instance.
     pub latency: HistogramSnapshot,
-    /// What it was refused, by capability and error.
+    /// Events, if the plugin is an observer.
+    pub events: EventStatsSnapshot,
+    /// Tool calls.
+    pub tools: MidCallStatsSnapshot,
+    /// Transfers.
+    pub transfers: MidCallStatsSnapshot,
+    /// Host calls that were denied, by capability and label of the error.
     pub denials: BTreeMap<(&'static str, &'static str), u64>,
 }
 
-/// Decisions by verdict.
+/// The counters of an observer at one moment.
+#[derive(Debug, Default)]
+pub struct EventStatsSnapshot {
+    /// Events that the plugin accepted.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Events that were moved to the dead-letter queue.
+    pub dead_lettered: u64,
+    /// Duration of each attempt.
+    pub latency: HistogramSnapshot,
+    /// Time from the acceptance of an event to its delivery.
+    pub delivery_latency: HistogramSnapshot,
+}
+
+/// The counters of tool calls or transfers at one moment.
+#[derive(Debug, Default)]
+pub struct MidCallStatsSnapshot {
+    /// Answers of the guest.
+    pub answered: u64,
+    /// A tool's own errors, or transfers without an opinion.
+    pub declined: u64,
+    /// Failed calls.
+    pub failed: u64,
+    /// Answers from the cache.
+    pub cached: u64,
+    /// Duration of each call.
+    pub latency: HistogramSnapshot,
+}
+
+/// Numbers of decisions by verdict.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct VerdictCounts {
     /// No opinion.
     pub pass: u64,
-    /// The call goes on.
+    /// The call is routed.
     pub route: u64,
-    /// The call shall not be taken.
+    /// The call is rejected.
     pub reject: u64,
 }
 
 impl Stats {
-    /// Counts a call of the guest and what came of it.
-    pub fn record_run(&self, took: Duration, result: Result<VerdictKind, &CallError>) {
+    /// Counts a decision of the guest.
+    pub(super) fn record_run(&self, took: Duration, result: Result<VerdictKind, &CallError>) {
         self.latency.record(took);
         match result {
             Ok(kind) => increment(&self.plugin_verdicts, kind),
@@ -143,35 +173,32 @@ impl Stats {
         }
     }
 
-    /// Counts a failure, of the guest or of what it decided.
-    pub fn record_failure(&self, error: &CallError) {
-        let mut failures = self.failures.lock();
-        *failures.entry(error.label()).or_default() += 1;
+    /// Counts a failed call of any hook, or a verdict that cannot be used.
+    pub(super) fn record_failure(&self, error: &CallError) {
+        *self.failures.lock().entry(error.label()).or_default() += 1;
     }
 
-    /// Counts a verdict that the cache had.
-    pub fn record_cache_hit(&self, kind: VerdictKind) {
+    /// Counts a verdict from the cache.
+    pub(super) fn record_cache_hit(&self, kind: VerdictKind) {
         increment(&self.cached_verdicts, kind);
     }
 
-    /// Counts a question that the cache could not answer.
-    pub fn record_cache_miss(&self) {
+    /// Counts a decision for which the cache had no verdict.
+    pub(super) fn record_cache_miss(&self) {
         self.cache_misses.fetch_add(1, Relaxed);
     }
 
-    /// Counts a call that it was not asked about because it kept failing.
-    pub fn record_short_circuit(&self) {
+    /// Counts a decision that an open circuit breaker prevented.
+    pub(super) fn record_short_circuit(&self) {
         self.short_circuited.fetch_add(1, Relaxed);
     }
 
-    /// Counts something that it wanted and did not get.
-    pub fn record_denial(&self, capability: &'static str, error: &'static str) {
-        let mut denials = self.denials.lock();
-        *denials.entry((capability, error)).or_default() += 1;
+    /// Counts a host call that was denied.
+    pub(super) fn record_denial(&self, capability: &'static str, error: &'static str) {
+        *self.denials.lock().entry((capability, error)).or_default() += 1;
     }
 
-    /// The counters now.
-    pub fn snapshot(&self) -> StatsSnapshot {
+    pub(super) fn snapshot(&self) -> StatsSnapshot {
         StatsSnapshot {
             plugin_verdicts: load_verdicts(&self.plugin_verdicts),
             cached_verdicts: load_verdicts(&self.cached_verdicts),
@@ -179,7 +206,34 @@ impl Stats {
             short_circuited: self.short_circuited.load(Relaxed),
             failures: self.failures.lock().clone(),
             latency: self.latency.snapshot(),
+            events: self.events.snapshot(),
+            tools: self.tools.snapshot(),
+            transfers: self.transfers.snapshot(),
             denials: self.denials.lock().clone(),
+        }
+    }
+}
+
+impl EventStats {
+    fn snapshot(&self) -> EventStatsSnapshot {
+        EventStatsSnapshot {
+            delivered: self.delivered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            dead_lettered: self.dead_lettered.load(Relaxed),
+            latency: self.latency.snapshot(),
+            delivery_latency: self.delivery_latency.snapshot(),
+        }
+    }
+}
+
+impl MidCallStats {
+    fn snapshot(&self) -> MidCallStatsSnapshot {
+        MidCallStatsSnapshot {
+            answered: self.answered.load(Relaxed),
+            declined: self.declined.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            cached: self.cached.load(Relaxed),
+            latency: self.latency.snapshot(),
         }
     }
 }

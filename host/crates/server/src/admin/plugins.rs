@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -14,7 +13,9 @@ use super::super::error::json_response;
 use plugboard_registry::PluginEntry;
 use plugboard_runtime::plugin::breaker::CircuitState;
 use plugboard_runtime::plugin::histogram::LatencySummary;
-use plugboard_runtime::plugin::stats::{EventStats, LastError, MidCallStats, VerdictCounts};
+use plugboard_runtime::plugin::stats::{
+    EventStatsSnapshot, LastError, MidCallStatsSnapshot, VerdictCounts,
+};
 use plugboard_runtime::plugin::{Hook, Plugin};
 
 pub(super) async fn plugins(State(app): State<Arc<AppState>>) -> Response {
@@ -138,7 +139,7 @@ impl<'a> PluginStatus<'a> {
 
 impl<'a> From<&'a Plugin> for ServingVersion<'a> {
     fn from(plugin: &'a Plugin) -> Self {
-        let stats = plugin.stats.snapshot();
+        let stats = plugin.stats();
         Self {
             digest: plugin.digest().to_string(),
             size: plugin.size(),
@@ -149,48 +150,44 @@ impl<'a> From<&'a Plugin> for ServingVersion<'a> {
             decisions: stats.plugin_verdicts,
             cached: stats.cached_verdicts,
             latency_us: stats.latency.summary(),
-            events: plugin.has_hook(Hook::Observer).then(|| ObserverReport::from(plugin)),
-            tools: MidCallReport::new(plugin, Hook::Tools, &plugin.stats.tools)
+            events: ObserverReport::new(plugin, &stats.events),
+            tools: MidCallReport::new(plugin, Hook::Tools, &stats.tools)
                 .map(|used| ToolsReport { names: plugin.tools(), used }),
-            transfers: MidCallReport::new(plugin, Hook::Transfers, &plugin.stats.transfers),
+            transfers: MidCallReport::new(plugin, Hook::Transfers, &stats.transfers),
         }
     }
 }
 
 impl MidCallReport {
     /// `None`: the plugin does not have the hook.
-    fn new(plugin: &Plugin, hook: Hook, uses: &MidCallStats) -> Option<Self> {
+    fn new(plugin: &Plugin, hook: Hook, stats: &MidCallStatsSnapshot) -> Option<Self> {
         if !plugin.has_hook(hook) {
             return None;
         }
-        let MidCallStats { answered, declined, failed, cached, latency: times } = uses;
         Some(Self {
             breaker: plugin.breaker(hook).circuit_state(Instant::now()),
-            answered: answered.load(Relaxed),
-            declined: declined.load(Relaxed),
-            failed: failed.load(Relaxed),
-            cached: cached.load(Relaxed),
-            latency_us: times.snapshot().summary(),
+            answered: stats.answered,
+            declined: stats.declined,
+            failed: stats.failed,
+            cached: stats.cached,
+            latency_us: stats.latency.summary(),
         })
     }
 }
 
-impl From<&Plugin> for ObserverReport {
-    fn from(plugin: &Plugin) -> Self {
-        let EventStats {
-            delivered,
-            failed,
-            dead_lettered: dead,
-            latency: times,
-            delivery_latency: delays,
-        } = &plugin.stats.events;
-        Self {
-            breaker: plugin.breaker(Hook::Observer).circuit_state(Instant::now()),
-            delivered: delivered.load(Relaxed),
-            failed: failed.load(Relaxed),
-            dead: dead.load(Relaxed),
-            latency_us: times.snapshot().summary(),
-            delay_us: delays.snapshot().summary(),
+impl ObserverReport {
+    /// `None`: the plugin is not an observer.
+    fn new(plugin: &Plugin, stats: &EventStatsSnapshot) -> Option<Self> {
+        if !plugin.has_hook(Hook::Observer) {
+            return None;
         }
+        Some(Self {
+            breaker: plugin.breaker(Hook::Observer).circuit_state(Instant::now()),
+            delivered: stats.delivered,
+            failed: stats.failed,
+            dead: stats.dead_lettered,
+            latency_us: stats.latency.summary(),
+            delay_us: stats.delivery_latency.summary(),
+        })
     }
 }

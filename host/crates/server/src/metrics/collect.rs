@@ -20,7 +20,9 @@ use plugboard_registry::Generation;
 use plugboard_routing::cache;
 use plugboard_runtime::engine;
 use plugboard_runtime::plugin::histogram::{BUCKETS_US, HistogramSnapshot};
-use plugboard_runtime::plugin::stats::{EventStats, MidCallStats, StatsSnapshot, VerdictCounts};
+use plugboard_runtime::plugin::stats::{
+    EventStatsSnapshot, MidCallStatsSnapshot, StatsSnapshot, VerdictCounts,
+};
 use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store as store;
 
@@ -236,82 +238,80 @@ pub(super) fn event_counts(counts: &EventCounters) -> [(&'static str, u64); 6] {
 /// A plugin with its statistics.
 struct PluginRow<'a> {
     name: String,
+    hooks: &'a [Hook],
     stats: StatsSnapshot,
     is_circuit_open: bool,
-    /// Statistics of an observer.
-    events: Option<&'a EventStats>,
-    /// Statistics of mid-call hooks, by hook.
-    mid_call: Vec<(&'static str, &'a MidCallStats)>,
 }
 
 impl<'a> From<&'a Plugin> for PluginRow<'a> {
     fn from(plugin: &'a Plugin) -> Self {
         Self {
             name: escape_label_value(plugin.name()),
-            stats: plugin.stats.snapshot(),
+            hooks: plugin.hooks(),
+            stats: plugin.stats(),
             is_circuit_open: plugin.is_circuit_open(Instant::now()),
-            events: plugin.has_hook(Hook::Observer).then_some(&plugin.stats.events),
-            mid_call: [
-                (Hook::Tools, &plugin.stats.tools),
-                (Hook::Transfers, &plugin.stats.transfers),
-            ]
-            .into_iter()
-            .filter(|(hook, _)| plugin.has_hook(*hook))
-            .map(|(hook, uses)| (hook.interface(), uses))
-            .collect(),
         }
     }
 }
 
+impl PluginRow<'_> {
+    /// Of an observer.
+    fn events(&self) -> Option<(&str, &EventStatsSnapshot)> {
+        self.hooks.contains(&Hook::Observer).then_some((&*self.name, &self.stats.events))
+    }
+
+    /// By the hooks that answer during calls, of those that the plugin exports.
+    fn mid_call(&self) -> impl Iterator<Item = (&str, &'static str, &MidCallStatsSnapshot)> {
+        [(Hook::Tools, &self.stats.tools), (Hook::Transfers, &self.stats.transfers)]
+            .into_iter()
+            .filter(|(hook, _)| self.hooks.contains(hook))
+            .map(|(hook, stats)| (&*self.name, hook.interface(), stats))
+    }
+}
+
 fn write_observers(out: &mut MetricWriter<'_>, plugins: &[PluginRow<'_>]) -> Result<(), Error> {
-    let observers = || plugins.iter().filter_map(|it| Some((it.name.as_str(), it.events?)));
+    let observers = || plugins.iter().filter_map(PluginRow::events);
     let help = "Attempts to tell an observer of an event, by what came of them";
     out.write_family("observer_deliveries", help, Counter, |row| {
         observers().try_for_each(|(name, events)| {
-            let EventStats { delivered, failed, .. } = events;
-            for (result, count) in [("delivered", delivered), ("failed", failed)] {
-                row.write_counter(&[("plugin", name), ("result", result)], count.load(Relaxed))?;
+            for (result, count) in [("delivered", events.delivered), ("failed", events.failed)] {
+                row.write_counter(&[("plugin", name), ("result", result)], count)?;
             }
             Ok(())
         })
     })?;
     out.write_family("observer_dead_letters", "Events that were given up", Counter, |row| {
         observers().try_for_each(|(name, events)| {
-            row.write_counter(&[("plugin", name)], events.dead_lettered.load(Relaxed))
+            row.write_counter(&[("plugin", name)], events.dead_lettered)
         })
     })?;
     let help = "Time of an observer's calls";
     out.write_family("observer_call_duration_seconds", help, Histogram, |row| {
         observers().try_for_each(|(name, events)| {
-            row.write_histogram(&[("plugin", name)], &events.latency.snapshot())
+            row.write_histogram(&[("plugin", name)], &events.latency)
         })
     })?;
     let help = "From the acceptance of an event to the moment an observer has taken it";
     out.write_family("observer_delay_seconds", help, Histogram, |row| {
         observers().try_for_each(|(name, events)| {
-            row.write_histogram(&[("plugin", name)], &events.delivery_latency.snapshot())
+            row.write_histogram(&[("plugin", name)], &events.delivery_latency)
         })
     })
 }
 
 fn write_mid_call(out: &mut MetricWriter<'_>, plugins: &[PluginRow<'_>]) -> Result<(), Error> {
-    let uses = || {
-        plugins
-            .iter()
-            .flat_map(|it| it.mid_call.iter().map(|(hook, uses)| (&*it.name, *hook, *uses)))
-    };
+    let uses = || plugins.iter().flat_map(PluginRow::mid_call);
     let help = "Tools used and transfers asked about, by what came of them";
     out.write_family("plugin_uses", help, Counter, |row| {
         uses().try_for_each(|(name, hook, uses)| {
-            let MidCallStats { answered, declined, failed, cached, .. } = uses;
             for (result, count) in [
-                ("answered", answered),
-                ("declined", declined),
-                ("failed", failed),
-                ("cached", cached),
+                ("answered", uses.answered),
+                ("declined", uses.declined),
+                ("failed", uses.failed),
+                ("cached", uses.cached),
             ] {
                 let labels = [("plugin", name), ("hook", hook), ("result", result)];
-                row.write_counter(&labels, count.load(Relaxed))?;
+                row.write_counter(&labels, count)?;
             }
             Ok(())
         })
@@ -319,7 +319,7 @@ fn write_mid_call(out: &mut MetricWriter<'_>, plugins: &[PluginRow<'_>]) -> Resu
     let help = "Time of a plugin's calls for tools and transfers";
     out.write_family("plugin_use_duration_seconds", help, Histogram, |row| {
         uses().try_for_each(|(name, hook, uses)| {
-            row.write_histogram(&[("plugin", name), ("hook", hook)], &uses.latency.snapshot())
+            row.write_histogram(&[("plugin", name), ("hook", hook)], &uses.latency)
         })
     })
 }

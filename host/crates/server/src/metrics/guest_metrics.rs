@@ -17,7 +17,7 @@ pub(super) fn encode(out: &mut MetricWriter<'_>, generation: &Generation) -> Res
     // label; the first one determines the type.
     let mut families: BTreeMap<String, Vec<(String, MetricLabels, Metric)>> = BTreeMap::new();
     for plugin in generation.plugins() {
-        for (name, series) in plugin.stats.guest_metrics.snapshot() {
+        for (name, series) in plugin.guest_metrics().snapshot() {
             let rows = families
                 .entry(format!("guest_{}_{name}", metric_name_part(plugin.name())))
                 .or_default();

@@ -1,13 +1,11 @@
 //! Sample metrics in which every family and label occurs, for the reference and its tests.
 
-use std::time::Duration;
-
 use super::*;
 use crate::metrics::Metrics;
 use plugboard_registry::PluginEntry;
 use plugboard_registry::reload::ReloadMetrics;
 use plugboard_runtime::plugin::error::{CallError, LoadError, Stage};
-use plugboard_runtime::plugin::stats::{LastError, Stats};
+use plugboard_runtime::plugin::stats::LastError;
 
 /// The name of the sample plugin.
 const PLUGIN: &str = "10-vip";
@@ -17,19 +15,13 @@ struct SampleCollector(MetricsSnapshot);
 
 impl Collector for SampleCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let stats = Stats::default();
-        stats.record_run(Duration::from_micros(100), Err(&CallError::Busy));
-        stats.record_denial("http", "not_granted");
-        let row = PluginRow {
-            name: PLUGIN.to_owned(),
-            stats: stats.snapshot(),
-            is_circuit_open: false,
-            events: Some(&stats.events),
-            mid_call: vec![
-                (Hook::Tools.interface(), &stats.tools),
-                (Hook::Transfers.interface(), &stats.transfers),
-            ],
+        let stats = StatsSnapshot {
+            failures: [(CallError::Busy.label(), 1)].into(),
+            denials: [(("http", "not_granted"), 1)].into(),
+            ..StatsSnapshot::default()
         };
+        let row =
+            PluginRow { name: PLUGIN.to_owned(), hooks: &Hook::ALL, stats, is_circuit_open: false };
         self.0.write(&mut MetricWriter(encoder), &[row])
     }
 }
