@@ -1,4 +1,8 @@
 //! State of one call in its store, and the host functions of the contract.
+//!
+//! The functions of all capabilities are always linked. Without the grant they return an error
+//! that is typed for the guest, counted, and logged once for each call and capability, without
+//! URLs. WASI is linked as well; its context has clocks and random numbers, and nothing else.
 
 use std::fmt::Display;
 use std::sync::Arc;
