@@ -227,7 +227,9 @@ pub fn all_error_responses() -> Vec<(u16, &'static str, String)> {
         ErrorResponse::internal(),
         ErrorResponse::body_timeout("limits.body_timeout"),
         ErrorResponse::too_many_large_bodies(),
-        ErrorResponse::from_store_error(&StoreError::Unavailable("…".into())),
+        ErrorResponse::from_store_error(&StoreError::Unavailable(std::sync::Arc::new(
+            std::fmt::Error,
+        ))),
         ErrorResponse::from_store_error(&StoreError::Full),
         ErrorResponse::from_store_error(&StoreError::Closed),
         SubscribeError::TooMany.into(),

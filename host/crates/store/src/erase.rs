@@ -1,38 +1,38 @@
-//! Whose traces are to be erased, and what came of it.
+//! The result of an erasure.
 
 use super::{JournalEvent, Seq};
 
-/// How far an erasure reached into the journal: what came later is new.
+/// The range of an erasure in the journal. Later events of the call are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErasedRange {
-    /// Every event up to here.
+    /// All events up to here are erased.
     pub up_to: Seq,
-    /// Up to here what was appended once more from dead letters, which is not new.
+    /// Redriven dead letters up to here are erased.
     pub redriven_up_to: Seq,
 }
 
 impl ErasedRange {
-    /// Whether an event of the call is among what was erased.
+    /// Returns whether an event of the call is erased.
     pub fn contains(&self, event: &JournalEvent) -> bool {
         event.seq <= self.up_to || (event.target.is_some() && event.seq <= self.redriven_up_to)
     }
 }
 
-/// What was erased.
+/// The number of erased rows, and their range.
 #[derive(Clone, Copy, Debug)]
 pub struct ErasureResult {
     /// Events of the journal.
     pub events: u64,
     /// Dead letters, with their events.
     pub dead_letters: u64,
-    /// Calls of this name that were remembered.
+    /// Call contexts.
     pub calls: u64,
-    /// How far it reached.
+    /// The range in the journal.
     pub range: ErasedRange,
 }
 
 impl ErasureResult {
-    /// With what a later erasure of the same call found.
+    /// Adds the result of a later erasure of the same call.
     #[must_use]
     pub fn merge(self, later: Self) -> Self {
         Self {

@@ -1,12 +1,12 @@
-//! What is kept across calls and restarts: the journal of events, how far each
-//! observer is in it, dead letters, the memory of calls, and plugins' values.
+//! Durable storage: the journal of events, the checkpoints of its consumers, dead
+//! letters, call contexts, and plugins' values.
 //!
-//! [`Store`] is the seam: everything is asked for without waiting, and answered
-//! later. What is asked is done in the order in which it was asked, and is done
-//! also if nobody waits for the answer any more. Appending is at least once, with
-//! repeats recognised; progress and values are small documents by key, with
-//! compare-and-swap and times to live: what a stream and a key-value bucket of a
-//! distributed store have as well. [`sqlite`] is the embedded one.
+//! [`Store`] is the interface. A request does not wait, and its future resolves when
+//! the work is done. Writes are done in the order of the requests, also when the
+//! future is dropped. Appends are at least once and deduplicated; checkpoints and
+//! values are small documents by key, with compare-and-swap and expiry. A stream and a
+//! key-value bucket of a distributed store offer the same. [`sqlite`] is the embedded
+//! implementation.
 
 #![forbid(unsafe_code)]
 
@@ -26,28 +26,26 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::{Event, EventKind, EventKinds};
 use plugboard_core::event_id::EventId;
 
-/// An answer that comes later; the work is under way whether it is awaited or
-/// not.
+/// The result of a request. The work is done whether the future is awaited or not.
 pub type StoreFuture<T, E = StoreError> = BoxFuture<'static, Result<T, E>>;
 
-/// The place of an event in the journal: later ones have greater numbers. The
-/// first is 1.
+/// A sequence number: the position of an event in the journal. The first is 1.
 pub type Seq = i64;
 
-/// Milliseconds since 1970.
+/// Milliseconds since the Unix epoch.
 pub type UnixMs = i64;
 
-/// Now, by the clock on the wall: it has to be the same after a restart.
+/// Returns the time of the system clock, which is comparable across restarts.
 pub fn unix_now() -> UnixMs {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// So long before now.
+/// Returns the time `time` ago.
 pub fn unix_ago(time: Duration) -> UnixMs {
     unix_now().saturating_sub(milliseconds(time))
 }
 
-/// So long after now.
+/// Returns the time `time` from now.
 pub fn unix_from_now(time: Duration) -> UnixMs {
     unix_now().saturating_add(milliseconds(time))
 }
@@ -56,29 +54,30 @@ fn milliseconds(time: Duration) -> UnixMs {
     UnixMs::try_from(time.as_millis()).unwrap_or(UnixMs::MAX)
 }
 
-/// Why something is not kept or not found out.
+/// The error of a request to the store.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
-    /// The disk is full, the folder cannot be written, another process has the
-    /// file: it may pass.
+    /// The disk is full, the folder cannot be written, or another process has the
+    /// file: a later request may succeed. The text includes the cause's, so the
+    /// cause is not a `source`, which would repeat it.
     #[error("the store cannot be used: {0}")]
-    Unavailable(Arc<str>),
-    /// The operator's bound is reached.
+    Unavailable(Arc<dyn std::error::Error + Send + Sync>),
+    /// The journal has reached its limit.
     #[error(
         "the journal has reached journal.max_size with events that wait for an observer, and dead \
          letters"
     )]
     Full,
-    /// More is asked than can be done.
+    /// Too many requests are queued.
     #[error("too much is waiting to be written")]
     Overloaded,
-    /// The service is on its way out.
+    /// The store was closed.
     #[error("the store is closed")]
     Closed,
 }
 
 impl StoreError {
-    /// The word for traces.
+    /// Returns the value of `error.type` in traces.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
@@ -89,14 +88,14 @@ impl StoreError {
     }
 }
 
-/// An event to be kept.
+/// An event to append.
 #[derive(Clone)]
 pub struct NewEvent {
-    /// What tells it from others.
+    /// The id, equal for redeliveries.
     pub event_id: EventId,
-    /// When it was taken.
+    /// When the event was accepted.
     pub accepted_at: UnixMs,
-    /// The event, with what is remembered of its call.
+    /// The event, with the context of its call.
     pub event: Arc<Event>,
     /// Its call as JSON.
     pub call: Arc<str>,
@@ -104,17 +103,17 @@ pub struct NewEvent {
     pub body: Arc<str>,
 }
 
-/// What one delivery leaves behind: kept together, or not at all.
+/// What one request stores, in one transaction.
 #[derive(Clone, Default)]
 pub struct AppendBatch {
-    /// Events.
+    /// The events.
     pub events: Vec<NewEvent>,
-    /// What is remembered of their call from now on.
+    /// The new context of their call.
     pub call: Option<CallDocument>,
 }
 
 impl AppendBatch {
-    /// Memory in bytes, roughly, while it is waiting.
+    /// Returns the approximate memory while the append is queued, in bytes.
     pub fn size(&self) -> usize {
         let call = self.call.as_ref().map_or(0, |call| call.id.id().len() + call.document.len());
         call + self.events.iter().map(NewEvent::size).sum::<usize>()
@@ -122,177 +121,177 @@ impl AppendBatch {
 }
 
 impl NewEvent {
-    /// Memory in bytes, roughly.
+    /// Returns the approximate memory, in bytes.
     pub fn size(&self) -> usize {
-        /// Of an event and of a metadata value beside their texts.
+        /// Of an event, and of a metadata value, beside their texts.
         const EVENT: usize = 400;
         const VALUE: usize = 100;
-        // The texts are there twice: as they are kept, and as they are told.
+        // The texts are in memory twice: as JSON, and in the event.
         let metadata = self.event.call.metadata.len();
         EVENT + VALUE * metadata + 2 * (self.call.len() + self.body.len())
     }
 }
 
-/// What is remembered of a call.
+/// The context of a call, as a document.
 #[derive(Clone)]
 pub struct CallDocument {
     /// The call.
     pub id: CallId,
-    /// What, in JSON.
+    /// The document, in JSON.
     pub document: Arc<str>,
-    /// Until when.
+    /// When it expires.
     pub expires_at: UnixMs,
 }
 
-/// Whether an event may be lost when it cannot be kept now.
+/// What happens to an append that cannot be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendMode {
-    /// Its sender is told, and may send it again.
+    /// It fails; the platform delivers its events again.
     Acknowledged,
-    /// Nobody will send it again: it is held in memory, within bounds, and
-    /// written as soon as that is possible.
+    /// It is held in memory, within limits, and written as soon as the store can,
+    /// because no platform delivers its events again.
     Deferred,
 }
 
 /// An event of the journal.
 pub struct JournalEvent {
-    /// Its place.
+    /// Its sequence number.
     pub seq: Seq,
-    /// What tells it from others.
+    /// The id, equal for redeliveries.
     pub event_id: EventId,
-    /// When it was taken.
+    /// When the event was accepted.
     pub accepted_at: UnixMs,
-    /// The one observer that it is for; None: all.
+    /// The only consumer of a redriven event. `None`: all consumers.
     pub target: Option<Arc<str>>,
     /// The event.
     pub event: Arc<Event>,
-    /// Its memory in bytes, roughly.
+    /// Its approximate memory, in bytes.
     pub size: usize,
 }
 
 impl Checkpoint {
-    /// Up to here everything is done.
+    /// Returns the last sequence number up to which all events are acknowledged.
     pub fn acked_up_to(&self) -> Seq {
         self.unacked.first().map_or(self.seq, |(first, _)| first - 1)
     }
 }
 
 impl JournalEvent {
-    /// Which kind of event it is.
+    /// Returns the kind of the event.
     pub fn kind(&self) -> EventKind {
         self.event.body.kind()
     }
 }
 
-/// A part of the journal.
+/// The result of a read of the journal.
 #[derive(Default)]
 pub struct JournalPage {
     /// The events, in order.
     pub events: Vec<Arc<JournalEvent>>,
-    /// How far the page reaches: there is nothing else up to here.
+    /// The last sequence number that the page covers: it has all events up to here.
     pub up_to: Seq,
 }
 
-/// How far an observer is.
+/// The state of a consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Everything up to here is done, except...
+    /// The last event that was read.
     pub seq: Seq,
-    /// ...these, with how often each was tried.
+    /// The events up to `seq` that are not acknowledged, in order, each with its failed
+    /// attempts.
     pub unacked: Vec<(Seq, u32)>,
-    /// The kinds of events that it wants.
+    /// The kinds of events that the plugin subscribes to.
     pub kinds: EventKinds,
-    /// When its plugin was there last.
+    /// When the plugin was last loaded.
     pub last_seen: UnixMs,
 }
 
-/// Who is told of the journal.
+/// The consumers of the journal.
 pub struct Consumers {
-    /// Every observer of an earlier run, with how far it was.
+    /// The name and the checkpoint of each.
     pub checkpoints: Vec<(String, Checkpoint)>,
-    /// The last event of the earlier runs: what comes after it was accepted by this
-    /// one, for the observers that it had.
+    /// The last event of earlier runs. Later ones were accepted in this run.
     pub last_seq_before_start: Seq,
 }
 
-/// A delivery that was given up.
+/// An event whose delivery to a consumer failed for good.
 #[derive(Clone)]
 pub struct DeadLetter {
     /// Its number; 0 for a new one.
     pub id: i64,
-    /// Who could not take it.
+    /// The consumer's name.
     pub consumer: Arc<str>,
-    /// The event's.
+    /// The event's id.
     pub event_id: EventId,
-    /// The event's.
+    /// The event's kind.
     pub kind: EventKind,
-    /// The platform's name for the call.
+    /// The platform's id for the call.
     pub call: String,
-    /// When the event was taken.
+    /// When the event was accepted.
     pub accepted_at: UnixMs,
-    /// When it was given up.
+    /// When the last attempt failed.
     pub dead_lettered_at: UnixMs,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub error: String,
 }
 
-/// Some dead letters, and all of them in numbers.
+/// A list of dead letters.
 #[derive(Default)]
 pub struct DeadLetters {
-    /// Those that were asked for.
+    /// Those that the filter selects.
     pub letters: Vec<DeadLetter>,
-    /// How many there are of each observer.
+    /// The number of all dead letters, by consumer.
     pub totals: Vec<(String, u64)>,
 }
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
-    /// This one.
+    /// Only the one with this number.
     pub id: Option<i64>,
-    /// Those of one observer.
+    /// Only those of this consumer.
     pub consumer: Option<String>,
-    /// Those with greater numbers.
+    /// Only those with greater numbers.
     pub after_id: i64,
-    /// Not more than so many.
+    /// At most this many.
     pub limit: u32,
 }
 
-/// What a plugin does with its values.
+/// A command on a value of a plugin.
 pub enum KvCommand {
-    /// Reads.
+    /// Reads the value.
     Get,
-    /// Writes.
+    /// Writes the value.
     Set {
-        /// What.
+        /// The new value.
         value: Vec<u8>,
-        /// For how long; None: for ever.
+        /// The time until it expires. `None`: never.
         ttl: Option<Duration>,
     },
-    /// Takes away.
+    /// Removes the value.
     Delete,
     /// Adds to a number.
     Increment {
-        /// How much.
+        /// The addend.
         by: i64,
-        /// For how long, if it is made.
+        /// The time until a new value expires. `None`: never.
         ttl: Option<Duration>,
     },
-    /// Writes if the value is the expected one.
+    /// Compares and swaps: writes if the value is the expected one.
     Swap {
-        /// None: there must be none.
+        /// The expected value. `None`: no value.
         expected: Option<Vec<u8>>,
-        /// What.
+        /// The new value.
         value: Vec<u8>,
-        /// For how long; None: for ever.
+        /// The time until it expires. `None`: never.
         ttl: Option<Duration>,
     },
 }
 
 impl KvCommand {
-    /// Memory in bytes, roughly, while it is waiting.
+    /// Returns the approximate memory while the command is queued, in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Get | Self::Delete | Self::Increment { .. } => 0,
@@ -304,107 +303,107 @@ impl KvCommand {
     }
 }
 
-/// What came of it.
+/// The result of a [`KvCommand`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvAnswer {
-    /// The value read.
+    /// The value of `Get`.
     Value(Option<Vec<u8>>),
-    /// It is written.
+    /// `Set` has written the value.
     Done,
-    /// Whether it was there, or was written.
+    /// Whether `Delete` found a value, or `Swap` has written one.
     Flag(bool),
-    /// The sum.
+    /// The sum of `Increment`.
     Number(i64),
 }
 
-/// Why a plugin's value is not kept.
+/// The error of a [`KvCommand`].
 #[derive(Debug, Error)]
 pub enum KvError {
-    /// The namespace would be larger than it may be.
+    /// The namespace would exceed its quota.
     #[error("the values of this plugin would have more than {0} bytes (kv.max_total)")]
     Quota(usize),
-    /// Not decimal text, or beyond 64 bits.
+    /// The value is not a decimal number, or the sum exceeds 64 bits.
     #[error("the value is no number, or the sum has more than 64 bits")]
     NotANumber,
-    /// The store itself.
+    /// The error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What upkeep is to remove.
+/// Which events to remove.
 #[derive(Clone, Debug)]
 pub struct RetentionPolicy {
-    /// Events up to here are done for every observer.
+    /// Every consumer has acknowledged the events up to here.
     pub acked_up_to: Seq,
-    /// Of those, the ones that were taken before.
+    /// Acknowledged events that were accepted before are removed.
     pub retain_since: UnixMs,
-    /// Events that were taken before are given up, whoever has not had them. So
-    /// are dead letters.
+    /// Events that were accepted before, and dead letters from before, are removed,
+    /// acknowledged or not.
     pub expire_before: UnixMs,
-    /// Bytes of events and dead letters, beyond which no event is taken.
+    /// The size of events and dead letters, in bytes, above which appends fail.
     pub max_size: u64,
 }
 
-/// What upkeep did and found.
+/// The size of the store, and the result of a retention run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreStats {
-    /// Events in the journal.
+    /// The number of events in the journal.
     pub events: u64,
-    /// Bytes of events and dead letters.
+    /// The size of events and dead letters, in bytes.
     pub bytes: u64,
-    /// Bytes of everything in the store.
+    /// The size of the store, in bytes.
     pub total_bytes: u64,
-    /// Events that were given up, as they were too old.
+    /// The number of events that were removed though they were not acknowledged.
     pub expired: u64,
-    /// Whether there is more to remove at once.
+    /// Whether there is more to remove now.
     pub has_more: bool,
 }
 
-/// The seam. See the [module](self).
+/// The interface of the store. See the [module](self).
 pub trait Store: Send + Sync {
-    /// Appends events, all or none. Durable when it resolves, in the order of the
-    /// calls; what was appended before, not longer ago than `journal.keep` and among
-    /// the last 500,000, is left out. How many were new.
+    /// Appends events, all or none, in the order of the requests. They are durable when
+    /// it resolves. Skips duplicates of events that were appended within `journal.keep`
+    /// and are among the last 500,000. Returns the number of new events.
     fn append(&self, batch: AppendBatch, mode: AppendMode) -> StoreFuture<usize>;
 
-    /// What comes after a place in the journal, some hundred events at once.
+    /// Reads the events after a sequence number, at most `limit`.
     fn read(&self, after: Seq, limit: usize) -> StoreFuture<JournalPage>;
 
-    /// Events by their places, as far as they are there.
+    /// Reads events by their sequence numbers. Skips those that do not exist.
     fn find_events(&self, seqs: Vec<Seq>) -> StoreFuture<Vec<Arc<JournalEvent>>>;
 
-    /// The last event's place, and word of every new one.
+    /// Returns a receiver of the last sequence number.
     fn last_seq(&self) -> watch::Receiver<Seq>;
 
-    /// Every observer that is known.
+    /// Reads the checkpoints of all consumers.
     fn consumers(&self) -> StoreFuture<Consumers>;
 
-    /// Keeps an observer's progress.
+    /// Saves the checkpoint of a consumer.
     fn save_checkpoint(&self, consumer: Arc<str>, checkpoint: Checkpoint) -> StoreFuture<()>;
 
-    /// Forgets an observer.
+    /// Removes the checkpoint of a consumer.
     fn remove_consumer(&self, consumer: String) -> StoreFuture<()>;
 
-    /// Keeps a delivery that was given up, with its event.
+    /// Adds a dead letter with its event.
     fn add_dead_letter(&self, letter: DeadLetter, event: Arc<JournalEvent>) -> StoreFuture<()>;
 
-    /// Dead letters.
+    /// Reads dead letters.
     fn dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<DeadLetters>;
 
-    /// Appends dead letters to the journal once more, each for its observer
-    /// alone, if that is known. How many.
+    /// Appends dead letters to the journal again, each for its consumer only. Skips those
+    /// of unknown consumers. Returns the number of redriven dead letters.
     fn redrive_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64>;
 
-    /// Throws dead letters away. How many.
+    /// Removes dead letters. Returns their number.
     fn purge_dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<u64>;
 
-    /// Changes until when the document is kept.
+    /// Sets the expiry of the context of a call, if there is one.
     fn set_call_expiry(&self, call: CallId, expires_at: UnixMs) -> StoreFuture<()>;
 
-    /// The document about a call.
+    /// Reads the context of a call.
     fn load_call(&self, call: CallId) -> StoreFuture<Option<String>>;
 
-    /// A plugin's command on one of its values.
+    /// Executes a command on a value in the namespace of a plugin.
     fn kv(
         &self,
         namespace: Arc<str>,
@@ -412,24 +411,29 @@ pub trait Store: Send + Sync {
         command: KvCommand,
     ) -> StoreFuture<KvAnswer, KvError>;
 
-    /// Erases a call but for plugins' values: its events and dead letters, told or
-    /// not, and what is remembered of it, as far as they were asked to be kept before.
-    /// Others are not held up for long, however much it is.
+    /// Erases the events, dead letters and contexts of the selected calls that were
+    /// stored by earlier requests; not plugins' values. Works in slices, so that other
+    /// requests do not wait for long.
     fn erase(&self, call: CallSelector) -> StoreFuture<ErasureResult>;
 
-    /// Erases the values of all plugins whose key has this call's id as a part
-    /// between slashes. How many.
+    /// Erases the values of all plugins whose key has this call id as a segment between
+    /// slashes. Returns their number.
     fn erase_values(&self, call: Arc<str>) -> StoreFuture<u64>;
 
-    /// Sees to it that nothing that was removed can be read from the files.
+    /// Empties the write-ahead log, so that removed data cannot be read from the files.
     fn truncate_wal(&self) -> StoreFuture<()>;
 
-    /// Removes what need not be kept.
+    /// Removes events, dead letters, contexts and values that need not be kept.
     fn enforce_retention(&self, policy: RetentionPolicy) -> StoreFuture<StoreStats>;
 
-    /// Whether it can be used, as far as is known, else why not.
-    fn health(&self) -> Option<StoreError>;
+    /// Returns the error of the last write, if it failed.
+    ///
+    /// # Errors
+    ///
+    /// When the store could not be written, and no write has succeeded since.
+    fn health(&self) -> Result<(), StoreError>;
 
-    /// Writes what is waiting, and ends. Whatever is asked then is refused.
+    /// Finishes the queued requests and closes the store. Later requests fail with
+    /// [`StoreError::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;
 }

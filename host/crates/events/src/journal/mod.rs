@@ -1,9 +1,8 @@
-//! Events on their way in: what is known of the call is added, whoever wants to
-//! be told decides whether the event is kept at all, and it is acknowledged when
-//! the store has it.
+//! The journal: accepts events, completes them with the context of their call, and
+//! acknowledges them when they are durable.
 //!
-//! An event that no observer wants is not written anywhere: it costs nothing, and
-//! what callers say is not lying about.
+//! An event that no observer subscribes to is not stored. It costs no write, and
+//! leaves no personal data behind.
 
 mod append_barrier;
 mod call_context;
@@ -32,15 +31,14 @@ use plugboard_store::{
     AppendBatch, AppendMode, NewEvent, Store, StoreError, StoreFuture, unix_now,
 };
 
-/// How long an acknowledgement may wait for the store. AVR gives up after 3 s.
+/// The most time that an acknowledgement waits for the store. AVR gives up after 3 s.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a decision waits until it is written down that it was asked for: a
-/// caller hears ringing, and a disk that takes longer is not well. It is then
-/// written without being waited for.
+/// The most time that a decision waits until its events are durable, because the caller
+/// waits too. After that, they are written in the background.
 const DECISION_WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What somebody wants to be told or to know.
+/// What the plugins of the current generation subscribe to.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
     kinds: AtomicU32,
@@ -48,54 +46,53 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// From now on, these kinds of events; and whether somebody asks, in the middle of
-    /// a call, for what was told of it.
+    /// Replaces the kinds of events, and whether mid-call hooks need call contexts.
     pub fn set(&self, kinds: EventKinds, call_context: bool) {
         self.kinds.store(kinds.bits(), Relaxed);
         self.call_context.store(call_context, Relaxed);
     }
 
-    /// These kinds, now.
+    /// Returns the kinds of events.
     pub fn kinds(&self) -> EventKinds {
         EventKinds::from_bits(self.kinds.load(Relaxed))
     }
 
-    /// Whether a call that just began has to be remembered.
+    /// Returns whether the context of a new call must be stored.
     fn requires_context(&self, call: &Call) -> bool {
         !self.kinds().is_empty()
             || (call.platform.supports_mid_call && self.call_context.load(Relaxed))
     }
 }
 
-/// What became of events, counted.
+/// Counts of events, by result.
 #[derive(Debug, Default)]
 pub struct EventCounters {
-    /// Written; the events of a decision count as one.
+    /// Durable. The events of a decision count as one.
     pub accepted: AtomicU64,
-    /// Not written, as nobody wants them.
+    /// Not stored, because no observer subscribes to their kind.
     pub unsubscribed: AtomicU64,
-    /// Written before.
+    /// Redelivered, and stored before.
     pub duplicate: AtomicU64,
-    /// Refused: not written, or not in time.
+    /// Not durable, or not in time.
     pub rejected: AtomicU64,
-    /// Decisions whose writing nobody waited for, or not to its end: written as soon
-    /// as that is possible.
+    /// Decisions that did not wait until their events were durable. They are written
+    /// as soon as the store can.
     pub deferred: AtomicU64,
-    /// Decisions that could not be written nor held.
+    /// Decisions whose events could neither be written nor be held in memory.
     pub dropped: AtomicU64,
 }
 
-/// The way in. Cheap to share.
+/// See the [module](self).
 pub struct Journal {
     store: Arc<dyn Store>,
     contexts: CallContexts,
     subscriptions: Arc<Subscriptions>,
-    /// What became of events.
+    /// Counts of events, by result.
     pub counters: EventCounters,
 }
 
-/// A call that is being decided. Whether it comes to that or not (its caller may
-/// hang up), it leaves behind that it was there.
+/// A decision in progress. If it is dropped unfinished, because the caller hung up, it
+/// still records that the call was initiated.
 pub struct DecisionGuard<'a> {
     journal: &'a Journal,
     event: &'a Event,
@@ -104,7 +101,7 @@ pub struct DecisionGuard<'a> {
 }
 
 impl Journal {
-    /// A journal in front of a store, for those that are interested.
+    /// Creates a journal in front of a store.
     pub fn new(
         store: Arc<dyn Store>,
         subscriptions: Arc<Subscriptions>,
@@ -114,12 +111,12 @@ impl Journal {
         Self { store, contexts, subscriptions, counters: EventCounters::default() }
     }
 
-    /// Takes the events of one delivery, all of the same call. Durable when it resolves,
-    /// all or none, but for those that nobody wants.
+    /// Stores the events of one request, all of the same call. When it resolves, those
+    /// with a subscription are durable, all or none.
     ///
     /// # Errors
     ///
-    /// When they cannot be written now: the delivery should come again.
+    /// When they cannot be stored within 2 s: the platform should deliver them again.
     pub async fn accept(self: &Arc<Self>, mut events: Vec<Event>) -> Result<(), StoreError> {
         let kinds = self.subscriptions.kinds();
         let ends_call = events.iter().any(|event| matches!(event.body, EventBody::Ended(_)));
@@ -132,9 +129,9 @@ impl Journal {
         if events.is_empty() && !ends_call {
             return Ok(());
         }
-        // A sender that hangs up has sent it all the same: it is on its way to the
-        // store before we wait, or goes on in a task of its own. The end of a call does,
-        // as the call is to be forgotten after it.
+        // An append goes on if the sender hangs up: it is sent to the store before the
+        // first await, or runs in a task of its own. The end of a call does, because the
+        // call's expiry is set after it.
         let snapshot = self.contexts.cached(&call);
         let span = spans::append_span();
         if snapshot.is_some() && !ends_call {
@@ -151,8 +148,8 @@ impl Journal {
         })
     }
 
-    /// Takes events that are wanted, and forgets their call if that `ends_call`, with what is
-    /// at hand of it.
+    /// Stores events with a subscription, and sets the expiry of their call's context if
+    /// one of them `ends_call`.
     async fn append_and_count(
         &self,
         call: &Arc<Call>,
@@ -167,9 +164,9 @@ impl Journal {
                 .await
                 .unwrap_or(Err(StoreError::Overloaded)),
         };
-        // Not before what ends it is written: it may have to come again.
+        // Not if the end is not durable: it may be delivered again.
         if ends_call && result.is_ok() {
-            // Without the store, it is forgotten later.
+            // If this fails, the context expires later.
             _ = timeout(ACCEPT_TIMEOUT, self.contexts.expire_after_end(call, has_snapshot)).await;
         }
         let (counters, total) = (&self.counters, total as u64);
@@ -196,7 +193,7 @@ impl Journal {
             .await
     }
 
-    /// Puts events on their way to the store, with what is known of their call.
+    /// Sends events to the store, with the context of their call.
     async fn append_with_context(
         &self,
         event_call: &Arc<Call>,
@@ -209,7 +206,7 @@ impl Journal {
                 Some(known) => known,
                 None => self.contexts.load(event_call).await?,
             };
-            // A call that was erased meanwhile is looked up once more.
+            // An erasure has begun since: the context is read again.
             let Some(_append_guard) = self.contexts.append_barrier.guard_append_at(epoch) else {
                 continue;
             };
@@ -217,8 +214,8 @@ impl Journal {
         }
     }
 
-    /// What is known of a call, with what it says of itself; no more than that, if the
-    /// store cannot be asked soon.
+    /// Returns a call with the details of its context; unchanged, if the store does not
+    /// answer within 200 ms.
     pub async fn complete_call(&self, event_call: &Arc<Call>) -> Arc<Call> {
         let snapshot = match self.contexts.cached(event_call) {
             Some(snapshot) => Ok(Ok(snapshot)),
@@ -230,8 +227,9 @@ impl Journal {
         }
     }
 
-    /// Keeps an event of our own making, which nobody sends again, if it is wanted. It
-    /// is written in any case; whether it was is waited for, though not for long.
+    /// Stores an event that this program made, if it has a subscription. As no platform
+    /// redelivers it, it is written even if this returns early: it waits at most 200 ms,
+    /// and not after `deadline_limit`.
     pub async fn record_internal_event(&self, event: Event, deadline_limit: Instant) {
         if !self.subscriptions.kinds().contains(event.body.kind()) {
             self.counters.unsubscribed.fetch_add(1, Relaxed);
@@ -253,7 +251,7 @@ impl Journal {
             Ok(pending_write) => {
                 self.wait_for_deferred_append(&event_call, pending_write, deadline).await
             }
-            // Somebody erased a call meanwhile, and the store cannot be asked any more.
+            // An erasure began meanwhile, and the store did not answer again.
             Err(error) => {
                 let call = &*event_call.id;
                 tracing::error!(call, "what was answered is not told to observers: {error}");
@@ -262,26 +260,26 @@ impl Journal {
         }
     }
 
-    /// Waits for what is written in any case.
+    /// Waits for a deferred append, at most until the deadline.
     async fn wait_for_deferred_append(
         &self,
         call: &Call,
         pending_write: StoreFuture<usize>,
         deadline: Instant,
     ) {
-        // What is in trouble is written when that is over, and so is what takes long.
-        let deadline = self.store.health().map_or(deadline, |_| Instant::now());
+        // While the store fails, there is no point in waiting.
+        let deadline = if self.store.health().is_ok() { deadline } else { Instant::now() };
         let counters = &self.counters;
         let span = spans::append_span();
         let write_result = timeout_at(deadline, pending_write).instrument(span.clone()).await;
         match &write_result {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => record_error(&span, error.label()),
-            // It goes on.
+            // The append goes on.
             Err(_) => record_error(&span, "late"),
         }
         let counter = match write_result {
-            // A repeat, or only something to remember.
+            // A duplicate, or a context without events.
             Ok(Ok(0)) => return,
             Ok(Ok(_)) => &counters.accepted,
             Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
@@ -296,13 +294,13 @@ impl Journal {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Erases a call but for plugins' values, as far as it came before. To be awaited
-    /// to its end.
+    /// Erases everything that was stored about the selected calls before, except
+    /// plugins' values. The future must be awaited to its end.
     pub fn erase(&self, call: &CallSelector) -> StoreFuture<ErasureResult> {
         self.contexts.erase(call)
     }
 
-    /// A call is about to be decided.
+    /// Begins the decision of a call.
     pub fn begin_decision<'a>(&'a self, event: &'a Event, deadline: Instant) -> DecisionGuard<'a> {
         DecisionGuard { journal: self, event, deadline, is_decided: false }
     }
@@ -317,8 +315,8 @@ impl Journal {
         prompt.unwrap_or(Err(StoreError::Overloaded))
     }
 
-    /// Remembers a call, and writes what happened to it as far as somebody wants it.
-    /// None: there is nothing to write.
+    /// Stores the context of a call and those of its events that have a subscription.
+    /// `None`: there is nothing to store.
     fn append_decision_events(
         &self,
         event: &Event,
@@ -344,8 +342,8 @@ impl Journal {
 }
 
 impl DecisionGuard<'_> {
-    /// It was decided: remembers what later events and the voice agent will ask
-    /// for, and waits until what happened is written, though not for long.
+    /// Stores the decision with the context that later events and the voice agent need,
+    /// and waits at most 200 ms until it is durable.
     pub async fn finish(mut self, outcome: &RoutingOutcome) {
         self.is_decided = true;
         let Self { journal, event, deadline: until, .. } = self;
@@ -365,7 +363,7 @@ impl DecisionGuard<'_> {
 impl Drop for DecisionGuard<'_> {
     fn drop(&mut self) {
         if !self.is_decided {
-            // It goes on without being waited for.
+            // The append goes on in the background.
             if let Some(pending_write) =
                 self.journal.append_decision_events(self.event, None, [EventBody::Initiated])
             {
@@ -376,7 +374,7 @@ impl Drop for DecisionGuard<'_> {
     }
 }
 
-/// Events of one delivery as they are kept.
+/// Returns the append of the events of one request.
 fn append_batch(event_call: &Arc<Call>, context: &CallContext, events: Vec<Event>) -> AppendBatch {
     let call = context.complete(event_call);
     // Once, however many events there are.
@@ -386,8 +384,8 @@ fn append_batch(event_call: &Arc<Call>, context: &CallContext, events: Vec<Event
     AppendBatch { events: events.into_iter().map(to_new_event).collect(), call: None }
 }
 
-/// An event as it is kept. What identifies it is what the platform sent, which
-/// what is remembered of the call must not change.
+/// Returns an event for the store. Its id depends only on what the platform sent, and
+/// not on the context of the call.
 fn new_event(event: Event, sent_call: &Call, call: &Arc<str>) -> NewEvent {
     let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
     NewEvent {
@@ -399,16 +397,16 @@ fn new_event(event: Event, sent_call: &Call, call: &Arc<str>) -> NewEvent {
     }
 }
 
-/// What tells an event from others, as the platform sent it.
+/// Returns the id of an event as the platform sent it: equal for redeliveries.
 pub fn event_id_of(event: &Event) -> EventId {
     compute_event_id(event, &event.call, &serde_json::to_string(&event.body).unwrap_or_default())
 }
 
 fn compute_event_id(event: &Event, sent_call: &Call, body: &str) -> EventId {
     let mut hash = Sha256::new();
-    // Of what was decided there is one event, whatever it was. A repeat of any
-    // other has the same content, and two events of one millisecond may not have,
-    // unless the platform has a name for what it delivers.
+    // A decision has one event, whatever its content. A redelivery of any other event
+    // has the same content, which tells two events of one millisecond apart; unless
+    // the platform has a delivery id.
     let (name, timestamp) = event.dedup_key();
     let content = match &event.body {
         EventBody::Routed(_) => EventKind::Routed.name(),

@@ -142,7 +142,7 @@ impl Metrics {
             events: collect::event_counts(&services.journal.counters),
             store: services.dispatcher.stats(),
             consumer_lags: services.dispatcher.consumer_lags(),
-            is_store_up: services.store.health().is_none(),
+            is_store_up: services.store.health().is_ok(),
         };
         self.encode(snapshot)
     }

@@ -1,4 +1,4 @@
-//! The documents about calls in SQL. The table's key is a call's platform family and
+//! Call contexts in SQL. The table's key is a call's platform family and
 //! id, joined by a slash: a family has no slash, and an id may have some.
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,19 +8,19 @@ use crate::CallDocument;
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
-/// Calls that are remembered: some hours of a large installation. Those that
-/// would be forgotten first have to go.
+/// The most call contexts: some hours of a large installation. Those that expire
+/// first are removed.
 const MAX_CALLS: i64 = 200_000;
 
-/// Their memory on the disk, in bytes.
+/// The most bytes of their documents.
 const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
 
-/// Rows that are removed at once.
+/// The most rows that one retention run removes.
 const MAX_ROWS_REMOVED: i64 = 5_000;
 
 pub(super) fn save(work: &mut WriteContext<'_>, call: &CallDocument) -> rusqlite::Result<()> {
     let CallDocument { id, document, expires_at: until } = call;
-    // More than there is, if the call was known: counted again before it matters.
+    // Too much if the call had a document before: recounted before it matters.
     work.state.call_bytes = work.state.call_bytes.saturating_add(document.len() as u64);
     work.db
         .prepare_cached(

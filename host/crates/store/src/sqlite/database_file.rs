@@ -1,5 +1,4 @@
-//! The file: opened by one process alone, readable to nobody else, and how it is to be
-//! written.
+//! The database file: opened by one process at a time, readable only for its owner.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,53 +7,48 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::file_error::{FileErrorCause, unavailable};
 use super::schema;
 use crate::StoreError;
 use plugboard_config::Durability;
 
-/// How long to wait for another process that has the file.
+/// The most time to wait for another process that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Pages of the write-ahead log before they are moved to the file: 16 MiB.
+/// The number of pages in the write-ahead log at which the writer moves them to the
+/// file: 16 MiB.
 pub(super) const WAL_AUTOCHECKPOINT_PAGES: i64 = 4_096;
 
-/// An open file, ours alone.
+/// An open file with its lock.
 pub(super) struct OpenDatabase {
     pub(super) db: Connection,
     _lock: File,
 }
 
-/// Opens the file, makes it if it is missing, and sees to it that no other
-/// process does.
+/// Opens the file, or creates it, and locks it against other processes.
+///
+/// # Errors
+///
+/// When another process has the file, or it cannot be opened or migrated.
 pub(super) fn open_database(path: &Path, sync: Durability) -> Result<OpenDatabase, StoreError> {
-    let to_unavailable = |what: &str, error: &dyn std::fmt::Display| -> StoreError {
-        StoreError::Unavailable(format!("{}: {what}: {error}", path.display()).into())
-    };
     if let Some(folder) = path.parent() {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| to_unavailable("cannot make its folder", &error))?;
+        made.map_err(|error| unavailable(path, FileErrorCause::CreateFolder(error)))?;
     }
-    // What is kept concerns callers: nobody else may look.
+    // Personal data: only for the owner.
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     let lock = options.clone().create(true).truncate(false).open(path.with_extension("lock"));
-    let lock = lock.map_err(|error| to_unavailable("cannot lock", &error))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-        |error| {
-            to_unavailable(
-                "another process has it (is Plugboard running twice with this data folder?)",
-                &error,
-            )
-        },
-    )?;
-    // Only if it is not there: to open and close a file that SQLite has open would
-    // end its locks.
+    let lock = lock.map_err(|error| unavailable(path, FileErrorCause::OpenLock(error)))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|error| unavailable(path, FileErrorCause::Locked(error.into())))?;
+    // Only a new file: to open and close a file that SQLite has open ends its locks.
     match options.create_new(true).open(path) {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(to_unavailable("cannot open", &error)),
+        Err(error) => return Err(unavailable(path, FileErrorCause::Open(error))),
     }
-    let mut db = connect(path).map_err(|error| unavailable(path, &error))?;
+    let mut db = connect(path).map_err(|error| unavailable(path, error))?;
     let configured = (|| {
         db.pragma_update(None, "journal_mode", "wal")?;
         let level = match sync {
@@ -62,18 +56,17 @@ pub(super) fn open_database(path: &Path, sync: Durability) -> Result<OpenDatabas
             Durability::Normal => "normal",
         };
         db.pragma_update(None, "synchronous", level)?;
-        // What is removed or replaced is overwritten in the file: what was said in a call
-        // is not left lying about. It costs some more bytes to write and no time that
-        // could be measured.
+        // Overwrites removed data in the file, because it is personal data. It writes
+        // some more bytes, and takes no measurable time.
         db.pragma_update(None, "secure_delete", true)?;
         db.pragma_update(None, "wal_autocheckpoint", WAL_AUTOCHECKPOINT_PAGES)
     })();
-    configured.map_err(|error| unavailable(path, &error))?;
-    schema::migrate(&mut db).map_err(|error| to_unavailable("cannot be used", &error))?;
+    configured.map_err(|error: rusqlite::Error| unavailable(path, error))?;
+    schema::migrate(&mut db).map_err(|error| unavailable(path, error))?;
     Ok(OpenDatabase { db, _lock: lock })
 }
 
-/// A connection, for the writer or a reader.
+/// Opens a connection for the writer or a reader.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     use rusqlite::OpenFlags;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -83,12 +76,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// SQLite's error for an operator.
-pub(super) fn unavailable(path: &Path, error: &rusqlite::Error) -> StoreError {
-    StoreError::Unavailable(format!("{}: {error}", path.display()).into())
-}
-
-/// The file in a data folder.
+/// Returns the path of the file in a data folder.
 pub(super) fn database_path(data: &Path) -> PathBuf {
     data.join("plugboard.db")
 }

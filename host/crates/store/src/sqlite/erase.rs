@@ -1,9 +1,11 @@
-//! Erasing a call. What may be much is looked for by a reader, and removed by the
-//! writer, in slices, so that nobody waits for long. There is no index on calls,
-//! which every event would have to pay for: the journal is read from end to end.
+//! Erasure of a call.
 //!
-//! Removed is not yet unreadable: `secure_delete` overwrites it in the pages, and
-//! the write-ahead log, which has the pages as they were, is emptied at the end.
+//! A reader searches the rows and the writer removes them, in slices, so that no other
+//! request waits for long. There is no index on calls, which every append would pay
+//! for: an erasure reads the whole journal.
+//!
+//! `secure_delete` overwrites removed rows in the pages. The write-ahead log has the
+//! earlier content of the pages, so it is emptied at the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
 
+use super::file_error::{FileErrorCause, unavailable};
 use super::reader::StoreReader;
 use super::writer::{StoreWriter, WriteContext};
 use super::{SqliteStore, calls, journal, kv, wal_checkpoint};
@@ -20,14 +23,14 @@ use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::platforms::Platform;
 
-/// Rows that are looked at in one go: some milliseconds.
+/// The number of rows that one read scans: some milliseconds.
 const MAX_ROWS_SCANNED: usize = 2_000;
 
-/// Rows that are removed in one transaction: the same.
+/// The number of rows that one transaction removes: some milliseconds.
 const MAX_ROWS_REMOVED: usize = 500;
 
-/// How often to try emptying the log while somebody reads it, and how long to wait
-/// in between.
+/// The number of attempts to empty the log while a reader uses it, and the time
+/// between them.
 const TRUNCATE_ATTEMPTS: usize = 100;
 const TRUNCATE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
@@ -40,19 +43,19 @@ enum EventTable {
     DeadLetters,
 }
 
-/// Erases everything about a call but plugins' values.
+/// Erases everything about the selected calls, except plugins' values.
 pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture<ErasureResult> {
-    // Asked at once, so that it comes after what was asked before.
+    // Submitted before the first await, so that it comes after earlier requests.
     let selector = call.clone();
     let contexts_removed = store.writer.submit(move |work| {
         let calls = calls::remove(work, &selector)?;
         Ok((work.state.last_seq(), calls))
     });
     let (eraser, shared) = (Eraser::new(store), Arc::clone(&store.shared));
-    spawn_detached(async move {
+    store.spawn_detached(async move {
         let (up_to, calls) = contexts_removed.await?;
         let dead = eraser.erase(EventTable::DeadLetters, &call, |_| true, Seq::MAX).await?;
-        // Meanwhile some of them may have been appended once more.
+        // Some dead letters may have been redriven meanwhile.
         let revived_up_to = eraser.writer.submit(|work| Ok(work.state.last_seq())).await?;
         let range = ErasedRange { up_to, redriven_up_to: revived_up_to };
         let is_erased = move |row: &EventRow| row.number <= up_to || row.has_target;
@@ -62,11 +65,11 @@ pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture
     })
 }
 
-/// Erases plugins' values about a call. How many.
+/// Erases plugins' values about a call. Returns their number.
 pub(super) fn erase_values(store: &SqliteStore, call: Arc<str>) -> StoreFuture<u64> {
     let earlier_writes = store.writer.submit(|_| Ok(()));
     let eraser = Eraser::new(store);
-    spawn_detached(async move {
+    store.spawn_detached(async move {
         earlier_writes.await?;
         let mut cursor = Some((String::new(), String::new()));
         let mut removed = 0;
@@ -89,12 +92,12 @@ pub(super) fn erase_values(store: &SqliteStore, call: Arc<str>) -> StoreFuture<u
     })
 }
 
-/// Leaves nothing in the write-ahead log.
+/// Empties the write-ahead log.
 pub(super) fn truncate_wal(store: &SqliteStore) -> StoreFuture<()> {
     let (writer, path) = (store.writer.clone(), store.shared.path.clone());
-    spawn_detached(async move {
+    store.spawn_detached(async move {
         for _ in 0..TRUNCATE_ATTEMPTS {
-            // Most of it without anybody waiting.
+            // Moves most pages without blocking the writer.
             let log_path = path.clone();
             _ = tokio::task::spawn_blocking(move || wal_checkpoint::checkpoint_passive(&log_path))
                 .await;
@@ -103,24 +106,11 @@ pub(super) fn truncate_wal(store: &SqliteStore) -> StoreFuture<()> {
             }
             tokio::time::sleep(TRUNCATE_RETRY_DELAY).await;
         }
-        let path = path.display();
-        let why = format!(
-            "{path}: its write-ahead log, which may still have what was removed, cannot be \
-             emptied while somebody reads it (a backup, or another tool?)"
-        );
-        Err(StoreError::Unavailable(why.into()))
+        Err(unavailable(&path, FileErrorCause::WalInUse))
     })
 }
 
-/// Goes on whether anybody waits for it or not.
-fn spawn_detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> StoreFuture<T> {
-    let work = tokio::spawn(work);
-    Box::pin(async { work.await.unwrap_or(Err(StoreError::Closed)) })
-}
-
-/// The two threads that it takes.
+/// The two threads that an erasure uses.
 struct Eraser {
     writer: StoreWriter,
     reader: StoreReader,
@@ -131,7 +121,8 @@ impl Eraser {
         Self { writer: store.writer.clone(), reader: store.page_reader.clone() }
     }
 
-    /// Erases rows of a call, up to a number. How many.
+    /// Erases the rows of the selected calls with numbers up to `up_to`. Returns their
+    /// number.
     async fn erase(
         &self,
         table: EventTable,
@@ -159,17 +150,19 @@ impl Eraser {
     }
 }
 
-/// A row of the call.
+/// A row of a selected call.
 struct EventRow {
     number: i64,
-    /// Whether it is for one observer alone.
+    /// Whether it is for one consumer only.
     has_target: bool,
 }
 
-/// What was found, among how many, and the last of them.
+/// The result of one scan.
 struct RowScan {
     rows: Vec<EventRow>,
+    /// The number of scanned rows.
     scanned: usize,
+    /// The number of the last scanned row.
     last: i64,
 }
 
@@ -181,7 +174,7 @@ struct IdentifyingFields {
     platform: serde_json::Value,
 }
 
-/// The call's rows among the next ones.
+/// Returns the rows of the selected calls among the next [`MAX_ROWS_SCANNED`] ones.
 fn scan_rows(
     db: &Connection,
     table: EventTable,
@@ -189,7 +182,7 @@ fn scan_rows(
     after: i64,
     up_to: i64,
 ) -> rusqlite::Result<RowScan> {
-    // Most calls are another one, as their text does not even have the id.
+    // SQLite skips the JSON of most other calls, which does not contain the id.
     let mut select = db.prepare_cached(match table {
         EventTable::Events => {
             "SELECT seq, only IS NOT NULL, iif(instr(call, ?3), call, NULL) FROM events
@@ -200,7 +193,7 @@ fn scan_rows(
              WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?4"
         }
     })?;
-    // As it is written in the call's JSON.
+    // As JSON escapes it.
     let id = serde_json::to_string(&**call.id()).unwrap_or_default();
     let mut rows = select.query(params![after, up_to, id, MAX_ROWS_SCANNED])?;
     let mut scan = RowScan { rows: Vec::new(), scanned: 0, last: after };
@@ -237,7 +230,7 @@ fn remove_rows(
     let mut delete = work.db.prepare_cached(&sql)?;
     let mut removed = 0;
     for number in numbers {
-        // Somebody else may have removed it.
+        // Retention may have removed it.
         let bytes: Option<i64> = delete.query_row([number], |row| row.get(0)).optional()?;
         if let Some(bytes) = bytes {
             work.state.bytes_delta -= bytes;
@@ -250,8 +243,8 @@ fn remove_rows(
 /// A namespace and a key.
 type KvKey = (String, String);
 
-/// The keys about a call among the next ones; and where to go on, if there are
-/// more.
+/// Returns the keys about a call among the next [`MAX_ROWS_SCANNED`] ones, and the
+/// last scanned key if there may be more.
 fn scan_keys(
     db: &Connection,
     call: &str,

@@ -1,4 +1,4 @@
-//! Events, observers and dead letters in SQL.
+//! Events, checkpoints and dead letters in SQL.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use plugboard_core::call::Call;
 use plugboard_core::event::{Event, EventBody, EventKind, EventKinds};
 use plugboard_core::event_id::EventId;
 
-/// Bytes of one page, beyond which no further event is read.
+/// The size of a page, in bytes, after which no further event is read.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// Rows that one upkeep removes from a table: others wait for it.
+/// The most rows that one retention run removes from a table: other writes wait.
 const MAX_ROWS_REMOVED: usize = 5_000;
 
-/// What an event takes in memory beside its texts, roughly.
+/// The approximate memory of an event beside its texts, in bytes.
 const EVENT_OVERHEAD: usize = 400;
 
 const INSERT: &str =
@@ -31,7 +31,7 @@ const INSERT: &str =
 
 const EVENT: &str = "seq, identity, accepted, only, kind, timestamp, call, body";
 
-/// Events to be appended.
+/// Appends the events of one request.
 pub(super) struct AppendJob {
     pub(super) batch: AppendBatch,
     pub(super) mode: AppendMode,
@@ -64,7 +64,7 @@ impl WriteJob for AppendJob {
     }
 
     fn complete(self: Box<Self>, outcome: Result<(), StoreError>) {
-        // What is lost is told so, and not what was in its way.
+        // The error of a lost append is that it is lost, not why the transaction failed.
         _ = self.reply.send(match (outcome, self.inserted) {
             (Err(_), Err(deferred_error)) => Err(deferred_error),
             (Err(error), Ok(_)) => Err(error),
@@ -73,7 +73,7 @@ impl WriteJob for AppendJob {
     }
 }
 
-/// What is owed, for a transaction. Nobody waits for it.
+/// A deferred append. No caller waits for it.
 pub(super) struct DeferredAppend(pub(super) AppendBatch);
 
 impl WriteJob for DeferredAppend {
@@ -84,7 +84,7 @@ impl WriteJob for DeferredAppend {
     fn complete(self: Box<Self>, _: Result<(), StoreError>) {}
 }
 
-/// How many events were new.
+/// Returns the number of new events.
 fn write_batch(work: &mut WriteContext<'_>, batch: &AppendBatch) -> rusqlite::Result<usize> {
     if let Some(call) = &batch.call {
         super::calls::save(work, call)?;
@@ -94,7 +94,7 @@ fn write_batch(work: &mut WriteContext<'_>, batch: &AppendBatch) -> rusqlite::Re
     })
 }
 
-/// Whether it was new.
+/// Returns whether the event was new.
 fn insert_event(work: &mut WriteContext<'_>, new_event: &NewEvent) -> rusqlite::Result<bool> {
     if !work.state.insert_event_id(new_event.event_id) {
         return Ok(false);
@@ -116,12 +116,12 @@ fn insert_event(work: &mut WriteContext<'_>, new_event: &NewEvent) -> rusqlite::
     Ok(true)
 }
 
-/// What a row counts for.
+/// Returns the size of a row, in bytes.
 fn row_bytes(call: &str, body: &str) -> i64 {
     i64::try_from(call.len() + body.len() + 100).unwrap_or(i64::MAX)
 }
 
-/// A page; `last` is the last place that was written when it was asked for.
+/// Reads a page. `last` is the last sequence number at the time of the request.
 pub(super) fn read_page(
     db: &Connection,
     after: Seq,
@@ -145,7 +145,7 @@ pub(super) fn read_page(
         }
     }
     if count < limit {
-        // There is nothing else, though there may have been.
+        // Covers the sequence numbers of removed events.
         page.up_to = page.up_to.max(last);
     }
     Ok(page)
@@ -163,7 +163,7 @@ pub(super) fn find_events(
     Ok(found)
 }
 
-/// An event of the journal. None: it is not what this version understands.
+/// Parses an event. `None`: this version does not understand it.
 fn event_from_row(row: &Row<'_>) -> rusqlite::Result<Option<Arc<JournalEvent>>> {
     let seq = row.get(0)?;
     let (timestamp, call, body) = (row.get_ref(5)?, row.get_ref(6)?, row.get_ref(7)?);
@@ -190,7 +190,7 @@ fn event_from_row(row: &Row<'_>) -> rusqlite::Result<Option<Arc<JournalEvent>>> 
     })))
 }
 
-// === Observers ===
+// === Checkpoints ===
 
 pub(super) fn consumers(db: &Connection) -> rusqlite::Result<Vec<(String, Checkpoint)>> {
     let mut select = db.prepare("SELECT name, position, undone, kinds, seen FROM observers")?;
@@ -345,7 +345,7 @@ pub(super) fn purge_dead_letters(
     Ok(ids.len() as u64)
 }
 
-/// The numbers of the selected dead letters for which a condition holds.
+/// Returns the numbers of the selected dead letters for which an SQL condition holds.
 fn selected_ids(
     db: &Connection,
     filter: &DeadLetterFilter,
@@ -358,7 +358,7 @@ fn selected_ids(
     select.query_map(values, |row| row.get(0))?.collect()
 }
 
-// === Upkeep ===
+// === Retention ===
 
 /// As [`row_bytes`].
 pub(super) const ROW_BYTES: &str = "octet_length(call) + octet_length(body) + 100";
@@ -371,7 +371,7 @@ pub(super) fn enforce_retention(
     let RetentionPolicy { acked_up_to: done, retain_since: keep_since, expire_before, max_size } =
         policy;
     let db = work.db;
-    // Of the first ones only, so that it never takes long; it comes again.
+    // Only the first rows, so that a run is short; further runs remove the rest.
     const HEAD: &str = "SELECT seq FROM
         (SELECT seq, accepted FROM events ORDER BY seq LIMIT :most)";
     let remove = |sql: &str, values: &[(&str, &dyn ToSql)]| {
@@ -410,7 +410,7 @@ pub(super) fn enforce_retention(
     Ok(stats)
 }
 
-/// How much there is.
+/// Returns the size of the store.
 fn stats(db: &Connection) -> rusqlite::Result<StoreStats> {
     let pragma = |name: &str| {
         let value: i64 = db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?;
@@ -424,7 +424,7 @@ fn stats(db: &Connection) -> rusqlite::Result<StoreStats> {
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     Ok(StoreStats {
-        // Places have few gaps; counting would read everything.
+        // Sequence numbers have few gaps, and counting would read all rows.
         events: u64::try_from(last + 1 - first).unwrap_or(0),
         total_bytes: pages * pragma("page_size")?,
         ..StoreStats::default()

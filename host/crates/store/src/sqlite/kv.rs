@@ -1,5 +1,5 @@
-//! Plugins' values in SQL. Sizes count the key, the value, and what a row takes
-//! beside them, so that many small values are not free.
+//! Plugins' values in SQL. The size of a value includes its key and an overhead, so that
+//! many small values are not free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::writer::WriteContext;
 use crate::{KvAnswer, KvCommand, KvError};
 
-/// What a row takes beside key and value, roughly.
+/// The approximate size of a row beside its key and value, in bytes.
 const ROW_OVERHEAD: usize = 64;
 
-/// Rows that are removed at once.
+/// The most rows that one transaction removes.
 const MAX_ROWS_REMOVED: i64 = 1_000;
 
 pub(super) fn get(
@@ -55,7 +55,7 @@ pub(super) fn execute(
     }
 }
 
-/// One plugin's values.
+/// The values of one plugin.
 struct KvSpace<'a, 'b> {
     work: &'a mut WriteContext<'b>,
     namespace: &'a Arc<str>,
@@ -73,7 +73,7 @@ impl KvSpace<'_, '_> {
         let new = ROW_OVERHEAD + key.len() + value.len();
         let (mut old, mut total) = (self.size(key)?, self.total()?);
         if total - old + new > self.max_bytes {
-            // Some of it may be past its time.
+            // Expired values do not count.
             remove_expired(self.work, Some(self.namespace), self.now)?;
             (old, total) = (self.size(key)?, self.total()?);
             if total - old + new > self.max_bytes {
@@ -131,7 +131,7 @@ impl KvSpace<'_, '_> {
         Ok(put.map(|()| KvAnswer::Number(sum)))
     }
 
-    /// What a key takes, whether its time is over or not.
+    /// Returns the size of a value, expired or not; 0 if there is none.
     fn size(&self, key: &str) -> rusqlite::Result<usize> {
         let length: Option<usize> = self
             .work
@@ -142,7 +142,7 @@ impl KvSpace<'_, '_> {
         Ok(length.map_or(0, |length| ROW_OVERHEAD + key.len() + length))
     }
 
-    /// What all keys take.
+    /// Returns the size of all values.
     fn total(&mut self) -> rusqlite::Result<usize> {
         if let Some(total) = self.work.state.kv_bytes.get(self.namespace) {
             return Ok(*total);
@@ -160,7 +160,7 @@ impl KvSpace<'_, '_> {
     }
 }
 
-/// Removes one value. Whether it was there.
+/// Removes a value. Returns whether there was one.
 pub(super) fn remove(
     work: &mut WriteContext<'_>,
     namespace: &str,
@@ -177,8 +177,7 @@ pub(super) fn remove(
     Ok(removed.is_some())
 }
 
-/// Removes values whose time is over, of one plugin or of all; some of them at a
-/// time, as others wait.
+/// Removes expired values of one plugin or of all, at most [`MAX_ROWS_REMOVED`].
 pub(super) fn remove_expired(
     work: &mut WriteContext<'_>,
     namespace: Option<&str>,

@@ -1,11 +1,14 @@
-//! The embedded store: one SQLite file in the data folder, in write-ahead mode,
-//! with a thread that writes and two that read. `journal.sync = "full"` waits for
-//! the disk with every transaction; `"normal"` leaves that to the system, so that a
-//! loss of power (not the end of the process) can cost the last moments.
+//! The embedded store: one SQLite file in the data folder, in write-ahead mode, with
+//! one writer thread and two reader threads.
+//!
+//! `journal.sync = "full"` waits for the disk with every transaction. `"normal"` leaves
+//! that to the system: a power failure, but not a crash of the process, can lose the
+//! last transactions.
 
 mod calls;
 mod database_file;
 mod erase;
+mod file_error;
 mod journal;
 mod kv;
 mod reader;
@@ -24,6 +27,8 @@ use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::journal::AppendJob;
 use self::reader::StoreReader;
@@ -43,16 +48,20 @@ use plugboard_core::call_selector::CallSelector;
 /// See the [module](self).
 pub struct SqliteStore {
     writer: StoreWriter,
-    /// For observers, which read much.
+    /// For consumers, whose reads are large.
     page_reader: StoreReader,
-    /// For guests and calls, who wait.
+    /// For guests and call contexts, whose reads are urgent.
     value_reader: StoreReader,
     shared: Arc<StoreShared>,
-    /// Bytes of one plugin's values.
+    /// The tasks beside the threads.
+    tasks: TaskTracker,
+    /// Ends erasures.
+    stop: CancellationToken,
+    /// The quota of one plugin's values, in bytes.
     max_kv_bytes: usize,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct StoreShared {
     path: PathBuf,
     config: JournalConfig,
@@ -69,21 +78,22 @@ impl StoreShared {
 }
 
 impl SqliteStore {
-    /// Starts the threads. That the file cannot be used now is no error: it is
-    /// tried again with whatever is asked for. `max_kv_bytes` bounds the values of one
-    /// plugin, in bytes. Within a runtime only.
+    /// Starts the threads; must be called within a Tokio runtime. A file that cannot be
+    /// opened is not an error: every write tries to open it again. `max_kv_bytes` is
+    /// the quota of one plugin's values, in bytes.
     ///
     /// # Errors
     ///
-    /// When the system gives no threads.
+    /// When the system cannot start threads.
     pub fn start(data: &Path, config: JournalConfig, max_kv_bytes: usize) -> anyhow::Result<Self> {
         let path = database_file::database_path(data);
         let state = WriterState::new(config.keep);
         let health = ArcSwapOption::empty();
         let shared =
             Arc::new(StoreShared { path: path.clone(), config, tail: JournalTail::new(), health });
+        let tasks = TaskTracker::new();
         let start = || {
-            let writer = StoreWriter::start(Arc::clone(&shared), state)?;
+            let writer = StoreWriter::start(Arc::clone(&shared), state, &tasks)?;
             let page_reader = StoreReader::start("store-pages", path.clone())?;
             Ok::<_, std::io::Error>((
                 writer,
@@ -93,10 +103,21 @@ impl SqliteStore {
         };
         let (writer, page_reader, value_reader) =
             start().context("cannot start threads for the store")?;
-        Ok(Self { writer, page_reader, value_reader, shared, max_kv_bytes })
+        let stop = CancellationToken::new();
+        Ok(Self { writer, page_reader, value_reader, shared, tasks, stop, max_kv_bytes })
     }
 
-    /// The file in a data folder, whether it is there or not.
+    /// Runs work in a task of its own, which goes on when the future is dropped, and
+    /// ends early when the store closes.
+    fn spawn_detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let task = self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(work));
+        Box::pin(async { task.await.ok().flatten().unwrap_or(Err(StoreError::Closed)) })
+    }
+
+    /// Returns the path of the database file in a data folder.
     pub fn database_path(data: &Path) -> PathBuf {
         database_file::database_path(data)
     }
@@ -128,7 +149,7 @@ impl Store for SqliteStore {
     }
 
     fn consumers(&self) -> StoreFuture<Consumers> {
-        // By the writer, which makes the file if it is missing.
+        // By the writer, which creates the file if it is missing.
         self.writer.submit(|work| {
             let checkpoints = journal::consumers(work.db)?;
             Ok(Consumers { checkpoints, last_seq_before_start: work.state.last_seq_before_start() })
@@ -202,16 +223,19 @@ impl Store for SqliteStore {
             .submit_space_freeing(move |work| journal::enforce_retention(work, &policy, unix_now()))
     }
 
-    fn health(&self) -> Option<StoreError> {
-        self.shared.health.load().as_deref().cloned()
+    fn health(&self) -> Result<(), StoreError> {
+        self.shared.health.load().as_deref().cloned().map_or(Ok(()), Err)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            // Before the writer, which is then the last one to have the file open.
+            self.stop.cancel();
+            // Before the writer: the last connection to close empties the log.
             self.page_reader.close().await;
             self.value_reader.close().await;
             self.writer.close().await;
+            self.tasks.close();
+            self.tasks.wait().await;
         })
     }
 }

@@ -1,5 +1,5 @@
-//! A thread that reads, on a connection of its own, so that nobody who reads
-//! waits for the disk as those do who write.
+//! A reader thread with a connection of its own, so that reads do not wait for the
+//! writer's disk.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -7,16 +7,17 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
-use super::database_file::{connect, unavailable};
+use super::database_file::connect;
+use super::file_error::unavailable;
 use crate::{StoreError, StoreFuture};
 
 type ReadJob = Box<dyn FnOnce(&mut ReaderState) + Send>;
 
-/// The way to the thread, which ends with it.
+/// The handle of the thread, which ends when all its clones are dropped.
 #[derive(Clone)]
 pub(super) struct StoreReader(SyncSender<ReadJob>);
 
-/// Questions that may wait.
+/// The most queued reads.
 const MAX_QUEUED_READS: usize = 4_096;
 
 struct ReaderState {
@@ -36,14 +37,14 @@ impl StoreReader {
         Ok(Self(jobs))
     }
 
-    /// Asks for something to be read.
+    /// Queues a read.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> StoreFuture<T> {
         let (reply, answer) = oneshot::channel();
         let job: ReadJob = Box::new(move |state| {
-            // Not for those who have gone.
+            // Skips it if the caller has dropped the future.
             if !reply.is_closed() {
                 _ = reply.send(state.read(read));
             }
@@ -58,7 +59,7 @@ impl StoreReader {
         })
     }
 
-    /// Lets go of the file.
+    /// Closes the connection.
     pub(super) async fn close(&self) {
         let (reply, done) = oneshot::channel();
         let job: ReadJob = Box::new(move |state| {
@@ -78,13 +79,13 @@ impl ReaderState {
     ) -> Result<T, StoreError> {
         let db = match self.db.take() {
             Some(db) => db,
-            None => connect(&self.path).map_err(|error| unavailable(&self.path, &error))?,
+            None => connect(&self.path).map_err(|error| unavailable(&self.path, error))?,
         };
         let result = read(&db);
         match &result {
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {}
             _ => self.db = Some(db),
         }
-        result.map_err(|error| unavailable(&self.path, &error))
+        result.map_err(|error| unavailable(&self.path, error))
     }
 }

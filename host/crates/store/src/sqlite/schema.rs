@@ -1,9 +1,9 @@
-//! The tables, and how a file of an older version gets them.
+//! The tables, and the migration of files of earlier versions.
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Each step leads from one version to the next; `user_version` says how many
-/// were taken. A step that was released is never changed.
+/// The migration steps. `user_version` is the number of steps that a file has taken. A
+/// released step is never changed.
 const MIGRATIONS: [&str; 2] = [
     // The journal.
     "CREATE TABLE events (
@@ -39,7 +39,7 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX dead_observer ON dead (observer, id);
     CREATE TABLE sums (events_and_dead INTEGER NOT NULL) STRICT;
     INSERT INTO sums VALUES (0);",
-    // The memory of calls, and plugins' values.
+    // Call contexts, and plugins' values.
     "CREATE TABLE calls (
         key TEXT PRIMARY KEY,
         until INTEGER NOT NULL,
@@ -56,26 +56,26 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX kv_until ON kv (until) WHERE until IS NOT NULL;",
 ];
 
-/// Why the tables are not as they should be.
+/// The error of a migration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SchemaError {
-    /// Going on would damage what we do not know.
+    /// The file is of a newer version, whose data this one might damage.
     #[error(
         "it was written by a newer Plugboard (schema {found}, this one knows {known}); start that \
          one, or use another data folder"
     )]
     Newer {
-        /// The file's.
+        /// The version of the file.
         found: usize,
-        /// Ours.
+        /// The version of this program.
         known: usize,
     },
-    /// SQLite's own.
+    /// An error of SQLite.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Brings a file to our version, in one transaction.
+/// Migrates a file to the current version, in one transaction.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), SchemaError> {
     migrate_to(db, MIGRATIONS.len())
 }

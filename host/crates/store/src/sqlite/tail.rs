@@ -1,17 +1,18 @@
-//! The end of the journal, in memory: observers that keep up need not read the
+//! The end of the journal in memory, so that consumers that keep up do not read the
 //! file.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{JournalEvent, JournalPage, Seq};
 
-/// Events in it.
+/// The most events in it.
 const MAX_EVENTS: usize = 4_096;
 
-/// Their memory in bytes.
+/// The most memory of its events, in bytes.
 const MAX_BYTES: usize = 8 << 20;
 
 /// See the [module](self).
@@ -24,9 +25,9 @@ pub(super) struct JournalTail {
 struct Ring {
     events: VecDeque<Arc<JournalEvent>>,
     bytes: usize,
-    /// Everything after this place is in it...
+    /// The ring has all events after this sequence number...
     after: Seq,
-    /// ...up to this one: the last events may have been erased.
+    /// ...up to this one, whose event may be erased.
     up_to: Seq,
 }
 
@@ -35,11 +36,11 @@ impl JournalTail {
         Self { ring: Mutex::default(), last: watch::Sender::new(0) }
     }
 
-    /// The last event in the file when that is opened. More than is known here is in
-    /// it at start, and also if a transaction did happen of which that was not clear:
-    /// that is then read from the file.
+    /// Sets the last event of the file that was opened. Events that the ring does not
+    /// have are then read from the file: those of earlier runs, and those of a
+    /// transaction that was committed though it returned an error.
     pub(super) fn reset_to(&self, last: Seq) {
-        let mut ring = self.lock_ring();
+        let mut ring = self.ring.lock();
         if last > ring.up_to {
             *ring = Ring { after: last, up_to: last, ..Ring::default() };
             drop(ring);
@@ -47,10 +48,10 @@ impl JournalTail {
         }
     }
 
-    /// Adds what became durable.
+    /// Adds durable events.
     pub(super) fn push(&self, events: Vec<Arc<JournalEvent>>) {
         let Some(last) = events.last().map(|event| event.seq) else { return };
-        let mut ring = self.lock_ring();
+        let mut ring = self.ring.lock();
         ring.up_to = last;
         for event in events {
             ring.bytes += event.size;
@@ -65,33 +66,29 @@ impl JournalTail {
         self.last.send_replace(last);
     }
 
-    /// What comes after a place, if all of that is here.
+    /// Returns the events after a sequence number. `None`: the ring lacks some of them.
     pub(super) fn read(&self, after: Seq, limit: usize) -> Option<JournalPage> {
-        let ring = self.lock_ring();
+        let ring = self.ring.lock();
         if after < ring.after {
             return None;
         }
         let start = ring.events.partition_point(|event| event.seq <= after);
         let events: Vec<_> = ring.events.range(start..).take(limit).cloned().collect();
-        // With nothing left, whoever reads on must not stay before what was erased.
+        // Covers erased events at the end, or a reader would read them again and again.
         let is_complete = events.len() < limit;
         let up_to =
             if is_complete { Some(ring.up_to) } else { events.last().map(|event| event.seq) };
         Some(JournalPage { events, up_to: up_to.map_or(after, |reaches| reaches.max(after)) })
     }
 
-    /// Takes out events.
+    /// Removes erased events.
     pub(super) fn remove_erased(&self, is_erased: impl Fn(&JournalEvent) -> bool) {
-        let mut ring = self.lock_ring();
+        let mut ring = self.ring.lock();
         ring.events.retain(|event| !is_erased(event));
         ring.bytes = ring.events.iter().map(|event| event.size).sum();
     }
 
     pub(super) fn last_seq(&self) -> watch::Receiver<Seq> {
         self.last.subscribe()
-    }
-
-    fn lock_ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

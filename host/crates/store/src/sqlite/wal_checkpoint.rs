@@ -1,8 +1,9 @@
-//! The thread that moves the write-ahead log to the file, now and then, so that
-//! whoever writes need not wait for it. (The writer does it as well when the log has
-//! grown to [`super::database_file::WAL_AUTOCHECKPOINT_PAGES`] pages: only then it can start anew, which
-//! nobody else can bring about while events come. There is little left to move by
-//! then.)
+//! The thread that moves pages of the write-ahead log to the file, so that the writer
+//! need not.
+//!
+//! The writer still does when the log has
+//! [`WAL_AUTOCHECKPOINT_PAGES`](super::database_file::WAL_AUTOCHECKPOINT_PAGES) pages:
+//! under load, only the writer can restart the log. There is little left to move then.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,10 +12,10 @@ use std::time::Duration;
 
 use super::database_file::connect;
 
-/// How often: a few MiB under load.
+/// The interval; under load, the log grows by some MiB within it.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The thread; it ends with this.
+/// The handle of the thread, which ends when this is dropped.
 pub(super) struct WalCheckpointer {
     has_new_pages: Arc<AtomicBool>,
     _end: mpsc::Sender<()>,
@@ -36,21 +37,20 @@ impl WalCheckpointer {
         Ok(Self { has_new_pages, _end: end })
     }
 
-    /// There is something to move.
+    /// Notes that the log has new pages.
     pub(super) fn mark_written(&self) {
         self.has_new_pages.store(true, Relaxed);
     }
 }
 
-/// Moves what is in the write-ahead log to the file, as far as nobody needs it
-/// there. Takes as long as that takes, and holds up nobody else.
+/// Moves the pages of the write-ahead log that no reader needs to the file. Blocks the
+/// calling thread, but no other connection.
 pub(super) fn checkpoint_passive(path: &Path) {
-    // Opened each time: a file that stands in nobody's way when it is closed, moved
-    // or replaced.
+    // A connection for each run, which does not keep a closed or replaced file open.
     let result =
         connect(path).and_then(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
     if let Err(error) = result {
-        // The writer will notice, and says so.
+        // The writer logs persistent errors.
         tracing::debug!(%error, "the store's log was not moved");
     }
 }

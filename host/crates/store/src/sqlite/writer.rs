@@ -1,11 +1,11 @@
-//! The thread that writes. What was asked for while it wrote is done in one
-//! transaction, so that a single wait for the disk serves all of it; the answers
-//! are given when it is durable.
+//! The writer thread: group commit.
 //!
-//! If a transaction fails, all that is in it is refused, and the next one tries
-//! again, on a connection of its own if need be: a disk that has room again, a
-//! folder that can be written again, a file that is not locked any more is found
-//! by the next event.
+//! The thread drains its queue into one transaction, so that one wait for the disk serves
+//! all jobs in it, and completes the jobs when the transaction is durable.
+//!
+//! If a transaction fails, its jobs fail, and the next transaction tries again; on a new
+//! connection, unless the disk was full or the file locked. The store therefore recovers
+//! without a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,59 +15,60 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::StoreShared;
-use super::database_file::{BUSY_TIMEOUT, OpenDatabase, open_database, unavailable};
+use super::database_file::{BUSY_TIMEOUT, OpenDatabase, open_database};
+use super::file_error::{FileErrorCause, unavailable};
 use super::journal::DeferredAppend;
 use super::wal_checkpoint::WalCheckpointer;
 use super::writer_state::WriterState;
 use crate::{StoreError, StoreFuture};
 
-/// Jobs that may wait, and the memory of what they write, in bytes; whoever comes
-/// then is told to come again.
+/// The most queued jobs, and their memory in bytes. Further jobs are rejected.
 const MAX_QUEUED_JOBS: usize = 16_384;
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 
-/// Debts that are paid in one transaction.
+/// The most deferred appends in one transaction.
 const MAX_DEFERRED_PER_TRANSACTION: usize = 256;
 
-/// Jobs in one transaction: it should not take longer than a wait for the disk.
+/// The most jobs in one transaction, which should not take longer than a wait for the
+/// disk.
 const MAX_JOBS_PER_TRANSACTION: usize = 1_024;
 
-/// How long to wait for those who read the write-ahead log, when it is to be
-/// emptied: those who want to write wait as well.
+/// The most time to wait for readers of the write-ahead log when it is emptied. Writes
+/// wait as well.
 const TRUNCATE_BUSY_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// How often to empty the write-ahead log: so long, it may still have what was removed
-/// or replaced.
+/// The interval of emptying the write-ahead log, which may have removed data so long.
 const TRUNCATE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often to try writing what is owed, when nothing else is asked for.
+/// The interval of attempts to write deferred appends when there are no other jobs.
 const DEFERRED_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often to say that it cannot be written.
+/// The least time between two log messages that the store is not writable.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Where a job works.
+/// The connection and the state that a job uses.
 pub(super) struct WriteContext<'a> {
     pub(super) db: &'a Connection,
     pub(super) state: &'a mut WriterState,
 }
 
-/// A piece of work, and whoever waits for it.
+/// A job in a transaction.
 pub(super) trait WriteJob: Send {
     fn run(&mut self, work: &mut WriteContext<'_>) -> rusqlite::Result<()>;
-    /// The transaction has not happened, whether the job was run in it or not.
+    /// Handles a transaction that failed, whether the job ran in it or not.
     fn roll_back(&mut self, _: &mut WriterState) {}
-    /// Whether it makes room, so that it must not wait for others to find some.
+    /// Returns whether the job frees space, and must not fail with others that need it.
     fn frees_space(&self) -> bool {
         false
     }
-    /// Memory in bytes while it waits, if that can be much.
+    /// Returns the memory while the job is queued, in bytes, if it can be large.
     fn size(&self) -> usize {
         0
     }
-    /// Whether nobody asks again: it finds room when others do not any more.
+    /// Returns whether no caller repeats the job: it may use the whole queue.
     fn is_deferred(&self) -> bool {
         false
     }
@@ -103,27 +104,28 @@ impl<T: Send, F: FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send> Wr
     fn complete(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { result, reply, .. } = *self;
         let answer = outcome.and_then(|()| result.ok_or(StoreError::Closed));
-        // Whoever asked may have gone.
+        // The caller may have dropped the future.
         _ = reply.send(answer);
     }
 }
 
 enum WriterMessage {
     Job(Box<dyn WriteJob>),
-    /// Empty the write-ahead log, after what was asked before. Whether it is empty.
+    /// Empties the write-ahead log after the earlier jobs. The reply is whether it is
+    /// empty.
     TruncateWal(oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
-/// The way to the thread.
+/// The handle of the thread.
 #[derive(Clone)]
 pub(super) struct StoreWriter {
-    /// Bounded by what is counted in `waiting`.
+    /// Bounded by `queue_usage`.
     jobs: Sender<WriterMessage>,
     queue_usage: Arc<QueueUsage>,
 }
 
-/// How much is waiting or being done.
+/// The number and the memory of the jobs that are queued or running.
 #[derive(Default)]
 struct QueueUsage {
     jobs: AtomicUsize,
@@ -131,14 +133,14 @@ struct QueueUsage {
 }
 
 impl QueueUsage {
-    /// Takes a job's place, if there is one.
+    /// Reserves room for a job. Returns whether there is room.
     fn try_reserve(&self, job: &dyn WriteJob) -> bool {
-        // A quarter is for what nobody sends again.
+        // A quarter is reserved for deferred appends.
         let share = if job.is_deferred() { 4 } else { 3 };
         let jobs = self.jobs.fetch_add(1, Relaxed) + 1;
         let bytes = self.bytes.fetch_add(job.size(), Relaxed) + job.size();
-        // One that is larger than all may be has to fit when it is alone, or it never
-        // would, however often it is sent again.
+        // A job larger than the limit is accepted only when the queue is empty; otherwise
+        // it never would be.
         let is_alone = bytes == job.size();
         let fits = jobs <= MAX_QUEUED_JOBS / 4 * share
             && (is_alone || bytes <= MAX_QUEUED_BYTES / 4 * share);
@@ -155,14 +157,19 @@ impl QueueUsage {
 }
 
 impl StoreWriter {
-    /// Starts the thread. Within a runtime only.
-    pub(super) fn start(shared: Arc<StoreShared>, state: WriterState) -> std::io::Result<Self> {
+    /// Starts the thread, and a task in `tasks` that completes jobs.
+    pub(super) fn start(
+        shared: Arc<StoreShared>,
+        state: WriterState,
+        tasks: &TaskTracker,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
         let checkpoints = WalCheckpointer::start(shared.path.clone())?;
         let queue_usage = Arc::new(QueueUsage::default());
         let thread_queue_usage = Arc::clone(&queue_usage);
         let (completed_sender, mut completed) = mpsc::unbounded_channel::<CompletedJobs>();
-        tokio::spawn(async move {
+        // Not on the thread, where each reply would wake a worker of the runtime by itself.
+        tasks.spawn(async move {
             while let Some((jobs, outcome)) = completed.recv().await {
                 for job in jobs {
                     job.complete(outcome.clone());
@@ -187,7 +194,7 @@ impl StoreWriter {
         Ok(Self { jobs: sender, queue_usage })
     }
 
-    /// Asks for work in the next transaction.
+    /// Queues a closure for the next transaction.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -195,7 +202,7 @@ impl StoreWriter {
         self.submit_closure(0, false, work)
     }
 
-    /// Asks for work that takes so many bytes of memory while it waits.
+    /// Queues a closure that takes `size` bytes of memory while it is queued.
     pub(super) fn submit_sized<T: Send + 'static>(
         &self,
         size: usize,
@@ -204,7 +211,7 @@ impl StoreWriter {
         self.submit_closure(size, false, work)
     }
 
-    /// Asks for work that makes room, ahead of everything else.
+    /// Queues a closure that frees space. It runs before other jobs.
     pub(super) fn submit_space_freeing<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -225,7 +232,7 @@ impl StoreWriter {
         )
     }
 
-    /// Has a job done in the next transaction, and waits for what it replies.
+    /// Queues a job, and returns its reply.
     pub(super) fn submit_job<T: Send + 'static>(
         &self,
         job: Box<dyn WriteJob>,
@@ -234,7 +241,7 @@ impl StoreWriter {
         let rejection = if !self.queue_usage.try_reserve(&*job) {
             Some(StoreError::Overloaded)
         } else {
-            // Once the thread has ended, nothing waits any more.
+            // Fails when the thread has ended.
             self.jobs.send(WriterMessage::Job(job)).is_err().then_some(StoreError::Closed)
         };
         Box::pin(async move {
@@ -245,16 +252,15 @@ impl StoreWriter {
         })
     }
 
-    /// Leaves nothing in the write-ahead log of what was written before. Not, if
-    /// somebody is reading it.
+    /// Empties the write-ahead log. Returns `false` if a reader uses it.
     pub(super) fn truncate_wal(&self) -> StoreFuture<bool> {
         let (reply, answer) = oneshot::channel();
-        // Once the thread has ended, nobody replies.
+        // When the thread has ended, the reply's sender is dropped.
         _ = self.jobs.send(WriterMessage::TruncateWal(reply));
         Box::pin(async { answer.await.unwrap_or(Err(StoreError::Closed)) })
     }
 
-    /// Ends the thread, when everything that was asked for is done.
+    /// Ends the thread after the queued jobs.
     pub(super) async fn close(&self) {
         let (reply, ended) = oneshot::channel();
         if self.jobs.send(WriterMessage::Close(reply)).is_ok() {
@@ -263,21 +269,21 @@ impl StoreWriter {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct WriterThread {
     shared: Arc<StoreShared>,
     state: WriterState,
     db: Option<OpenDatabase>,
-    /// When it was last said that it cannot be written.
+    /// When it last logged that the store is not writable.
     failure_logged_at: Option<Instant>,
-    /// When the write-ahead log was last emptied now and then.
+    /// When the write-ahead log was last emptied by the interval.
     wal_truncated_at: Instant,
     checkpoints: WalCheckpointer,
     queue_usage: Arc<QueueUsage>,
     completed: UnboundedSender<CompletedJobs>,
 }
 
-/// Jobs, and what became of their transaction.
+/// Jobs, and the result of their transaction.
 type CompletedJobs = (Vec<Box<dyn WriteJob>>, Result<(), StoreError>);
 
 impl WriterThread {
@@ -297,7 +303,7 @@ impl WriterThread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            // A moment for others to join: on a busy machine whoever woke us has more.
+            // Lets the thread that submitted the first job submit more of them.
             std::thread::yield_now();
             let has_capacity = |jobs: &Vec<_>| jobs.len() < MAX_JOBS_PER_TRANSACTION;
             while close_reply.is_none() && truncate_reply.is_none() && has_capacity(&jobs) {
@@ -317,7 +323,7 @@ impl WriterThread {
             if let Some(reply) = truncate_reply.take() {
                 _ = reply.send(self.truncate_wal());
             } else if self.wal_truncated_at.elapsed() > TRUNCATE_INTERVAL {
-                // Upkeep wakes us, if nobody else does. Otherwise, the next time.
+                // A failure is retried with the next interval. Retention wakes the thread.
                 self.wal_truncated_at = Instant::now();
                 _ = self.truncate_wal();
             }
@@ -325,16 +331,16 @@ impl WriterThread {
         if let Some(lost) = self.state.deferred_count() {
             tracing::error!(events = lost, "stopping with events that could not be written");
         }
-        // The last one to leave moves the log to the file.
+        // The last connection to close moves the log to the file.
         drop(self.db.take());
         if let Some(reply) = close_reply {
             _ = reply.send(());
         }
     }
 
-    /// Does the jobs and answers them: those that make room, what is owed, and the
-    /// rest, each all or none. Nothing is written before what is owed, which it may
-    /// belong to.
+    /// Runs and completes jobs in up to three transactions: jobs that free space,
+    /// deferred appends, and the others. If a deferred append fails, the others fail
+    /// too, because later events may belong to the same call.
     fn process_jobs(&mut self, jobs: &mut Vec<Box<dyn WriteJob>>) {
         let mut rest: Vec<_> = jobs.extract_if(.., |job| !job.frees_space()).collect();
         if !jobs.is_empty() {
@@ -355,14 +361,12 @@ impl WriterThread {
         }
     }
 
-    /// By the thread that writes, for which this takes some milliseconds, as whoever
-    /// else did it would have the file locked for it. Whether the log is empty.
+    /// Empties the write-ahead log. Returns `false` if a reader uses it. Runs on the
+    /// writer thread, for some milliseconds, because it locks the file against writes.
     fn truncate_wal(&self) -> Result<bool, StoreError> {
         let path = &self.shared.path;
         let Some(OpenDatabase { db, .. }) = &self.db else {
-            return Err(StoreError::Unavailable(
-                format!("{}: it is not open", path.display()).into(),
-            ));
+            return Err(unavailable(path, FileErrorCause::NotOpen));
         };
         let is_empty = db.busy_timeout(TRUNCATE_BUSY_TIMEOUT).and_then(|()| {
             let busy = |row: &rusqlite::Row<'_>| row.get(0);
@@ -372,10 +376,10 @@ impl WriterThread {
         let timeout_restored = db.busy_timeout(BUSY_TIMEOUT);
         is_empty
             .and_then(|empty| timeout_restored.map(|()| empty))
-            .map_err(|error| unavailable(path, &error))
+            .map_err(|error| unavailable(path, error))
     }
 
-    /// Answers jobs that are not even tried.
+    /// Completes jobs with an error without running them.
     fn reject_jobs(&mut self, jobs: Vec<Box<dyn WriteJob>>, error: &StoreError) {
         for mut job in jobs {
             job.roll_back(&mut self.state);
@@ -383,7 +387,7 @@ impl WriterThread {
         }
     }
 
-    /// Does jobs, all or none, and answers them.
+    /// Runs jobs in one transaction, and completes them.
     fn run_transaction(&mut self, jobs: &mut Vec<Box<dyn WriteJob>>) -> Result<(), StoreError> {
         let outcome = self.try_transaction(jobs);
         match &outcome {
@@ -400,8 +404,6 @@ impl WriterThread {
                 self.record_failure(error);
             }
         }
-        // Not from here, where each answer would wake a thread of the runtime for
-        // itself.
         _ = self.completed.send((std::mem::take(jobs), outcome.clone()));
         outcome
     }
@@ -413,7 +415,7 @@ impl WriterThread {
             None => {
                 let open = open_database(path, sync)?;
                 let loaded = self.state.load(&open.db);
-                loaded.map_err(|error| unavailable(path, &error))?;
+                loaded.map_err(|error| unavailable(path, error))?;
                 self.shared.tail.reset_to(self.state.last_seq());
                 open
             }
@@ -423,13 +425,13 @@ impl WriterThread {
             Ok(()) => self.db = Some(open),
             Err(error) => {
                 _ = open.db.execute_batch("ROLLBACK");
-                // After anything but these, the connection itself may be at fault: it
-                // may have been opened when the folder could only be read.
+                // After any other error, the connection itself may be at fault: it may
+                // have been opened while the folder was read-only.
                 let code = error.sqlite_error_code();
                 if matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) {
                     self.db = Some(open);
                 }
-                return Err(unavailable(path, &error));
+                return Err(unavailable(path, error));
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! What the writing thread knows beside the file, so that it need not ask it for
-//! every event.
+//! The in-memory state of the writer thread, so that it does not query the file for every
+//! event.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,34 +10,33 @@ use rusqlite::Connection;
 use crate::{AppendBatch, JournalEvent, Seq, unix_ago};
 use plugboard_core::event_id::EventId;
 
-/// Identities that are remembered in each of the two sets.
+/// The most event ids in each of the two sets.
 const MAX_RECENT_IDS: usize = 500_000;
 
-/// Decisions that are held when they cannot be written and nobody sends them
-/// again; and their memory in bytes.
+/// The most deferred appends, and their memory in bytes.
 const MAX_DEFERRED: usize = 10_000;
 const MAX_DEFERRED_BYTES: usize = 32 << 20;
 
 /// See the [module](self).
 pub(super) struct WriterState {
-    /// Of the next event.
+    /// The sequence number of the next event.
     next_seq: Seq,
-    /// The last event when the file was first opened.
+    /// The last sequence number when the file was first opened.
     last_seq_before_start: Option<Seq>,
     recent_ids: RecentEventIds,
-    /// Bytes of the values in a namespace, as far as they were counted.
+    /// The size of the values in a namespace, in bytes, once it was counted.
     pub(super) kv_bytes: HashMap<Arc<str>, usize>,
-    /// What this transaction appended.
+    /// The events of the current transaction.
     appended: Vec<Arc<JournalEvent>>,
     deferred: VecDeque<AppendBatch>,
     deferred_bytes: usize,
-    /// Bytes of events and dead letters.
+    /// The size of events and dead letters, in bytes.
     pub(super) journal_bytes: u64,
-    /// What the transaction does to them.
+    /// The change of `journal_bytes` by the current transaction.
     pub(super) bytes_delta: i64,
-    /// Bytes of what is remembered of calls, at the most.
+    /// An upper bound of the size of call contexts, in bytes.
     pub(super) call_bytes: u64,
-    /// Whether the operator's bound is reached.
+    /// Whether the journal has reached its limit.
     pub(super) is_full: bool,
 }
 
@@ -58,10 +57,10 @@ impl WriterState {
         }
     }
 
-    /// Reads from the file what goes on from there.
+    /// Loads the state from a file that was opened.
     pub(super) fn load(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        // A number is never used twice, also when all events are gone: observers
-        // remember how far they are.
+        // A sequence number is never used twice, even if all events are removed:
+        // checkpoints refer to it.
         let last: Option<Seq> = db.query_row(
             "SELECT max((SELECT coalesce(max(seq), 0) FROM events),
                         (SELECT coalesce(max(position), 0) FROM observers))",
@@ -82,67 +81,67 @@ impl WriterState {
             self.recent_ids.insert(EventId(row.get(0)?));
         }
         self.kv_bytes.clear();
-        // Kept with every transaction: to count anew would read everything.
+        // Every transaction updates it, because counting would read all rows.
         let bytes = db.query_row("SELECT events_and_dead FROM sums", [], |row| row.get(0));
         self.journal_bytes = bytes.or_else(|error| match error {
             rusqlite::Error::QueryReturnedNoRows => Ok(0),
             error => Err(error),
         })?;
-        // Counted when upkeep first looks.
+        // The first retention run counts it.
         self.call_bytes = u64::MAX;
         Ok(())
     }
 
-    /// Whether an event is new. It is known from now on.
+    /// Remembers an event id. Returns whether it was new.
     pub(super) fn insert_event_id(&mut self, identity: EventId) -> bool {
         self.recent_ids.insert(identity)
     }
 
-    /// The place of the next event.
+    /// Returns the next sequence number.
     pub(super) fn allocate_seq(&mut self) -> Seq {
         let seq = self.next_seq;
         self.next_seq += 1;
         seq
     }
 
-    /// The last event of earlier runs.
+    /// Returns the last sequence number of earlier runs.
     pub(super) fn last_seq_before_start(&self) -> Seq {
         self.last_seq_before_start.unwrap_or(0)
     }
 
-    /// The last event's place.
+    /// Returns the last sequence number.
     pub(super) fn last_seq(&self) -> Seq {
         self.next_seq - 1
     }
 
-    /// An event was appended by this transaction, if it comes to its end.
+    /// Adds an event to the current transaction.
     pub(super) fn record_append(&mut self, event: Arc<JournalEvent>) {
         self.appended.push(event);
     }
 
-    /// Whether something has to be written though nobody asks.
+    /// Returns whether there are deferred appends.
     pub(super) fn has_deferred(&self) -> bool {
         !self.deferred.is_empty()
     }
 
-    /// How much.
+    /// Returns the number of deferred appends, if there are any.
     pub(super) fn deferred_count(&self) -> Option<usize> {
         self.has_deferred().then_some(self.deferred.len())
     }
 
-    /// The first of what is owed, to be written in one transaction.
+    /// Returns the first deferred appends, for one transaction.
     pub(super) fn deferred_batches(&self, limit: usize) -> Vec<AppendBatch> {
         self.deferred.iter().take(limit).cloned().collect()
     }
 
-    /// So much of it is written.
+    /// Removes the first deferred appends, which were written.
     pub(super) fn remove_deferred(&mut self, count: usize) {
         for writes in self.deferred.drain(..count.min(self.deferred.len())) {
             self.deferred_bytes = self.deferred_bytes.saturating_sub(writes.size());
         }
     }
 
-    /// Holds what could not be written. Whether there was room.
+    /// Holds an append that could not be written. Returns whether there was room.
     pub(super) fn defer(&mut self, batch: AppendBatch) -> bool {
         let bytes = self.deferred_bytes + batch.size();
         if self.deferred.len() >= MAX_DEFERRED || bytes > MAX_DEFERRED_BYTES {
@@ -153,17 +152,17 @@ impl WriterState {
         true
     }
 
-    /// The transaction is durable: what it appended.
+    /// Ends a transaction that is durable. Returns its events.
     pub(super) fn commit(&mut self) -> Vec<Arc<JournalEvent>> {
         self.journal_bytes = self.journal_bytes.saturating_add_signed(self.bytes_delta);
         self.bytes_delta = 0;
         std::mem::take(&mut self.appended)
     }
 
-    /// The transaction has not happened.
+    /// Ends a transaction that failed.
     pub(super) fn roll_back(&mut self) {
         for event in self.appended.drain(..) {
-            // What is for one observer alone was never looked up.
+            // The ids of redriven events are not remembered.
             if event.target.is_none() {
                 self.recent_ids.remove(event.event_id);
             }
@@ -174,8 +173,7 @@ impl WriterState {
     }
 }
 
-/// The identities of the last events: two sets, of which the older one is
-/// dropped as a whole.
+/// The ids of the last events, in two sets. The older set is dropped as a whole.
 struct RecentEventIds {
     retention: Duration,
     rotated_at: Instant,
@@ -188,7 +186,7 @@ impl RecentEventIds {
         Self { retention, rotated_at: Instant::now(), newer: HashSet::new(), older: HashSet::new() }
     }
 
-    /// Whether it is new.
+    /// Returns whether the id is new.
     fn insert(&mut self, identity: EventId) -> bool {
         if self.newer.len() >= MAX_RECENT_IDS || self.rotated_at.elapsed() > self.retention {
             self.older = std::mem::take(&mut self.newer);
