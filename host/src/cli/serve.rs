@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::config_args::ConfigArgs;
 use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
 use plugboard_config::{Config, LoadedConfig};
-use plugboard_events::dispatch::Dispatcher;
+use plugboard_events::dispatch::{Dispatcher, Supervisor};
 use plugboard_events::journal::{Journal, Subscriptions};
 use plugboard_platform as platform;
 use plugboard_registry::Registry;
@@ -149,7 +149,10 @@ fn serve(
             tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
         }
         let subscriptions = Arc::new(Subscriptions::default());
-        let dispatcher = start_dispatcher(&config, &engine, &registry, &store, &subscriptions);
+        let (dispatcher, supervisor) =
+            create_dispatcher(&config, &engine, &registry, &store, &subscriptions);
+        let (delivery, stop_delivery) = (TaskTracker::new(), CancellationToken::new());
+        delivery.spawn(supervisor.run(stop_delivery.clone()));
         if !dispatcher.wait_until_adopted(generation.number, ADOPTION_TIMEOUT).await {
             tracing::error!("observers are not told of events until the store can be used");
         }
@@ -192,7 +195,9 @@ fn serve(
         end.cancel();
         // No request comes in any more. Deliveries in progress finish; the other events
         // stay in the journal.
-        dispatcher.stop().await;
+        stop_delivery.cancel();
+        delivery.close();
+        delivery.wait().await;
         store.close().await;
         background.close();
         background.wait().await;
@@ -201,15 +206,15 @@ fn serve(
     })
 }
 
-/// Starts the delivery of events to observers.
-fn start_dispatcher(
+/// Creates the delivery of events, which the supervisor runs.
+fn create_dispatcher(
     config: &Config,
     engine: &Engine,
     registry: &Arc<Registry>,
     store: &Arc<dyn Store>,
     subscriptions: &Arc<Subscriptions>,
-) -> Dispatcher {
-    Dispatcher::start(
+) -> (Dispatcher, Supervisor) {
+    Dispatcher::new(
         Arc::clone(registry),
         Arc::clone(store),
         Arc::clone(subscriptions),

@@ -136,6 +136,7 @@ fn call_errors() -> Vec<CallError> {
         CallError::GuestError(text("…")),
         CallError::NotJson { what: "result", source: "…".into() },
         CallError::InvalidStsUrl(StsUrlError::NoHost),
+        CallError::HostPanicked,
     ]
 }
 
@@ -217,6 +218,7 @@ fn call_remedy(error: &CallError) -> &'static str {
         CallError::InvalidStsUrl(_) => {
             "Mend the URL; only path and query may have `{…}`. See `allowed_sts_hosts`, too."
         }
+        CallError::HostPanicked => "Report it, with the lines of the log before it.",
     }
 }
 

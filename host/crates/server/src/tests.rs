@@ -56,7 +56,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     tokio::spawn(live_task.run(CancellationToken::new()));
     let (_, reload) = Reloader::new(reconciler, config.reload.clone(), Box::new(|_| {}));
     let interest = Arc::new(Subscriptions::default());
-    let dispatcher = Dispatcher::start(
+    let (dispatcher, supervisor) = Dispatcher::new(
         Arc::clone(&registry),
         Arc::clone(&store),
         Arc::clone(&interest),
@@ -65,6 +65,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         1,
         Duration::from_secs(1),
     );
+    tokio::spawn(supervisor.run(CancellationToken::new()));
     // The observers of the generation are known to the store.
     assert!(
         dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await

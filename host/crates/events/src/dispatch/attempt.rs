@@ -1,5 +1,5 @@
-//! One attempt to tell a plugin of an event, and what becomes of an event that is never
-//! taken.
+//! One attempt to deliver an event to a plugin, and the end of an event whose last
+//! attempt fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,63 +7,49 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::consumer::ConsumerShared;
+use super::in_flight::Delivery;
 use super::spans;
 use super::tombstones::DeliveryAdmission;
-use super::window::PendingDelivery;
 use plugboard_core::span::in_span;
 use plugboard_core::text::sanitize;
+use plugboard_runtime::plugin::Hook;
 use plugboard_runtime::plugin::error::CallError;
-use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store::DeadLetter;
 
-/// Longest text of an error that is kept with a dead letter, in bytes.
+/// The longest text of an error that a dead letter keeps, in bytes.
 const MAX_ERROR_BYTES: usize = 1024;
 
-/// What became of a delivery.
-pub(super) struct DeliveryOutcome {
-    pub(super) delivery: PendingDelivery,
-    pub(super) result: Result<(), RetryReason>,
-}
-
-/// Why an event is still to be told.
+/// The reason why an event is to be delivered again.
 pub(super) enum RetryReason {
-    /// The plugin failed over it.
+    /// The attempt failed.
     Failed,
-    /// No fault of the plugin's: there was no room, or no plugin.
+    /// No fault of the plugin's: there was no instance, or no plugin.
     Unavailable,
-    /// The plugin keeps failing.
+    /// The plugin's circuit breaker is open.
     CircuitOpen,
 }
 
-/// Tells a plugin of an event; gives up after the last attempt.
+/// Delivers an event to a plugin. `Ok`: the event is acknowledged, because the plugin
+/// took it, it was erased, or it is a dead letter.
 pub(super) async fn deliver(
     shared: Arc<ConsumerShared>,
-    plugin: Arc<Plugin>,
-    delivery: PendingDelivery,
-) -> DeliveryOutcome {
-    let result = attempt_delivery(&shared, &plugin, &delivery).await;
-    DeliveryOutcome { delivery, result }
-}
-
-async fn attempt_delivery(
-    shared: &ConsumerShared,
-    plugin: &Plugin,
-    delivery: &PendingDelivery,
+    delivery: Delivery,
 ) -> Result<(), RetryReason> {
-    // Never closed.
+    let Delivery { plugin, pending, .. } = &delivery;
+    // The semaphore is never closed.
     let Ok(_concurrency_permit) = shared.permits.acquire().await else {
         return Err(RetryReason::Unavailable);
     };
-    let _delivery_guard = match shared.tombstones.begin_delivery(&delivery.event) {
+    let _delivery_guard = match shared.tombstones.begin_delivery(&pending.event) {
         Ok(delivery_guard) => delivery_guard,
         Err(admission) => return result_for_blocked(admission),
     };
     let Some(breaker_permit) = plugin.breaker(Hook::Observer).try_acquire(Instant::now()) else {
         return Err(RetryReason::CircuitOpen);
     };
-    let event = &delivery.event;
+    let event = &pending.event;
     let start = Instant::now();
-    let span = spans::observer_span(plugin, event, delivery.attempts + 1);
+    let span = spans::observer_span(plugin, event, pending.attempts + 1);
     let observe_call = plugin.observe(&event.event, event.event_id);
     let result = in_span(span, CallError::label, observe_call).await;
     let now = Instant::now();
@@ -78,8 +64,36 @@ async fn attempt_delivery(
         Err(CallError::Busy) => return Err(RetryReason::Unavailable),
         Err(error) => error,
     };
-    plugin.record_failed_delivery(now - start, &event.event.call, &error);
-    let attempts = delivery.attempts + 1;
+    let did_open_circuit = breaker_permit.record_failure(now);
+    record_failure(&shared, &delivery, now - start, &error, did_open_circuit).await
+}
+
+/// Records an attempt that panicked as a failed one. It is not the plugin's fault, so
+/// its circuit breaker does not count it.
+pub(super) async fn record_panic(
+    shared: Arc<ConsumerShared>,
+    delivery: Delivery,
+) -> Result<(), RetryReason> {
+    let _delivery_guard = match shared.tombstones.begin_delivery(&delivery.pending.event) {
+        Ok(delivery_guard) => delivery_guard,
+        Err(admission) => return result_for_blocked(admission),
+    };
+    let took = delivery.started_at.elapsed();
+    record_failure(&shared, &delivery, took, &CallError::HostPanicked, false).await
+}
+
+/// Counts and logs a failed attempt. The last one makes the event a dead letter.
+async fn record_failure(
+    shared: &ConsumerShared,
+    delivery: &Delivery,
+    took: Duration,
+    error: &CallError,
+    did_open_circuit: bool,
+) -> Result<(), RetryReason> {
+    let Delivery { plugin, pending, .. } = delivery;
+    let event = &pending.event;
+    plugin.record_failed_delivery(took, &event.event.call, error);
+    let attempts = pending.attempts + 1;
     let (name, call) = (&**plugin.name(), &*event.event.call.id);
     tracing::warn!(
         plugin = name,
@@ -90,7 +104,7 @@ async fn attempt_delivery(
         message = ?error.to_string(),
         "an event was not taken"
     );
-    if breaker_permit.record_failure(now) {
+    if did_open_circuit {
         tracing::error!(
             plugin = name,
             error = error.label(),
@@ -118,7 +132,7 @@ async fn attempt_delivery(
         Ok(pending_write) => pending_write,
         Err(admission) => return result_for_blocked(admission),
     };
-    // Not done before it is kept: otherwise it is tried once more.
+    // An event whose dead letter is not stored is not acknowledged.
     dead_letter_write.await.map_err(|_| RetryReason::Failed)?;
     plugin.record_dead_letter();
     tracing::error!(
@@ -131,7 +145,7 @@ async fn attempt_delivery(
     Ok(())
 }
 
-/// What becomes of an event for which there is no leave.
+/// Returns the result for an event whose call is being or was erased.
 fn result_for_blocked(admission: DeliveryAdmission) -> Result<(), RetryReason> {
     match admission {
         DeliveryAdmission::Allowed | DeliveryAdmission::Held => Err(RetryReason::Unavailable),

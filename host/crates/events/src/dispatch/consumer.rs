@@ -1,17 +1,21 @@
-//! One observer: reads the journal from where it was, tells the plugin, tries
-//! again, gives up, and keeps how far it is. The plugin is looked up for every
-//! event, so that a new version takes over at once; while there is none, or it is
-//! set aside, everything waits in the journal.
+//! The consumer of one observer: reads the journal after its checkpoint, delivers
+//! events to the plugin, retries with exponential backoff, moves events to the
+//! dead-letter queue after the last attempt, and saves its checkpoint.
+//!
+//! Every delivery uses the plugin of the current generation, so a new version takes
+//! over at once. While there is no plugin, or its circuit breaker is open, events wait
+//! in the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use super::attempt::{DeliveryOutcome, RetryReason, deliver};
+use super::attempt::{RetryReason, deliver, record_panic};
+use super::in_flight::{Delivery, InFlight, Step, StepResult};
 use super::tombstones::Tombstones;
 use super::window::{DeliveryWindow, PendingDelivery};
 use plugboard_config::EventsConfig;
@@ -20,40 +24,38 @@ use plugboard_registry::{Generation, Registry};
 use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store::{Checkpoint, JournalEvent, JournalPage, Seq, Store, StoreError, StoreFuture};
 
-/// Events that are read at once.
+/// The number of events that one read returns at most.
 const PAGE_EVENTS: usize = 256;
 
-/// How often progress is kept while there is some: after the end of the process,
-/// what was done since then is told again.
+/// The least time between two checkpoints. After a crash, events that were delivered
+/// since the last one are delivered again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(25);
 
-/// Before the store is asked again that could not answer.
+/// The time between an error of the store and the next request.
 const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Before an event is told for which there was no room, or whose plugin is set
-/// aside.
+/// The time until the next attempt when there was no instance, or the circuit breaker
+/// was open.
 const UNAVAILABLE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What all observers share.
+/// What all consumers share.
 pub(super) struct ConsumerShared {
     pub(super) registry: Arc<Registry>,
     pub(super) store: Arc<dyn Store>,
     pub(super) config: EventsConfig,
-    /// Calls of which nothing is told.
+    /// The erased calls.
     pub(super) tombstones: Arc<Tombstones>,
-    /// Places for events among the guests.
+    /// Limits the deliveries of all consumers that run at a time.
     pub(super) permits: Arc<Semaphore>,
-    /// How many places one observer may have, so that none takes all.
+    /// The limit of one consumer, so that none takes all permits.
     pub(super) max_per_consumer: AtomicUsize,
-    /// Whether all shall come to its end.
-    pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// How far an observer is, for those who look after the journal.
+/// The progress of a consumer, for the supervisor.
 pub(super) struct ConsumerProgress {
-    /// Up to here, nothing need be kept for it.
+    /// All events up to here are acknowledged, and the checkpoint is saved.
     pub(super) acked_up_to: watch::Receiver<Seq>,
-    /// How many events wait for it, roughly.
+    /// The approximate number of events that are not acknowledged.
     pub(super) lag: Arc<AtomicU64>,
 }
 
@@ -62,34 +64,34 @@ pub(super) struct Consumer {
     name: Arc<str>,
     shared: Arc<ConsumerShared>,
     window: DeliveryWindow,
-    /// Read before and not done, as long as it is not in the window.
+    /// The unacknowledged events of the last checkpoint, until they are in the window.
     recovered: Vec<(Seq, u32)>,
-    /// Read up to here.
+    /// The last sequence number that was read.
     read_up_to: Seq,
-    /// As it serves now.
+    /// The plugin of the current generation.
     plugin: Option<Arc<Plugin>>,
-    /// The version that was told last.
+    /// The id of the last version of the plugin.
     plugin_version: Option<u64>,
     kinds: EventKinds,
     last_seen: i64,
-    in_flight: JoinSet<DeliveryOutcome>,
+    in_flight: InFlight,
     pending_read: Option<StoreFuture<JournalPage>>,
     pending_save: Option<StoreFuture<()>>,
-    /// What nothing need be kept of, once that is saved.
+    /// `acked_up_to` of the checkpoint that is being saved.
     saved_acked_up_to: Seq,
-    /// Whether there is progress to keep.
+    /// Whether the checkpoint has changed since it was last saved.
     is_dirty: bool,
     next_save: Instant,
-    /// Nothing is read before then, as the store could not be.
+    /// The earliest time of the next read, after an error of the store.
     next_read: Instant,
-    /// Nothing is told before then, as the plugin is set aside.
+    /// The earliest time of the next delivery, after the circuit breaker was open.
     next_delivery: Instant,
     acked_up_to: watch::Sender<Seq>,
     lag: Arc<AtomicU64>,
 }
 
 impl Consumer {
-    /// An observer, that goes on from there.
+    /// Creates a consumer that continues at a checkpoint.
     pub(super) fn new(
         name: Arc<str>,
         shared: Arc<ConsumerShared>,
@@ -110,7 +112,7 @@ impl Consumer {
             plugin_version: None,
             kinds: checkpoint.kinds,
             last_seen: checkpoint.last_seen,
-            in_flight: JoinSet::new(),
+            in_flight: InFlight::default(),
             pending_read: None,
             pending_save: None,
             saved_acked_up_to: initial_acked,
@@ -124,16 +126,16 @@ impl Consumer {
         (consumer, progress)
     }
 
-    /// Works until the service stops; `grace` is for what is under way then.
-    pub(super) async fn run(mut self, grace: Duration) {
+    /// Delivers until `stop` is cancelled. Deliveries in flight then have `grace` to
+    /// end.
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut last = self.shared.store.last_seq();
         let mut generation = self.shared.registry.changes();
-        let mut stopping = self.shared.stopping.clone();
         let mut erased = self.shared.tombstones.subscribe();
-        self.reload_unacked().await;
+        stop.run_until_cancelled(self.reload_unacked()).await;
         generation.mark_changed();
         erased.mark_changed();
-        while !*stopping.borrow() {
+        while !stop.is_cancelled() {
             let last_seq_now = *last.borrow_and_update();
             if generation.has_changed().unwrap_or(false) {
                 let generation = Arc::clone(&generation.borrow_and_update());
@@ -153,12 +155,14 @@ impl Consumer {
             let wake = self.next_wake(last_seq_now);
             tokio::select! {
                 biased;
-                _ = stopping.changed() => {}
-                Some(told) = self.in_flight.join_next() => self.finish_delivery(told),
+                () = stop.cancelled() => {}
+                Some((delivery, step, result)) = self.in_flight.next() => {
+                    self.finish_step(delivery, step, result);
+                }
                 page = await_if_some(&mut self.pending_read) => self.finish_read(page),
                 saved = await_if_some(&mut self.pending_save) => self.finish_save(saved),
                 _ = last.changed() => {}
-                // Looked at where the loop begins.
+                // Handled at the start of the loop.
                 _ = generation.changed() => generation.mark_changed(),
                 _ = erased.changed() => erased.mark_changed(),
                 () = sleep_until(wake) => {}
@@ -167,8 +171,8 @@ impl Consumer {
         self.finish(grace).await;
     }
 
-    /// Goes on with the plugin of a generation. What another version failed over is
-    /// told to a new one at once.
+    /// Continues with the plugin of a generation. A new version receives the events
+    /// that an earlier one failed at without backoff.
     fn adopt(&mut self, generation: &Generation) {
         let plugin = generation.plugin(&self.name).filter(|plugin| plugin.has_hook(Hook::Observer));
         self.plugin = plugin.cloned();
@@ -180,29 +184,23 @@ impl Consumer {
         }
     }
 
-    /// Reads again what was read before and not done.
+    /// Reads the unacknowledged events of the last checkpoint. Cancel safe.
     async fn reload_unacked(&mut self) {
-        let mut stopping = self.shared.stopping.clone();
         let seqs: Vec<Seq> = self.recovered.iter().map(|(seq, _)| *seq).collect();
+        if seqs.is_empty() {
+            return;
+        }
         let events = loop {
-            if seqs.is_empty() || *stopping.borrow() {
-                return;
-            }
             match self.shared.store.find_events(seqs.clone()).await {
                 Ok(events) => break events,
-                Err(_) => {
-                    tokio::select! {
-                        _ = stopping.changed() => {}
-                        () = tokio::time::sleep(STORE_RETRY_DELAY) => {}
-                    }
-                }
+                Err(_) => tokio::time::sleep(STORE_RETRY_DELAY).await,
             }
         };
         let recovered = std::mem::take(&mut self.recovered);
-        // What was erased meanwhile is not waited for.
+        // Some may have been erased.
         self.is_dirty |= events.len() < recovered.len();
         for event in events {
-            // In order, as it was kept.
+            // A checkpoint is sorted by sequence number.
             let index = recovered.binary_search_by_key(&event.seq, |(seq, _)| *seq).ok();
             let recovered_entry = index.and_then(|place| recovered.get(place));
             let attempts = recovered_entry.map_or(0, |(_, attempts)| *attempts);
@@ -210,7 +208,7 @@ impl Consumer {
         }
     }
 
-    /// Asks for more, if there is more and room for it.
+    /// Starts a read, if there are more events and the window has room.
     fn start_read(&mut self, last_seq: Seq) {
         let needs_more = self.read_up_to < last_seq && self.window.has_room();
         if self.pending_read.is_none() && needs_more && Instant::now() >= self.next_read {
@@ -229,7 +227,7 @@ impl Consumer {
             if tombstones.is_erased(&event) {
                 continue;
             }
-            // If the plugin went while this was read, it is judged when it is told.
+            // Without a plugin, the delivery decides later.
             if self.plugin.as_ref().is_none_or(|plugin| self.is_subscribed(plugin, &event)) {
                 self.window.push(PendingDelivery { event, attempts: 0 });
             }
@@ -238,13 +236,13 @@ impl Consumer {
         self.is_dirty = true;
     }
 
-    /// Lets go of what was erased.
+    /// Removes erased events from the window.
     fn remove_erased(&mut self) {
         let tombstones = &self.shared.tombstones;
         self.is_dirty |= self.window.remove_erased(|event| tombstones.is_erased(event));
     }
 
-    /// Whether the plugin's settings ask for an event.
+    /// Returns whether the plugin's settings subscribe to an event.
     fn is_subscribed(&self, plugin: &Plugin, event: &JournalEvent) -> bool {
         match &event.target {
             Some(target) => *target == self.name,
@@ -255,64 +253,78 @@ impl Consumer {
         }
     }
 
-    /// How many deliveries there may be at a time.
+    /// Returns the concurrency limit of this consumer.
     fn max_in_flight(&self) -> usize {
         self.shared.config.concurrency.min(self.shared.max_per_consumer.load(Relaxed)).max(1)
     }
 
-    /// Starts as many deliveries as there may be.
+    /// Starts deliveries up to the concurrency limit.
     fn start_deliveries(&mut self, plugin: &Arc<Plugin>) {
         let now = Instant::now();
         while now >= self.next_delivery && self.in_flight.len() < self.max_in_flight() {
-            let Some(delivery) = self.window.next(now) else { return };
-            // Another version may have asked for it.
-            if !self.is_subscribed(plugin, &delivery.event) {
-                self.window.ack(&delivery);
+            let Some(pending) = self.window.next(now) else { return };
+            // An earlier version may have subscribed to it.
+            if !self.is_subscribed(plugin, &pending.event) {
+                self.window.ack(&pending);
                 self.is_dirty = true;
                 continue;
             }
-            let shared = Arc::clone(&self.shared);
-            self.in_flight.spawn(deliver(shared, Arc::clone(plugin), delivery));
+            let delivery = Delivery { plugin: Arc::clone(plugin), pending, started_at: now };
+            let task = deliver(Arc::clone(&self.shared), delivery.clone());
+            self.in_flight.spawn(delivery, Step::Attempt, task);
         }
     }
 
-    fn finish_delivery(&mut self, joined: Result<DeliveryOutcome, tokio::task::JoinError>) {
-        // A panic of ours would leave its event running for ever; the process ends
-        // tasks only when it ends itself.
-        let Ok(DeliveryOutcome { mut delivery, result }) = joined else {
-            tracing::error!(
-                observer = &*self.name,
-                "the host panicked over an event, which waits until the next start; please report it"
-            );
-            return;
+    /// Handles the end of a task. After a panic, another task records the failure, as
+    /// this may wait for the store; if that panics too, the event is retried later.
+    fn finish_step(&mut self, delivery: Delivery, step: Step, result: StepResult) {
+        let result = match result {
+            StepResult::Done(result) => result,
+            StepResult::Panicked => {
+                tracing::error!(
+                    observer = &*self.name,
+                    "the host panicked over an event, which counts as a failed attempt; please \
+                     report it"
+                );
+                if step == Step::Attempt {
+                    let task = record_panic(Arc::clone(&self.shared), delivery.clone());
+                    self.in_flight.spawn(delivery, Step::RecordPanic, task);
+                    return;
+                }
+                Err(RetryReason::Failed)
+            }
         };
+        self.finish_delivery(delivery.pending, result);
+    }
+
+    fn finish_delivery(&mut self, mut pending: PendingDelivery, result: Result<(), RetryReason>) {
         let now = Instant::now();
         match result {
             Ok(()) => {
-                self.window.ack(&delivery);
+                self.window.ack(&pending);
                 self.is_dirty = true;
             }
-            Err(_) if self.shared.tombstones.is_erased(&delivery.event) => {
-                self.window.ack(&delivery);
+            Err(_) if self.shared.tombstones.is_erased(&pending.event) => {
+                self.window.ack(&pending);
                 self.is_dirty = true;
             }
             Err(RetryReason::Failed) => {
-                delivery.attempts += 1;
+                pending.attempts += 1;
                 self.window
-                    .retry_at(&delivery, now + retry_delay(&self.shared.config, delivery.attempts));
+                    .retry_at(&pending, now + retry_delay(&self.shared.config, pending.attempts));
                 self.is_dirty = true;
             }
             Err(RetryReason::Unavailable) => {
-                self.window.retry_at(&delivery, now + UNAVAILABLE_RETRY_DELAY)
+                self.window.retry_at(&pending, now + UNAVAILABLE_RETRY_DELAY)
             }
             Err(RetryReason::CircuitOpen) => {
                 self.next_delivery = now + UNAVAILABLE_RETRY_DELAY;
-                self.window.retry_at(&delivery, now + UNAVAILABLE_RETRY_DELAY);
+                self.window.retry_at(&pending, now + UNAVAILABLE_RETRY_DELAY);
             }
         }
     }
 
-    /// Keeps how far it is, if that changed, now and then.
+    /// Starts to save the checkpoint, if it has changed and the interval has passed.
     fn start_save(&mut self) {
         if self.is_dirty && self.pending_save.is_none() && Instant::now() >= self.next_save {
             self.is_dirty = false;
@@ -346,7 +358,7 @@ impl Consumer {
         }
     }
 
-    /// When to look again though nothing happens.
+    /// Returns when to run the loop again though nothing happens.
     fn next_wake(&self, last_seq: Seq) -> Instant {
         let has_plugin = self.plugin.is_some();
         let can_deliver = has_plugin && self.in_flight.len() < self.max_in_flight();
@@ -359,15 +371,16 @@ impl Consumer {
         [delivery_at, save_at, read_at].into_iter().flatten().min().unwrap_or(idle_wake)
     }
 
-    /// Lets what is under way come to its end, and keeps how far it is.
+    /// Waits for the deliveries in flight, at most for `grace`, and saves the
+    /// checkpoint.
     async fn finish(mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        while let Ok(Some(joined)) =
-            tokio::time::timeout_at(deadline, self.in_flight.join_next()).await
+        while let Ok(Some((delivery, step, result))) =
+            timeout_at(deadline, self.in_flight.next()).await
         {
-            self.finish_delivery(joined);
+            self.finish_step(delivery, step, result);
         }
-        self.in_flight.shutdown().await;
+        self.in_flight.abort().await;
         if let Some(saving) = self.pending_save.take() {
             _ = saving.await;
         }
@@ -383,14 +396,14 @@ impl Consumer {
     }
 }
 
-/// How long to wait after so many failures.
+/// Returns the delay before the next attempt: exponential backoff with jitter.
 fn retry_delay(config: &EventsConfig, attempts: u32) -> Duration {
     let exponential = config.backoff.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-    // Spread, so that what failed together does not come again together.
+    // 20 % of jitter, so that events that failed together are not retried together.
     exponential.min(config.max_backoff).mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
-/// What comes of it, if something was asked for.
+/// Waits for the answer to a request; indefinitely if there is none.
 async fn await_if_some<T>(pending: &mut Option<StoreFuture<T>>) -> Result<T, StoreError> {
     match pending {
         Some(pending) => pending.await,

@@ -7,7 +7,8 @@ use plugboard_core::span::{ROOT_TARGET, should_sample};
 use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store::JournalEvent;
 
-/// An observer is told of an event, for the `attempt`th time: a trace of its own.
+/// Returns the root span of the `attempt`th delivery of an event; attempts count
+/// from 1.
 pub fn observer_span(plugin: &Plugin, event: &JournalEvent, attempt: u32) -> Span {
     if !should_sample() {
         return Span::none();

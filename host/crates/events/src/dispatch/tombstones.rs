@@ -1,11 +1,13 @@
-//! Calls that were erased: no observer is told an event of theirs that came
-//! before. What a window has of them is dropped; but as a page may still be on its
-//! way from the store, every attempt asks here first.
+//! Tombstones of erased calls: an erased event is never delivered.
+//!
+//! Consumers remove erased events from their windows. As a page that was read before
+//! the erasure may reach a window after it, every attempt checks the tombstones too.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -13,18 +15,19 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_store::JournalEvent;
 use plugboard_store::erase::ErasedRange;
 
-/// Erasures that are remembered. Pages and windows are done with one after some
-/// moments, and so many take longer than that.
+/// The most tombstones. Pages and windows have no event of an erased call after some
+/// seconds, in which there are fewer erasures.
 const MAX_TOMBSTONES: usize = 4_096;
 
-/// Whether an event may be told.
+/// The admission of an event's delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryAdmission {
-    /// It may.
+    /// It may be delivered.
     Allowed,
-    /// Not now: its call is being erased, and it is not clear how far.
+    /// It is to be delivered later or never: its call is being erased, and the range
+    /// is not known yet.
     Held,
-    /// Never: it was erased.
+    /// It was erased.
     Erased,
 }
 
@@ -32,33 +35,33 @@ pub(super) enum DeliveryAdmission {
 #[derive(Default)]
 pub(super) struct Tombstones {
     state: Mutex<TombstoneState>,
-    /// Told of every erasure.
+    /// Counts erasures.
     changes: watch::Sender<u64>,
-    /// Told of every attempt that comes to its end.
+    /// Notified of the end of every delivery.
     delivery_ended: Notify,
 }
 
 #[derive(Default)]
 struct TombstoneState {
     by_call_id: HashMap<Arc<str>, Vec<Tombstone>>,
-    /// The calls, the first ones first.
+    /// The tombstones, oldest first.
     order: VecDeque<(Arc<str>, u64)>,
     next_number: u64,
-    /// What is being told.
+    /// The events whose deliveries are in flight.
     in_flight: Vec<Arc<JournalEvent>>,
 }
 
 struct Tombstone {
     number: u64,
     selector: CallSelector,
-    /// None: it is being erased.
+    /// `None`: the call is being erased.
     range: Option<ErasedRange>,
 }
 
 impl Tombstones {
-    /// Has nothing told of a call until it is clear what is erased.
+    /// Holds the deliveries of the selected calls until the erased range is known.
     pub(super) fn hold_deliveries(self: &Arc<Self>, selector: CallSelector) -> DeliveryHold {
-        let mut state = self.lock_state();
+        let mut state = self.state.lock();
         let number = state.next_number;
         state.next_number += 1;
         let id = Arc::clone(selector.id());
@@ -74,23 +77,26 @@ impl Tombstones {
         DeliveryHold { tombstones: Arc::clone(self), selector, number, range: None }
     }
 
-    /// Word of every erasure.
+    /// Returns a receiver that changes with every erasure.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Whether an event was erased.
+    /// Returns whether an event was erased.
     pub(super) fn is_erased(&self, event: &JournalEvent) -> bool {
-        self.lock_state().admission(event) == DeliveryAdmission::Erased
+        self.state.lock().admission(event) == DeliveryAdmission::Erased
     }
 
-    /// Lets an event be told, which is under way then as long as what is returned is
-    /// there; else why not.
+    /// Admits the delivery of an event, which is in flight until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it must not be delivered now.
     pub(super) fn begin_delivery<'a>(
         &'a self,
         event: &'a Arc<JournalEvent>,
     ) -> Result<DeliveryGuard<'a>, DeliveryAdmission> {
-        let mut state = self.lock_state();
+        let mut state = self.state.lock();
         match state.admission(event) {
             DeliveryAdmission::Allowed => {
                 state.in_flight.push(Arc::clone(event));
@@ -100,22 +106,22 @@ impl Tombstones {
         }
     }
 
-    /// Does something about an event unless that was or is being erased; nothing is
-    /// erased meanwhile, so it must not take long.
+    /// Runs `action` unless the event was or is being erased. No erasure begins
+    /// meanwhile, so it must be short.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it was not run.
     pub(super) fn run_if_allowed<T>(
         &self,
         event: &JournalEvent,
         action: impl FnOnce() -> T,
     ) -> Result<T, DeliveryAdmission> {
-        let state = self.lock_state();
+        let state = self.state.lock();
         match state.admission(event) {
             DeliveryAdmission::Allowed => Ok(action()),
             admission => Err(admission),
         }
-    }
-
-    fn lock_state(&self) -> MutexGuard<'_, TombstoneState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,7 +158,7 @@ impl TombstoneState {
     }
 }
 
-/// An event that is being told.
+/// A delivery in flight.
 pub(super) struct DeliveryGuard<'a> {
     tombstones: &'a Tombstones,
     event: &'a Arc<JournalEvent>,
@@ -160,7 +166,7 @@ pub(super) struct DeliveryGuard<'a> {
 
 impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
-        let mut state = self.tombstones.lock_state();
+        let mut state = self.tombstones.state.lock();
         let index = state.in_flight.iter().position(|event| Arc::ptr_eq(event, self.event));
         if let Some(place) = index {
             state.in_flight.swap_remove(place);
@@ -170,8 +176,8 @@ impl Drop for DeliveryGuard<'_> {
     }
 }
 
-/// A call that is being erased: nothing is told of it. If it ends without being
-/// erased, all is told that was there.
+/// Holds the deliveries of a call that is being erased. If it is dropped without a
+/// range, they continue.
 pub struct DeliveryHold {
     tombstones: Arc<Tombstones>,
     selector: CallSelector,
@@ -180,24 +186,24 @@ pub struct DeliveryHold {
 }
 
 impl DeliveryHold {
-    /// The call is erased, so far; what came later is told.
+    /// Ends the hold: events in `range` are erased, later ones are delivered.
     pub fn set_erased_range(&mut self, range: ErasedRange) {
         self.range = Some(range);
         if let Some(tombstone) =
-            self.tombstones.lock_state().find_tombstone(self.selector.id(), self.number)
+            self.tombstones.state.lock().find_tombstone(self.selector.id(), self.number)
         {
             tombstone.range = self.range;
         }
         self.tombstones.changes.send_modify(|count| *count += 1);
     }
 
-    /// Waits until nothing of what was erased is being told any more. Whether that is
-    /// so.
+    /// Waits until no delivery of an erased event is in flight. Returns `false` after
+    /// `max_wait`.
     pub async fn wait_for_deliveries(&self, max_wait: Duration) -> bool {
         let all_ended = async {
             loop {
                 let mut delivery_ended = std::pin::pin!(self.tombstones.delivery_ended.notified());
-                // Before the look, so that no end is missed.
+                // Registers before the check, so that no end is missed.
                 delivery_ended.as_mut().enable();
                 if !self.has_deliveries() {
                     return;
@@ -213,14 +219,14 @@ impl DeliveryHold {
             self.range.is_some_and(|reach| reach.contains(event))
                 && self.selector.matches(&event.event.call)
         };
-        self.tombstones.lock_state().in_flight.iter().any(|event| is_erased(event))
+        self.tombstones.state.lock().in_flight.iter().any(|event| is_erased(event))
     }
 }
 
 impl Drop for DeliveryHold {
     fn drop(&mut self) {
         if self.range.is_none() {
-            let mut state = self.tombstones.lock_state();
+            let mut state = self.tombstones.state.lock();
             state.remove(self.selector.id(), self.number);
             state.order.retain(|(_, number)| *number != self.number);
         }
@@ -258,7 +264,7 @@ mod tests {
             Some(DeliveryAdmission::Erased)
         );
         assert!(tombstones.is_erased(&before) && tombstones.begin_delivery(&later).is_ok());
-        // One that did not come about.
+        // A hold without an erasure.
         drop(tombstones.hold_deliveries(selector("a")));
         assert!(tombstones.begin_delivery(&later).is_ok());
     }
@@ -284,7 +290,7 @@ mod tests {
         for nth in 0..MAX_TOMBSTONES + 10 {
             tombstones.hold_deliveries(selector(&nth.to_string())).set_erased_range(RANGE);
         }
-        let state = tombstones.lock_state();
+        let state = tombstones.state.lock();
         assert_eq!((state.order.len(), state.by_call_id.len()), (MAX_TOMBSTONES, MAX_TOMBSTONES));
     }
 }

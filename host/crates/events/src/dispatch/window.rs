@@ -1,6 +1,8 @@
-//! The events that one observer has before it: read from the journal, and not
-//! done. Of each call one is told at a time, in order; calls do not wait for one
-//! another. Bounded; what does not fit stays in the journal.
+//! The delivery window of one consumer: the events that were read from the journal
+//! and are not acknowledged yet.
+//!
+//! Events of one call are delivered one at a time and in order; calls do not wait for
+//! one another. The window is bounded; further events stay in the journal.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,18 +12,17 @@ use tokio::time::Instant;
 use plugboard_core::call_id::CallId;
 use plugboard_store::{JournalEvent, Seq};
 
-/// Events in it.
+/// The most events in a window.
 const MAX_EVENTS: usize = 4_096;
 
-/// Their memory in bytes.
+/// The most memory of its events, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// An event that is to be told.
+/// An event that is not acknowledged.
 #[derive(Clone)]
 pub(super) struct PendingDelivery {
-    /// The event.
     pub(super) event: Arc<JournalEvent>,
-    /// How often it was tried, and failed.
+    /// The number of failed attempts.
     pub(super) attempts: u32,
 }
 
@@ -35,18 +36,18 @@ impl PendingDelivery {
 #[derive(Default)]
 pub(super) struct DeliveryWindow {
     calls: HashMap<CallId, CallQueue>,
-    /// Calls whose next event can be told now.
+    /// The calls whose next event can be delivered now.
     ready: VecDeque<CallId>,
-    /// Calls whose next event is tried again later.
+    /// The events that are retried later, by time.
     backing_off: BTreeSet<(Instant, Seq)>,
-    /// The call of each event that rests.
+    /// The call of each event that is retried later.
     backing_off_calls: HashMap<Seq, CallId>,
-    /// Every event here, with its attempts.
+    /// The failed attempts of every event in the window.
     unacked: BTreeMap<Seq, u32>,
     bytes: usize,
 }
 
-/// The events of a call; the first is being told, rests or is ready.
+/// The events of a call. The first one is in flight, backing off or ready.
 #[derive(Default)]
 struct CallQueue {
     deliveries: VecDeque<PendingDelivery>,
@@ -54,17 +55,17 @@ struct CallQueue {
 }
 
 impl DeliveryWindow {
-    /// Whether more can be read.
+    /// Returns whether more events can be added.
     pub(super) fn has_room(&self) -> bool {
         self.unacked.len() < MAX_EVENTS && self.bytes < MAX_BYTES
     }
 
-    /// How many events are here.
+    /// Returns the number of events.
     pub(super) fn len(&self) -> usize {
         self.unacked.len()
     }
 
-    /// Adds an event, later than all of its call.
+    /// Adds an event that is later than all others of its call.
     pub(super) fn push(&mut self, delivery: PendingDelivery) {
         let PendingDelivery { event, attempts } = &delivery;
         if self.unacked.insert(event.seq, *attempts).is_some() {
@@ -80,7 +81,8 @@ impl DeliveryWindow {
         queue.deliveries.push_back(delivery);
     }
 
-    /// The next event to be told. It stays here until it is done.
+    /// Returns the next event to deliver. It stays in the window until it is
+    /// acknowledged.
     pub(super) fn next(&mut self, now: Instant) -> Option<PendingDelivery> {
         while let Some((_, seq)) =
             self.backing_off.first().filter(|(retry_at, _)| *retry_at <= now).copied()
@@ -94,12 +96,12 @@ impl DeliveryWindow {
         Some(PendingDelivery { event: Arc::clone(&first.event), attempts: queue.attempts })
     }
 
-    /// When an event that rests can be told.
+    /// Returns the time of the earliest retry.
     pub(super) fn next_retry_at(&self) -> Option<Instant> {
         self.backing_off.first().map(|(retry_at, _)| *retry_at)
     }
 
-    /// An event was told, or given up.
+    /// Acknowledges an event: it was delivered, or is a dead letter.
     pub(super) fn ack(&mut self, delivery: &PendingDelivery) {
         let call = delivery.call_id();
         self.unacked.remove(&delivery.event.seq);
@@ -117,7 +119,7 @@ impl DeliveryWindow {
         }
     }
 
-    /// An event is to be told again, not before then.
+    /// Schedules the next attempt of an event.
     pub(super) fn retry_at(&mut self, delivery: &PendingDelivery, retry_time: Instant) {
         let (call, seq) = (delivery.call_id(), delivery.event.seq);
         if let Some(queue) = self.calls.get_mut(&call) {
@@ -128,7 +130,7 @@ impl DeliveryWindow {
         self.backing_off_calls.insert(seq, call);
     }
 
-    /// What rests can be told now, and counts as not tried yet.
+    /// Makes all events that back off ready, without failed attempts.
     pub(super) fn reset_backoff(&mut self) {
         for (_, seq) in std::mem::take(&mut self.backing_off) {
             let Some(call) = self.backing_off_calls.remove(&seq) else { continue };
@@ -140,7 +142,7 @@ impl DeliveryWindow {
         }
     }
 
-    /// Takes out events, but for one that is being told. Whether there were any.
+    /// Removes the erased events that are not in flight. Returns whether there were any.
     pub(super) fn remove_erased(&mut self, is_erased: impl Fn(&JournalEvent) -> bool) -> bool {
         let idle: HashSet<CallId> =
             self.ready.iter().chain(self.backing_off_calls.values()).cloned().collect();
@@ -155,7 +157,7 @@ impl DeliveryWindow {
                 }
                 unacked.remove(&event.seq);
                 *bytes = bytes.saturating_sub(event.size);
-                // Whatever comes after it need not rest.
+                // The event after it need not back off.
                 ready.extend(backing_off_calls.remove(&event.seq));
                 false
             });
@@ -172,7 +174,7 @@ impl DeliveryWindow {
         unacked.len() < count_before
     }
 
-    /// Every event here with its attempts, in order.
+    /// Returns all events with their failed attempts, in order.
     pub(super) fn unacked(&self) -> Vec<(Seq, u32)> {
         self.unacked.iter().map(|(seq, attempts)| (*seq, *attempts)).collect()
     }

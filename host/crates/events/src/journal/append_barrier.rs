@@ -1,67 +1,68 @@
-//! Erasing what is remembered of a call, while events of it may come: what was
-//! looked up before is neither kept nor told with an event after it.
+//! Orders appends and erasures: a context that was read before the erasure of its call
+//! is not stored or delivered with an event after it.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 
-/// The order of events and erasures: an event is on its way to the store before an
-/// erasure begins, with what was known then, or after it.
+/// Every event is sent to the store either before an erasure begins, with the context
+/// of that time, or after it.
 #[derive(Default)]
 pub(super) struct AppendBarrier {
-    /// Of which the store may still tell what is being erased.
+    /// The calls that the store may not have erased yet.
     erasing: RwLock<Vec<CallSelector>>,
     epoch: AtomicU64,
 }
 
-/// No erasure begins as long as this is there.
+/// No erasure begins while this exists.
 pub(super) type AppendGuard<'a> = RwLockReadGuard<'a, Vec<CallSelector>>;
 
 impl AppendBarrier {
-    /// How many have begun.
+    /// Returns the number of erasures that have begun.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Acquire)
     }
 
-    /// Lets none begin.
+    /// Lets no erasure begin while the guard exists.
     pub(super) fn guard_append(&self) -> AppendGuard<'_> {
-        self.erasing.read().unwrap_or_else(PoisonError::into_inner)
+        self.erasing.read()
     }
 
-    /// Lets none begin, if none did since there were so many.
+    /// As [`AppendBarrier::guard_append`]. `None`: an erasure has begun since `epoch`.
     pub(super) fn guard_append_at(&self, epoch: u64) -> Option<AppendGuard<'_>> {
         let append_guard = self.guard_append();
         (self.epoch() == epoch).then_some(append_guard)
     }
 
-    /// Whether a call is being erased.
+    /// Returns whether a call is being erased.
     pub(super) fn is_erasing(&self, call: &Call) -> bool {
         self.guard_append().iter().any(|erased| erased.matches(call))
     }
 
-    /// Begins one: `begin` drops what is at hand, and asks the store to do the same.
-    /// What it returned, and what is to be dropped when the store has done so.
+    /// Begins an erasure: `start` evicts the call from memory, and requests the erasure
+    /// from the store. Returns its result, and a guard to drop when the store is done.
     pub(super) fn begin_erasure<T>(
         self: &Arc<Self>,
         call: &CallSelector,
         start: impl FnOnce() -> T,
     ) -> (T, ErasureGuard) {
-        let mut erasing = self.erasing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut erasing = self.erasing.write();
         erasing.push(call.clone());
         let result = start();
-        // Not before: what was at hand until now must not pass for what was looked up
-        // afterwards.
+        // After `start`: a context that was evicted must not count as read after it.
         self.epoch.fetch_add(1, Release);
         (result, ErasureGuard { barrier: Arc::clone(self), call: call.clone() })
     }
 }
 
-/// An erasure that the store may not have done yet.
+/// An erasure that the store may not have finished.
 pub(super) struct ErasureGuard {
     barrier: Arc<AppendBarrier>,
     call: CallSelector,
@@ -69,7 +70,7 @@ pub(super) struct ErasureGuard {
 
 impl Drop for ErasureGuard {
     fn drop(&mut self) {
-        let mut erasing = self.barrier.erasing.write().unwrap_or_else(PoisonError::into_inner);
+        let mut erasing = self.barrier.erasing.write();
         let index = erasing.iter().position(|selector| Arc::ptr_eq(selector.id(), self.call.id()));
         if let Some(place) = index {
             erasing.swap_remove(place);
@@ -89,9 +90,9 @@ mod tests {
         let epoch_before = barrier.epoch();
         assert!(barrier.guard_append_at(epoch_before).is_some());
         let begin = || {
-            // What is at hand now is of before.
+            // What is in memory now was read before.
             assert_eq!(barrier.epoch(), epoch_before);
-            assert!(barrier.erasing.try_read().is_err(), "an event could come between");
+            assert!(barrier.erasing.try_read().is_none(), "an event could come between");
         };
         let selector = CallSelector::new(&fixture_call.id, None).unwrap();
         let ((), erasure_guard) = barrier.begin_erasure(&selector, begin);
@@ -102,7 +103,7 @@ mod tests {
         assert!(barrier.is_erasing(&fixture_call));
         drop(erasure_guard);
         assert!(!barrier.is_erasing(&fixture_call));
-        assert_eq!(barrier.erasing.read().unwrap().len(), 1);
+        assert_eq!(barrier.erasing.read().len(), 1);
         drop(other_guard);
     }
 }

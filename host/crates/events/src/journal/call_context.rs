@@ -1,6 +1,8 @@
-//! What is remembered of calls: platforms say who calls whom once, and ask for a
-//! call's prompt by its name alone. In the store, so that it outlives a restart,
-//! and in front of it in memory, as every event of a call asks for it.
+//! Call contexts: what the first request of a call says about it, for its later events.
+//!
+//! Platforms send the numbers of a call once, and request its prompt by its id alone.
+//! Contexts are in the store, so that they survive a restart, and cached in memory,
+//! because every event of a call needs its context.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -18,35 +20,36 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_store::erase::ErasureResult;
 use plugboard_store::{CallDocument, Store, StoreError, StoreFuture, unix_from_now};
 
-/// Memory for calls, in bytes, before the store has to be asked.
+/// The size of the cache, in bytes.
 const MAX_CACHE_BYTES: u64 = 64 << 20;
 
-/// What an entry takes beside its texts, roughly; and one of its values.
+/// The approximate memory of an entry, and of a metadata value, beside its texts, in
+/// bytes.
 const ENTRY_OVERHEAD: usize = 512;
 const VALUE_OVERHEAD: usize = 48;
 
-/// Metadata that is remembered of a call, in bytes: it is kept with every event.
+/// The most metadata that a context keeps, in bytes: it is stored with every event.
 /// Dialplans send some hundred.
 const MAX_METADATA: usize = 32 << 10;
 
-/// A call as it was told at first.
+/// A call as its first request described it.
 pub(super) struct CallContext {
     call: Arc<Call>,
     prompt: Option<Arc<str>>,
-    /// Whether that was at its beginning, where platforms tell all.
+    /// Whether that was the start of the call, which has all details.
     at_start: bool,
-    /// The call as JSON, made when it is first needed.
+    /// The call as JSON, written at first use.
     json: OnceLock<Arc<str>>,
 }
 
-/// What is remembered of a call, good until the next erasure begins.
+/// A context, valid until the next erasure begins.
 pub(super) struct ContextSnapshot {
     pub(super) context: Arc<CallContext>,
-    /// So many erasures had begun when it was looked up.
+    /// The epoch of the append barrier when it was read.
     pub(super) epoch: u64,
 }
 
-/// As it is kept.
+/// A context in the store.
 #[derive(Serialize, Deserialize)]
 struct StoredContext<'a> {
     call: Cow<'a, Call>,
@@ -58,12 +61,13 @@ impl CallContext {
         Self { call, prompt, at_start: true, json: OnceLock::new() }
     }
 
-    /// A call that was seen first in the middle of it, by an event that may not tell all.
+    /// Creates the context of a call whose first event came in the middle of it, and
+    /// may lack details.
     fn from_partial_event(call: Arc<Call>) -> Self {
         Self { at_start: false, ..Self::new(call, None) }
     }
 
-    /// What a later event says of its call, with what is remembered of it.
+    /// Returns the call of a later event with the details of the context.
     pub(super) fn complete(&self, event_call: &Arc<Call>) -> Arc<Call> {
         if !self.at_start && !event_call.has_no_details() {
             return limit_metadata(event_call);
@@ -76,7 +80,7 @@ impl CallContext {
         Arc::new(Call { agent, platform: *platform, ..Call::clone(&self.call) })
     }
 
-    /// The call's JSON.
+    /// Returns a call as JSON.
     pub(super) fn json(&self, call: &Arc<Call>) -> Arc<str> {
         let write = || serde_json::to_string(&**call).unwrap_or_default().into();
         if Arc::ptr_eq(call, &self.call) {
@@ -93,7 +97,7 @@ impl CallContext {
             .iter()
             .map(|(name, value)| VALUE_OVERHEAD + name.len() + value.get().len())
             .sum();
-        // Twice, as the JSON has it all again.
+        // Twice, because the JSON repeats them.
         let texts = id.len() + length(agent) + length(from) + length(to) + metadata;
         ENTRY_OVERHEAD + 2 * texts + self.prompt.as_ref().map_or(0, |prompt| prompt.len())
     }
@@ -116,13 +120,13 @@ impl CallContexts {
             .max_capacity(MAX_CACHE_BYTES)
             .weigher(weigh)
             .time_to_idle(config.max_age.max(Duration::from_secs(1)))
-            // A new call is worth more than one that was looked up often.
+            // A new call is more likely to be needed than one that was often read.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         Self { store, config, cached: recent, append_barrier: Arc::default() }
     }
 
-    /// Remembers a call; and the document to be kept, to remember it by.
+    /// Caches the context of a new call. Returns it with the document for the store.
     pub(super) fn remember(
         &self,
         call: &Arc<Call>,
@@ -141,10 +145,11 @@ impl CallContexts {
         (context, document)
     }
 
-    /// A call is over, and will be forgotten. `is_cached`: it is at hand.
+    /// Shortens the life of the context of a call that ended. `is_cached`: the context
+    /// is known to exist.
     pub(super) async fn expire_after_end(&self, call: &Call, is_cached: bool) {
         let id = call.call_id();
-        // Of most calls nothing was written, if nobody observes them.
+        // Without observers, most calls have no stored context.
         let exists =
             is_cached || self.read_stored(id.clone()).await.is_ok_and(|context| context.is_some());
         if exists {
@@ -152,36 +157,37 @@ impl CallContexts {
         }
     }
 
-    /// What is remembered of a call, if it is at hand.
+    /// Returns the context of a call, if it is cached.
     pub(super) fn cached(&self, call: &Call) -> Option<ContextSnapshot> {
         let epoch = self.append_barrier.epoch();
         let context = self.cached.get(&call.call_id())?;
         Some(ContextSnapshot { context, epoch })
     }
 
-    /// What is remembered of a call that is not at hand; if nothing is, what the event
-    /// itself says.
+    /// Reads the context of a call from the store. If there is none, the context is
+    /// what the event itself says.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
+    /// When the store cannot be read.
     pub(super) async fn load(&self, call: &Arc<Call>) -> Result<ContextSnapshot, StoreError> {
         let id = call.call_id();
         loop {
             let epoch = self.append_barrier.epoch();
             let is_erased = self.append_barrier.is_erasing(call);
-            // Of a call that is being erased, the store may still tell everything.
+            // The store may still have the context of a call that is being erased.
             let stored = if is_erased { None } else { self.read_stored(id.clone()).await? };
             let Some(_append_guard) = self.append_barrier.guard_append_at(epoch) else { continue };
             let context = stored
                 .unwrap_or_else(|| Arc::new(CallContext::from_partial_event(limit_metadata(call))));
-            // Unless it was decided meanwhile, which tells more.
+            // A decision meanwhile has cached a context with more details.
             let context = self.cached.entry(id).or_insert(context).into_value();
             return Ok(ContextSnapshot { context, epoch });
         }
     }
 
-    /// Of a call of which nothing can be found out now: what an event says itself.
+    /// Returns a context of what an event itself says, for when the store does not
+    /// answer in time.
     pub(super) fn uncached(&self, event_call: &Arc<Call>) -> ContextSnapshot {
         let epoch = self.append_barrier.epoch();
         ContextSnapshot {
@@ -190,15 +196,15 @@ impl CallContexts {
         }
     }
 
-    /// Erases a call but for plugins' values, as far as it came before. To be awaited
-    /// to its end.
+    /// Erases everything that was stored about the selected calls before, except
+    /// plugins' values. The future must be awaited to its end.
     pub(super) fn erase(&self, call: &CallSelector) -> StoreFuture<ErasureResult> {
         let start = || {
             let evicted = call.call_ids().filter_map(|id| self.cached.remove(&id)).count() as u64;
             (evicted, self.store.erase(call.clone()))
         };
         let ((evicted, erased), erasure_guard) = self.append_barrier.begin_erasure(call, start);
-        // Of some calls nothing was kept, as nobody wanted to be told.
+        // Without observers, some calls are only in memory.
         let combined = erased.map(move |erased| {
             drop(erasure_guard);
             erased.map(|erased| ErasureResult { calls: erased.calls.max(evicted), ..erased })
@@ -224,7 +230,7 @@ impl CallContexts {
     }
 }
 
-/// A call without the metadata that is too much to be told with every event.
+/// Returns the call without the metadata beyond [`MAX_METADATA`].
 fn limit_metadata(call: &Arc<Call>) -> Arc<Call> {
     let mut remaining_bytes = MAX_METADATA;
     let kept = call.metadata.iter().take_while(|(name, value)| {

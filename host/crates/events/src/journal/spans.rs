@@ -5,7 +5,7 @@ use tracing::{Level, Span, span};
 
 use plugboard_core::span::CHILD_TARGET;
 
-/// Something waits until it is on the disk.
+/// Returns the span of a request that waits until its events are durable.
 pub fn append_span() -> Span {
     span!(
         target: CHILD_TARGET,

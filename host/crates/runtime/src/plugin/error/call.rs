@@ -74,6 +74,9 @@ pub enum CallError {
     /// The speech-to-speech URL of the decision is invalid.
     #[error("its sts-url cannot be used: {0}")]
     InvalidStsUrl(#[from] StsUrlError),
+    /// The host panicked during the call: a bug of the host, not of the plugin.
+    #[error("the host panicked over it; please report it")]
+    HostPanicked,
 }
 
 impl CallError {
@@ -91,6 +94,7 @@ impl CallError {
             Self::GuestError(_) => "guest_error",
             Self::NotJson { .. } => "not_json",
             Self::InvalidStsUrl(_) => "bad_url",
+            Self::HostPanicked => "host_panicked",
         }
     }
 }
