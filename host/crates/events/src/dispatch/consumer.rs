@@ -5,6 +5,9 @@
 //! Every delivery uses the plugin of the current generation, so a new version takes
 //! over at once. While there is no plugin, or its circuit breaker is open, events wait
 //! in the journal.
+//!
+//! Without an instance, or while the circuit breaker is open, no attempt is counted. An event
+//! whose last attempt failed is acknowledged only when its dead letter is stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -1,4 +1,7 @@
 //! The database file: opened by one process at a time, readable only for its owner.
+//!
+//! The lock is held as long as the writer has the file open, because two processes would assign
+//! the same sequence numbers.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

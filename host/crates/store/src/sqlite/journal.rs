@@ -1,4 +1,13 @@
 //! Events, checkpoints and dead letters in SQL.
+//!
+//! **Retention.** Events that all consumers have acknowledged are removed after `journal.keep`,
+//! which is also how long a redelivery is recognized. Other events and dead letters are removed
+//! after `journal.max_age`. Beyond `journal.max_size`, acknowledged events are removed at once, and
+//! only deferred appends are accepted. The size counts rows and not the file, whose free pages are
+//! used again.
+//!
+//! **Dead letters** contain their event, so they outlive it in the journal. Redriving appends the
+//! event again, for its consumer only.
 
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! Plugins' values in SQL. The size of a value includes its key and an overhead, so that
 //! many small values are not free.
+//!
+//! A reader reads values without waiting for the writer. The writer thread counts the quota;
+//! expired values make room before a write is rejected.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,10 @@
 //! `journal.sync = "full"` waits for the disk with every transaction. `"normal"` leaves
 //! that to the system: a power failure, but not a crash of the process, can lose the
 //! last transactions.
+//!
+//! The readers have a connection each: one reads pages of the journal for consumers, the other
+//! values and calls, whose requesters wait. The end of the journal is in memory as well (`tail`),
+//! so consumers that keep up do not read the file.
 
 mod calls;
 mod database_file;
