@@ -91,7 +91,7 @@ impl GuestMetrics {
     ///
     /// # Errors
     ///
-    /// As [`GuestMetrics::add`], and when the value is no number.
+    /// As [`GuestMetrics::count`], and if the value is not a number.
     pub fn observe(
         &self,
         name: String,
