@@ -157,6 +157,13 @@ fn test() -> Result {
         command::run(cargo(["test", "--release", "--workspace", "--no-run"]))
     })?;
     steps.run("tests", || command::run(cargo(["test", "--release", "--workspace"])))?;
+    // With the feature for the whole workspace, the test platform would be in the reference.
+    // The program is selected beside the server for its features of third-party crates.
+    steps.run("a new platform, end to end", || {
+        let new_platform = "test --release --package plugboard --package plugboard-server \
+                            --features plugboard-server/toy-platform --lib -- new_platform";
+        command::run(cargo(new_platform.split(' ')))
+    })?;
     steps.report();
     Ok(())
 }
