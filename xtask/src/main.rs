@@ -157,12 +157,11 @@ fn test() -> Result {
         command::run(cargo(["test", "--release", "--workspace", "--no-run"]))
     })?;
     steps.run("tests", || command::run(cargo(["test", "--release", "--workspace"])))?;
-    // With the feature for the whole workspace, the test platform would be in the reference.
-    // The program is selected beside the server for its features of third-party crates.
+    // A step of its own: with its feature, the test platform would be in the reference.
     steps.run("a new platform, end to end", || {
-        let new_platform = "test --release --package plugboard --package plugboard-server \
-                            --features plugboard-server/toy-platform --lib -- new_platform";
-        command::run(cargo(new_platform.split(' ')))
+        let features = "plugboard-server/toy-platform";
+        let test = "test --release --workspace --test new_platform --features";
+        command::run(cargo(test.split(' ').chain([features])))
     })?;
     steps.report();
     Ok(())
@@ -170,7 +169,8 @@ fn test() -> Result {
 
 /// Writes the reference, which tests compare with the code.
 fn docs() -> Result {
-    let mut write = cargo("test --release --package plugboard -- reference::".split(' '));
+    let tests = "test --release --workspace --bin plugboard -- reference::";
+    let mut write = cargo(tests.split(' '));
     write.env("UPDATE_EXPECT", "1");
     command::run(write)
 }

@@ -161,6 +161,3 @@ impl Server {
         tasks.wait().await;
     }
 }
-
-#[cfg(all(test, feature = "toy-platform"))]
-mod tests;

@@ -1,12 +1,18 @@
 //! An unknown platform is served without changes to the server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy.toml allows these in test functions, but not in their helpers"
+)]
+
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::StatusCode;
+use tokio_util::sync::CancellationToken;
 
-use super::*;
-use crate::live::Live;
-use crate::metrics::Metrics;
 use plugboard_config::{Flags, load};
 use plugboard_events::dispatch::Dispatcher;
 use plugboard_events::journal::{Journal, Subscriptions};
@@ -17,6 +23,9 @@ use plugboard_routing::mid_call::MidCall;
 use plugboard_routing::router::Router;
 use plugboard_runtime::engine::{Engine, Purpose};
 use plugboard_runtime::plugin::Loader;
+use plugboard_server::live::Live;
+use plugboard_server::metrics::Metrics;
+use plugboard_server::{Server, Services};
 use plugboard_store::Store;
 use plugboard_store::sqlite::SqliteStore;
 
@@ -123,7 +132,7 @@ async fn new_platform_is_served_end_to_end() {
     let (status, error) = toy("rings").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(error.contains("expected a verb and a call"), "{error}");
-    let long = post(format!("http://{address}/toy"), true, include_str!("tests.rs")).await;
+    let long = post(format!("http://{address}/toy"), true, include_str!("new_platform.rs")).await;
     assert_eq!(long.0, StatusCode::PAYLOAD_TOO_LARGE);
     let unauthorized = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
     assert_eq!(unauthorized.0, StatusCode::UNAUTHORIZED);
