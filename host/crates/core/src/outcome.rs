@@ -88,10 +88,13 @@ pub enum FallbackReason {
 pub enum AnswerSource {
     /// The plugin ran.
     #[default]
+    #[serde(rename = "ran")]
     Plugin,
     /// The cache had the answer.
+    #[serde(rename = "cached")]
     Cache,
     /// The plugin did not run, because its circuit breaker is open.
+    #[serde(rename = "set_aside")]
     CircuitOpen,
 }
 

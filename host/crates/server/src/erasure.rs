@@ -32,6 +32,7 @@ pub struct ErasedCounts {
     /// Events of the journal.
     pub events: u64,
     /// Dead letters, with their events.
+    #[serde(rename = "dead")]
     pub dead_letters: u64,
     /// Call contexts: one, or one for each platform that has a call of this id.
     pub calls: u64,

@@ -10,6 +10,7 @@ pub struct PluginChange {
     /// The plugin's name.
     pub plugin: String,
     /// The kind of change.
+    #[serde(rename = "what")]
     pub kind: ChangeKind,
     /// SHA-256 of the serving component, in hex.
     pub version: Option<String>,
@@ -30,6 +31,7 @@ pub enum ChangeKind {
     /// The version in the folder cannot be loaded; the last good version, if any, serves.
     Broken,
     /// A plugin that could not be loaded serves again.
+    #[serde(rename = "mended")]
     Fixed,
     /// The settings disable it.
     Disabled,

@@ -57,6 +57,7 @@ enum PluginState {
     /// It serves.
     Active,
     /// Its circuit breaker is open.
+    #[serde(rename = "set_aside")]
     CircuitOpen,
     /// It could not be loaded.
     Broken,
