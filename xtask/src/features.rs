@@ -141,7 +141,7 @@ fn only(verb: &str, list: &str, other: &str) -> String {
 mod tests {
     use super::*;
 
-    const TREE: &str = "plugboard v0.1.0 (/work/host)\tdefault\n\
+    const TREE: &str = "plugboard v0.1.0 (/w/host)\tdefault\n\
         libc v0.2.1\tdefault,std\n\
         serde_derive v1.0.2 (proc-macro)\t\n\
         libc v0.2.1\tdefault,std (*)\n\
