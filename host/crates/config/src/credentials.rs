@@ -282,7 +282,7 @@ mod tests {
     fn accepts(credentials: &Credentials, pairs: &[(&'static str, &str)], body: &[u8]) -> bool {
         let headers = header_map(pairs);
         let is_authenticated = credentials.authenticate(&headers, body).is_ok();
-        // Whoever is let in is admitted.
+        // A sender that authenticates also passes the check of its headers.
         assert!(!is_authenticated || credentials.check_headers(&headers).is_ok());
         is_authenticated
     }

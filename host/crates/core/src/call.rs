@@ -17,7 +17,7 @@ use crate::platforms::Platform;
 pub struct Call {
     /// The platform's id for the call.
     pub id: Arc<str>,
-    /// Who told us.
+    /// The platform that reported the call.
     pub platform: Platform,
     /// The platform's voice agent. None: the platform does not name it.
     pub agent: Option<String>,

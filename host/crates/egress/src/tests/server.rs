@@ -1,4 +1,4 @@
-//! A server that says what it is told.
+//! An HTTP server that sends the responses it is given.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
