@@ -30,7 +30,7 @@ const MISSING_PLUGIN_GRACE: Duration = Duration::from_secs(5 * 60);
 /// The interval of attempts to read the consumers from the store at start.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps one consumer per observer. See the [module](self).
+/// Keeps one consumer per observer. See the module documentation.
 pub struct Supervisor {
     pub(super) shared: Arc<ConsumerShared>,
     pub(super) journal: JournalConfig,

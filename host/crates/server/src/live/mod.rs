@@ -71,7 +71,7 @@ pub struct ReloadSummary {
     pub at: Timestamp,
     /// The generation that serves since then.
     pub generation: u64,
-    /// The changes, at most [`MAX_RELOAD_CHANGES`].
+    /// The changes, at most `MAX_RELOAD_CHANGES`.
     pub changes: Vec<PluginChange>,
     /// The number of further changes.
     #[serde(skip_serializing_if = "is_zero")]
