@@ -53,14 +53,14 @@ fn apply<'a>(
     env
 }
 
-/// One of the two binaries.
+/// One of the two compared binaries.
 struct Binary<'a> {
     name: &'static str,
     path: &'a Path,
     overrides: &'a [EnvOverride],
 }
 
-/// A server with its directories, which live as long.
+/// A server with its directories, which are removed with it.
 enum Running {
     Bare(Server),
     Router { server: Server, _folder: PluginFolder, _data: Data },

@@ -8,7 +8,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// CPU time that a process has used up to one moment, user and kernel.
 pub(crate) struct CpuTime {
-    /// Live threads, in nanoseconds (`/proc/PID/task/TID/schedstat`). Empty when the
+    /// Live threads, in nanoseconds (`/proc/PID/task/TID/schedstat`). Empty if the
     /// kernel does not keep these statistics.
     threads: BTreeMap<String, Duration>,
     /// All threads, also those that ended, in ticks.
@@ -20,7 +20,7 @@ impl CpuTime {
     ///
     /// # Errors
     ///
-    /// When the process is gone or `/proc` has another format.
+    /// If the process is gone, or `/proc` has another format.
     pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
         let mut threads = BTreeMap::new();
         for task in std::fs::read_dir(format!("/proc/{process}/task"))?.flatten() {

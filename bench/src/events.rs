@@ -19,7 +19,7 @@ pub(crate) const SENDERS: u32 = 256;
 /// Longest wait for the backlog to be posted or delivered.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Between two requests for the state of a plugin.
+/// Interval between requests for the state of a plugin.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Plugboard with one observer.
@@ -58,8 +58,8 @@ impl Observed {
         Ok(())
     }
 
-    /// Waits until this number of events was delivered; calls `meanwhile` between two
-    /// looks.
+    /// Waits until this number of events was delivered. Calls `meanwhile` between two
+    /// requests for the state.
     fn wait_for_delivery(
         &self,
         events: u64,
@@ -99,7 +99,7 @@ struct Row {
     cpu: Vec<f64>,
 }
 
-/// Acceptance with a durable journal, beside the bare handler.
+/// Measures acceptance with a durable journal, beside the bare handler.
 fn acceptance(bench: &Bench) -> anyhow::Result<String> {
     let bare = bench.bare()?;
     let full = start(bench, "sync = full", "full")?;
@@ -151,13 +151,13 @@ fn acceptance(bench: &Bench) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// From acceptance to delivery, far below saturation.
+/// Measures the time from acceptance to delivery, far below saturation.
 fn delivery_latency(bench: &Bench) -> anyhow::Result<String> {
     let observed = start(bench, "delivery latency", "full")?;
     eprintln!("events: delivery latency");
     let load = bench.load.run(&observed.server.url, Workload::Events, Rate::Fixed(FIXED_RATE))?;
     observed.wait_for_delivery(load.requests, || Ok(()))?;
-    let latency = observed.server.plugin("/events/delay_us")?;
+    let latency = observed.server.plugin("/events/delivery_latency_us")?;
     Ok(format!(
         "at {FIXED_RATE} events/s: acknowledged after {} µs (p50), {} µs (p99); from acceptance to \
          delivery in µs (resolution 1 ms): {latency}",
@@ -166,7 +166,7 @@ fn delivery_latency(bench: &Bench) -> anyhow::Result<String> {
     ))
 }
 
-/// Memory and disk while a backlog grows for a disabled observer, and while it is
+/// Measures memory and disk while a backlog grows for a disabled observer, and while it is
 /// delivered.
 fn backlog(bench: &Bench) -> anyhow::Result<String> {
     const MIB: f64 = 1024.0 * 1024.0;

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 /// File of the sample dial plan.
 const NUMBER_PLAN: &str = "10-number-plan.wasm";
 
-/// Settings by which the dial plan routes the call of the load, and is asked about no
-/// other.
+/// Settings with which the dial plan routes the call of the load, and matches no other
+/// call.
 const NUMBER_PLAN_SETTINGS: &str =
     "[match]\nto = '5001'\n[config]\n5001 = 'ws://avr-sts-openai:6030/?uuid={id}'\n";
 
@@ -20,12 +20,12 @@ pub(crate) struct PluginFolder {
 }
 
 impl PluginFolder {
-    /// A directory without plugins.
+    /// Creates a directory without plugins.
     pub(crate) fn empty() -> anyhow::Result<Self> {
         Ok(Self { folder: TempDir::new()?, component: Vec::new() })
     }
 
-    /// A directory with one observer, which takes every event and does nothing.
+    /// Creates a directory with one observer, which acknowledges every event.
     pub(crate) fn observer(guests: &Path) -> anyhow::Result<Self> {
         let folder = Self::with_component(&guests.join("observer.wasm"))?;
         folder.enable_observer(true)?;
@@ -38,12 +38,12 @@ impl PluginFolder {
         self.deploy("500-observer", 0, &settings)
     }
 
-    /// A directory with one router, which matches the call of the load.
+    /// Creates a directory with one router, which matches the call of the load.
     pub(crate) fn number_plan(samples: &Path) -> anyhow::Result<Self> {
         Self::sample(&samples.join(NUMBER_PLAN), NUMBER_PLAN_SETTINGS)
     }
 
-    /// A directory with one component and its settings.
+    /// Creates a directory with one component and its settings.
     pub(crate) fn sample(component: &Path, settings: &str) -> anyhow::Result<Self> {
         let folder = Self::with_component(component)?;
         folder.deploy("500-plan", 0, settings)?;
@@ -80,7 +80,7 @@ impl PluginFolder {
         self.folder.path()
     }
 
-    /// Writes settings and component, each by a rename.
+    /// Writes settings and component, each with a rename.
     fn deploy(&self, name: &str, version: u32, settings: &str) -> anyhow::Result<()> {
         let write = |name: String, bytes: &[u8]| {
             let new = self.path().join(".new");
@@ -92,7 +92,7 @@ impl PluginFolder {
         Ok(())
     }
 
-    /// Returns the component with another digest: a custom section is appended.
+    /// Returns the component with another digest, which an appended custom section causes.
     fn version(&self, version: u32) -> Vec<u8> {
         let mut bytes = self.component.clone();
         // Section id 0, length of the section, length of its name, name, content.
@@ -114,7 +114,7 @@ impl Data {
         self.0.path().join("data")
     }
 
-    /// Environment variable that names the directory.
+    /// Returns the environment variable that names the directory.
     pub(crate) fn env(&self) -> (&'static str, String) {
         ("PLUGBOARD_DATA", self.path().display().to_string())
     }

@@ -12,8 +12,8 @@ use crate::load::{Rate, Workload};
 use crate::server::Server;
 use crate::stats::{Ratio, median};
 
-/// Samples: language, file, and settings that route the call of the load as the load
-/// expects. The first is the base of the ratios.
+/// Samples: language, file, and settings that route the call as the load expects. The first
+/// sample is the base of the ratios.
 const SAMPLES: [(&str, &str, &str); 3] = [
     ("Rust", "10-number-plan.wasm", "[config]\n5001 = 'ws://avr-sts-openai:6030/?uuid={id}'\n"),
     (
@@ -25,7 +25,7 @@ const SAMPLES: [(&str, &str, &str); 3] = [
     (
         "Python",
         "80-python-languages.wasm",
-        // The load calls from 2000, which is a number of no country.
+        // The load calls from 2000, which has no country prefix.
         "[config]\notherwise = 'en'\n[config.prefixes]\n1 = 'en'\n[config.languages.en]\n\
          sts_url = 'ws://avr-sts-openai:6030/?uuid={id}'\n",
     ),
@@ -51,7 +51,7 @@ struct Row {
     memory: (f64, f64),
 }
 
-/// A server with its directories, which live as long.
+/// A server with its directories, which are removed with it.
 struct Running {
     server: Server,
     folder: PluginFolder,

@@ -26,22 +26,22 @@ const FIXED_CONNECTIONS: u32 = 20;
 pub(crate) enum Workload {
     /// Starts of calls, each to be decided.
     Decisions,
-    /// Transcriptions in calls.
+    /// Transcription events of calls.
     Events,
 }
 
 /// Rate of the requests.
 #[derive(Clone, Copy)]
 pub(crate) enum Rate {
-    /// As many as the server answers.
+    /// As many requests as the server answers.
     Full,
-    /// As many as the server answers, over this number of connections.
+    /// As many requests as the server answers, over this number of connections.
     FullOver(u32),
-    /// Requests per second.
+    /// Fixed number of requests per second.
     Fixed(u32),
 }
 
-/// The load generator.
+/// The load generator and its scripts.
 pub(crate) struct Load {
     wrk: PathBuf,
     pinned: bool,
@@ -68,7 +68,7 @@ impl Load {
     ///
     /// # Errors
     ///
-    /// When wrk fails, or a single response is not the expected one.
+    /// If wrk fails, or any response is not the expected one.
     pub(crate) fn run(
         &self,
         url: &str,

@@ -34,7 +34,7 @@ const CORES: (usize, usize) = (0, 1);
 /// Requests per second of the latency measurements, far below saturation.
 const FIXED_RATE: u32 = 2_000;
 
-/// Rounds by default.
+/// Default number of rounds.
 const ROUNDS: u32 = 21;
 
 /// Rounds of a comparison by default, and the fewest that are accepted.
@@ -82,7 +82,7 @@ impl Arguments {
     }
 }
 
-/// A part of the benchmark.
+/// Part of the benchmark that can be measured alone.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// Decisions, beside a bare handler
@@ -107,7 +107,7 @@ struct Sizes {
     start_plugins: u32,
     /// Starts with a warm compile cache, per language.
     warm_starts: u32,
-    /// Whether a comparison begins with a round that does not count.
+    /// Flag for a comparison that begins with a round that does not count.
     has_warm_up: bool,
 }
 
@@ -140,7 +140,7 @@ struct Bench {
     /// Directory of the fixture guests.
     guests: PathBuf,
     load: Load,
-    /// Whether server and load generator have a core each.
+    /// Flag for a server and a load generator on separate cores.
     pinned: bool,
     rounds: u32,
     sizes: Sizes,
@@ -162,7 +162,7 @@ impl Bench {
         })
     }
 
-    /// The `plugboard` executable beside this one.
+    /// Returns the path of the `plugboard` executable beside this one.
     fn program(&self) -> PathBuf {
         self.programs.join("plugboard")
     }

@@ -10,7 +10,7 @@ use crate::Bench;
 use crate::folder::{Data, PluginFolder};
 use crate::stats::median;
 
-/// Longest wait for a new version to answer.
+/// Maximum wait for the response of a new version.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Measures reload, start and memory, and returns some lines.

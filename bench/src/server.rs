@@ -1,4 +1,4 @@
-//! Measured servers, each a process of its own.
+//! Measured servers, each in its own process.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -50,8 +50,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the server ends or does not listen, and when its log complains about one
-    /// of the variables.
+    /// If the server ends or does not listen, or if its log names one of the variables.
     pub(crate) fn plugboard(
         name: &'static str,
         program: &Path,
@@ -66,7 +65,7 @@ impl Server {
         let log = tempfile::tempfile()?;
         command.env("WEBHOOK_SECRET", SECRET).stderr(log.try_clone()?);
         command.envs(env.iter().cloned());
-        // Has no plugboard.toml.
+        // This directory has no plugboard.toml.
         command.current_dir(plugins);
         let child = command.spawn().with_context(|| program.display().to_string())?;
         let url = format!("http://127.0.0.1:{port}/events");
@@ -101,7 +100,7 @@ impl Server {
     }
 
     /// Returns one value of the first plugin in `GET /plugins`, by its JSON pointer;
-    /// null when it is missing.
+    /// null if it is missing.
     pub(crate) fn plugin(&self, pointer: &str) -> anyhow::Result<Value> {
         let port = self.admin.context("the server has no admin listener")?;
         let request = format!("GET /plugins HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
@@ -150,7 +149,7 @@ fn on_core(program: &Path, pinned: bool) -> Command {
     command
 }
 
-/// Sends a request over a connection of its own, and returns the response as text.
+/// Sends a request over a new connection, and returns the response as text.
 fn exchange(address: &str, request: &str, body: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "{request}Connection: close\r\n\r\n{body}")?;

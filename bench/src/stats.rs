@@ -25,7 +25,7 @@ pub(crate) struct Ratio {
     pub(crate) median: f64,
     /// First and third quartile.
     pub(crate) middle_half: (f64, f64),
-    /// Least and greatest.
+    /// Lowest and highest ratio.
     pub(crate) range: (f64, f64),
 }
 
@@ -34,8 +34,8 @@ impl Ratio {
     ///
     /// # Errors
     ///
-    /// Without values, when a round is missing in one series, and when a ratio is no
-    /// finite number.
+    /// If there are no values, a round is missing in one series, or a ratio is not a finite
+    /// number.
     pub(crate) fn of(values: &[f64], base: &[f64]) -> anyhow::Result<Self> {
         ensure!(!values.is_empty() && values.len() == base.len(), "a round is missing");
         let mut ratios: Vec<f64> =

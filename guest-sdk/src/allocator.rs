@@ -1,20 +1,19 @@
-//! The allocator of plugins.
+//! Arena allocator for instances that live for one call.
 //!
-//! An instance lives for one call, so most of what it allocates needs never be
-//! freed. This one hands out a static arena from bottom to top; only what does
-//! not fit goes to the system's allocator. That keeps a call from growing its
-//! memory and from touching pages that the host then has to make clean again,
-//! which costs more than many a decision.
+//! Such an instance needs to free almost no memory. The allocator hands out a static arena
+//! from bottom to top. Blocks that do not fit come from the system's allocator. A call
+//! therefore rarely grows its memory, and touches few pages. The host must reset each
+//! touched page, which can take longer than a decision.
 //!
-//! The feature `allocator` (on by default) switches it on; an author who wants
-//! another one switches default features off.
+//! The feature `allocator` (on by default) enables it. To use another allocator, disable
+//! the default features.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 
-/// Bytes of the arena: a decision takes a few KiB. Pages that are not used cost
+/// Size of the arena in bytes. A decision takes a few KiB; pages that are not touched cost
 /// nothing.
 const SIZE: usize = 64 * 1024;
 
@@ -38,11 +37,11 @@ impl Arena {
         (pointer as usize).wrapping_sub(self.start() as usize) < SIZE
     }
 
-    /// Room in the arena, or null.
+    /// Returns a block of the arena, or null if it does not fit.
     ///
     /// # Safety
     ///
-    /// Not while `used` is borrowed, which nothing does.
+    /// `used` must not be borrowed.
     unsafe fn take(&self, layout: Layout) -> *mut u8 {
         // SAFETY: one thread, and no reference is kept.
         let used = unsafe { &mut *self.used.get() };
@@ -61,8 +60,8 @@ impl Arena {
     }
 }
 
-// SAFETY: every block is handed out once, from one of two places that are told
-// apart by address, and given back to where it came from.
+// SAFETY: each block is handed out once. Its address shows whether it belongs to the arena
+// or to the system's allocator, which gets its own blocks back.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as for the caller of `alloc`.
@@ -87,7 +86,7 @@ unsafe impl GlobalAlloc for Arena {
         let offset = pointer as usize - self.start() as usize;
         // SAFETY: one thread, and no reference is kept.
         let used = unsafe { &mut *self.used.get() };
-        // The last block grows and shrinks where it is, as vectors being filled do.
+        // The last block grows and shrinks in place; a vector that is being filled does this.
         if offset + layout.size() == *used && size <= SIZE - offset {
             *used = offset + size;
             return pointer;
@@ -95,7 +94,7 @@ unsafe impl GlobalAlloc for Arena {
         if size <= layout.size() {
             return pointer;
         }
-        // SAFETY: the new block is another one, and at least as large.
+        // SAFETY: the new block does not overlap, and is at least as large.
         unsafe {
             let grown = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !grown.is_null() {

@@ -1,6 +1,6 @@
-//! The arguments of a tool, read as what it takes. When they do not fit, the
-//! agent is told which one, and what is expected; serde's own words would quote the
-//! value, which may be a caller's.
+//! Deserialization of a tool's arguments. If they do not match the tool's type, the
+//! agent gets the name of the field and the expected type. The messages of serde are not
+//! used: they quote the value, which can be a caller's data.
 
 use std::fmt::{self, Display};
 
@@ -10,56 +10,57 @@ use serde_json::Value;
 
 use crate::tool::ToolError;
 
-/// The arguments as a `T`.
+/// Reads the arguments as a `T`.
 ///
 /// # Errors
 ///
-/// When they do not fit.
+/// If the arguments do not match `T`. The message names the field, never its value.
 pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, ToolError> {
     let nothing = || match serde_json::from_str::<Value>(json) {
-        // For a tool that takes nothing, `()`: agents send an empty object.
+        // Agents send an empty object to a tool without arguments, `()`.
         Ok(Value::Object(fields)) if fields.is_empty() => serde_json::from_str("null").ok(),
         _ => None,
     };
     serde_json::from_str(json).or_else(|error| nothing().ok_or(error)).map_err(|_| {
-        let what = match serde_json::from_str(json) {
+        let problem = match serde_json::from_str(json) {
             Ok(value) => match T::deserialize(Argument { path: String::new(), value }) {
                 Err(misfit) => misfit.to_string(),
-                // What only the text shows, such as a name that is there twice.
-                Ok(_) => "they do not fit the tool".to_owned(),
+                // Only the text shows the error, for example a duplicate name.
+                Ok(_) => "they do not match the tool".to_owned(),
             },
-            Err(_) => "they are no JSON".to_owned(),
+            Err(_) => "not valid JSON".to_owned(),
         };
-        ToolError::new(format_args!("invalid arguments: {what}"))
+        ToolError::new(format_args!("invalid arguments: {problem}"))
             .with_code(ToolError::INVALID_ARGUMENTS)
     })
 }
 
-/// What does not fit.
+/// Mismatch between the arguments and the type.
 #[derive(Debug)]
 struct Misfit {
-    /// Where, once it is known: `guests.0.name`; empty for the arguments as a whole.
+    /// Path of the value, once it is known, such as `guests.0.name`. Empty for the
+    /// arguments as a whole.
     path: Option<String>,
     reason: Reason,
 }
 
 #[derive(Debug)]
 enum Reason {
-    /// The value is of another kind: what is expected, and what was found.
+    /// The value has another type than expected.
     Kind { expected: String, found: &'static str },
-    /// It is of the kind, but not among the values that are expected.
+    /// The value has the right type, but is not one of the expected values.
     Value { expected: String },
-    /// The field is not there.
+    /// A required field is missing.
     Missing(&'static str),
-    /// The field is there and should not.
+    /// The type does not have this field.
     Unknown { field: String, fields: &'static [&'static str] },
-    /// Nothing more is known that would not quote the value.
+    /// Any further detail would quote the value.
     Unsuitable,
 }
 
 impl Misfit {
     fn at(self, path: String) -> Self {
-        // The innermost value is the one that does not fit, and passes here first.
+        // The innermost value is the one that does not match, and is handled first.
         Self { path: self.path.or(Some(path)), ..self }
     }
 }
@@ -80,7 +81,7 @@ impl Display for Misfit {
         match &self.reason {
             Reason::Missing(name) => return write!(f, "`{}` is missing", field(name)),
             Reason::Unknown { field: name, fields } => {
-                return write!(f, "`{}` is no field; expected {}", field(name), one_of(fields));
+                return write!(f, "unknown field `{}`; expected {}", field(name), one_of(fields));
             }
             Reason::Kind { .. } | Reason::Value { .. } | Reason::Unsuitable => {}
         }
@@ -90,7 +91,7 @@ impl Display for Misfit {
         match &self.reason {
             Reason::Kind { expected, found } => write!(f, "expected {expected}, got {found}"),
             Reason::Value { expected } => write!(f, "expected {expected}"),
-            _ => f.write_str("the value does not fit"),
+            _ => f.write_str("the value is invalid"),
         }
     }
 }
@@ -127,7 +128,7 @@ impl serde::de::Error for Misfit {
     }
 }
 
-/// In the words of JSON: the agent does not know of Rust's types.
+/// Returns an expected type in the terms of JSON, because agents do not know Rust's.
 fn plain(expected: &dyn Expected) -> String {
     let expected = expected.to_string();
     match &*expected {
@@ -160,7 +161,7 @@ fn kind(found: Unexpected<'_>) -> &'static str {
     }
 }
 
-/// A value that knows where it stands.
+/// A value with its path in the arguments.
 struct Argument {
     path: String,
     value: Value,
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_read() {
+    fn matching_arguments_are_read() {
         let query: Query =
             read(r#"{"date":"x","guests":[{"name":"Ada","age":7}],"part":{"hours":[9]},"more":1}"#)
                 .unwrap();
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_is_named_and_what_is_expected() {
+    fn mismatch_names_field_and_expected_type() {
         for (json, message) in [
             ("7", "expected an object, got an integer"),
             ("{}", "`date` is missing"),
@@ -320,7 +321,7 @@ mod tests {
             (r#"{"date":"","guests":[{"name":"391","age":391}]}"#, "`guests.0.age`: expected u8"),
             (
                 r#"{"date":"","guests":[{"nam":"391"}]}"#,
-                "`guests.0.nam` is no field; expected one of `name`, `age`",
+                "unknown field `guests.0.nam`; expected one of `name`, `age`",
             ),
             (r#"{"date":"","part":"391"}"#, "`part`: expected one of `morning`, `hours`"),
             (r#"{"date":"","part":391}"#, "`part`: expected one of `morning`, `hours`"),
@@ -329,15 +330,15 @@ mod tests {
                 "`part.hours.0`: expected u8, got a string",
             ),
             (r#"{"date":"","limit":-39.1}"#, "`limit`: expected u8, got a number with decimals"),
-            (r#"{"date":"391","date":"391"}"#, "they do not fit the tool"),
-            ("{391", "they are no JSON"),
+            (r#"{"date":"391","date":"391"}"#, "they do not match the tool"),
+            ("{391", "not valid JSON"),
         ] {
             assert_eq!(misfit::<Query>(json), message, "{json}");
         }
     }
 
     #[test]
-    fn words_of_a_type_of_its_own_are_left_out() {
+    fn custom_error_messages_are_omitted() {
         #[derive(Debug)]
         struct Even;
         impl<'de> Deserialize<'de> for Even {
@@ -351,7 +352,7 @@ mod tests {
             #[allow(dead_code, reason = "only read from arguments")]
             left: Even,
         }
-        assert_eq!(misfit::<Even>("391"), "the value does not fit");
-        assert_eq!(misfit::<Pair>(r#"{"left":391}"#), "the value does not fit");
+        assert_eq!(misfit::<Even>("391"), "the value is invalid");
+        assert_eq!(misfit::<Pair>(r#"{"left":391}"#), "the value is invalid");
     }
 }

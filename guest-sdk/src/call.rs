@@ -1,4 +1,4 @@
-//! The call that a plugin is asked about.
+//! The call that a hook receives.
 
 use serde::de::DeserializeOwned;
 
@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 
 /// One phone call.
 ///
-/// In a plugin, the host makes it; in a test, [`Call::new`] and the methods
-/// named `with_` do.
+/// The host creates it for a plugin. A test creates it with [`Call::new`] and the
+/// methods that begin with `with_`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     pub(crate) id: String,
@@ -19,88 +19,91 @@ pub struct Call {
 }
 
 impl Call {
-    /// The platform's name for the call.
+    /// Returns the platform's id of the call.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Who asks: `avr`, `dsai` or `blackbox`.
+    /// Returns the platform of the call: `avr`, `dsai` or `blackbox`.
     pub fn platform(&self) -> &str {
         &self.platform
     }
 
-    /// The voice agent that the platform uses for the call, where it says.
+    /// Returns the voice agent of the call, if the platform names it.
     pub fn agent(&self) -> Option<&str> {
         self.agent.as_deref()
     }
 
-    /// Who calls: raw caller ID, which can be empty, `anonymous`, or any text
-    /// that a caller chose to send.
+    /// Returns the caller ID as sent: a number, `anonymous`, empty, or any text that the
+    /// caller chose. Do not trust it.
     pub fn from(&self) -> Option<&str> {
         self.from.as_deref()
     }
 
-    /// The number or extension that was dialled.
+    /// Returns the dialled number or extension.
     pub fn to(&self) -> Option<&str> {
         self.to.as_deref()
     }
 
-    /// The names of what else the platform told.
+    /// Returns the names of the other fields that the platform sent.
     pub fn metadata_names(&self) -> impl Iterator<Item = &str> {
         self.metadata.iter().map(|(name, _)| name.as_str())
     }
 
-    /// A metadata value as it was sent: JSON, so a string has its quotes.
+    /// Returns a metadata value as JSON, as the platform sent it. A string has its
+    /// quotes.
     pub fn metadata_json(&self, name: &str) -> Option<&str> {
         self.metadata.iter().find(|(key, _)| key == name).map(|(_, json)| json.as_str())
     }
 
-    /// A metadata value as `T`: `call.metadata::<bool>("recording")?`. None when
-    /// the call does not have it, or has it as `null`.
+    /// Returns a metadata value as a `T`: `call.metadata::<bool>("recording")?`. None if
+    /// the value is missing or `null`.
     ///
     /// # Errors
     ///
-    /// When the value is something else than `T`.
+    /// If the value cannot be read as a `T`. The message names the field, not the value.
     pub fn metadata<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let Some(json) = self.metadata_json(name) else { return Ok(None) };
-        // Not serde's message, which quotes the value: it may be a caller's number,
-        // and errors stand in the log.
+        // Without serde's message, which quotes the value: it can be a caller's number,
+        // and the host logs errors.
         serde_json::from_str(json).map_err(|_| {
-            Error::new(format_args!("metadata `{name}` is no {}", std::any::type_name::<T>()))
+            Error::new(format_args!(
+                "metadata `{name}` does not match the type {}",
+                std::any::type_name::<T>()
+            ))
         })
     }
 
-    /// A call for a test, on platform `avr`.
+    /// Creates a call for a test, on the platform `avr`.
     pub fn new(id: impl Into<String>) -> Self {
         Self { id: id.into(), platform: "avr".to_owned(), ..Self::default() }
     }
 
-    /// The same call from this platform.
+    /// Sets the platform of the call.
     #[must_use]
     pub fn with_platform(self, platform: impl Into<String>) -> Self {
         Self { platform: platform.into(), ..self }
     }
 
-    /// The same call with this agent.
+    /// Sets the voice agent of the call.
     #[must_use]
     pub fn with_agent(self, agent: impl Into<String>) -> Self {
         Self { agent: Some(agent.into()), ..self }
     }
 
-    /// The same call from this caller.
+    /// Sets the caller ID of the call.
     #[must_use]
     pub fn with_from(self, from: impl Into<String>) -> Self {
         Self { from: Some(from.into()), ..self }
     }
 
-    /// The same call to this number.
+    /// Sets the dialled number of the call.
     #[must_use]
     pub fn with_to(self, to: impl Into<String>) -> Self {
         Self { to: Some(to.into()), ..self }
     }
 
-    /// The same call with one more metadata value: anything that makes a
-    /// [`serde_json::Value`].
+    /// Adds a metadata value: any type that converts to a [`serde_json::Value`].
     #[must_use]
     pub fn with_metadata(
         mut self,
@@ -117,12 +120,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_is_read_as_what_it_should_be() {
+    fn metadata_is_read_as_requested_type() {
         let call = Call::new("1").with_metadata("recording", false).with_metadata("n", "PJSIP/1");
         assert_eq!(call.metadata::<bool>("recording").unwrap(), Some(false));
         assert_eq!(call.metadata::<String>("n").unwrap().as_deref(), Some("PJSIP/1"));
-        assert_eq!(call.metadata::<String>("nothing").unwrap(), None);
+        assert_eq!(call.metadata::<String>("missing").unwrap(), None);
         let error = call.metadata::<u32>("n").unwrap_err().to_string();
-        assert_eq!(error, "metadata `n` is no u32");
+        assert_eq!(error, "metadata `n` does not match the type u32");
     }
 }

@@ -9,37 +9,39 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::host;
 
-/// The value of a key: a string as it is, a number or boolean as text, an array
-/// or table as JSON. None when the settings do not have it.
+/// Returns the value of a key, or none if the settings lack the key. A string is
+/// returned as it is, a number or boolean as text, an array or table as JSON.
 pub fn get(key: &str) -> Option<String> {
     host::config_get(key)
 }
 
-/// The value of a key that the plugin cannot do without.
+/// Returns the value of a required key.
 ///
 /// # Errors
 ///
-/// When the settings do not have it.
+/// If the settings lack the key.
 pub fn require(key: &str) -> Result<String> {
     get(key).ok_or_else(|| Error::new(format_args!("[config] has no `{key}`")))
 }
 
-/// The value of a key, read as a `T`: `config::parse::<u32>("limit")?`.
+/// Returns the value of a key, parsed as a `T`: `config::parse::<u32>("limit")?`. None
+/// if the settings lack the key.
 ///
 /// # Errors
 ///
-/// When it is there and is no `T`.
+/// If the value cannot be parsed as a `T`.
 pub fn parse<T: FromStr<Err: Display>>(key: &str) -> Result<Option<T>> {
     let Some(text) = get(key) else { return Ok(None) };
     let value = text.parse();
     value.map(Some).map_err(|error| Error::new(format_args!("[config] `{key}`: {error}")))
 }
 
-/// The value of a key that is an array or table.
+/// Returns the value of a key that is an array or table, deserialized as a `T`. None if
+/// the settings lack the key.
 ///
 /// # Errors
 ///
-/// When it is there and does not fit `T`.
+/// If the value cannot be deserialized as a `T`.
 pub fn table<T: DeserializeOwned>(key: &str) -> Result<Option<T>> {
     let Some(json) = get(key) else { return Ok(None) };
     let value = serde_json::from_str(&json);

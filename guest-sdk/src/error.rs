@@ -1,18 +1,18 @@
-//! Why a plugin did not do what it was asked.
+//! The error that a hook returns.
 
 use std::fmt;
 
-/// A message for the operator.
+/// An error with a message for the operator.
 ///
-/// Made from any error by `?`, or from text by [`Error::new`]. Leave callers'
-/// numbers out of it: it stands in the log.
+/// `?` converts any error to it, and [`Error::new`] creates one from text.
+/// The host logs the message, so it must not contain callers' numbers.
 pub struct Error(String);
 
-/// `Result` with an [`Error`].
+/// A `Result` whose error is an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error with this message.
+    /// Creates an error with this message.
     pub fn new(message: impl fmt::Display) -> Self {
         Self(message.to_string())
     }
@@ -30,8 +30,8 @@ impl fmt::Debug for Error {
     }
 }
 
-// `Error` itself is no `std::error::Error`, or this would overlap with the
-// reflexive `From`.
+// `Error` itself does not implement `std::error::Error`, because this would overlap
+// with the reflexive `From`.
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         let mut message = error.to_string();

@@ -1,4 +1,4 @@
-//! What happens in a call, as an observer is told.
+//! The events of a call that an observer receives.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use crate::decision::Verdict;
 
 /// Something that happened in a call.
 ///
-/// In a plugin, the host makes it; in a test, [`Event::new`] and the methods after
-/// it do.
+/// The host creates it for a plugin. A test creates it with [`Event::new`] and the
+/// methods after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub(crate) id: String,
@@ -19,74 +19,74 @@ pub struct Event {
     pub(crate) body: EventBody,
 }
 
-/// What happened.
+/// The kind of an event, with its details.
 ///
-/// After `Initiated` and `Routed`, which only calls have that the platform asked
-/// about, come `Started` and the rest.
+/// `Initiated` and `Routed` come first, and only in calls that the platform asked the host
+/// to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventBody {
     /// The call is being set up, and the platform asked where it goes.
     Initiated,
-    /// It was decided.
+    /// The host decided the call.
     Routed(Routing),
-    /// Audio flows.
+    /// Audio flows between the caller and the agent.
     Started,
-    /// Somebody said something.
+    /// The caller or the agent said a sentence.
     Transcription {
-        /// Who.
+        /// Speaker of the sentence.
         role: Role,
-        /// What.
+        /// Text of the sentence.
         text: String,
     },
     /// The caller spoke over the agent.
     Interruption,
     /// The caller pressed a key.
     DtmfDigit(String),
-    /// The agent used a tool.
+    /// The agent called a tool.
     ToolInvoked {
-        /// The tool's name.
+        /// Name of the tool.
         name: String,
-        /// What it was given: JSON.
+        /// Arguments of the tool call, as JSON.
         arguments: String,
-        /// What the agent got, as JSON, or why it got nothing.
+        /// Result that the agent got, as JSON, or the error text.
         outcome: Result<String, String>,
     },
     /// The call is over.
     Ended(Ending),
-    /// Something went wrong on the platform's side; its message.
+    /// The platform reported an error, with this message.
     Error(String),
-    /// An event that the contract has no name for.
+    /// An event for which the contract has no case.
     Other {
-        /// The platform's name for it.
+        /// The platform's name of the event.
         kind: String,
-        /// Its document: JSON, untouched.
+        /// The platform's document, as unchanged JSON.
         payload: String,
     },
 }
 
-/// What was decided, and by whom.
+/// The decision about a call, and the plugin that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing {
     /// The verdict, its URL filled for the call. [`Verdict::Pass`]: no plugin decided.
     pub verdict: Verdict,
-    /// The plugin that decided, if one did.
+    /// The name of the plugin that decided. None: no plugin did.
     pub by: Option<String>,
-    /// Where the platform was told to send the call: the verdict's URL, or the
-    /// operator's fallback. None: the platform's own default.
+    /// The URL that the platform got: the verdict's, or the operator's fallback. None: the
+    /// platform's own default.
     pub sts_url: Option<String>,
 }
 
-/// Who spoke.
+/// The speaker of a transcription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The human caller.
+    /// The human caller of the call.
     User,
-    /// The voice agent.
+    /// The voice agent of the platform.
     Agent,
 }
 
 impl Role {
-    /// `user` or `agent`.
+    /// Returns the name in lower case: `user` or `agent`.
     pub fn name(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -95,22 +95,22 @@ impl Role {
     }
 }
 
-/// How a call ended.
+/// The outcome of a call that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CallOutcome {
-    /// The platform does not say (AVR).
+    /// The platform does not report the outcome (AVR).
     #[default]
     Unknown,
-    /// As it should.
+    /// The call ended normally.
     Completed,
-    /// Something went wrong.
+    /// The call ended with an error.
     Failed,
-    /// It was called off.
+    /// The call was canceled.
     Canceled,
 }
 
 impl CallOutcome {
-    /// `unknown`, `completed`, `failed` or `canceled`.
+    /// Returns the name in lower case: `unknown`, `completed`, `failed` or `canceled`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -121,17 +121,17 @@ impl CallOutcome {
     }
 }
 
-/// The end of a call. [`Ending::default`] is that of a platform that says nothing
-/// about it.
+/// The end of a call. [`Ending::default`] is the end as a platform without details
+/// reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// How.
+    /// The outcome of the call.
     pub outcome: CallOutcome,
-    /// Why, in the platform's words.
+    /// The reason, in the platform's words.
     pub reason: Option<String>,
-    /// From start to end, where the platform says.
+    /// The time from start to end, if the platform reports it.
     pub duration: Option<Duration>,
-    /// The platform's document about the call: JSON; `null` when it has none.
+    /// The platform's document about the call, as JSON; `null` without one.
     pub report: String,
 }
 
@@ -142,38 +142,37 @@ impl Default for Ending {
     }
 }
 
-/// When the events of tests happen, unless they say otherwise: the first moment
-/// of 2026.
+/// Default time of events in tests: 2026-01-01T00:00:00Z, in milliseconds since 1970.
 const TEST_TIME: u64 = 1_767_225_600_000;
 
 impl Event {
-    /// The same for every delivery of the same event, and no other's: what is
-    /// written down under it is written down once.
+    /// Returns the id, equal in every delivery of the same event and unique to it. Use it
+    /// as the idempotency key of a write or a request.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The call, with everything that the platform told of it so far.
+    /// Returns the call, with all details that the platform has sent so far.
     pub fn call(&self) -> &Call {
         &self.call
     }
 
-    /// When, by the platform's clock: RFC 3339, in UTC.
+    /// Returns the time by the platform's clock: RFC 3339, in UTC.
     pub fn timestamp(&self) -> &str {
         &self.timestamp
     }
 
-    /// When, in milliseconds since 1970.
+    /// Returns the time by the platform's clock, in milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
         self.unix_ms
     }
 
-    /// What happened.
+    /// Returns the kind of the event, with its details.
     pub fn body(&self) -> &EventBody {
         &self.body
     }
 
-    /// The name of what happened, as in the settings' `events.kinds`: `initiated`,
+    /// Returns the name of the kind, as in the settings' `events.kinds`: `initiated`,
     /// `routed`, `started`, `transcription`, `interruption`, `dtmf_digit`,
     /// `tool_invoked`, `ended`, `error` or `other`.
     pub fn kind(&self) -> &'static str {
@@ -191,8 +190,8 @@ impl Event {
         }
     }
 
-    /// An event for a test, with an id that no other has. To deliver one twice,
-    /// give the same one twice.
+    /// Creates an event for a test, with a unique id. To test a redelivery, pass the same
+    /// event to the plugin twice.
     pub fn new(call: Call, body: EventBody) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let id = format!("event-{}", MADE.fetch_add(1, Ordering::Relaxed) + 1);
@@ -200,25 +199,25 @@ impl Event {
         event.at_unix_ms(TEST_TIME)
     }
 
-    /// The same event with this id.
+    /// Sets the id of the event.
     #[must_use]
     pub fn with_id(self, id: impl Into<String>) -> Self {
         Self { id: id.into(), ..self }
     }
 
-    /// The same event at this time, in milliseconds since 1970.
+    /// Sets the time of the event, in milliseconds since 1970.
     #[must_use]
     pub fn at_unix_ms(self, unix_ms: u64) -> Self {
         Self { timestamp: rfc3339(unix_ms), unix_ms, ..self }
     }
 }
 
-/// A time as platforms write it. The calendar is that of
-/// <https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`.
+/// Formats a time as platforms do: RFC 3339 in UTC, with milliseconds. The algorithm is
+/// `civil_from_days` of <https://howardhinnant.github.io/date_algorithms.html>.
 fn rfc3339(unix_ms: u64) -> String {
     const DAYS_OF_ERA: u64 = 146_097;
     let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
-    // Counted from 1 March of the year 0, so that a leap day is a year's last.
+    // Counted from 1 March of the year 0, so that a leap day is the last day of a year.
     let days = seconds / 86_400 + 719_468;
     let (era, day) = (days / DAYS_OF_ERA, days % DAYS_OF_ERA);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -236,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_platforms_write_them() {
+    fn timestamp_is_rfc3339_with_milliseconds() {
         for (unix_ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_123, "2000-02-29T00:00:00.123Z"),
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_event_has_an_id_of_its_own() {
+    fn new_events_have_unique_ids() {
         let event = || Event::new(Call::new("1"), EventBody::Started);
         assert_ne!(event().id(), event().id());
         assert_eq!(event().with_id("e").id(), "e");

@@ -1,4 +1,4 @@
-//! Requests to other services. The settings grant each of them:
+//! HTTP requests to other services. The settings grant the destinations:
 //! `[grants] http = ["crm.example.com:443"]`.
 //!
 //! ```no_run
@@ -23,36 +23,36 @@ use serde::de::DeserializeOwned;
 use crate::error::{self, Error as AnyError};
 use crate::host;
 
-/// Why there is no response.
+/// The error of a request that got no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The settings do not grant this host and port.
     NotGranted(String),
-    /// The name leads to an address that the settings do not grant.
+    /// The name resolves to an address that the settings do not grant.
     AddressRefused(String),
-    /// The method, the URL or a header is none.
+    /// The method, the URL or a header is invalid.
     InvalidRequest(String),
-    /// The request or the response is longer than it may be.
+    /// The request or the response exceeds its size limit.
     TooLarge(String),
-    /// No whole response in time.
+    /// The response was not complete within the time limit.
     Timeout,
-    /// The plugin has too many requests on the way.
+    /// The plugin has too many requests in flight.
     TooMany,
-    /// The other side could not be reached, or broke off.
+    /// The connection failed or was closed early.
     Failed(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotGranted(what) => {
-                write!(f, "http: not granted by `[grants] http` in the plugin's settings: {what}")
+            Self::NotGranted(target) => {
+                write!(f, "http: not granted by `[grants] http` in the plugin's settings: {target}")
             }
-            Self::AddressRefused(what) => write!(f, "http: address refused: {what}"),
-            Self::InvalidRequest(what) => write!(f, "http: invalid request: {what}"),
-            Self::TooLarge(what) => write!(f, "http: too large: {what}"),
-            Self::Timeout => f.write_str("http: no whole response in time"),
-            Self::TooMany => f.write_str("http: too many requests of this plugin are on the way"),
+            Self::AddressRefused(target) => write!(f, "http: address refused: {target}"),
+            Self::InvalidRequest(why) => write!(f, "http: invalid request: {why}"),
+            Self::TooLarge(why) => write!(f, "http: too large: {why}"),
+            Self::Timeout => f.write_str("http: timed out before the response was complete"),
+            Self::TooMany => f.write_str("http: the plugin has too many requests in flight"),
             Self::Failed(why) => write!(f, "http: failed: {why}"),
         }
     }
@@ -60,33 +60,33 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A request that is being made: by [`get`], [`post`] or [`request`].
+/// A request, created by [`get`], [`post`] or [`request`]. [`Request::send`] sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a request is made when it is sent"]
+#[must_use = "a request has no effect until it is sent"]
 pub struct Request {
-    /// `GET`, `POST`...
+    /// HTTP method, such as `GET` or `POST`.
     pub method: String,
     /// An http or https URL.
     pub url: String,
-    /// Names and values.
+    /// Names and values of the headers.
     pub headers: Vec<(String, String)>,
-    /// What is sent.
+    /// Content of the request, empty by default.
     pub body: Vec<u8>,
-    /// How long to wait for the whole response. None: the operator's bound.
+    /// Time limit for the whole response. None: the operator's `http.timeout`.
     pub timeout: Option<Duration>,
 }
 
-/// A GET request.
+/// Creates a GET request for a URL.
 pub fn get(url: impl Into<String>) -> Request {
     request("GET", url)
 }
 
-/// A POST request.
+/// Creates a POST request for a URL.
 pub fn post(url: impl Into<String>) -> Request {
     request("POST", url)
 }
 
-/// A request.
+/// Creates a request with any method.
 pub fn request(method: impl Into<String>, url: impl Into<String>) -> Request {
     Request {
         method: method.into(),
@@ -98,51 +98,51 @@ pub fn request(method: impl Into<String>, url: impl Into<String>) -> Request {
 }
 
 impl Request {
-    /// The same request with one more header.
+    /// Adds a header to the request.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// The same request with this body.
+    /// Sets the body of the request.
     pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// The same request with this value as its body, written as JSON.
+    /// Sets the body to this value as JSON, and the header `Content-Type`.
     ///
     /// # Errors
     ///
-    /// When it cannot be written as JSON.
+    /// If the value cannot be serialized as JSON.
     pub fn json<T: Serialize>(self, value: &T) -> error::Result<Self> {
         let body = serde_json::to_vec(value)?;
         Ok(self.header("Content-Type", "application/json").body(body))
     }
 
-    /// The same request, which waits no longer than this for the whole response.
-    /// The operator's bound applies, too.
+    /// Sets the time limit for the whole response. It can shorten the operator's
+    /// `http.timeout` and the time left for the call, not extend them.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// Sends it, and waits for the whole response.
+    /// Sends the request once, and waits for the whole response.
     ///
     /// # Errors
     ///
-    /// When there is no response. One that says that something went wrong is a
-    /// response: see [`Response::ok`].
+    /// If there is no response. A response with an error status is a response; see
+    /// [`Response::ok`].
     pub fn send(self) -> Result<Response, Error> {
         host::http_send(self)
     }
 
-    /// The first value of a header, whatever the case of its name: for tests to
-    /// look at.
+    /// Returns the first value of a header, for assertions in tests. Upper and lower case
+    /// of the name are equal.
     pub fn header_value(&self, name: &str) -> Option<&str> {
         first(&self.headers, name)
     }
 }
 
-/// A response.
+/// The response to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     pub(crate) status: u16,
@@ -151,57 +151,60 @@ pub struct Response {
 }
 
 impl Response {
-    /// The status, such as 200.
+    /// Returns the status code, such as 200.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// Whether the status is 200 to 299.
+    /// Returns whether the status is between 200 and 299.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The response, if it is a success.
+    /// Returns the response if its status is between 200 and 299.
     ///
     /// # Errors
     ///
-    /// When it is not; names the status, and nothing of the body.
+    /// If it is not. The message has the status, and nothing of the body.
     pub fn ok(self) -> error::Result<Self> {
         if self.is_success() {
             return Ok(self);
         }
-        Err(AnyError::new(format_args!("http: the answer was {}, not 2xx", self.status)))
+        Err(AnyError::new(format_args!("http: the response has status {}, not 2xx", self.status)))
     }
 
-    /// The first value of a header, whatever the case of its name.
+    /// Returns the first value of a header. Upper and lower case of the name are equal.
     pub fn header(&self, name: &str) -> Option<&str> {
         first(&self.headers, name)
     }
 
-    /// The body.
+    /// Returns the body as bytes.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Errors
     ///
-    /// When it is not UTF-8.
+    /// If the body is not UTF-8.
     pub fn text(&self) -> error::Result<&str> {
-        str::from_utf8(&self.body).map_err(|_| AnyError::new("http: the body is no text"))
+        str::from_utf8(&self.body).map_err(|_| AnyError::new("http: the body is not UTF-8"))
     }
 
-    /// The body, read as JSON.
+    /// Deserializes the body from JSON.
     ///
     /// # Errors
     ///
-    /// When it is something else.
+    /// If the body is not JSON that matches `T`.
     pub fn json<T: DeserializeOwned>(&self) -> error::Result<T> {
-        // Not serde's message, which quotes the body: it may tell of a caller, and
-        // errors stand in the log.
+        // Without serde's message, which quotes the body: it can have a caller's data, and
+        // the host logs errors.
         serde_json::from_slice(&self.body).map_err(|_| {
-            AnyError::new(format_args!("http: the body is no {}", std::any::type_name::<T>()))
+            AnyError::new(format_args!(
+                "http: the body does not match the type {}",
+                std::any::type_name::<T>()
+            ))
         })
     }
 }

@@ -1,13 +1,14 @@
-//! State that outlives a call: keys and values that every version of the plugin
-//! shares, and nobody else sees. The settings grant it: `[grants] kv = true`.
+//! Key-value storage: state that outlives a call. Each plugin sees only its own values,
+//! and all versions of the plugin share them. A write is durable when its function
+//! returns. The settings grant it: `[grants] kv = true`.
 //!
 //! ```no_run
 //! # use plugboard_sdk::prelude::*;
 //! # fn example() -> Result<()> {
 //! kv::set_for("greeted", b"yes", Duration::from_secs(3600))?;
 //! let calls = kv::increment("calls", 1)?;
-//! // Events of other calls run at the same time: what is read and written back
-//! // goes through `update_json`.
+//! // Events of other calls run at the same time. `update_json` reads and writes back
+//! // without losing their changes.
 //! let names: Vec<String> = kv::update_json("names", |names: Option<Vec<String>>| {
 //!     let mut names = names.unwrap_or_default();
 //!     names.push("Ada".to_owned());
@@ -26,24 +27,24 @@ use serde::de::DeserializeOwned;
 use crate::error::{self, Error as AnyError};
 use crate::host;
 
-/// How often [`update_json`] tries. Each time that it fails, somebody else got
-/// through.
+/// Number of attempts of [`update_json`]. An attempt fails only if another call has changed
+/// the value.
 const TRIES: u32 = 16;
 
-/// Why the store did not do what it was asked.
+/// The error of an operation on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The settings do not grant it.
+    /// The settings do not grant storage.
     NotGranted,
-    /// The key is empty or too long, or the value too long; says what is allowed.
+    /// The key is empty or too long, or the value is too long. The text names the limit.
     TooLarge(String),
-    /// The plugin has stored as much as it may; says how much that is.
+    /// The plugin's storage is full. The text names the limit.
     Quota(String),
-    /// `increment` of a value that is no number, or beyond the range.
+    /// The value that `increment` found is not a number, or the sum is out of range.
     NotANumber,
-    /// The store cannot be reached now.
+    /// The store cannot be reached at the moment.
     Unavailable(String),
-    /// `update_json` met a change by somebody else each time that it tried.
+    /// Other calls changed the value during every attempt of `update_json`.
     Contended,
 }
 
@@ -54,14 +55,13 @@ impl fmt::Display for Error {
                 f.write_str("kv: not granted; the plugin's settings need `[grants] kv = true`")
             }
             Self::TooLarge(why) => write!(f, "kv: too large: {why}"),
-            Self::Quota(why) => write!(f, "kv: the store is full: {why}"),
-            Self::NotANumber => f.write_str("kv: the value is no number that can be added to"),
+            Self::Quota(why) => write!(f, "kv: the plugin's storage is full: {why}"),
+            Self::NotANumber => {
+                f.write_str("kv: the value is not a number, or the sum is out of range")
+            }
             Self::Unavailable(why) => write!(f, "kv: the store cannot be reached: {why}"),
             Self::Contended => {
-                write!(
-                    f,
-                    "kv: others changed the value each of the {TRIES} times that it was tried"
-                )
+                write!(f, "kv: other calls changed the value during each of {TRIES} attempts")
             }
         }
     }
@@ -69,105 +69,107 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The value of a key.
+/// Returns the value of a key.
 ///
 /// # Errors
 ///
-/// When the store refuses.
+/// If the store rejects the operation; see [`Error`].
 pub fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
     host::kv_get(key)
 }
 
-/// The value of a key that is text.
+/// Returns the value of a key as text.
 ///
 /// # Errors
 ///
-/// When the store refuses, or the value is not UTF-8.
+/// If the store rejects the operation, or the value is not UTF-8.
 pub fn get_text(key: &str) -> error::Result<Option<String>> {
     let Some(value) = get(key)? else { return Ok(None) };
-    // Neither the key nor the value: they may be a caller's number or words.
-    String::from_utf8(value).map(Some).map_err(|_| AnyError::new("kv: the value is no text"))
+    // Without the key and the value: they can be a caller's number or words.
+    String::from_utf8(value).map(Some).map_err(|_| AnyError::new("kv: the value is not UTF-8"))
 }
 
-/// The value of a key that is JSON, as a `T`.
+/// Returns the value of a key, deserialized from JSON.
 ///
 /// # Errors
 ///
-/// When the store refuses, or the value is something else.
+/// If the store rejects the operation, or the value is not JSON that matches `T`.
 pub fn get_json<T: DeserializeOwned>(key: &str) -> error::Result<Option<T>> {
     get(key)?.as_deref().map(parse).transpose()
 }
 
-/// Gives a key a value, for ever.
+/// Sets the value of a key. It does not expire.
 ///
 /// # Errors
 ///
-/// When the store refuses.
+/// If the store rejects the operation.
 pub fn set(key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
     host::kv_set(key, value.as_ref(), None)
 }
 
-/// Gives a key a value, for as long as `ttl`.
+/// Sets the value of a key. It expires after `ttl`.
 ///
 /// # Errors
 ///
-/// When the store refuses.
+/// If the store rejects the operation.
 pub fn set_for(key: &str, value: impl AsRef<[u8]>, ttl: Duration) -> Result<(), Error> {
     host::kv_set(key, value.as_ref(), Some(ttl))
 }
 
-/// Gives a key a value, written as JSON, for ever.
+/// Sets the value of a key to JSON. It does not expire.
 ///
 /// # Errors
 ///
-/// When the store refuses, or the value cannot be written as JSON.
+/// If the store rejects the operation, or the value cannot be serialized as JSON.
 pub fn set_json<T: Serialize>(key: &str, value: &T) -> error::Result<()> {
     Ok(host::kv_set(key, &serde_json::to_vec(value)?, None)?)
 }
 
-/// Gives a key a value, written as JSON, for as long as `ttl`.
+/// Sets the value of a key to JSON. It expires after `ttl`.
 ///
 /// # Errors
 ///
-/// When the store refuses, or the value cannot be written as JSON.
+/// If the store rejects the operation, or the value cannot be serialized as JSON.
 pub fn set_json_for<T: Serialize>(key: &str, value: &T, ttl: Duration) -> error::Result<()> {
     Ok(host::kv_set(key, &serde_json::to_vec(value)?, Some(ttl))?)
 }
 
-/// Takes a key away. Whether it was there.
+/// Removes a key, and returns whether it existed.
 ///
 /// # Errors
 ///
-/// When the store refuses.
+/// If the store rejects the operation.
 pub fn delete(key: &str) -> Result<bool, Error> {
     host::kv_delete(key)
 }
 
-/// Adds to a number, and returns the sum. A key that is not there counts as 0.
-/// The value is the number as decimal text.
+/// Adds to a number atomically, and returns the sum. A missing key counts as 0, and
+/// its new value does not expire. The value is stored as decimal text.
 ///
 /// # Errors
 ///
-/// When the store refuses, or the value is no number.
+/// If the store rejects the operation, the value is not a number, or the sum is out of
+/// range.
 pub fn increment(key: &str, by: i64) -> Result<i64, Error> {
     host::kv_increment(key, by, None)
 }
 
-/// As [`increment`]; a key that was not there goes away again after `ttl`.
+/// Does the same as [`increment`]. If the key did not exist, the value expires after `ttl`.
 ///
 /// # Errors
 ///
-/// When the store refuses, or the value is no number.
+/// If the store rejects the operation, the value is not a number, or the sum is out of
+/// range.
 pub fn increment_for(key: &str, by: i64, ttl: Duration) -> Result<i64, Error> {
     host::kv_increment(key, by, Some(ttl))
 }
 
-/// Gives a key a value if it has the expected one (`None`: if it is not there),
-/// for ever. Whether it did.
+/// Sets the value of a key if the current value equals `expected` (`None`: if the key does
+/// not exist). Returns whether the value was set. It does not expire.
 ///
 /// # Errors
 ///
-/// When the store refuses.
+/// If the store rejects the operation.
 pub fn compare_and_swap(
     key: &str,
     expected: Option<&[u8]>,
@@ -176,11 +178,11 @@ pub fn compare_and_swap(
     host::kv_compare_and_swap(key, expected, value.as_ref(), None)
 }
 
-/// As [`compare_and_swap`], for as long as `ttl`.
+/// Does the same as [`compare_and_swap`]. The new value expires after `ttl`.
 ///
 /// # Errors
 ///
-/// When the store refuses.
+/// If the store rejects the operation.
 pub fn compare_and_swap_for(
     key: &str,
     expected: Option<&[u8]>,
@@ -190,14 +192,17 @@ pub fn compare_and_swap_for(
     host::kv_compare_and_swap(key, expected, value.as_ref(), Some(ttl))
 }
 
-/// Makes a new JSON value of a key's old one, and returns it. Nothing that
-/// others write at the same time is lost: `change` is called again when they did,
-/// so it should do nothing else.
+/// Reads a JSON value, changes it and writes it back. Returns the new value, which does not
+/// expire.
+///
+/// If another call changes the value in the meantime, it starts again with the value of
+/// that call, at most 16 times. `change` can therefore run several times, and should have
+/// no other effects.
 ///
 /// # Errors
 ///
-/// When the store refuses, the old value is no `T`, or others are faster every
-/// time ([`Error::Contended`]).
+/// If the store rejects an operation, the old value is not JSON that matches `T`, or other
+/// calls change the value during every attempt ([`Error::Contended`]).
 pub fn update_json<T: Serialize + DeserializeOwned>(
     key: &str,
     change: impl FnMut(Option<T>) -> T,
@@ -205,11 +210,11 @@ pub fn update_json<T: Serialize + DeserializeOwned>(
     update(key, None, change)
 }
 
-/// As [`update_json`]; the new value goes away after `ttl`.
+/// Does the same as [`update_json`]. The new value expires after `ttl`.
 ///
 /// # Errors
 ///
-/// As [`update_json`].
+/// The same as of [`update_json`].
 pub fn update_json_for<T: Serialize + DeserializeOwned>(
     key: &str,
     ttl: Duration,
@@ -235,8 +240,11 @@ fn update<T: Serialize + DeserializeOwned>(
 }
 
 fn parse<T: DeserializeOwned>(value: &[u8]) -> error::Result<T> {
-    // Neither the key nor serde's message, which quotes the value.
+    // Without the key and serde's message, which quotes the value.
     serde_json::from_slice(value).map_err(|_| {
-        AnyError::new(format_args!("kv: the value is no {}", std::any::type_name::<T>()))
+        AnyError::new(format_args!(
+            "kv: the value does not match the type {}",
+            std::any::type_name::<T>()
+        ))
     })
 }

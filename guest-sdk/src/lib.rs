@@ -1,6 +1,6 @@
-//! Write [Plugboard] plugins in Rust.
+//! The SDK for [Plugboard] plugins in Rust.
 //!
-//! A plugin that decides where calls go is a type with a [`Router`]:
+//! A plugin that decides where calls go is a type that implements [`Router`]:
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
@@ -19,8 +19,8 @@
 //! plugboard_sdk::export!(Vip: Router);
 //! ```
 //!
-//! One that is told what happens in calls is a type with an [`Observer`]; a type
-//! that is more than one of these says so: `export!(Both: Router + Observer)`.
+//! A plugin that receives the events of calls implements [`Observer`]. One type can
+//! have several hooks: `export!(Both: Router + Observer)`.
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
@@ -29,7 +29,7 @@
 //!
 //! impl Observer for Digits {
 //!     fn on_event(event: &Event) -> Result<()> {
-//!         // The same event may come again: what is set by its id is set once.
+//!         // The same event can be delivered again, so its id is part of the key.
 //!         if let EventBody::DtmfDigit(digit) = event.body() {
 //!             kv::set_for(&format!("digit/{}", event.id()), digit, Duration::from_secs(3600))?;
 //!         }
@@ -40,9 +40,9 @@
 //! plugboard_sdk::export!(Digits: Observer);
 //! ```
 //!
-//! One that answers the tools of voice agents is a type with [`Tools`]: functions by
-//! the names that agents know them by. What an agent sends is read as the
-//! function's argument, and what it returns is written as JSON.
+//! A plugin that answers the tool calls of voice agents implements [`Tools`]. Each tool
+//! is a function with a name. The SDK reads the agent's JSON arguments as the type of
+//! the function's argument, and writes the result as JSON.
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
@@ -76,17 +76,17 @@
 //! plugboard_sdk::export!(Orders: Tools);
 //! ```
 //!
-//! One that has a say in transfers is a type with [`Transfers`].
+//! A plugin that decides transfers implements [`Transfers`].
 //!
-//! What a plugin may reach beside its own settings and the log, the operator
-//! grants in those settings: [`kv`], [`http`] and [`metrics`].
+//! Every plugin can read its own settings ([`config`]) and write to the log ([`log`]).
+//! The settings grant [`kv`], [`http`] and [`metrics`] under `[grants]`.
 //!
-//! In `Cargo.toml`, `[lib] crate-type = ["cdylib", "rlib"]`; then
-//! `cargo build --release --target wasm32-wasip2` makes a file to deploy, and
+//! `Cargo.toml` needs `[lib] crate-type = ["cdylib", "rlib"]`. Then
+//! `cargo build --release --target wasm32-wasip2` builds the file to deploy, and
 //! `cargo test` runs the plugin natively against a fake host ([`testing`]).
 //!
-//! Every call gets a fresh instance: what a plugin keeps in statics is gone with
-//! the call.
+//! Each call of a hook gets a fresh instance, so static variables do not keep their
+//! values from one call to the next.
 //!
 //! [Plugboard]: https://github.com/plugboard/plugboard
 
@@ -121,7 +121,7 @@ pub use self::event::{CallOutcome, Ending, Event, EventBody, Role, Routing};
 pub use self::tool::{ToolBox, ToolError};
 pub use self::transfer::{TransferAnswer, TransferRequest};
 
-/// What most plugins need: `use plugboard_sdk::prelude::*`.
+/// The items that most plugins need: `use plugboard_sdk::prelude::*`.
 pub mod prelude {
     pub use std::time::Duration;
 
@@ -134,64 +134,68 @@ pub mod prelude {
 
 /// A plugin that decides where calls go.
 pub trait Router {
-    /// Asked once for each call, while the caller hears ringing. Plugins are
-    /// asked in the order of their file names; the first decision that is not
-    /// [`pass`] wins.
+    /// Decides one call. The host calls it once for each call, while the caller hears
+    /// ringing. It asks the plugins in the order of their file names; the first
+    /// decision that is not [`pass`] wins.
     ///
     /// # Errors
     ///
-    /// Whatever stands in the way of a decision: `?` turns any error into an
-    /// [`Error`]. The operator sees it, and the plugin's `on_failure` setting
-    /// says what becomes of the call.
+    /// Any error that prevents a decision: `?` turns it into an [`Error`]. The host
+    /// logs it, and the plugin's `on_failure` setting determines how the call
+    /// continues.
     fn decide(call: &Call) -> Result<Decision>;
 }
 
-/// A plugin that is told what happens in calls.
+/// A plugin that receives the events of calls.
 pub trait Observer {
-    /// Told of every event of the kinds that the plugin's settings ask for
-    /// (`[events] kinds`), in order within its call, and at least once: the same
-    /// event, by its [id](Event::id), may come again.
+    /// Handles one event. The host calls it for each event of the kinds that the
+    /// plugin's settings select (`[events] kinds`), in order within a call. Delivery
+    /// is at least once: the same event, with the same [id](Event::id), can arrive
+    /// again.
     ///
     /// # Errors
     ///
-    /// Whatever stands in the way: the same event comes again, after a while, and
-    /// in the end goes to the operator's list of dead letters. The call's later
-    /// events wait for it, so an event that can never be taken is better logged
-    /// than returned as an error.
+    /// Any error that a retry can resolve. The host delivers the same event again
+    /// after a delay, and moves it to the dead-letter queue when the attempts are used
+    /// up. Later events of the call wait meanwhile. Log an error that no retry can
+    /// resolve, and return `Ok(())`.
     fn on_event(event: &Event) -> Result<()>;
 }
 
-/// A plugin that answers the tools which voice agents use in the middle of a call.
+/// A plugin that answers the tool calls of voice agents.
 pub trait Tools {
-    /// The tools, by the names that the platform's agents know them by: 64 at the
-    /// most. Asked when the plugin is loaded, and for each use, so it should do
-    /// nothing but name them. The operator's settings (`[tools] names`) may have the
-    /// plugin answer others.
+    /// Returns the plugin's tools with their names, at most 64. Agents call a tool by
+    /// its name. The operator's settings (`[tools] names`) can replace the list of
+    /// names.
     ///
-    /// A tool runs while the caller listens to silence. Its [`ToolError`] is an
-    /// answer, and the agent gets it; what the operator should know as well, it logs.
+    /// The host calls this function when it loads the plugin, and the SDK calls it
+    /// for each tool call, so it should only build the [`ToolBox`].
+    ///
+    /// While a tool runs, the caller hears silence. A [`ToolError`] is an answer for
+    /// the agent, not a failure of the plugin. The host does not log its message; use
+    /// [`log`] for messages to the operator.
     fn tools() -> ToolBox;
 }
 
-/// A plugin that has a say when a call is about to be transferred.
+/// A plugin that decides transfers of calls.
 pub trait Transfers {
-    /// Asked when the platform wants to know about a transfer. Plugins are asked in
-    /// the order of their file names; `None` is no opinion, and the first answer
-    /// wins. If no plugin has one, the platform is answered `{}`.
+    /// Decides one transfer. The host asks the plugins in the order of their file
+    /// names, and the first answer wins. `None` is no opinion; if all plugins return
+    /// it, the platform gets `{}`.
     ///
     /// # Errors
     ///
-    /// Whatever stands in the way: the operator sees it, and the plugin's
+    /// Any error that prevents an answer. The host logs it, and the plugin's
     /// `on_failure` setting applies.
     fn on_transfer(call: &Call, request: &TransferRequest) -> Result<Option<TransferAnswer>>;
 }
 
-/// Makes a type the plugin that this crate is, with the hooks that it has, any of
-/// [`Router`], [`Observer`], [`Tools`] and [`Transfers`]: `export!(MyPlugin: Router)`,
-/// or `export!(MyPlugin: Router + Observer)`.
+/// Exports a type as the plugin of this crate, with any of the hooks [`Router`],
+/// [`Observer`], [`Tools`] and [`Transfers`]: `export!(MyPlugin: Router)`, or
+/// `export!(MyPlugin: Router + Observer)`.
 ///
-/// Once in a crate. Outside of WebAssembly, where there is nothing to export,
-/// it only checks that the type is what it says.
+/// Use it once in a crate. On other targets than WebAssembly, it exports nothing, and
+/// only checks that the type implements the traits.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty : $first:ident $(+ $more:ident)*) => {
@@ -200,7 +204,7 @@ macro_rules! export {
     };
 }
 
-/// Exports one hook.
+/// Exports one hook of a plugin.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __export_hook {
@@ -222,21 +226,4 @@ macro_rules! __export_hook {
             stringify!($other)
         ));
     };
-}
-
-// What the documents have in Rust is compiled and run with `cargo test --doc`.
-#[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../../README.md")]
-    mod readme {}
-    #[doc = include_str!("../../docs/guide/first-plugin.md")]
-    mod first_plugin {}
-    #[doc = include_str!("../../docs/guide/decisions.md")]
-    mod decisions {}
-    #[doc = include_str!("../../docs/guide/state-and-http.md")]
-    mod state_and_http {}
-    #[doc = include_str!("../../docs/guide/testing.md")]
-    mod testing {}
-    #[doc = include_str!("../../docs/guide/tools-and-events.md")]
-    mod tools_and_events {}
 }

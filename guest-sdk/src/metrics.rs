@@ -1,8 +1,9 @@
-//! Figures for the operator's monitoring, under the plugin's name. The settings
-//! grant it: `[grants] metrics = true`.
+//! Metrics for the operator's monitoring, exported as `plugboard_guest_PLUGIN_NAME`. The
+//! settings grant it: `[grants] metrics = true`.
 //!
-//! Labels are kept for ever, and there may only be so many different ones: a
-//! platform or an outcome is a label, a caller's number is none.
+//! Each new label value makes another series. Series stay until the host restarts, and a
+//! plugin can have 200. Use labels such as the platform or the outcome, never a caller's
+//! number.
 //!
 //! ```no_run
 //! # use plugboard_sdk::prelude::*;
@@ -17,15 +18,16 @@ use std::fmt;
 
 use crate::host;
 
-/// Why a figure was not taken.
+/// The error of a metric that was not recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The settings do not grant it.
+    /// The settings do not grant metrics.
     NotGranted,
-    /// The name or a label is not `[a-zA-Z_][a-zA-Z0-9_]*`, too long, or the name
-    /// was used for the other kind of figure.
+    /// A name, label or value is invalid: names match `[a-zA-Z_][a-zA-Z0-9_]*`, and names
+    /// and label values have at most 64 bytes. A metric has at most 8 labels. Its name
+    /// belongs either to a counter or to a histogram.
     Invalid(String),
-    /// The plugin has as many different figures as it may have.
+    /// The plugin has reached its limit of series.
     TooMany,
 }
 
@@ -35,8 +37,8 @@ impl fmt::Display for Error {
             Self::NotGranted => f.write_str(
                 "metrics: not granted; the plugin's settings need `[grants] metrics = true`",
             ),
-            Self::Invalid(what) => write!(f, "metrics: invalid: {what}"),
-            Self::TooMany => f.write_str("metrics: the plugin has as many figures as it may have"),
+            Self::Invalid(why) => write!(f, "metrics: invalid: {why}"),
+            Self::TooMany => f.write_str("metrics: the plugin has reached its limit of series"),
         }
     }
 }
@@ -47,17 +49,17 @@ impl std::error::Error for Error {}
 ///
 /// # Errors
 ///
-/// When the host does not take it.
+/// If the host does not record it; see [`Error`].
 pub fn count(name: &str, labels: &[(&str, &str)], by: u64) -> Result<(), Error> {
     host::metrics_count(name, labels, by)
 }
 
-/// Adds a value to a histogram. Its buckets suit seconds, from a millisecond to
-/// an hour.
+/// Records a value in a histogram. The buckets suit durations in seconds, from a millisecond
+/// to an hour.
 ///
 /// # Errors
 ///
-/// When the host does not take it.
+/// If the host does not record it; see [`Error`].
 pub fn observe(name: &str, labels: &[(&str, &str)], value: f64) -> Result<(), Error> {
     host::metrics_observe(name, labels, value)
 }

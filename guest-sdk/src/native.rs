@@ -1,5 +1,5 @@
-//! The fake host, for plugins that run natively in their author's tests: what
-//! [`crate::testing`] set up for this thread.
+//! Host functions of native builds: they use the fake host that [`crate::testing`] has set
+//! up for this thread.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -12,7 +12,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Host>> = const { RefCell::new(None) };
 }
 
-/// Checks that the type can be exported, where there is nothing to export to.
+/// Checks that the type implements the trait. A native build exports nothing.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __export_router {
@@ -24,7 +24,7 @@ macro_rules! __export_router {
     };
 }
 
-/// Checks that the type can be exported, where there is nothing to export to.
+/// Checks that the type implements the trait. A native build exports nothing.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __export_observer {
@@ -36,7 +36,7 @@ macro_rules! __export_observer {
     };
 }
 
-/// Checks that the type can be exported, where there is nothing to export to.
+/// Checks that the type implements the trait. A native build exports nothing.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __export_tools {
@@ -48,21 +48,21 @@ macro_rules! __export_tools {
     };
 }
 
-/// Checks that the type can be exported, where there is nothing to export to.
+/// Checks that the type implements the trait. A native build exports nothing.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __export_transfers {
     ($plugin:ty) => {
         const _: () = {
-            const fn has_a_say<T: $crate::Transfers>() {}
-            has_a_say::<$plugin>();
+            const fn has_transfers<T: $crate::Transfers>() {}
+            has_transfers::<$plugin>();
         };
     };
 }
 
-/// Runs `work` with a host.
+/// Runs `work` with a fake host.
 pub(crate) fn with<T>(host: Host, work: impl FnOnce() -> T) -> T {
-    /// Puts back what was there, also when the plugin panics.
+    /// Restores the previous host when dropped, also after a panic of the plugin.
     struct Restore(Option<Host>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -73,11 +73,14 @@ pub(crate) fn with<T>(host: Host, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-fn current<T>(what: &str, work: impl FnOnce(&Host) -> T) -> T {
+fn current<T>(capability: &str, work: impl FnOnce(&Host) -> T) -> T {
     CURRENT.with_borrow(|host| match host {
         Some(host) => work(host),
         #[allow(clippy::panic, reason = "a mistake in a test ends the test")]
-        None => panic!("{what} outside of a plugin; in a test, use plugboard_sdk::testing::Host"),
+        None => panic!(
+            "{capability} used outside of a plugin; in a test, run the code with \
+             plugboard_sdk::testing::Host"
+        ),
     })
 }
 

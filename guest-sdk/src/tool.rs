@@ -1,4 +1,4 @@
-//! The tools of a plugin: functions under the names that agents know them by.
+//! The tools of a plugin: functions that voice agents call by name.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::decision::Cache;
 use crate::error::Error;
 use crate::log;
 
-/// The tools that a plugin has.
+/// The tools of a plugin, with their names.
 ///
-/// A tool is a function of the call and of its arguments, which are read from
-/// what the agent sent. What it returns is written as JSON for the agent.
+/// A tool is a function of the call and its arguments. The SDK deserializes the arguments
+/// from the agent's JSON, and serializes the result as JSON for the agent.
 ///
 /// ```
 /// # use plugboard_sdk::prelude::*;
@@ -31,30 +31,30 @@ use crate::log;
 ///     .with_cached("opening_hours", opening_hours, Duration::from_secs(300), ["to"]);
 /// ```
 #[derive(Default)]
-#[must_use = "tools count when they are returned"]
+#[must_use = "tools have no effect unless they are returned"]
 pub struct ToolBox(Vec<Tool>);
 
-/// One of them.
+/// A tool with its name.
 pub(crate) struct Tool {
     name: String,
     run: Box<Run>,
     cache: Option<Cache>,
 }
 
-/// A tool from JSON to JSON.
+/// Function of a tool, from JSON to JSON.
 type Run = dyn Fn(&Call, &str) -> Result<String, ToolError>;
 
 impl ToolBox {
-    /// No tools.
+    /// Creates an empty set of tools.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same tools and one more; a tool that had the name is gone. A tool that
-    /// takes no arguments can have [`serde::de::IgnoredAny`] for them.
+    /// Adds a tool. It replaces an earlier tool of the same name. A tool without arguments
+    /// can take `()`, or [`serde::de::IgnoredAny`] to ignore them.
     ///
-    /// Arguments that do not fit are answered for the tool, with the code
-    /// `INVALID_ARGUMENTS`.
+    /// If the arguments do not match the type, the SDK does not run the tool, and the agent
+    /// gets an error with the code [`ToolError::INVALID_ARGUMENTS`].
     pub fn with<A: DeserializeOwned, R: Serialize>(
         self,
         name: impl Into<String>,
@@ -63,10 +63,12 @@ impl ToolBox {
         self.and(name.into(), tool, None)
     }
 
-    /// As [`ToolBox::with`], and lets the host use a result again, for as long as
-    /// `ttl`, for the same arguments in calls in which the fields that it depended
-    /// on are the same: `id`, `agent`, `from`, `to`, or a metadata name. Name every
-    /// field that the tool looks at. An error is never used again.
+    /// Adds a tool, as [`ToolBox::with`] does, and makes its results cacheable. For the time
+    /// `ttl`, the host reuses a result for the same arguments, in calls in which the fields
+    /// of `vary` are equal.
+    ///
+    /// A field is `id`, `agent`, `from`, `to` or a metadata name. Name every field that the
+    /// tool reads. Errors are not cached.
     pub fn with_cached<A: DeserializeOwned, R: Serialize, F: Into<String>>(
         self,
         name: impl Into<String>,
@@ -86,9 +88,9 @@ impl ToolBox {
     ) -> Self {
         let run = Box::new(move |call: &Call, arguments: &str| {
             let result = tool(call, arguments::read(arguments)?)?;
-            // Not serde's message: it may quote the value.
+            // Without serde's message, which can quote the value.
             serde_json::to_string(&result)
-                .map_err(|_| Error::new("the result of a tool cannot be written as JSON").into())
+                .map_err(|_| Error::new("the result cannot be serialized as JSON").into())
         });
         self.0.retain(|other| other.name != name);
         self.0.push(Tool { name, run, cache });
@@ -99,27 +101,26 @@ impl ToolBox {
         self.0.iter().map(|tool| tool.name.clone()).collect()
     }
 
-    /// The tool of this name.
+    /// Returns the tool of this name.
     ///
     /// # Errors
     ///
-    /// When there is none: the operator's settings name tools that the plugin does
-    /// not have.
+    /// If the plugin does not have it. The operator's settings can name such a tool.
     pub(crate) fn tool(&self, name: &str) -> Result<&Tool, ToolError> {
         self.0.iter().find(|tool| tool.name == name).ok_or_else(|| {
-            ToolError::new(format_args!("there is no tool `{name}`"))
+            ToolError::new(format_args!("the plugin has no tool `{name}`"))
                 .with_code(ToolError::UNKNOWN_TOOL)
         })
     }
 }
 
 impl Tool {
-    /// Uses it; from JSON to JSON.
+    /// Runs the tool, from JSON to JSON.
     pub(crate) fn run(&self, call: &Call, arguments: &str) -> Result<String, ToolError> {
         (self.run)(call, arguments)
     }
 
-    /// Leave to use its results again.
+    /// Returns the cache terms of the results.
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.cache.as_ref()
     }
@@ -131,60 +132,60 @@ impl fmt::Debug for ToolBox {
     }
 }
 
-/// Why a tool came to nothing: an answer, which the agent gets to read.
+/// The error of a tool, which the agent gets as its answer.
 ///
-/// Made from text by [`ToolError::new`]: say what the agent can do about it, and leave
-/// callers' numbers out, as observers are told, too. Any other error becomes one by
-/// `?`: its own words are for the operator and go to the log, and the agent hears only
-/// that the tool does not work, with the code [`ToolError::INTERNAL`].
+/// [`ToolError::new`] creates one from text. Write a sentence that helps the agent to
+/// continue, without callers' numbers: observers receive it too.
+///
+/// `?` converts any other error. Its message goes to the log for the operator. The agent
+/// learns only that the tool does not work, with the code [`ToolError::INTERNAL`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolError {
     pub(crate) message: String,
     pub(crate) code: Option<String>,
-    /// For the log.
+    /// Message for the log.
     pub(crate) cause: Option<String>,
 }
 
 impl ToolError {
-    /// The code for arguments that do not fit the tool.
+    /// The code for arguments that do not match the tool.
     pub const INVALID_ARGUMENTS: &str = "INVALID_ARGUMENTS";
 
     /// The code for a tool that the plugin does not have.
     pub const UNKNOWN_TOOL: &str = "UNKNOWN_TOOL";
 
-    /// The code for what went wrong inside of the tool, and is not the agent's doing.
+    /// The code for an error inside the tool, which the agent did not cause.
     pub const INTERNAL: &str = "INTERNAL";
 
-    /// An error with this message, a sentence of 4 KiB at the most.
+    /// Creates an error with this message: a sentence of at most 4 KiB.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), code: None, cause: None }
     }
 
-    /// The same error with a word for programs, such as `NO_SLOTS`, of 128 bytes
-    /// at the most.
+    /// Sets the code for programs, such as `NO_SLOTS`; at most 128 bytes.
     #[must_use]
     pub fn with_code(self, code: impl Into<String>) -> Self {
         Self { code: Some(code.into()), ..self }
     }
 
-    /// The message.
+    /// Returns the message for the agent.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The word for programs, if it has one.
+    /// Returns the code for programs, if one is set.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// Tells the operator what went wrong inside of a tool.
+    /// Logs the error inside the tool for the operator.
     pub(crate) fn report(&self, tool: &str) {
         if let Some(cause) = &self.cause {
             log::error(format_args!("tool `{tool}`: {cause}"));
         }
     }
 
-    /// What went wrong inside of the tool, for the operator.
+    /// Returns the message of an error inside the tool, which the log gets.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
@@ -199,7 +200,7 @@ impl fmt::Display for ToolError {
     }
 }
 
-// As with `Error`, `ToolError` itself is no `std::error::Error`.
+// Like `Error`, `ToolError` itself does not implement `std::error::Error`.
 impl<E: std::error::Error> From<E> for ToolError {
     fn from(error: E) -> Self {
         Error::from(error).into()
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_is_a_function_or_a_closure() {
+    fn tools_are_functions_or_closures() {
         fn double(_: &Call, number: u32) -> Result<u32, ToolError> {
             Ok(number * 2)
         }
@@ -235,15 +236,15 @@ mod tests {
         let tools = ToolBox::new()
             .with("double", double)
             .with("triple", move |_, number: u32| Ok(number * factor))
-            .with("who", |call, _: Value| Ok(json!({ "id": call.id() })));
-        assert_eq!(tools.names(), ["double", "triple", "who"]);
+            .with("call_id", |call, _: Value| Ok(json!({ "id": call.id() })));
+        assert_eq!(tools.names(), ["double", "triple", "call_id"]);
         assert_eq!(invoke(&tools, "double", "4").unwrap(), "8");
         assert_eq!(invoke(&tools, "triple", "4").unwrap(), "12");
-        assert_eq!(invoke(&tools, "who", "{}").unwrap(), r#"{"id":"1"}"#);
+        assert_eq!(invoke(&tools, "call_id", "{}").unwrap(), r#"{"id":"1"}"#);
     }
 
     #[test]
-    fn a_name_leads_to_the_tool_that_got_it_last() {
+    fn later_tool_replaces_tool_of_same_name() {
         let tools = ToolBox::new().with("a", |_, ()| Ok(1)).with("b", |_, ()| Ok(2)).with_cached(
             "a",
             |_, ()| Ok(3),
@@ -252,7 +253,7 @@ mod tests {
         );
         assert_eq!(tools.names(), ["b", "a"]);
         assert_eq!(invoke(&tools, "a", "null").unwrap(), "3");
-        // What agents send to a tool that takes nothing.
+        // Agents send an empty object to a tool without arguments.
         assert_eq!(invoke(&tools, "a", " {} ").unwrap(), "3");
         let cache = Cache { ttl: Duration::from_secs(1), vary: vec!["to".to_owned()] };
         assert_eq!(tools.tool("a").unwrap().cache(), Some(&cache));
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_has_a_code() {
+    fn errors_of_the_sdk_have_codes() {
         let unwritable = BTreeMap::from([((1, 2), "secret")]);
         let tools = ToolBox::new().with("unwritable", move |_, ()| Ok(unwritable.clone()));
         let error = invoke(&tools, "unwritable", "null").unwrap_err();
@@ -268,11 +269,11 @@ mod tests {
         let error = invoke(&tools, "unwritable", "7").unwrap_err();
         assert_eq!(error.code(), Some(ToolError::INVALID_ARGUMENTS));
         let error = invoke(&tools, "other", "null").unwrap_err();
-        assert_eq!(error.to_string(), "there is no tool `other` (UNKNOWN_TOOL)");
+        assert_eq!(error.to_string(), "the plugin has no tool `other` (UNKNOWN_TOOL)");
     }
 
     #[test]
-    fn any_error_is_one_of_the_tool() {
+    fn other_errors_convert_to_internal_error() {
         fn of_std() -> Result<u32, ToolError> {
             Ok("x".parse::<u32>()?)
         }
@@ -288,7 +289,7 @@ mod tests {
             (of_this_crate().unwrap_err(), "no such day"),
         ] {
             assert!(error.cause().unwrap().starts_with(cause), "{error:?}");
-            // The agent would read it to the caller.
+            // The cause is not in the message, which the agent can read to the caller.
             assert_eq!(error.message(), "the tool does not work at the moment");
             assert_eq!(error.code(), Some(ToolError::INTERNAL));
         }

@@ -1,7 +1,8 @@
-//! `plugboard`, the program: the command line over the crates in `host/crates/`.
+//! The program `plugboard`: a command line on top of the crates in `host/crates/`.
 
 #![forbid(unsafe_code)]
 
+mod build_info;
 mod cli;
 #[cfg(test)]
 mod reference;

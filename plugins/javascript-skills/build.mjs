@@ -1,8 +1,8 @@
-// Makes a component of plugin.js, or of another file:
+// Builds a component from plugin.js, or from another file:
 //
 //     node build.mjs [FILE] [--wit FOLDER] [--out FILE]
 //
-// `--wit` is the contract, where this folder is not in Plugboard's repository.
+// `--wit` is the folder of the contract, for a plugin outside Plugboard's repository.
 
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
@@ -25,9 +25,9 @@ const { component } = await componentize({
     jsPath: source,
     moduleRoot: dirname(source),
     witPath: values.wit,
-    // Has everything that a plugin may import. Those of other hooks: wit/worlds.wit.
+    // The world of the hook `router`; wit/worlds.wit has the others. Each has all imports.
     world: 'router-plugin',
-    // The host speaks WASI 0.2, where nothing is asynchronous.
+    // The host supports WASI 0.2, which has no asynchronous functions.
     sync: true,
 });
 await writeFile(values.out, component);

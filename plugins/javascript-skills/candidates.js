@@ -1,5 +1,5 @@
 /**
- * The cheapest of the services that have all of these skills, in their order.
+ * Returns the cheapest services that have all of these skills, in the given order.
  *
  * @param {{ skills: string[], cost: number }[]} services
  * @param {string[]} skills

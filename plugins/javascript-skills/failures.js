@@ -1,8 +1,8 @@
 import { write } from 'plugboard:plugin/log@0.1.0';
 
 /**
- * A hook that says in the log where it failed. The host is told the message of what
- * is thrown, and nothing of the way that led there.
+ * Wraps a hook so that it logs the stack of an error. The host gets only the message of
+ * an error, not the stack.
  *
  * @template {(...values: any[]) => any} Hook
  * @param {Hook} hook

@@ -1,8 +1,8 @@
-// Sends a call to the cheapest service that can do what the number dialled needs.
+// Routes a call to the cheapest service with the skills of the dialled number.
 //
-// The settings say which skills a number needs, and which skills the services have,
-// and at what cost. Services that cost the same take turns, if the operator grants
-// `kv`; otherwise the first one takes all. `javascript-skills.toml` has the settings.
+// The settings, `javascript-skills.toml`, have the skills that each number needs, and
+// the skills and the cost of each service. Calls alternate between services of equal
+// cost if the operator grants `kv`; otherwise the first service gets all of them.
 
 import { get } from 'plugboard:plugin/config@0.1.0';
 import { increment } from 'plugboard:plugin/kv@0.1.0';
@@ -12,9 +12,9 @@ import { candidates } from './candidates.js';
 import { explained } from './failures.js';
 
 /**
- * For how long the host may answer from its cache, in milliseconds. A change of the
- * settings empties it, so this only bounds its size. (The contract's 64-bit numbers
- * are numbers here, and not `bigint` as the generated types have it.)
+ * Time to live of a cached decision, in milliseconds. A change of the settings empties
+ * the cache, so this only limits the cache's size. (64-bit numbers of the contract are
+ * numbers here, not `bigint` as in the generated types.)
  */
 const TTL = 300_000;
 
@@ -25,7 +25,7 @@ export const router = { decide: explained(decide) };
 function decide(call) {
     const numbers = setting('numbers');
     const number = call.to ?? '';
-    // Whatever a caller dials: `toString` is no number of ours.
+    // The caller can dial any text, such as `toString`.
     if (!Object.hasOwn(numbers, number)) {
         return { verdict: { tag: 'pass' }, cache: { ttl: TTL, vary: ['to'] } };
     }
@@ -35,32 +35,32 @@ function decide(call) {
         write('warn', `no service has all of: ${skills.join(', ')}`);
         return { verdict: { tag: 'pass' }, cache: undefined };
     }
-    const { sts_url: stsUrl, prompt } = able[turn(able.length, skills)];
-    // Those that take turns are asked for anew each time.
+    const { sts_url: stsUrl, prompt } = able[nextIndex(able.length, skills)];
+    // A route that alternates is not cached.
     const cache = able.length === 1 ? { ttl: TTL, vary: ['to'] } : undefined;
     return { verdict: { tag: 'route', val: { stsUrl, prompt } }, cache };
 }
 
-/** Whose turn it is among so many that can do the same. */
-function turn(count, skills) {
+/** Returns the index of the next service, if `count` services are equal. */
+function nextIndex(count, skills) {
     if (count === 1) {
         return 0;
     }
     try {
         return increment(`turn/${[...skills].sort().join('/')}`, 1, undefined) % count;
     } catch (error) {
-        // No call is lost for want of a counter.
-        write('debug', `the first one takes it, as there is no counter: ${error.payload?.tag}`);
+        // The call is routed even if the counter is not available.
+        write('debug', `no counter, so the first service takes the call: ${error.payload?.tag}`);
         return 0;
     }
 }
 
-/** A table or list of the settings, which comes as JSON. */
+/** Returns a table or list of the settings, which the host passes as JSON. */
 function setting(key) {
     const text = get(key);
     if (text == null) {
-        // What is thrown is a failure of the plugin, and its words are logged.
-        throw new Error(`the settings have no config.${key}`);
+        // An error is a failure of the plugin, and the host logs its message.
+        throw new Error(`the settings lack config.${key}`);
     }
     return JSON.parse(text);
 }

@@ -1,10 +1,9 @@
 """Answers callers in the language of the country that they call from.
 
-The prefix of the caller's number leads to a language, and the language to the
-voice agent that speaks it: a speech-to-speech service, a prompt, or both. Whoever
-does not say where he calls from, or calls from elsewhere, is answered in the
-language `otherwise`, if there is one, and else left to the next plugin.
-`python-languages.toml` has the settings.
+The prefix of the caller's number determines the language, and the language the
+voice agent: a speech-to-speech service, a prompt, or both. Callers without a
+number, or from other countries, get the language `otherwise`. Without this
+setting, the plugin passes. `python-languages.toml` has the settings.
 """
 
 import json
@@ -21,11 +20,11 @@ from wit_world.imports.types import (
     Verdict_Route,
 )
 
-# For how long the host may answer from its cache, in milliseconds. A change of the
-# settings empties it, so this only bounds its size.
+# Time to live of a cached decision, in milliseconds. A change of the settings empties
+# the cache, so this only limits the cache's size.
 TTL = 300_000
 
-# Longer than any number: E.164 has 15 digits, and some may come with "00".
+# Maximum length of a number: E.164 has 15 digits, and a number can begin with "00".
 LONGEST = 17
 
 
@@ -39,12 +38,12 @@ class Router(exports.Router):
 
 
 def language_of(caller: str) -> str | None:
-    """The language of a caller; none when his number does not tell."""
+    """Return the language of a caller, or None if no prefix matches the number."""
     digits = international(caller)
     if digits is None:
         return None
     prefixes = setting("prefixes")
-    # The longest one wins: Canada and the Caribbean share their first digit.
+    # The longest prefix wins: Canada and the Caribbean share the first digit.
     for end in range(len(digits), 0, -1):
         if language := prefixes.get(digits[:end]):
             return language
@@ -52,9 +51,9 @@ def language_of(caller: str) -> str | None:
 
 
 def international(caller: str) -> str | None:
-    """A number with its country's prefix, in digits alone.
+    """Return the digits of an international number, or None for any other text.
 
-    What a caller sends may be any text, so anything else is nobody's number.
+    The caller can send any text as caller ID.
     """
     number = "".join(sign for sign in caller if sign not in " -./()")
     for start in ("+", "00"):
@@ -65,18 +64,18 @@ def international(caller: str) -> str | None:
 
 
 def answer_in(language: str) -> Verdict_Route:
-    """The agent that speaks a language."""
+    """Return the route to the agent that speaks a language."""
     agent = setting("languages").get(language)
     if agent is None:
-        # What is foreseen is said with Err: the words are all that is logged.
-        raise Err(f"the settings name a language, but have no [config.languages.{language}]")
+        # With Err, the host logs only the message, without a traceback.
+        raise Err(f"the settings lack [config.languages.{language}], which a prefix names")
     log.write(log.Level.DEBUG, f"the caller's language is {language}")
     return Verdict_Route(Route(agent.get("sts_url"), agent.get("prompt")))
 
 
 def setting(key: str) -> dict:
-    """A table of the settings, which comes as JSON."""
+    """Return a table of the settings, which the host passes as JSON."""
     text = config.get(key)
     if text is None:
-        raise Err(f"the settings have no [config.{key}]")
+        raise Err(f"the settings lack [config.{key}]")
     return json.loads(text)

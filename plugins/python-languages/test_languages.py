@@ -1,4 +1,4 @@
-"""Runs natively, against the generated bindings with a fake host behind them.
+"""Native tests, with the generated bindings and a fake host.
 
     python -m unittest
 """
@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 def decide(caller: str | None, settings: dict = SETTINGS) -> Decision:
-    """What the plugin says of a caller."""
+    """Return the plugin's decision about a caller."""
 
     def get(key: str) -> str | None:
         value = settings.get(key)
@@ -35,7 +35,7 @@ def decide(caller: str | None, settings: dict = SETTINGS) -> Decision:
 
 
 class Languages(unittest.TestCase):
-    def test_the_longest_prefix_tells_the_language(self):
+    def test_longest_prefix_determines_language(self):
         italian = Route("ws://italian", "Rispondi in italiano.")
         for caller in ["+39021234567", "0039 02 1234567", "+39 (02) 123-45.67"]:
             self.assertEqual(decide(caller).verdict, Verdict_Route(italian), caller)
@@ -43,16 +43,16 @@ class Languages(unittest.TestCase):
         self.assertEqual(decide("+12125550123").verdict, Verdict_Route(english))
         self.assertEqual(decide("+18095550123").verdict, Verdict_Route(Route("ws://spanish", None)))
 
-    def test_who_does_not_say_where_he_is_is_left_to_others(self):
+    def test_unknown_callers_are_passed(self):
         for caller in [None, "", "anonymous", "2000", "+44201234567", "+", "00", "+39x", "+٣٩١", "+" + "39" * 20]:
             self.assertEqual(decide(caller), Decision(Verdict_Pass(), Cache(300_000, ["from"])), caller)
 
-    def test_or_answered_as_the_settings_say(self):
+    def test_unknown_callers_get_default_language(self):
         english = Verdict_Route(Route(None, "Answer in English."))
         for caller in [None, "2000", "+44201234567"]:
             self.assertEqual(decide(caller, SETTINGS | {"otherwise": "english"}).verdict, english, caller)
 
-    def test_settings_that_do_not_fit_are_named(self):
+    def test_missing_settings_are_named(self):
         with self.assertRaises(Err) as raised:
             decide("+49301234567")
         self.assertIn("[config.languages.german]", raised.exception.value)

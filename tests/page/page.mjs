@@ -1,20 +1,20 @@
-// A real browser at the end of a line: takes orders as lines of JSON from its standard input, `{"do": …}`, and answers
-// each with a line, `{"ok": …}` or `{"failed": "why"}`. What is to be seen, and when, is said by `tests/tests/workshop/page.rs`.
+// Driver of a real browser. It reads commands as lines of JSON from standard input, `{"do": …}`, and answers each with
+// one line, `{"ok": …}` or `{"failed": "reason"}`. The tests in `tests/tests/workshop/page.rs` send the commands.
 //
-// usage: node page.mjs CHROMIUM FOLDER, where FOLDER has node_modules, and takes the screenshots.
+// usage: node page.mjs CHROMIUM FOLDER, where FOLDER contains node_modules and receives the screenshots.
 
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const [executablePath, folder] = process.argv.slice(2);
-// Not beside this file, as nothing is installed into the source tree.
+// The packages are not beside this file, because nothing is installed into the source tree.
 const { chromium } = createRequire(join(resolve(folder), 'package.json'))('playwright-core');
 
-/** For anything that should come at once but may be slow on a busy machine, in milliseconds. */
-const PATIENCE = 90_000;
+/** Time limit of one action, in milliseconds. It is long because the machine may be busy. */
+const ACTION_TIMEOUT = 90_000;
 
-/** What a browser would do beside showing the page: no sandbox for root, and no word to anybody. */
+/** Disables the sandbox, which root cannot use, and all requests that the browser makes by itself. */
 const ARGUMENTS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
@@ -23,9 +23,9 @@ const ARGUMENTS = [
 const browser = await chromium.launch({ executablePath, args: ARGUMENTS });
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ['clipboard-read', 'clipboard-write'] });
 const page = await context.newPage();
-page.setDefaultTimeout(PATIENCE);
+page.setDefaultTimeout(ACTION_TIMEOUT);
 
-/** What should not be: errors in the console, refused contents, requests to elsewhere. */
+/** Errors and warnings of the console, uncaught exceptions, dialogs and content that the policy blocks. */
 const complaints = [];
 const requests = new Set();
 page.on('console', (message) => {
@@ -41,39 +41,39 @@ context.on('request', (request) => {
 });
 await page.addInitScript(() => {
   document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
-    console.error(`refused by the content security policy: ${violatedDirective} ${blockedURI}`));
+    console.error(`blocked by the content security policy: ${violatedDirective} ${blockedURI}`));
 });
 
-/** An element by what it is for people, `{role, name}`, or by a selector and the text in it, `{at, text}`. */
+/** Returns the first element with an accessible role and name, `{role, name}`, or a selector and text, `{at, text}`. */
 function find({ role, name, at, text }) {
-  const found = role ? page.getByRole(role, { name, exact: true }) : page.locator(at, text ? { hasText: text } : {});
-  return found.first();
+  const matches = role ? page.getByRole(role, { name, exact: true }) : page.locator(at, text ? { hasText: text } : {});
+  return matches.first();
 }
 
-const orders = {
+const commands = {
   async open({ url }) {
     const response = await page.goto(url);
     return { status: response.status(), headers: response.headers() };
   },
-  /** Waits until it is there to be seen; its text. */
-  async see(what) {
-    const element = find(what);
+  /** Waits until an element is visible, and returns its text. */
+  async see(target) {
+    const element = find(target);
     await element.waitFor();
     return element.innerText();
   },
-  /** Waits until it is not. */
-  gone: (what) => find(what).waitFor({ state: 'hidden' }),
-  /** How many there are now. */
+  /** Waits until an element is hidden or absent. */
+  gone: (target) => find(target).waitFor({ state: 'hidden' }),
+  /** Returns the number of elements that match a selector. */
   count: ({ at }) => page.locator(at).count(),
-  click: (what) => find(what).click(),
+  click: (target) => find(target).click(),
   fill: ({ role, name, value }) => find({ role, name }).fill(value),
-  focus: (what) => find(what).focus(),
+  focus: (target) => find(target).focus(),
   press: ({ key }) => page.keyboard.press(key),
-  /** What has the focus, as a person would name it. */
+  /** Returns the tag and the text of the element that has the focus. */
   focused: () => page.evaluate(() => `${document.activeElement.localName}: ${document.activeElement.innerText}`),
-  /** A colour or the like, as it comes out. */
-  style: ({ name, ...what }) => find(what).evaluate((element, name) => getComputedStyle(element)[name], name),
-  /** All that outlives the tab. */
+  /** Returns a computed style property of an element. */
+  style: ({ name, ...target }) => find(target).evaluate((element, name) => getComputedStyle(element)[name], name),
+  /** Returns the data that outlives the tab: local storage and cookies. */
   storage: () => page.evaluate(() => JSON.stringify([{ ...localStorage }, document.cookie])),
   clipboard: () => page.evaluate(() => navigator.clipboard.readText()),
   async look({ width, scheme }) {
@@ -84,13 +84,13 @@ const orders = {
     await page.evaluate(() => window.scrollTo({ top: 0, behavior: 'instant' }));
     await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   },
-  /** How many pixels of the page are beyond the right edge. */
+  /** Returns the number of pixels of the page beyond the right edge of the window. */
   overflow: () => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth),
   audit,
   complaints: () => ({ complaints, origins: [...requests] }),
 };
 
-/** What somebody who does not see the page would stumble over. */
+/** Returns accessibility errors: missing names and landmarks, skipped heading levels, broken links, low contrast. */
 async function audit() {
   const session = await context.newCDPSession(page);
   const { nodes } = await session.send('Accessibility.getFullAXTree');
@@ -99,25 +99,25 @@ async function audit() {
     .filter(({ ignored, role, name }) => !ignored && named.includes(role?.value) && !name?.value)
     .map(({ role, backendDOMNodeId }) => `${role.value} without a name (node ${backendDOMNodeId})`);
   const inPage = await page.evaluate(() => {
-    const found = [];
-    let before = 0;
+    const errors = [];
+    let previousLevel = 0;
     for (const { tagName, innerText } of document.querySelectorAll('h1, h2, h3, h4, h5, h6')) {
       const level = Number(tagName[1]);
-      if (level > before + 1) found.push(`heading "${innerText}" of level ${level} after one of level ${before}`);
-      before = level;
+      if (level > previousLevel + 1) errors.push(`heading "${innerText}" of level ${level} after level ${previousLevel}`);
+      previousLevel = level;
     }
     const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id);
-    found.push(...ids.filter((id, nth) => ids.indexOf(id) !== nth).map((id) => `id ${id} twice`));
+    errors.push(...ids.filter((id, nth) => ids.indexOf(id) !== nth).map((id) => `duplicate id: ${id}`));
     for (const link of document.querySelectorAll('a[href^="#"]')) {
-      if (!document.getElementById(decodeURIComponent(link.hash.slice(1)))) found.push(`link to nowhere: ${link.hash}`);
+      if (!document.getElementById(decodeURIComponent(link.hash.slice(1)))) errors.push(`broken link: ${link.hash}`);
     }
     for (const landmark of ['header', 'main', 'nav']) {
-      if (!document.querySelector(landmark)) found.push(`no ${landmark}`);
+      if (!document.querySelector(landmark)) errors.push(`no ${landmark}`);
     }
-    return [...found, ...faint()];
+    return [...errors, ...lowContrast()];
 
-    /** Text that does not stand out from its ground by 4.5 (WCAG 2, AA). */
-    function faint() {
+    /** Returns the text elements with a contrast ratio below 4.5 (WCAG 2, AA). */
+    function lowContrast() {
       const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
       const rgba = (colour) => {
         canvas.clearRect(0, 0, 1, 1);
@@ -125,7 +125,7 @@ async function audit() {
         canvas.fillRect(0, 0, 1, 1);
         return [...canvas.getImageData(0, 0, 1, 1).data];
       };
-      const ground = (element) => {
+      const background = (element) => {
         for (let at = element; at; at = at.parentElement) {
           const colour = rgba(getComputedStyle(at).backgroundColor);
           if (colour[3] === 255) return colour;
@@ -138,13 +138,13 @@ async function audit() {
       };
       const texts = [...document.querySelectorAll('body *')].filter((element) =>
         element.checkVisibility() && !element.disabled && [...element.childNodes].some((node) => node.nodeType === 3 && node.nodeValue.trim()));
-      const weak = new Set();
+      const failures = new Set();
       for (const element of texts) {
-        const [a, b] = [rgba(getComputedStyle(element).color), ground(element)].map(luminance);
+        const [a, b] = [rgba(getComputedStyle(element).color), background(element)].map(luminance);
         const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (contrast < 4.5) weak.add(`contrast ${contrast.toFixed(2)}: <${element.localName} class="${element.className}">`);
+        if (contrast < 4.5) failures.add(`contrast ${contrast.toFixed(2)}: <${element.localName} class="${element.className}">`);
       }
-      return [...weak];
+      return [...failures];
     }
   });
   await session.detach();
@@ -155,10 +155,10 @@ for await (const line of createInterface({ input: process.stdin })) {
   const { do: name, ...rest } = JSON.parse(line);
   let answer;
   try {
-    answer = { ok: (await orders[name](rest)) ?? null };
+    answer = { ok: (await commands[name](rest)) ?? null };
   } catch (error) {
-    const seen = await page.locator('body').innerText().catch(() => '');
-    answer = { failed: `${name} ${JSON.stringify(rest)}: ${error.message}\n--- the page says\n${seen}` };
+    const pageText = await page.locator('body').innerText().catch(() => '');
+    answer = { failed: `${name} ${JSON.stringify(rest)}: ${error.message}\n--- text of the page\n${pageText}` };
   }
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }

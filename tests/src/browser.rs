@@ -1,4 +1,4 @@
-//! A real Chromium that does as it is told, by `tests/page/page.mjs`.
+//! A real Chromium that executes the tests' commands through `tests/page/page.mjs`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -11,25 +11,25 @@ use serde_json::{Value, json};
 
 use crate::{Server, skip_or_fail_in_ci, target_folder};
 
-/// For one order: more than the browser's own patience.
+/// Time limit of one command. It is longer than the time limit of the browser's actions.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// Between two looks at whether it has ended.
+/// Interval between checks that the browser's process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Where `cargo xtask test` installs what drives the browser, and where screenshots go.
+/// Subfolder of the target folder with the installed packages and the screenshots.
 const BROWSER_FOLDER: &str = "page";
 
-/// A browser with one page; ended with the test.
+/// Browser with one page. Dropping it ends its process.
 pub struct Browser {
     child: Child,
-    /// None: it is to end.
+    /// Standard input of the process; `None` asks it to end.
     commands: Option<ChildStdin>,
     answers: Receiver<String>,
 }
 
 impl Browser {
-    /// A browser, if this machine has what it takes; else says why there is none.
+    /// Starts a browser. Reports a skipped test and returns `None` if a program is missing.
     pub fn start() -> Option<Self> {
         match Self::command() {
             Ok(command) => Some(Self::spawn(command)),
@@ -57,7 +57,7 @@ impl Browser {
     fn spawn(mut command: Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let orders = child.stdin.take();
+        let commands = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, answers) = channel();
         thread::spawn(move || {
@@ -67,10 +67,10 @@ impl Browser {
                 }
             }
         });
-        Self { child, commands: orders, answers }
+        Self { child, commands, answers }
     }
 
-    /// Has it do something, with these details; what it says to that.
+    /// Sends a command with its parameters, and returns the answer. Panics if it fails.
     pub fn send_command(&mut self, name: &str, details: &Value) -> Value {
         let mut command = details.clone();
         command["do"] = json!(name);
@@ -78,57 +78,57 @@ impl Browser {
         let line = self.answers.recv_timeout(COMMAND_TIMEOUT);
         let line = line.unwrap_or_else(|error| panic!("no answer to {command}: {error}"));
         let answer: Value = serde_json::from_str(&line).unwrap();
-        if let Some(why) = answer["failed"].as_str() {
-            panic!("{why}");
+        if let Some(reason) = answer["failed"].as_str() {
+            panic!("{reason}");
         }
         answer["ok"].clone()
     }
 
-    /// Opens the page of a server, or loads it again; what came with it.
+    /// Opens or reloads the page of a server, and returns the response's status and headers.
     pub fn open(&mut self, server: &Server) -> Value {
         let url = format!("http://{}/", server.admin_address());
         self.send_command("open", &json!({"url": url}))
     }
 
-    /// Opens the page of a server, and waits until it hears from it.
+    /// Opens the page of a server, and waits until its live feed is connected.
     pub fn open_live(&mut self, server: &Server) {
         assert_eq!(self.open(server)["status"], 200);
         self.wait_for_text("#health", "live");
     }
 
-    /// Waits until an element of this kind with this text in it is to be seen; all of its text.
+    /// Waits until an element that contains this text is visible, and returns all of its text.
     pub fn wait_for_text(&mut self, selector: &str, text: &str) -> String {
         let element_text = self.send_command("see", &json!({"at": selector, "text": text}));
         element_text.as_str().unwrap().to_owned()
     }
 
-    /// Waits until there is none.
+    /// Waits until no element with this text is visible.
     pub fn wait_until_gone(&mut self, selector: &str, text: &str) {
         self.send_command("gone", &json!({"at": selector, "text": text}));
     }
 
-    /// How many elements of this kind there are.
+    /// Returns the number of elements that match a selector.
     pub fn count(&mut self, selector: &str) -> u64 {
         self.send_command("count", &json!({"at": selector})).as_u64().unwrap()
     }
 
-    /// Presses the button with this name.
+    /// Clicks the button with this accessible name.
     pub fn click(&mut self, name: &str) {
         self.send_command("click", &json!({"role": "button", "name": name}));
     }
 
-    /// Presses a key.
+    /// Presses a key or a combination of keys.
     pub fn press(&mut self, key: &str) {
         self.send_command("press", &json!({"key": key}));
     }
 
-    /// Writes into the field with this name.
+    /// Fills the field with this role and accessible name.
     pub fn fill(&mut self, role: &str, name: &str, value: &str) {
         self.send_command("fill", &json!({"role": role, "name": name, "value": value}));
     }
 
-    /// What the browser complained about that is not expected, and everything that it asked
-    /// anybody but this server.
+    /// Returns the browser's complaints that are not expected, and the origins of its requests
+    /// to other servers.
     pub fn unexpected_complaints(&mut self, server: &Server, expected: &[&str]) -> Vec<String> {
         let answer = self.send_command("complaints", &json!({}));
         let texts = |name: &str| -> Vec<String> {
@@ -139,14 +139,14 @@ impl Browser {
         let mut unexpected = texts("complaints");
         unexpected.retain(|complaint| !expected.iter().any(|known| complaint.contains(known)));
         let elsewhere = texts("origins").into_iter().filter(|origin| *origin != own);
-        unexpected.extend(elsewhere.map(|origin| format!("asked {origin}")));
+        unexpected.extend(elsewhere.map(|origin| format!("request to {origin}")));
         unexpected
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Without orders to come it ends, and its browser with it.
+        // The process and its browser end when standard input is closed.
         self.commands = None;
         let deadline = Instant::now() + COMMAND_TIMEOUT;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -157,7 +157,7 @@ impl Drop for Browser {
     }
 }
 
-/// Where a program is, if it is installed.
+/// Returns the path of an installed program.
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())

@@ -1,4 +1,4 @@
-//! A service that plugins tell of events, and that keeps what it was told.
+//! HTTP service that records the requests of plugins, such as events of an observer.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// For what is on its way.
+/// Time limit for events that are still to be delivered.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A listening service; ended with the test's runtime.
+/// Listening service. It ends with the test's runtime.
 #[derive(Clone)]
 pub struct Collector {
     address: SocketAddr,
@@ -29,24 +29,24 @@ struct CollectorState {
     response: Option<ScriptedResponse>,
 }
 
-/// What is answered: status, headers, body.
+/// Response to each request: status, headers and body.
 type ScriptedResponse = (u16, Vec<(String, String)>, String);
 
-/// What came.
+/// Request that the service received.
 #[derive(Clone, Debug)]
 pub struct CollectedRequest {
-    /// The method.
+    /// Method of the request.
     pub method: Method,
-    /// Path and query.
+    /// Path and query of the request.
     pub uri: Uri,
-    /// The headers.
+    /// Headers of the request.
     pub headers: HeaderMap,
-    /// The body, if it is JSON.
+    /// Body as JSON, or null if it is invalid JSON.
     pub body: Value,
 }
 
 impl Collector {
-    /// Listens on a free port, and answers everything with 201.
+    /// Listens on a free port, and answers every request with 201.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,17 +56,17 @@ impl Collector {
         Self { address, state }
     }
 
-    /// The address, as a grant names it.
+    /// Returns the address in the format of the `http` grant.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// A URL of it.
+    /// Returns a URL of this service.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Settings for the fixture guest `observer` that tells this of events.
+    /// Returns settings of the fixture guest `observer` that send events to this service.
     pub fn settings(&self, extra_settings: &str) -> String {
         format!(
             "[grants]\nhttp = ['{}']\n[config]\nurl = '{}'\n{extra_settings}",
@@ -75,30 +75,30 @@ impl Collector {
         )
     }
 
-    /// Answers like this from now on.
+    /// Sets the response to all further requests.
     pub fn respond_with(&self, status: u16, headers: &[(&str, &str)], body: &str) {
         let headers =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.lock().response = Some((status, headers, body.to_owned()));
     }
 
-    /// Everything that came so far.
+    /// Returns the requests received so far.
     pub fn requests(&self) -> Vec<CollectedRequest> {
         self.lock().requests.clone()
     }
 
-    /// The bodies of what came so far.
+    /// Returns the bodies of the requests received so far.
     pub fn events(&self) -> Vec<Value> {
         self.lock().requests.iter().map(|request| request.body.clone()).collect()
     }
 
-    /// The kinds of the events of a call so far, in the order in which they came.
+    /// Returns the kinds of the events of a call, in the order of their arrival.
     pub fn event_kinds(&self, call: &str) -> Vec<String> {
         let events = self.events().into_iter().filter(|event| event["call"] == call);
         events.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until what came is as wanted.
+    /// Waits until the bodies received so far satisfy a condition, and returns them.
     pub async fn wait_for(&self, is_expected: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + EVENT_TIMEOUT;
         loop {
@@ -106,12 +106,12 @@ impl Collector {
             if is_expected(&events) {
                 return events;
             }
-            assert!(Instant::now() < deadline, "{} came: {:?}", events.len(), events.last());
+            assert!(Instant::now() < deadline, "{} received: {:?}", events.len(), events.last());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Waits until so many events came; all of them.
+    /// Waits until at least `count` requests were received, and returns all bodies.
     pub async fn wait_for_count(&self, count: usize) -> Vec<Value> {
         let deadline = Instant::now() + EVENT_TIMEOUT;
         loop {
@@ -119,7 +119,7 @@ impl Collector {
             if received >= count {
                 return self.events();
             }
-            assert!(Instant::now() < deadline, "{received} of {count} came");
+            assert!(Instant::now() < deadline, "{received} of {count} received");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -137,9 +137,9 @@ async fn record_request(
     body: Bytes,
 ) -> Response {
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let mut kept = state.lock().unwrap();
-    kept.requests.push(CollectedRequest { method, uri, headers, body });
-    let Some((status, headers, body)) = kept.response.clone() else {
+    let mut state = state.lock().unwrap();
+    state.requests.push(CollectedRequest { method, uri, headers, body });
+    let Some((status, headers, body)) = state.response.clone() else {
         return StatusCode::CREATED.into_response();
     };
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
@@ -150,7 +150,7 @@ async fn record_request(
     response
 }
 
-/// How many events these are: what is told again has the id that it had.
+/// Returns the number of distinct events. A redelivered event keeps its id.
 pub fn count_distinct<'a>(events: impl IntoIterator<Item = &'a Value>) -> usize {
     let ids = events.into_iter().map(|event| event["id"].as_str().unwrap());
     ids.collect::<HashSet<_>>().len()

@@ -1,4 +1,4 @@
-//! Verbs of the program that end by themselves.
+//! Subcommands of the program that end by themselves.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,24 +6,23 @@ use std::process::{Command, Output, Stdio};
 
 use crate::program;
 
-/// What came of a verb.
+/// Exit status and output of a subcommand.
 pub struct CommandOutput {
-    /// The exit status.
+    /// Exit status of the process.
     pub status: i32,
-    /// Standard output.
+    /// Text on the standard output.
     pub stdout: String,
-    /// Standard error.
+    /// Text on the standard error.
     pub stderr: String,
 }
 
-/// Runs the program in a folder, with this on its standard input, and without any
-/// environment.
+/// Runs the program in a folder with an empty environment and a text on its standard input.
 pub fn run_plugboard(folder: &Path, arguments: &[&str], stdin: &str) -> CommandOutput {
     let mut command = Command::new(program());
     command.args(arguments).current_dir(folder).env_clear();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may end without having read it.
+    // The program may end before it reads the input.
     _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     CommandOutput {
@@ -34,7 +33,7 @@ pub fn run_plugboard(folder: &Path, arguments: &[&str], stdin: &str) -> CommandO
 }
 
 impl CommandOutput {
-    /// Its output as JSON.
+    /// Parses the standard output as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error}:\n{}{}", self.stdout, self.stderr))

@@ -1,4 +1,4 @@
-//! Plugin folders.
+//! Plugin folders of the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use tempfile::TempDir;
 
 use crate::{Collector, ROUTING_GUEST, built_file};
 
-/// A folder of plugins for one test, gone with it.
+/// Plugin folder of one test. Dropping it removes the folder.
 pub struct PluginFolder(TempDir);
 
 impl PluginFolder {
-    /// An empty folder.
-    #[expect(clippy::new_without_default, reason = "it makes a folder on the disk")]
+    /// Creates an empty plugin folder.
+    #[expect(clippy::new_without_default, reason = "it creates a folder on disk")]
     pub fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
-    /// A router, every hook that is asked in the middle of a call, and an observer that
-    /// tells the collector; with `extra_settings` in the table of its settings.
+    /// Creates a folder with a router, tools, a transfer hook and an observer that sends events
+    /// to the collector. `extra_settings` extends the observer's settings.
     pub fn with_every_hook(collector: &Collector, extra_settings: &str) -> Self {
         Self::new()
             .with_guest("10-good", ROUTING_GUEST)
@@ -29,7 +29,7 @@ impl PluginFolder {
             .with_settings("50-observer", &collector.settings(extra_settings))
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -55,22 +55,21 @@ impl PluginFolder {
         self
     }
 
-    /// Writes `NAME.toml`.
+    /// Writes the settings file `NAME.toml`.
     #[must_use]
     pub fn with_settings(self, name: &str, text: &str) -> Self {
         self.replace_settings(name, text);
         self
     }
 
-    /// Puts other settings in the place of `NAME.toml`, by a rename.
+    /// Replaces `NAME.toml` atomically, by a rename.
     pub fn replace_settings(&self, name: &str, text: &str) {
         let new = self.file(name, "new");
         fs::write(&new, text).unwrap();
         fs::rename(new, self.file(name, "toml")).unwrap();
     }
 
-    /// Puts another guest in the place of `NAME.wasm`, as it should be done: by a
-    /// rename.
+    /// Replaces `NAME.wasm` with another guest atomically, by a rename.
     pub fn replace_guest(&self, name: &str, guest: &str) {
         self.copy_into_place(name, &guest_path(guest));
     }
@@ -81,22 +80,22 @@ impl PluginFolder {
         fs::rename(new, self.file(name, "wasm")).unwrap();
     }
 
-    /// The path of `NAME.ENDING`.
+    /// Returns the path of `NAME.EXTENSION`.
     pub fn file(&self, name: &str, extension: &str) -> PathBuf {
         self.path().join(format!("{name}.{extension}"))
     }
 }
 
-/// The bytes of a fixture guest, to damage.
+/// Returns the bytes of a fixture guest.
 pub fn guest_bytes(guest: &str) -> Vec<u8> {
     fs::read(guest_path(guest)).unwrap()
 }
 
-/// The names of all fixture guests.
+/// Returns the names of all fixture guests, sorted.
 pub fn guest_names() -> Vec<String> {
     let folder = guest_path("routes").parent().unwrap().to_owned();
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let wasm = files.filter(|path| path.extension().is_some_and(|ending| ending == "wasm"));
+    let wasm = files.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
     let mut names: Vec<String> =
         wasm.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort();

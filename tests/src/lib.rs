@@ -1,7 +1,7 @@
-//! The harness of the whole-system tests: plugin folders, the real program on a
-//! free port, and what it logs.
+//! Harness of the whole-system tests: plugin folders, the real program on a free port,
+//! and its log.
 //!
-//! `cargo xtask test` builds the program and the guests first.
+//! The tests need the program and the guests, which `cargo xtask test` builds first.
 
 mod browser;
 mod collector;
@@ -24,23 +24,23 @@ pub use self::folder::{PluginFolder, guest_bytes, guest_names};
 pub use self::golden::assert_golden;
 pub use self::server::{Server, ServerBuilder, ServerResponse};
 
-/// The fixture guest that routes every call as a plugin should.
+/// Fixture guest that routes every call without any fault.
 pub const ROUTING_GUEST: &str = "routes";
 
-/// Where [`ROUTING_GUEST`] sends the call of [`call_initiated`].
+/// URL to which [`ROUTING_GUEST`] routes the call of [`call_initiated`].
 pub const ROUTING_GUEST_URL: &str = "ws://sts-good:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
 
-/// A file of `tests/fixtures/avr`, as text.
+/// Returns the text of a file in `tests/fixtures/avr`.
 pub fn fixture(name: &str) -> String {
     read_fixture("avr", name)
 }
 
-/// A file of `tests/fixtures/blackbox`, as text.
+/// Returns the text of a file in `tests/fixtures/blackbox`.
 pub fn blackbox_fixture(name: &str) -> String {
     read_fixture("blackbox", name)
 }
 
-/// The same as a document, of this call.
+/// Returns a file in `tests/fixtures/blackbox` as a document of this call.
 pub fn blackbox_document(name: &str, call: &str) -> Value {
     let mut document: Value = serde_json::from_str(&blackbox_fixture(name)).unwrap();
     document["callId"] = json!(call);
@@ -52,8 +52,8 @@ fn read_fixture(platform: &str, name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The usual `call_initiated`: 2000 calls 5001. Each at another time, or it
-/// would be taken for a delivery that comes again.
+/// Returns the usual `call_initiated`: 2000 calls 5001. Each has another timestamp, because
+/// the server would treat an equal one as a redelivery.
 pub fn call_initiated() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let nth = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +62,7 @@ pub fn call_initiated() -> String {
     body.to_string()
 }
 
-/// A `call_initiated` of another call.
+/// Returns a `call_initiated` of another call.
 pub fn call_initiated_for(uuid: &str, to: &str) -> String {
     let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
     body["uuid"] = json!(uuid);
@@ -70,71 +70,77 @@ pub fn call_initiated_for(uuid: &str, to: &str) -> String {
     body.to_string()
 }
 
-/// An event of a call as AVR sends it; `nth` makes its time.
+/// Returns an event of a call in AVR's format. `nth` is its time in milliseconds.
 pub fn event(uuid: &str, kind: &str, nth: u32, payload: &Value) -> String {
     let (second, millisecond) = (nth / 1_000 % 60, nth % 1_000);
     let timestamp = format!("2026-02-10T22:{:02}:{second:02}.{millisecond:03}Z", nth / 60_000);
     json!({"uuid": uuid, "type": kind, "timestamp": timestamp, "payload": payload}).to_string()
 }
 
-/// What somebody said in a call.
+/// Returns a transcription event with a text of the caller.
 pub fn user_transcription(uuid: &str, nth: u32, text: &str) -> String {
     event(uuid, "transcription", nth, &json!({"role": "user", "text": text}))
 }
 
-/// A client of its own connections, for plain HTTP.
+/// Returns a client for plain HTTP, with its own connections and a time limit of 60 s.
 pub fn client() -> reqwest::Client {
     client_with_timeout(Duration::from_secs(60))
 }
 
-/// A client that does not wait for longer.
+/// Returns a client for plain HTTP with this time limit for each request.
 pub fn client_with_timeout(timeout: Duration) -> reqwest::Client {
-    // The program's reqwest has no provider of its own, and is the same crate. An
-    // error says that there is one already.
+    // reqwest is built without a TLS provider, as in the program. An error means that a
+    // provider is already installed.
     _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().tls_certs_only([]).timeout(timeout).build().unwrap()
 }
 
-/// The program.
+/// Returns the path of the program.
 pub fn program() -> PathBuf {
     built_file("release/plugboard")
 }
 
-/// Whether `cargo xtask test` could build this fixture guest, of a language whose tools
-/// may be missing. It says SKIPPED if not.
-pub fn is_built(guest: &str) -> bool {
-    let path = target_folder().join(format!("guests/{guest}.wasm"));
-    let built = path.exists();
-    if !built {
-        let missing = format!("{} is missing; `cargo xtask languages` says why", path.display());
-        skip_or_fail_in_ci(&missing);
-    }
-    built
+/// Returns the path of the SDK's package for a registry.
+pub fn packaged_sdk() -> PathBuf {
+    built_file(concat!("package/plugboard-sdk-", env!("CARGO_PKG_VERSION"), ".crate"))
 }
 
-/// Says that something is not tested, past the harness, which shows what passing tests print
-/// to nobody.
+/// Returns whether this fixture guest was built. The tools of its language may be missing;
+/// the function then reports a skipped test.
+pub fn is_built(guest: &str) -> bool {
+    let path = target_folder().join(format!("guests/{guest}.wasm"));
+    let is_built = path.exists();
+    if !is_built {
+        let missing =
+            format!("{} is missing; run `cargo xtask languages` for the reason", path.display());
+        skip_or_fail_in_ci(&missing);
+    }
+    is_built
+}
+
+/// Reports a skipped test on the standard error. It bypasses the test harness, which hides
+/// the output of tests that pass.
 pub fn report_skipped(reason: &str) {
     _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
-/// The same, if it is for want of something that can be installed: in continuous integration,
-/// that is an error.
+/// Reports a test that is skipped because of a missing program. Panics in continuous
+/// integration, where all programs are installed.
 pub fn skip_or_fail_in_ci(reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "{reason}");
     report_skipped(reason);
 }
 
-/// A file that `cargo xtask test` built: `plugboard`, `guests/traps.wasm`.
+/// Returns the path of a file that `cargo xtask test` built, such as `guests/traps.wasm`.
 fn built_file(name: &str) -> PathBuf {
     let path = target_folder().join(name);
     assert!(path.exists(), "{} is missing; run `cargo xtask test`", path.display());
     path
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target folder.
 fn target_folder() -> PathBuf {
-    // target/release/deps/TEST → target
+    // The test is at `target/release/deps/TEST`.
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(3).unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The real program, started for one test.
+//! The real program as a server, started for one test.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use tempfile::TempDir;
 
 use crate::program;
 
-/// For anything that should come at once but may be slow on a busy machine.
+/// Time limit of each wait. It is long because the machine may be busy.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Between two looks at something that is awaited.
+/// Interval between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How to start it.
+/// Configuration of a [`Server`] before its start.
 pub struct ServerBuilder {
     command: Command,
     data: Option<PathBuf>,
@@ -28,48 +28,48 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// The program with a plugin folder, ports of its own and a log for
-    /// machines. Nothing of the test's own environment reaches it.
+    /// Configures the program with a plugin folder, free ports and a log in JSON. It does not
+    /// inherit the test's environment.
     pub fn new(plugins: &Path) -> Self {
         let mut command = Command::new(program());
         command.env_clear();
         command.env("PLUGBOARD_LOG_FORMAT", "json");
         command.env("PLUGBOARD_LOG_LEVEL", "info");
-        // An answer that comes late on a busy machine would be that of another plugin.
+        // On a busy machine, a plugin that exceeds its time limit loses the call to the next one.
         command.env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", "1s");
         command.args(["serve", "--listen", "127.0.0.1:0", "--plugins"]);
         command.arg(plugins);
-        // Where no plugboard.toml is.
+        // This folder has no plugboard.toml.
         command.current_dir(plugins);
         Self { command, data: None, admin: "127.0.0.1:0".to_owned() }
     }
 
-    /// Serves the admin listener at this address, as one did that has ended.
+    /// Binds the admin listener to this address, for example that of an ended server.
     #[must_use]
     pub fn with_admin_address(self, address: &str) -> Self {
         Self { admin: address.to_owned(), ..self }
     }
 
-    /// Keeps its data here, and not in a folder of its own that goes with it.
+    /// Stores data in this folder, instead of a temporary one.
     #[must_use]
     pub fn with_data_folder(self, folder: &Path) -> Self {
         Self { data: Some(folder.to_owned()), ..self }
     }
 
-    /// Sets an environment variable.
+    /// Sets an environment variable of the program.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Serves BlackBox as well.
+    /// Enables the webhooks of BlackBox.
     #[must_use]
     pub fn enable_blackbox(self) -> Self {
         self.env("PLUGBOARD_BLACKBOX_ENABLED", "true")
     }
 
-    /// Starts it, and waits until it serves.
+    /// Starts the program, and waits until it serves.
     pub fn start(mut self) -> Server {
         let temporary_data = self.data.is_none().then(|| TempDir::new().unwrap());
         let data =
@@ -94,7 +94,7 @@ impl ServerBuilder {
     }
 }
 
-/// A running program; ended with the test.
+/// Running program. Dropping it kills the process.
 pub struct Server {
     child: Child,
     log: Arc<LogBuffer>,
@@ -103,56 +103,56 @@ pub struct Server {
     _data: Option<TempDir>,
 }
 
-/// What came back.
+/// Response of the server, read completely.
 #[derive(Debug)]
 pub struct ServerResponse {
-    /// The HTTP status.
+    /// Status code of the response.
     pub status: u16,
-    /// The headers.
+    /// Headers of the response.
     pub headers: HeaderMap,
-    /// The body, if it is JSON.
+    /// Body as JSON, or null if it is invalid JSON.
     pub body: Value,
-    /// The body as it came.
+    /// Body as unparsed text.
     pub text: String,
-    /// How long it took.
+    /// Time from the request to the end of the response.
     pub elapsed: Duration,
 }
 
 impl ServerResponse {
-    /// The field that AVR reads.
+    /// Returns the `sts_url` of the body, which AVR reads.
     pub fn sts_url(&self) -> Option<&str> {
         self.body["sts_url"].as_str()
     }
 }
 
 impl Server {
-    /// The webhook listener's address.
+    /// Returns the address of the webhook listener.
     pub fn webhook_address(&self) -> &str {
         self.webhook_url.trim_start_matches("http://")
     }
 
-    /// The admin listener's address.
+    /// Returns the address of the admin listener.
     pub fn admin_address(&self) -> &str {
         self.admin_url.trim_start_matches("http://")
     }
 
-    /// Where events are posted.
+    /// Returns the URL of AVR's webhook.
     pub fn events_url(&self) -> String {
         format!("{}/events", self.webhook_url)
     }
 
-    /// Ends the program without a word, as a power cut would.
+    /// Kills the program without a shutdown, as a power failure does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// What it takes of the machine's memory now, in bytes.
+    /// Returns the resident memory of the program, in bytes.
     pub fn resident_memory(&self) -> u64 {
         self.read_memory("VmRSS:")
     }
 
-    /// The most that it ever took, in bytes.
+    /// Returns the peak resident memory of the program, in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.read_memory("VmHWM:")
     }
@@ -163,12 +163,12 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Posts an event as AVR does.
+    /// Posts an event to AVR's webhook.
     pub async fn post(&self, body: impl Into<String>) -> ServerResponse {
         self.post_with_client(&crate::client(), &[], body).await
     }
 
-    /// Posts an event with these headers, over this client's connections.
+    /// Posts an event to AVR's webhook with these headers, over this client's connections.
     pub async fn post_with_client(
         &self,
         client: &reqwest::Client,
@@ -190,18 +190,18 @@ impl Server {
         send_request(add_headers(request, headers)).await
     }
 
-    /// Posts a document as BlackBox does.
+    /// Posts a document to BlackBox's webhook.
     pub async fn post_blackbox(&self, body: impl Into<reqwest::Body>) -> ServerResponse {
         self.post_to("/blackbox", &[], body).await
     }
 
-    /// Posts to the admin listener.
+    /// Posts to a path of the admin listener.
     pub async fn admin_post(&self, path: &str, body: impl Into<String>) -> ServerResponse {
         let client = crate::client();
         send_request(client.post(format!("{}{path}", self.admin_url)).body(body.into())).await
     }
 
-    /// Asks the admin listener to delete something, with these headers.
+    /// Sends a DELETE request with these headers to the admin listener.
     pub async fn admin_delete(&self, path: &str, headers: &[(&str, &str)]) -> ServerResponse {
         let mut request = crate::client().delete(format!("{}{path}", self.admin_url));
         for (name, value) in headers {
@@ -210,21 +210,21 @@ impl Server {
         send_request(request).await
     }
 
-    /// Has the plugin folder looked at now; what changed.
+    /// Reloads the plugin folder, and returns the changes.
     pub async fn reload(&self) -> Value {
         let answer = self.admin_post("/reload", "").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.body
     }
 
-    /// One line of `GET /metrics`, by all that stands before its value.
+    /// Returns the value of one series of `GET /metrics`. `series` has the labels as well.
     pub async fn metric_value(&self, series: &str) -> Option<u64> {
         let text = self.metrics_text().await;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map(|value| value.parse().unwrap())
     }
 
-    /// Waits until so many guests run at the same time.
+    /// Waits until at least this number of guests run at the same time.
     pub async fn wait_for_guests(&self, at_least: u64) {
         let deadline = Instant::now() + SERVER_TIMEOUT;
         while self.metric_value("plugboard_pool_instances_used").await < Some(at_least) {
@@ -232,19 +232,19 @@ impl Server {
         }
     }
 
-    /// `GET /metrics`.
+    /// Returns the text of `GET /metrics`.
     pub async fn metrics_text(&self) -> String {
         let response =
             crate::client().get(format!("{}/metrics", self.admin_url)).send().await.unwrap();
         response.text().await.unwrap()
     }
 
-    /// Where the next usual call is sent.
+    /// Posts the usual call, and returns the URL to which it is routed.
     pub async fn route_call(&self) -> Option<String> {
         self.post(crate::call_initiated()).await.sts_url().map(str::to_owned)
     }
 
-    /// Waits until the usual call is sent there.
+    /// Waits until the usual call is routed to this URL.
     pub async fn wait_for_route(&self, url: Option<&str>) {
         let deadline = Instant::now() + SERVER_TIMEOUT;
         loop {
@@ -257,7 +257,7 @@ impl Server {
         }
     }
 
-    /// Waits until a line of `GET /metrics` has this value or more.
+    /// Waits until a series of `GET /metrics` has at least this value.
     pub async fn wait_for_metric(&self, series: &str, at_least: u64) {
         let deadline = Instant::now() + SERVER_TIMEOUT;
         while self.metric_value(series).await < Some(at_least) {
@@ -266,7 +266,7 @@ impl Server {
         }
     }
 
-    /// Waits until a plugin's row of `GET /plugins` is as wanted.
+    /// Waits until a plugin's row of `GET /plugins` satisfies a condition, and returns it.
     pub async fn wait_for_plugin(&self, name: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + SERVER_TIMEOUT;
         loop {
@@ -280,23 +280,23 @@ impl Server {
         }
     }
 
-    /// Asks the webhook listener.
+    /// Sends a GET request to the webhook listener.
     pub async fn get(&self, path: &str) -> ServerResponse {
         self.get_with_headers(path, &[]).await
     }
 
-    /// Asks the webhook listener with these headers.
+    /// Sends a GET request with these headers to the webhook listener.
     pub async fn get_with_headers(&self, path: &str, headers: &[(&str, &str)]) -> ServerResponse {
         let request = crate::client().get(format!("{}{path}", self.webhook_url));
         send_request(add_headers(request, headers)).await
     }
 
-    /// Asks the admin listener.
+    /// Sends a GET request to the admin listener.
     pub async fn admin_get(&self, path: &str) -> ServerResponse {
         self.admin_get_with_headers(path, &[]).await
     }
 
-    /// Asks the admin listener with these headers.
+    /// Sends a GET request with these headers to the admin listener.
     pub async fn admin_get_with_headers(
         &self,
         path: &str,
@@ -306,7 +306,7 @@ impl Server {
         send_request(add_headers(request, headers)).await
     }
 
-    /// A plugin's row of `GET /plugins`.
+    /// Returns a plugin's row of `GET /plugins`.
     pub async fn plugin_status(&self, name: &str) -> Value {
         let listing = self.admin_get("/plugins").await.body;
         let rows = listing["plugins"].as_array().unwrap();
@@ -314,35 +314,35 @@ impl Server {
         row.unwrap_or_else(|| panic!("no plugin {name} in {listing}")).clone()
     }
 
-    /// The first line of the log, past or future, that is looked for.
+    /// Returns the first log line that satisfies a condition. Waits if it is not yet written.
     pub fn wait_for_log(&self, is_wanted_line: impl Fn(&Value) -> bool) -> Value {
         self.log.wait_for_line(is_wanted_line)
     }
 
-    /// Ends the program; everything that it logged.
+    /// Stops the program gracefully, and returns its whole log.
     pub fn stop(&mut self) -> String {
         self.send_sigterm();
-        assert!(self.wait_for_exit(), "it ended badly:\n{}", self.log_text());
+        assert!(self.wait_for_exit(), "the program exited with an error:\n{}", self.log_text());
         self.wait_for_log(|line| line["message"] == "stopped");
         self.log_text()
     }
 
-    /// Every line of the log that was written so far.
+    /// Returns the log lines written so far.
     pub fn log_text(&self) -> String {
         self.log.lines.lock().unwrap().text.join("\n")
     }
 
-    /// Asks the program to end.
+    /// Sends SIGTERM, which starts the graceful shutdown.
     pub fn send_sigterm(&self) {
         self.send_signal(Signal::TERM);
     }
 
-    /// Asks the program to look at its plugins.
+    /// Sends SIGHUP, which starts a reload.
     pub fn send_sighup(&self) {
         self.send_signal(Signal::HUP);
     }
 
-    /// Leaves it room for so many more open files.
+    /// Limits the program's open files to the current number plus `spare`.
     pub fn limit_open_files(&self, spare: usize) {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count();
         let max_files = Some((open + spare) as u64);
@@ -358,14 +358,14 @@ impl Server {
         Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
     }
 
-    /// Waits until it has ended; whether it did so well.
+    /// Waits until the program has ended, and returns whether its exit status is 0.
     pub fn wait_for_exit(&mut self) -> bool {
         let deadline = Instant::now() + SERVER_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.success();
             }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.log_text());
+            assert!(Instant::now() < deadline, "the program does not end:\n{}", self.log_text());
             thread::sleep(POLL_INTERVAL);
         }
     }

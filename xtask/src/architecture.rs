@@ -1,5 +1,5 @@
-//! Checks the architecture: which crate may depend on which, and what only one crate may
-//! use. ARCHITECTURE.md explains the layers; this table is what holds them.
+//! Check: the dependencies between crates follow the layers, and some libraries have only one
+//! user. ARCHITECTURE.md explains the layers; this table enforces them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,16 +42,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("simulate", &["core", "tls"]),
 ];
 
-/// Libraries that one crate alone may name, so that another can take their place.
+/// Libraries that only one crate may name, so that they can be replaced.
 const OWNERS: &[(&str, &str)] =
     &[(ENGINE, ENGINE_OWNER), ("wasmtime-wasi", ENGINE_OWNER), ("rusqlite", "store")];
 
-/// The library that crates below the runtime must not reach, not even in their tests: it
+/// Library that crates below the runtime must not reach, even in their tests, because it
 /// takes longest to build.
 const ENGINE: &str = "wasmtime";
 
-/// The crate that owns [`ENGINE`]; the crates that may depend on it may reach the library.
+/// Crate that owns [`ENGINE`]. Crates that may depend on it may reach the library.
 const ENGINE_OWNER: &str = "runtime";
+
+/// Crates for plugins. They have no layer.
+const GUEST_CRATES: &[&str] = &["plugboard-sdk", "plugboard-wit"];
 
 /// The one crate with `unsafe` code.
 const UNSAFE_ALLOWED: &str = "runtime";
@@ -59,8 +62,11 @@ const UNSAFE_ALLOWED: &str = "runtime";
 /// Direct dependencies of each workspace member, by package name.
 type Graph = BTreeMap<String, Vec<String>>;
 
-/// Fails when a crate of the host depends on what it must not depend on, and names the
-/// dependency.
+/// Checks the dependencies of all crates of the host.
+///
+/// # Errors
+///
+/// Names the forbidden dependencies.
 pub fn check() -> Result {
     let graph = parse(&tree(&["--workspace", "--depth", "1", "--prefix", "depth"])?);
     let mut violations = forbidden_dependencies(&graph);
@@ -92,7 +98,7 @@ fn tree(arguments: &[&str]) -> Result<String> {
     output(command)
 }
 
-/// The package of a crate of the host.
+/// Returns the package name of a crate of the host.
 fn package(name: &str) -> String {
     format!("plugboard-{name}")
 }
@@ -112,7 +118,7 @@ fn parse(tree: &str) -> Graph {
     graph
 }
 
-/// Dependencies that the tables above do not allow.
+/// Returns the dependencies that the tables above do not allow.
 fn forbidden_dependencies(graph: &Graph) -> Vec<String> {
     let layer = |name: &str| {
         let name = name.strip_prefix("plugboard-")?;
@@ -120,7 +126,8 @@ fn forbidden_dependencies(graph: &Graph) -> Vec<String> {
     };
     let mut violations = Vec::new();
     for (name, dependencies) in graph {
-        let is_host_crate = name.starts_with("plugboard-") && name != "plugboard-sdk";
+        let is_host_crate =
+            name.starts_with("plugboard-") && !GUEST_CRATES.contains(&name.as_str());
         if is_host_crate && layer(name).is_none() {
             violations.push(format!("{name} has no layer: add it to the table"));
         }
@@ -145,13 +152,13 @@ fn forbidden_dependencies(graph: &Graph) -> Vec<String> {
     }
     for (name, _) in LAYERS {
         if !graph.contains_key(&package(name)) {
-            violations.push(format!("the table has a layer for {name}, which is no crate"));
+            violations.push(format!("the table has a layer for {name}, which is not a crate"));
         }
     }
     violations
 }
 
-/// Roots of crates that do not forbid `unsafe` code, but should.
+/// Returns the crates that do not forbid `unsafe` code, but should.
 fn unsafe_code(host: &Path) -> Result<Vec<String>> {
     let roots =
         LAYERS.iter().map(|(name, _)| (*name, host.join("crates").join(name).join("src/lib.rs")));
@@ -170,8 +177,8 @@ fn unsafe_code(host: &Path) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
-    /// What `cargo tree` prints of a workspace in which every crate depends on all that it
-    /// may depend on, with one more dependency.
+    /// Returns the output of `cargo tree` for a workspace in which each crate has all allowed
+    /// dependencies, plus one more dependency.
     fn tree_with(extra: &str) -> String {
         let mut text = String::new();
         for (name, allowed) in LAYERS {
@@ -224,6 +231,6 @@ mod tests {
         assert_eq!(violations, ["plugboard-extra has no layer: add it to the table"]);
         let missing = tree_with("").replace("0plugboard-simulate ", "0other ");
         let violations = forbidden_dependencies(&parse(&missing));
-        assert_eq!(violations, ["the table has a layer for simulate, which is no crate"]);
+        assert_eq!(violations, ["the table has a layer for simulate, which is not a crate"]);
     }
 }

@@ -1,5 +1,4 @@
-//! Builds of the programs, and of plugins for WebAssembly under the names by which they
-//! are deployed.
+//! Builds of the programs, and of plugins for WebAssembly under their deployed names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,37 +21,37 @@ const PLUGINS: [(&str, &str); 8] = [
     ("70", "avr-app-tee"),
 ];
 
-/// Target of plugins.
+/// Rust target of plugins.
 const TARGET: &str = "wasm32-wasip2";
 /// Target of fixture guests without WASI.
 const BARE_TARGET: &str = "wasm32-unknown-unknown";
 
-/// Cargo's target directory.
+/// Returns cargo's target directory.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Directory of the programs that `run` and `test` use.
+/// Returns the directory of the programs that `run` and `test` use.
 pub fn release() -> PathBuf {
     target().join("release")
 }
 
-/// Directory of the programs as they are packaged.
+/// Returns the directory of the programs as they are packaged.
 pub fn dist() -> PathBuf {
     target().join("dist")
 }
 
-/// Directory of the sample plugins.
+/// Returns the directory of the sample plugins.
 pub fn plugin_folder() -> PathBuf {
     target().join("plugins")
 }
 
-/// Data directory of `run`.
+/// Returns the data directory of `run`.
 pub fn data_folder() -> PathBuf {
     target().join("data")
 }
 
-/// Directory of the browser driver, and of the page's screenshots.
+/// Returns the directory of the browser driver and of the page's screenshots.
 pub fn browser_folder() -> PathBuf {
     target().join("page")
 }
@@ -61,6 +60,15 @@ pub fn browser_folder() -> PathBuf {
 /// decides the features of third-party crates, and they must be those of the tests.
 pub fn server() -> Result {
     command::run(cargo(["build", "--release", "--workspace", "--bin", "plugboard"]))
+}
+
+/// Builds the server and the sample plugins at the same time. Cargo locks its target
+/// directory by profile, and either build alone leaves a core idle now and then.
+pub fn server_and_plugins() -> Result {
+    let plugins = std::thread::spawn(plugins);
+    let server = server();
+    let plugins = plugins.join().map_err(|_| "the build of the plugins panicked")?;
+    server.and(plugins)
 }
 
 /// Builds all programs, also those that only tests start.
@@ -114,15 +122,15 @@ pub fn guests() -> Result {
     deploy(&artifact(BARE_TARGET, "number-plan"), &folder.join("without-wasi.wasm"))
 }
 
-/// Builds the guest that panics again, with names and line numbers for backtraces.
+/// Builds the guest that panics a second time, with names and line numbers for backtraces.
 fn named_guest(deployed: &Path) -> Result {
     let sources = ["tests/guests/examples/panics.rs", "guest-sdk/src", "wit"];
     let inputs = [&sources[..], &["tests/guests/Cargo.toml", "Cargo.toml", "Cargo.lock"]].concat();
     let inputs: Vec<PathBuf> = inputs.iter().map(|input| root().join(input)).collect();
     Stamp::new("with-names", &inputs, deployed)?.unless_made(|| {
-        // Settings of a profile of its own would build every dependency again, macros
-        // included. But cargo writes this guest where it writes the one without names, and
-        // does not notice: each has to be built when the other one was.
+        // A separate profile would build every dependency again, including macros. With the
+        // same profile, both variants of the guest have the same output file, and cargo does
+        // not notice that. The file is therefore removed before and after.
         let built = target().join(TARGET).join("plugin/examples/panics.wasm");
         let remove = || {
             fs::remove_file(&built)
@@ -146,18 +154,18 @@ fn plugin_build(selection: &str) -> Command {
     build
 }
 
-/// Arguments by which cargo selects the sample plugins for WebAssembly.
+/// Returns arguments with which cargo selects the sample plugins for WebAssembly.
 pub fn plugin_selection() -> String {
     let packages = PLUGINS.map(|(_, name)| format!(" --package {name}"));
     format!("--target {TARGET}{}", packages.concat())
 }
 
-/// Arguments by which cargo selects the fixture guests for WebAssembly.
+/// Returns arguments with which cargo selects the fixture guests for WebAssembly.
 pub fn guest_selection() -> String {
     format!("--target {TARGET} --package guests --features guests")
 }
 
-/// File that cargo builds from a plugin crate.
+/// Returns the file that cargo builds from a plugin crate.
 fn artifact(target_name: &str, package: &str) -> PathBuf {
     let file = format!("{}.wasm", package.replace('-', "_"));
     target().join(target_name).join("plugin").join(file)
@@ -194,8 +202,8 @@ fn add_target(name: &str) -> Result {
     rustup.args(["target", "add", name]);
     command::run(rustup).map_err(|error| {
         format!(
-            "{error}\nThe target {name} is needed to build plugins. Without rustup, install it with \
-             the package that rustc came in."
+            "{error}\nThe target {name} is needed to build plugins. Without rustup, install it from \
+             the same source as rustc."
         )
     })
 }

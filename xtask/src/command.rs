@@ -1,4 +1,4 @@
-//! Running other programs.
+//! Helpers that find, run and install other programs.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

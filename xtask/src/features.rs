@@ -16,9 +16,9 @@ type Resolution = BTreeMap<String, BTreeSet<String>>;
 /// Packages that one command builds.
 #[derive(Clone)]
 struct Selection {
-    /// Arguments of cargo.
+    /// Arguments of cargo that select the packages.
     arguments: String,
-    /// Whether tests are built, with their `dev-dependencies`.
+    /// Flag for tests, which add the `dev-dependencies`.
     has_tests: bool,
 }
 
@@ -48,9 +48,9 @@ fn pairs() -> Vec<(Selection, Selection)> {
     vec![
         // The server and the other programs.
         (Selection::new("--workspace", false), test.clone()),
-        // Clippy, and the documentation, which is without tests.
+        // Clippy, and the documentation, which excludes tests.
         (Selection::new("--workspace --all-features", true), test),
-        // Guests for WebAssembly.
+        // Plugins and fixture guests for WebAssembly.
         (
             Selection::new(build::guest_selection(), false),
             Selection::new(build::plugin_selection(), false),

@@ -4,7 +4,6 @@
 //! continuous integration (`CI`).
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use crate::build::{deploy, plugin_folder, target};
 use crate::command::{self, Result, program};
@@ -14,14 +13,14 @@ use crate::tools::{self, Stamp, files, remove, skipping};
 /// World of a router in `wit/`.
 const WORLD: &str = "router-plugin";
 
-/// Sample, and its place in the chain: after those in Rust.
+/// Sample in Python, and its place in the chain, after the samples in Rust.
 const PYTHON: (&str, &str) = ("80", "python-languages");
-/// As [`PYTHON`].
+/// Sample in JavaScript, and its place in the chain.
 const JAVASCRIPT: (&str, &str) = ("85", "javascript-skills");
 
-/// Name in messages.
+/// Name of the Python samples in messages.
 const PYTHON_PLUGINS: &str = "plugins in Python";
-/// As [`PYTHON_PLUGINS`].
+/// Name of the JavaScript samples in messages.
 const JAVASCRIPT_PLUGINS: &str = "plugins in JavaScript";
 
 /// Builds the samples and fixtures of every language whose tools can be installed.
@@ -51,30 +50,10 @@ struct Python {
 
 impl Python {
     fn install() -> Result<Self> {
-        let python = Self { environment: target().join("python") };
-        let inputs = [Self::requirements()];
-        let made = &python.environment;
-        Stamp::new("python-tools", &inputs, made)?.unless_made(|| python.make_environment())?;
-        Ok(python)
-    }
-
-    fn make_environment(&self) -> Result {
-        let python = command::find_or_install("python3", "for plugins in Python")?;
-        // Debian has ensurepip in another package.
-        let mut probe = program(&python);
-        probe.args(["-c", "import ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null());
-        if !probe.status().is_ok_and(|status| status.success()) {
-            command::install("python3-venv", "virtual environments of Python")?;
-        }
-        // It can be of another version of Python, or incomplete.
-        remove(&self.environment)?;
-        let mut venv = program(python);
-        venv.args(["-m", "venv"]).arg(&self.environment);
-        command::run(venv)?;
-        let mut pip = program(self.environment.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-        pip.arg(Self::requirements());
-        command::run(pip)
+        let environment = target().join("python");
+        let purpose = "for plugins in Python";
+        tools::python_packages("python-tools", &Self::requirements(), &environment, purpose)?;
+        Ok(Self { environment })
     }
 
     fn componentize_py(&self) -> std::process::Command {
@@ -107,7 +86,7 @@ impl Python {
         })
     }
 
-    /// File that pins the version of the tool.
+    /// Returns the file that pins the version of the tool.
     fn requirements() -> PathBuf {
         sources(PYTHON).join("requirements.txt")
     }
@@ -140,12 +119,12 @@ impl JavaScript {
         Ok(javascript)
     }
 
-    /// Copies the sources again.
+    /// Copies the sources to the build folder.
     fn refresh(&self) -> Result {
         let from = sources(JAVASCRIPT);
         for file in files(&from)? {
             let Ok(path) = file.strip_prefix(&from) else { continue };
-            // Left by an author who ran npm in the source tree.
+            // `npm` creates this folder if it runs in the source tree.
             if !path.starts_with("node_modules") {
                 deploy(&file, &self.copy.join(path))?;
             }
@@ -183,12 +162,12 @@ impl JavaScript {
     }
 }
 
-/// Directory of a sample's sources.
+/// Returns the directory of a sample's sources.
 fn sources((_, name): (&str, &str)) -> PathBuf {
     root().join("plugins").join(name)
 }
 
-/// Directory of the fixture guests' sources.
+/// Returns the directory of the fixture guests' sources.
 fn guests() -> PathBuf {
     root().join("tests/guests/languages")
 }

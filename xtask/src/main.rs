@@ -1,5 +1,5 @@
-//! Tasks of this repository: `cargo xtask run | plugins | guests | languages | docs | test |
-//! bench`.
+//! Tasks of this repository: `cargo xtask run | plugins | guests | languages | docs | style |
+//! architecture | schemas | packages | test | bench`.
 
 mod architecture;
 mod browser;
@@ -7,7 +7,10 @@ mod build;
 mod command;
 mod features;
 mod languages;
+mod packages;
+mod schemas;
 mod steps;
+mod style;
 mod tools;
 
 use std::net::TcpStream;
@@ -28,7 +31,10 @@ usage: cargo xtask <task>
   guests    build the fixture guests of the whole-system tests
   languages build the samples and fixtures in Python and JavaScript
   docs      write docs/reference/ from the code
-  architecture  check which crate depends on which";
+  architecture  check which crate depends on which
+  style     check words, comments and test names; `style --list [PATH...]` prints each place
+  schemas   check workflows, compose file and Kubernetes manifests against their schemas
+  packages  package the SDK and the contract into target/package/, and check their files";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -41,6 +47,9 @@ fn main() -> ExitCode {
         "docs" => docs(),
         "languages" => languages::build(),
         "architecture" => architecture::check(),
+        "style" => style::check(&root(), &rest),
+        "schemas" => schemas::check(),
+        "packages" => packages::check(),
         "test" => test(),
         "bench" => bench(&rest),
         _ => {
@@ -60,17 +69,16 @@ fn main() -> ExitCode {
 /// Address on which `run` serves.
 const LISTEN: &str = "127.0.0.1:9000";
 
-/// CPU time of the first build of `run` and of all of `test`, in minutes, as measured on a
-/// machine of two cores.
+/// CPU time of the first build of `run`, in minutes, measured on a machine with two cores.
 const FIRST_RUN_CPU: usize = 12;
-/// As [`FIRST_RUN_CPU`].
+/// CPU time of the first run of `test`, in minutes, measured in the same way.
 const FIRST_TEST_CPU: usize = 24;
 
-/// Serves the sample plugins, and plays a first call. Further arguments go to `plugboard
+/// Serves the sample plugins, and simulates a first call. Further arguments go to `plugboard
 /// serve`.
 fn run(arguments: &[String]) -> Result {
     if arguments.is_empty() && TcpStream::connect(LISTEN).is_ok() {
-        return Err(format!("{LISTEN} is in use: does another Plugboard run? Stop it first"));
+        return Err(format!("{LISTEN} is in use; stop the other server first"));
     }
     let program = build::release().join("plugboard");
     if !program.exists() {
@@ -80,8 +88,7 @@ fn run(arguments: &[String]) -> Result {
             minutes(FIRST_RUN_CPU)
         ));
     }
-    build::plugins()?;
-    build::server()?;
+    build::server_and_plugins()?;
     let mut serve = command::program(&program);
     serve.args(["serve", "--plugins"]).arg(build::plugin_folder());
     serve.arg("--data").arg(build::data_folder());
@@ -105,11 +112,11 @@ fn run(arguments: &[String]) -> Result {
 /// Returns an estimate for a first build that needs this much CPU time.
 fn minutes(cpu_minutes: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // Some crates of the build wait for others, so many cores are not all busy.
+    // Some crates of the build wait for others, so a build does not keep all cores busy.
     format!("{} minutes on this machine", cpu_minutes.div_ceil(cores.min(6)))
 }
 
-/// Waits until the server listens. Returns false when it ends before.
+/// Waits until the server listens. Returns false if it ends before.
 fn is_listening(serving: &mut command::Started) -> bool {
     while serving.is_running() {
         if TcpStream::connect(LISTEN).is_ok() {
@@ -128,8 +135,11 @@ fn test() -> Result {
     let mut steps = Steps::default();
     // Checks of the sources and of the dependency graph, before anything is built.
     steps.run("formatting", || command::run(cargo(["fmt", "--all", "--check"])))?;
+    steps.run("style", || style::check(&root(), &[]))?;
     steps.run("dependencies between crates", architecture::check)?;
     steps.run("features of third-party crates", features::check)?;
+    steps.run("workflows, compose and manifests", schemas::check)?;
+    steps.run("packages of the SDK and the contract", packages::check)?;
 
     steps.run("sample plugins and fixture guests", || {
         build::plugins()?;
@@ -157,7 +167,7 @@ fn test() -> Result {
         command::run(cargo(["test", "--release", "--workspace", "--no-run"]))
     })?;
     steps.run("tests", || command::run(cargo(["test", "--release", "--workspace"])))?;
-    // A step of its own: with its feature, the test platform would be in the reference.
+    // A separate step: with this feature, the reference would have the test platform.
     steps.run("a new platform, end to end", || {
         let features = "plugboard-server/toy-platform";
         let test = "test --release --workspace --test new_platform --features";
@@ -187,7 +197,7 @@ fn bench(arguments: &[String]) -> Result {
     command::run(bench)
 }
 
-/// The repository's root.
+/// Returns the root directory of the repository.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()

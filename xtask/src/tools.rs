@@ -1,9 +1,10 @@
-//! Tools beside Rust that tests and bench need: finding them, installing them below
-//! `target/`, and skipping tests without them.
+//! Tools other than Rust that tests and bench need. Finds them, installs them below `target/`,
+//! and skips tests without them.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::build::{deploy, target};
 use crate::command::{self, Result, output, program, say};
@@ -11,19 +12,19 @@ use crate::command::{self, Result, output, program, say};
 /// Oldest supported major version of Node.js.
 const NODE: u32 = 20;
 
-/// Files by which npm installs packages.
+/// Files from which npm installs packages.
 const PACKAGES: [&str; 2] = ["package.json", "package-lock.json"];
 
-/// Returns tools, or None with a message when they cannot be installed: the tests that need
-/// them are skipped. In continuous integration that is an error.
-pub(crate) fn skipping<T>(what: &str, installed: Result<T>) -> Result<Option<T>> {
+/// Returns tools, or None with a message if they cannot be installed. The tests that need
+/// them are then skipped. In continuous integration, this is an error.
+pub(crate) fn skipping<T>(subject: &str, installed: Result<T>) -> Result<Option<T>> {
     match installed {
         Ok(tools) => Ok(Some(tools)),
         Err(why) if std::env::var_os("CI").is_some() => {
-            Err(format!("{what} cannot be tested: {why}"))
+            Err(format!("{subject} cannot be tested: {why}"))
         }
         Err(why) => {
-            say(&format!("SKIPPED: {what}: {why}"));
+            say(&format!("SKIPPED: {subject}: {why}"));
             Ok(None)
         }
     }
@@ -65,6 +66,29 @@ pub(crate) fn node_packages(name: &str, from: &Path, to: &Path) -> Result {
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
         npm.current_dir(to);
         command::run(npm)
+    })
+}
+
+/// Installs the Python packages that a requirements file lists into a virtual environment in
+/// `to`. `name` names the [`Stamp`], and `purpose` is for messages.
+pub(crate) fn python_packages(name: &str, requirements: &Path, to: &Path, purpose: &str) -> Result {
+    Stamp::new(name, &[requirements.to_path_buf()], to)?.unless_made(|| {
+        let python = command::find_or_install("python3", purpose)?;
+        // Debian has ensurepip in another package.
+        let mut probe = program(&python);
+        probe.args(["-c", "import ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null());
+        if !probe.status().is_ok_and(|status| status.success()) {
+            command::install("python3-venv", "virtual environments of Python")?;
+        }
+        // An existing environment can be incomplete, or of another version of Python.
+        remove(to)?;
+        let mut venv = program(python);
+        venv.args(["-m", "venv"]).arg(to);
+        command::run(venv)?;
+        let mut pip = program(to.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+        pip.arg(requirements);
+        command::run(pip)
     })
 }
 

@@ -1,5 +1,5 @@
-//! The bare handler, the base of all ratios: axum with the same authentication, the same
-//! parser and a response of the same kind, and nothing else.
+//! The bare handler, which is the base of all ratios: axum with the same authentication, the
+//! same parser and a response of the same kind, and nothing else.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! The figures that a plugin gave, kept for a test to look at.
+//! The metrics that a plugin recorded, for assertions in tests.
 
 use std::collections::BTreeMap;
 
 use crate::metrics::Error;
 
-/// A name and its labels, in the order of their names.
+/// Name and labels of a series. The labels are sorted by name.
 type Series = (String, Vec<(String, String)>);
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Figures {
         }
         let mut names = [name].into_iter().chain(labels.iter().map(|(label, _)| *label));
         match names.find(|name| !is_name(name)) {
-            Some(name) => Err(Error::Invalid(format!("`{name}` is no name"))),
+            Some(name) => Err(Error::Invalid(format!("`{name}` is not a valid name"))),
             None => Ok(()),
         }
     }
@@ -81,7 +81,7 @@ fn series(name: &str, labels: &[(&str, &str)]) -> Series {
     (name.to_owned(), labels)
 }
 
-/// Whether it is `[a-zA-Z_][a-zA-Z0-9_]*`.
+/// Returns whether the text matches `[a-zA-Z_][a-zA-Z0-9_]*`.
 fn is_name(text: &str) -> bool {
     let fits = |c: char| c == '_' || c.is_ascii_alphanumeric();
     text.starts_with(|c: char| fits(c) && !c.is_ascii_digit()) && text.chars().all(fits)

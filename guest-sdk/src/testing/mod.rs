@@ -1,4 +1,4 @@
-//! A fake host, so that `cargo test` runs a plugin natively:
+//! A fake host for native tests of a plugin with `cargo test`:
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
@@ -17,14 +17,14 @@
 //! assert_eq!(host.log()[0].1, "asked");
 //! ```
 //!
-//! An observer is told of events, and what it did is there to look at:
+//! The fake host delivers events to an observer, and records its requests and values:
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
 //! use plugboard_sdk::testing::Host;
 //!
-//! # struct Tell;
-//! # impl Observer for Tell {
+//! # struct Reporter;
+//! # impl Observer for Reporter {
 //! #     fn on_event(event: &Event) -> Result<()> {
 //! #         kv::increment(event.kind(), 1)?;
 //! #         http::post("http://crm:8080/calls").body(event.call().id()).send()?.ok()?;
@@ -35,14 +35,14 @@
 //!     .with_response("POST", "http://crm:8080/calls", 503, "")
 //!     .with_response("POST", "http://crm:8080/calls", 201, "");
 //! let event = Event::new(Call::new("1"), EventBody::Started);
-//! assert!(host.observe::<Tell>(&event).is_err());
+//! assert!(host.observe::<Reporter>(&event).is_err());
 //! // The host delivers it again.
-//! host.observe::<Tell>(&event).unwrap();
+//! host.observe::<Reporter>(&event).unwrap();
 //! assert_eq!(host.requests()[1].body, b"1");
 //! assert_eq!(host.kv("started").unwrap(), b"2");
 //! ```
 
-//! An agent's use of a tool gives what the agent gets:
+//! A tool call returns the answer that the agent gets:
 //!
 //! ```
 //! use plugboard_sdk::prelude::*;
@@ -54,18 +54,18 @@
 //! #     fn tools() -> ToolBox {
 //! #         ToolBox::new().with("order_state", |_, order: Order| {
 //! #             let state = kv::get_text(&format!("order/{}", order.order))?;
-//! #             let nothing = || ToolError::new("there is no such order").with_code("NO_SUCH_ORDER");
-//! #             Ok(json!({ "state": state.ok_or_else(nothing)? }))
+//! #             let not_found = || ToolError::new("there is no such order").with_code("NO_SUCH_ORDER");
+//! #             Ok(json!({ "state": state.ok_or_else(not_found)? }))
 //! #         })
 //! #     }
 //! # }
 //! # #[derive(serde::Deserialize)]
 //! # struct Order { order: u32 }
 //! let host = Host::new().with_kv("order/7", "sent");
-//! let use_it = |arguments| host.invoke::<Orders>(&Call::new("1"), "order_state", arguments);
-//! assert_eq!(use_it(json!({"order": 7})).unwrap(), json!({"state": "sent"}));
-//! assert_eq!(use_it(json!({"order": 8})).unwrap_err().code(), Some("NO_SUCH_ORDER"));
-//! assert_eq!(use_it(json!({})).unwrap_err().code(), Some(ToolError::INVALID_ARGUMENTS));
+//! let call_tool = |arguments| host.invoke::<Orders>(&Call::new("1"), "order_state", arguments);
+//! assert_eq!(call_tool(json!({"order": 7})).unwrap(), json!({"state": "sent"}));
+//! assert_eq!(call_tool(json!({"order": 8})).unwrap_err().code(), Some("NO_SUCH_ORDER"));
+//! assert_eq!(call_tool(json!({})).unwrap_err().code(), Some(ToolError::INVALID_ARGUMENTS));
 //! ```
 
 mod figures;
@@ -88,11 +88,11 @@ use crate::log::Level;
 use crate::{Call, Decision, Event, Observer, Result, Router, host};
 use crate::{Error, ToolError, Tools, TransferRequest, Transfers};
 
-/// A host with the settings that the test gives it, which keeps what the plugin
-/// does. Clones are the same host.
+/// A fake host with the settings of the test. It records the plugin's requests, values,
+/// metrics and log lines. Clones share their state.
 ///
-/// It grants kv and metrics until it is told otherwise, and those requests that
-/// it has a response to.
+/// It grants storage and metrics by default, and each request that has a response. It has
+/// no timeouts.
 #[derive(Clone, Debug, Default)]
 pub struct Host(Rc<RefCell<State>>);
 
@@ -105,45 +105,45 @@ struct State {
     figures: Figures,
 }
 
-/// What the test sets up.
+/// Methods that set up the host.
 impl Host {
-    /// A host without settings.
+    /// Creates a host without settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same host with one more key in the plugin's `[config]`. What is no
-    /// text in the settings file is given as the plugin gets it: numbers and
-    /// booleans as text, arrays and tables as JSON.
+    /// Adds a key to the plugin's `[config]`. Pass the value as the plugin gets it: numbers
+    /// and booleans as text, arrays and tables as JSON.
     #[must_use]
     pub fn with_config(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.0.borrow_mut().config.insert(key.into(), value.into());
         self
     }
 
-    /// The same host with this value in the plugin's store.
+    /// Sets a value in the plugin's storage, without an expiry.
     #[must_use]
     pub fn with_kv(self, key: &str, value: impl AsRef<[u8]>) -> Self {
         self.0.borrow_mut().store.put(key, value.as_ref(), None);
         self
     }
 
-    /// The same host, which does not grant kv.
+    /// Withdraws the grant of storage.
     #[must_use]
     pub fn without_kv(self) -> Self {
         self.0.borrow_mut().store.refuse();
         self
     }
 
-    /// The same host, where somebody else gets ahead of the next swaps.
+    /// Makes the next `swaps` calls of `compare_and_swap` fail, as if another call had
+    /// changed the value.
     #[must_use]
     pub fn with_contention(self, swaps: u32) -> Self {
         self.0.borrow_mut().store.contend(swaps);
         self
     }
 
-    /// The same host with one more response to this method and URL. Each is given
-    /// once, in their order; a request without one is not granted.
+    /// Adds a response to requests with this method and URL. Responses are used once each,
+    /// in the order in which they were added. A request without a response is not granted.
     #[must_use]
     pub fn with_response(
         self,
@@ -157,14 +157,14 @@ impl Host {
         self
     }
 
-    /// As [`Host::with_response`], but no response comes.
+    /// Adds an error, as [`Host::with_response`] adds a response.
     #[must_use]
     pub fn with_http_error(self, method: &str, url: &str, error: http::Error) -> Self {
         self.0.borrow_mut().network.answer(method, url, Err(error));
         self
     }
 
-    /// The same host, which does not grant metrics.
+    /// Withdraws the grant of metrics.
     #[must_use]
     pub fn without_metrics(self) -> Self {
         self.0.borrow_mut().figures.refuse();
@@ -172,36 +172,36 @@ impl Host {
     }
 }
 
-/// What the plugin is made to do.
+/// Methods that run the plugin.
 impl Host {
-    /// Asks a plugin.
+    /// Asks the plugin to decide a call.
     ///
     /// # Errors
     ///
-    /// What the plugin returns.
+    /// The error that the plugin returns.
     pub fn decide<T: Router>(&self, call: &Call) -> Result<Decision> {
         self.run(|| T::decide(call))
     }
 
-    /// Tells a plugin of an event, once.
+    /// Delivers an event to the plugin once.
     ///
     /// # Errors
     ///
-    /// What the plugin returns.
+    /// The error that the plugin returns.
     pub fn observe<T: Observer>(&self, event: &Event) -> Result<()> {
         self.run(|| T::on_event(event))
     }
 
-    /// The names of a plugin's tools.
+    /// Returns the names of the plugin's tools.
     pub fn tool_names<T: Tools>(&self) -> Vec<String> {
         self.run(|| T::tools().names())
     }
 
-    /// Uses a tool of a plugin. What the agent gets.
+    /// Calls a tool of the plugin, and returns the result that the agent gets.
     ///
     /// # Errors
     ///
-    /// What the agent gets instead.
+    /// The error that the agent gets instead of a result.
     pub fn invoke<T: Tools>(
         &self,
         call: &Call,
@@ -216,19 +216,19 @@ impl Host {
         Ok(serde_json::from_str(&self.run(run)?)?)
     }
 
-    /// For how long a result of a tool may be used again, and the call fields that
-    /// it depends on. None: it is not, or the plugin has no such tool.
+    /// Returns the time to live and the vary fields of a tool's results. None: the results
+    /// are not cacheable, or the plugin has no such tool.
     pub fn tool_cache<T: Tools>(&self, name: &str) -> Option<(Duration, Vec<String>)> {
         let tools = self.run(T::tools);
         let cache = tools.tool(name).ok()?.cache()?;
         Some((cache.ttl, cache.vary.clone()))
     }
 
-    /// Asks a plugin about a transfer. None: it has no opinion.
+    /// Asks the plugin to decide a transfer. None: the plugin has no opinion.
     ///
     /// # Errors
     ///
-    /// What the plugin returns; also when its answer is no JSON.
+    /// The error that the plugin returns, or an error if its answer is not JSON.
     pub fn transfer<T: Transfers>(
         &self,
         call: &Call,
@@ -240,49 +240,49 @@ impl Host {
         };
         serde_json::from_str(answer.json())
             .map(Some)
-            .map_err(|error| Error::new(format_args!("the answer is no JSON: {error}")))
+            .map_err(|error| Error::new(format_args!("the answer is not JSON: {error}")))
     }
 
-    /// Runs a part of a plugin, such as a function that it takes its decisions with.
+    /// Runs other code of the plugin, such as a helper function, with this host.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         host::with(self.clone(), work)
     }
 
-    /// Lets time pass in the plugin's store.
+    /// Advances the clock of the plugin's storage, so that values expire.
     pub fn advance(&self, span: Duration) {
         self.0.borrow_mut().store.advance(span);
     }
 }
 
-/// What the plugin did.
+/// Methods that return the recorded effects of the plugin.
 impl Host {
-    /// What was logged so far.
+    /// Returns the log lines so far.
     pub fn log(&self) -> Vec<(Level, String)> {
         self.0.borrow().log.clone()
     }
 
-    /// A value in the plugin's store.
+    /// Returns a value of the plugin's storage.
     pub fn kv(&self, key: &str) -> Option<Vec<u8>> {
         self.0.borrow().store.peek(key)
     }
 
-    /// The requests so far, also those that were not granted.
+    /// Returns the requests so far, including those that were not granted.
     pub fn requests(&self) -> Vec<Request> {
         self.0.borrow().network.sent()
     }
 
-    /// The sum of a counter; 0 when it was never counted.
+    /// Returns the value of a counter; 0 if it was never used.
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.0.borrow().figures.counter(name, labels)
     }
 
-    /// The values of a histogram.
+    /// Returns the recorded values of a histogram.
     pub fn observed(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         self.0.borrow().figures.observed(name, labels)
     }
 }
 
-/// What the plugin calls.
+/// Host functions that the plugin calls.
 impl Host {
     pub(crate) fn config_value(&self, key: &str) -> Option<String> {
         self.0.borrow().config.get(key).cloned()

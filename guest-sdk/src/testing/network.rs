@@ -1,4 +1,4 @@
-//! Other services, played from a script.
+//! Fake network with prepared responses.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,7 +6,7 @@ use crate::http::{Error, Request, Response};
 
 #[derive(Debug, Default)]
 pub(crate) struct Network {
-    /// By method and URL: what is answered, one after the other.
+    /// Prepared results by method and URL, in the order of their use.
     script: BTreeMap<(String, String), VecDeque<Result<Response, Error>>>,
     sent: Vec<Request>,
 }
@@ -28,7 +28,7 @@ impl Network {
     }
 }
 
-/// `host:port` of a URL.
+/// Returns `host:port` of a URL.
 fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or(rest)

@@ -1,4 +1,4 @@
-//! A store in memory, with a clock that stands still until the test moves it.
+//! Key-value storage in memory, with a clock that only the test advances.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub(crate) struct Store {
     entries: BTreeMap<String, Entry>,
     now: Duration,
     granted: bool,
-    /// How many of the next swaps somebody else gets ahead of.
+    /// Number of the next swaps that fail as if another call had changed the value.
     rivals: u32,
 }
 
@@ -41,7 +41,7 @@ impl Store {
         self.rivals = rivals;
     }
 
-    /// The value of a key, whether the plugin may see it or not.
+    /// Returns the value of a key, also without a grant.
     pub(super) fn peek(&self, key: &str) -> Option<Vec<u8>> {
         self.entries.get(key).map(|entry| entry.value.clone())
     }

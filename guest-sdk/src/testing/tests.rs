@@ -1,4 +1,4 @@
-//! What a plugin can do, done against the fake host.
+//! Tests of the fake host with a plugin that uses all hooks and capabilities.
 
 use serde_json::json;
 
@@ -52,14 +52,14 @@ impl Transfers for Sample {
 crate::export!(Sample: Router + Observer + Tools + Transfers);
 
 #[test]
-fn a_plugin_reads_its_settings_and_logs() {
+fn plugin_reads_settings_and_logs() {
     let host = Host::new().with_config("limit", "7").with_config("names", r#"["a","b"]"#);
     assert_eq!(host.decide::<Sample>(&Call::new("1")).unwrap(), reject("7 a b"));
     assert_eq!(host.log(), [(Level::Warn, "about to read".to_owned())]);
 }
 
 #[test]
-fn a_wrong_setting_is_named() {
+fn invalid_setting_is_named_in_error() {
     let host = Host::new().with_config("limit", "many");
     let error = host.decide::<Sample>(&Call::new("1")).unwrap_err().to_string();
     assert_eq!(error, "[config] `limit`: invalid digit found in string");
@@ -67,12 +67,12 @@ fn a_wrong_setting_is_named() {
 
 #[test]
 #[should_panic(expected = "outside of a plugin")]
-fn without_a_host_there_is_a_clear_word() {
+fn host_function_panics_outside_of_plugin() {
     config::get("x");
 }
 
 #[test]
-fn an_observer_is_told_and_writes_down() {
+fn observer_receives_event_and_stores_value() {
     let body = EventBody::Transcription { role: Role::Agent, text: "Hello".to_owned() };
     let event = Event::new(Call::new("c"), body);
     let host = Host::new().with_kv("c", "41");
@@ -85,31 +85,31 @@ fn an_observer_is_told_and_writes_down() {
 }
 
 #[test]
-fn values_go_away_when_their_time_is_over() {
+fn values_expire_after_ttl() {
     let host = Host::new();
     let second = Duration::from_secs(1);
     host.run(|| {
-        kv::set("ever", "1").unwrap();
-        kv::set_for("while", "1", second).unwrap();
+        kv::set("permanent", "1").unwrap();
+        kv::set_for("temporary", "1", second).unwrap();
         kv::set_json_for("kept", &1, second).unwrap();
         kv::set_json("kept", &1).unwrap();
-        // The time of a number counts from when it was made.
+        // The time to live of a number starts when the number is created.
         kv::increment_for("number", 1, second).unwrap();
         host.advance(second / 2);
         assert_eq!(kv::increment_for("number", 1, second).unwrap(), 2);
-        assert_eq!(kv::get_text("while").unwrap().as_deref(), Some("1"));
+        assert_eq!(kv::get_text("temporary").unwrap().as_deref(), Some("1"));
         host.advance(second / 2);
-        assert_eq!(kv::get("while").unwrap(), None);
+        assert_eq!(kv::get("temporary").unwrap(), None);
         assert_eq!(kv::increment("number", -5).unwrap(), -5);
-        assert_eq!(kv::get_json::<u8>("ever").unwrap(), Some(1));
+        assert_eq!(kv::get_json::<u8>("permanent").unwrap(), Some(1));
         assert_eq!(kv::get_json::<u8>("kept").unwrap(), Some(1));
-        assert!(kv::delete("ever").unwrap());
-        assert!(!kv::delete("ever").unwrap());
+        assert!(kv::delete("permanent").unwrap());
+        assert!(!kv::delete("permanent").unwrap());
     });
 }
 
 #[test]
-fn what_cannot_be_is_an_error_that_quotes_nothing() {
+fn kv_errors_do_not_quote_values() {
     let host = Host::new()
         .with_kv("text", "a caller's words")
         .with_kv("bytes", [0xff])
@@ -119,13 +119,13 @@ fn what_cannot_be_is_an_error_that_quotes_nothing() {
         assert_eq!(kv::increment("most", 1), Err(kv::Error::NotANumber));
         assert!(matches!(kv::set("", "x"), Err(kv::Error::TooLarge(_))));
         let error = kv::get_json::<u8>("text").unwrap_err();
-        assert_eq!(error.to_string(), "kv: the value is no u8");
-        assert_eq!(kv::get_text("bytes").unwrap_err().to_string(), "kv: the value is no text");
+        assert_eq!(error.to_string(), "kv: the value does not match the type u8");
+        assert_eq!(kv::get_text("bytes").unwrap_err().to_string(), "kv: the value is not UTF-8");
     });
 }
 
 #[test]
-fn a_swap_needs_the_expected_value() {
+fn swap_requires_expected_value() {
     let host = Host::new();
     let second = Duration::from_secs(1);
     host.run(|| {
@@ -140,7 +140,7 @@ fn a_swap_needs_the_expected_value() {
 }
 
 #[test]
-fn an_update_tries_again_and_not_for_ever() {
+fn update_retries_up_to_limit() {
     let add = || kv::update_json("k", |old: Option<u32>| old.unwrap_or_default() + 1);
     let host = Host::new().with_contention(15);
     assert_eq!(host.run(add).unwrap(), 1);
@@ -156,7 +156,7 @@ fn an_update_tries_again_and_not_for_ever() {
 }
 
 #[test]
-fn responses_come_as_scripted() {
+fn responses_are_used_in_order() {
     let url = "http://crm:8080/a?b";
     let host = Host::new()
         .with_response("GET", url, 200, r#"{"vip":"a caller's number"}"#)
@@ -166,10 +166,13 @@ fn responses_come_as_scripted() {
         let response = http::get(url).header("Accept", "text/plain").send().unwrap().ok().unwrap();
         assert!(response.text().unwrap().starts_with("{\"vip\""));
         let error = response.json::<Vec<u8>>().unwrap_err().to_string();
-        assert_eq!(error, "http: the body is no alloc::vec::Vec<u8>");
+        assert_eq!(error, "http: the body does not match the type alloc::vec::Vec<u8>");
         let response = http::get(url).send().unwrap();
         assert_eq!((response.status(), response.is_success()), (500, false));
-        assert_eq!(response.ok().unwrap_err().to_string(), "http: the answer was 500, not 2xx");
+        assert_eq!(
+            response.ok().unwrap_err().to_string(),
+            "http: the response has status 500, not 2xx"
+        );
         assert_eq!(http::get(url).send(), Err(http::Error::Timeout));
         assert_eq!(http::get(url).send(), Err(http::Error::NotGranted("crm:8080".to_owned())));
         let body = http::post(url).json(&[1, 2]).unwrap().timeout(Duration::from_secs(1));
@@ -184,7 +187,7 @@ fn responses_come_as_scripted() {
 }
 
 #[test]
-fn headers_are_found_in_any_case() {
+fn header_lookup_ignores_case() {
     let headers = vec![("X-Limit".to_owned(), "3".to_owned())];
     let response = Response { status: 200, headers, body: vec![0xff] };
     assert_eq!(response.header("x-limit"), Some("3"));
@@ -194,7 +197,7 @@ fn headers_are_found_in_any_case() {
 }
 
 #[test]
-fn figures_are_kept_by_name_and_labels() {
+fn metrics_are_recorded_by_name_and_labels() {
     let host = Host::new();
     host.run(|| {
         metrics::count("calls", &[("a", "1"), ("b", "2")], 2).unwrap();
@@ -218,22 +221,22 @@ fn figures_are_kept_by_name_and_labels() {
 }
 
 #[test]
-fn an_agent_uses_tools() {
+fn tool_calls_return_result_or_error() {
     let host = Host::new().with_kv("c", "41");
     assert_eq!(host.tool_names::<Sample>(), ["count", "limit"]);
-    let use_it = |name, arguments| host.invoke::<Sample>(&Call::new("c"), name, arguments);
-    assert_eq!(use_it("count", json!(1)).unwrap(), json!(42));
+    let call_tool = |name, arguments| host.invoke::<Sample>(&Call::new("c"), name, arguments);
+    assert_eq!(call_tool("count", json!(1)).unwrap(), json!(42));
     assert_eq!(host.kv("c").unwrap(), b"42");
-    let error = use_it("count", json!("391")).unwrap_err();
+    let error = call_tool("count", json!("391")).unwrap_err();
     assert_eq!(error.message(), "invalid arguments: expected i64, got a string");
-    // The agent's words are another's than the operator's.
-    assert_eq!(use_it("limit", json!(null)).unwrap_err().code(), Some(ToolError::INTERNAL));
+    // The agent and the operator get different messages.
+    assert_eq!(call_tool("limit", json!(null)).unwrap_err().code(), Some(ToolError::INTERNAL));
     assert_eq!(host.log()[0].1, "tool `limit`: [config] has no `limit`");
-    assert_eq!(use_it("other", json!(1)).unwrap_err().code(), Some(ToolError::UNKNOWN_TOOL));
+    assert_eq!(call_tool("other", json!(1)).unwrap_err().code(), Some(ToolError::UNKNOWN_TOOL));
 }
 
 #[test]
-fn a_tool_says_whether_its_results_are_used_again() {
+fn tool_cache_returns_ttl_and_vary() {
     let host = Host::new();
     let cache = (Duration::from_secs(60), vec!["to".to_owned()]);
     assert_eq!(host.tool_cache::<Sample>("limit"), Some(cache));
@@ -242,12 +245,12 @@ fn a_tool_says_whether_its_results_are_used_again() {
 }
 
 #[test]
-fn a_plugin_has_a_say_in_transfers() {
+fn plugin_decides_transfers() {
     let ask = |request| Host::new().transfer::<Sample>(&Call::new("c"), request);
     assert_eq!(ask(json!(0)).unwrap(), None);
     assert_eq!(ask(json!(2)).unwrap(), Some(json!({"id": "c", "number": 2})));
     let error = ask(json!(1)).unwrap_err().to_string();
-    assert!(error.starts_with("the answer is no JSON: "), "{error}");
+    assert!(error.starts_with("the answer is not JSON: "), "{error}");
     let error = ask(json!("391")).unwrap_err().to_string();
-    assert_eq!(error, "the transfer request is no u32");
+    assert_eq!(error, "the transfer request does not match the type u32");
 }

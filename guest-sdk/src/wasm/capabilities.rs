@@ -1,4 +1,4 @@
-//! The contract's imports, in the words of this crate.
+//! The contract's imports as functions with the types of this crate.
 
 use std::time::Duration;
 

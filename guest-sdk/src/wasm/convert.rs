@@ -1,5 +1,5 @@
-//! Between the contract's types, which wit-bindgen made, and those of this crate,
-//! which are the same in a native test.
+//! Conversions between the types that wit-bindgen generates from the contract and the types
+//! of this crate. Native tests use only the latter.
 
 use std::time::Duration;
 
@@ -155,10 +155,10 @@ impl From<plugin::http::Response> for http::Response {
 impl From<plugin::http::Error> for http::Error {
     fn from(error: plugin::http::Error) -> Self {
         match error {
-            plugin::http::Error::NotGranted(what) => Self::NotGranted(what),
-            plugin::http::Error::AddressRefused(what) => Self::AddressRefused(what),
-            plugin::http::Error::InvalidRequest(what) => Self::InvalidRequest(what),
-            plugin::http::Error::TooLarge(what) => Self::TooLarge(what),
+            plugin::http::Error::NotGranted(target) => Self::NotGranted(target),
+            plugin::http::Error::AddressRefused(target) => Self::AddressRefused(target),
+            plugin::http::Error::InvalidRequest(why) => Self::InvalidRequest(why),
+            plugin::http::Error::TooLarge(why) => Self::TooLarge(why),
             plugin::http::Error::Timeout => Self::Timeout,
             plugin::http::Error::TooMany => Self::TooMany,
             plugin::http::Error::Failed(why) => Self::Failed(why),
@@ -170,7 +170,7 @@ impl From<plugin::metrics::Error> for metrics::Error {
     fn from(error: plugin::metrics::Error) -> Self {
         match error {
             plugin::metrics::Error::NotGranted => Self::NotGranted,
-            plugin::metrics::Error::Invalid(what) => Self::Invalid(what),
+            plugin::metrics::Error::Invalid(why) => Self::Invalid(why),
             plugin::metrics::Error::TooMany => Self::TooMany,
         }
     }

@@ -1,4 +1,4 @@
-//! A type of the author's as what the contract exports.
+//! Implementations of the contract's exports for a plugin's type.
 
 use std::marker::PhantomData;
 use std::panic;
@@ -116,7 +116,7 @@ macro_rules! __export_transfers {
     };
 }
 
-/// A panic in WebAssembly ends in a trap, which knows where but not why.
+/// Logs the message of a panic. The trap that follows has the place, not the message.
 fn report_panics() {
     panic::set_hook(Box::new(|panic| super::log_write(Level::Error, &panic.to_string())));
 }

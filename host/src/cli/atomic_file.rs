@@ -7,21 +7,22 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// What a file has that nothing is known about, less what the user's mask takes away: it
-/// may be another user who reads it.
+/// Mode of a new file without a model, before the umask applies. Another user may need to
+/// read the file.
 const DEFAULT_MODE: u32 = 0o666;
 
-/// The bits of a mode that say who may do what.
+/// Permission bits of a file mode.
 const PERMISSION_BITS: u32 = 0o7777;
 
-/// A file that can get this path as its name (`persist`), in one step; gone again unless it
-/// does. Until then its name is one that no server looks at. Who may read it is as for the
-/// file that it replaces, else as for the one that its bytes are from: there may be secrets
-/// in it.
+/// Writes a temporary file beside `path`. `persist` renames it to `path` atomically; without
+/// it, the file is removed on drop. A server ignores the temporary name.
+///
+/// The file can contain secrets, so it gets the permissions of the file that it replaces.
+/// Without such a file, it gets those of `permissions_from`.
 ///
 /// # Errors
 ///
-/// When it cannot be written.
+/// If the file cannot be written.
 pub(super) fn write_temporary(
     path: &Path,
     bytes: &[u8],

@@ -1,47 +1,53 @@
-//! `plugboard forget`: erases a call through the running server, or in the data folder when no
+//! `plugboard erase`: erases a call through the running server, or in the data folder when no
 //! server runs.
 
-use std::error::Error;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::absolute;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, StatusCode, redirect, retry};
 use serde_json::Value;
 use tokio::runtime;
 
+use super::admin_client;
 use super::config_args::ConfigArgs;
-use super::{EXIT_BAD_CONFIG, load_offline_configuration};
+use super::exit_status::EXIT_BAD_CONFIG;
+use super::load_config::load_offline_configuration;
 use plugboard_config::Config;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_server::erasure::{self, ErasedCounts};
 use plugboard_store::Store;
 use plugboard_store::sqlite::SqliteStore;
-use plugboard_tls::client_roots as tls;
 
-/// For a connection to a listener of this machine. The answer may take as long as it
-/// takes to read the whole journal.
+/// Time limit for the connection. The response has none: it may need to read the whole
+/// journal.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Erase everything that is stored about a call.
+/// Erase all stored data of a call.
 #[derive(clap::Args)]
-pub(super) struct ForgetCommand {
-    /// The call, by the platform's name for it
+#[command(
+    after_help = "It asks the running server at the admin address. If no server answers, it \
+                        erases the call in the data folder.\n\n\
+                        The exit status is 0 if the call is erased, 1 if not or not completely, 2 \
+                        if the command line is invalid, and 78 if the configuration cannot be \
+                        read."
+)]
+pub(super) struct EraseCommand {
+    /// Id of the call on its platform
     call: String,
-    /// Only this platform's call of that name (avr and dsai are one platform);
-    /// plugins' values go either way
+    /// Erase only the call of this platform (avr and dsai are one platform). Plugins' values about
+    /// the id are erased in any case
     #[arg(long, value_name = "NAME")]
     platform: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-impl ForgetCommand {
+impl EraseCommand {
     pub(super) fn run(self) -> ExitCode {
         let Self { call, platform, config } = self;
         let Ok(config) = load_offline_configuration(config.into()) else {
@@ -69,25 +75,18 @@ fn erase_call(config: &Config, call: &str, platform: Option<&str>) -> anyhow::Re
     })
 }
 
-/// Has the server do it. None: there is none.
+/// Asks the server to erase the call. None: no server is running.
 async fn request_erasure(
     config: &Config,
     call: &str,
     platform: Option<&str>,
 ) -> anyhow::Result<Option<ErasedCounts>> {
-    let address = client_address(config.admin);
+    let address = admin_client::client_address(config.admin);
     if address.port() == 0 {
-        // Whichever it took, nobody knows.
+        // The server has selected a port, which this process does not know.
         return Ok(None);
     }
-    let builder = || {
-        Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-    };
-    let (client, _) = tls::build_client(builder).context("cannot prepare connections")?;
+    let client = admin_client::build(CONNECT_TIMEOUT)?;
     let percent_encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let mut url = format!("http://{address}/calls/{}", percent_encode(call));
     if let Some(platform) = platform {
@@ -99,17 +98,19 @@ async fn request_erasure(
         bearer.set_sensitive(true);
         request = request.header(AUTHORIZATION, bearer);
     }
-    // The URL has the call's id.
+    // The errors do not show the URL, because it has the call's id.
     let response = match request.send().await.map_err(reqwest::Error::without_url) {
-        Err(error) if is_connection_refused(&error) => return Ok(None),
+        Err(error) if admin_client::is_connection_refused(&error) => return Ok(None),
         answer => answer.with_context(|| format!("the server at {address} does not answer"))?,
     };
     let status = response.status();
     if status == StatusCode::UNAUTHORIZED {
-        bail!("the server at {address} does not take the admin_token of this configuration");
+        bail!("the server at {address} rejects the admin_token of this configuration");
     }
     let body = response.bytes().await.map_err(reqwest::Error::without_url);
-    let body = body.with_context(|| format!("the server at {address} broke off its answer"))?;
+    let body = body.with_context(|| {
+        format!("the server at {address} closed the connection during its response")
+    })?;
     if status == StatusCode::OK
         && let Ok(counts) = serde_json::from_slice(&body)
     {
@@ -117,63 +118,28 @@ async fn request_erasure(
     }
     let document: Option<Value> = serde_json::from_slice(&body).ok();
     match document.as_ref().and_then(|document| document.pointer("/error/message")?.as_str()) {
-        Some(message) => bail!("the server at {address} did not do it ({status}): {message:?}"),
-        None => bail!("what answers at {address} ({status}) is not this Plugboard"),
-    }
-}
-
-/// Where a listener on this address can be reached from here.
-fn client_address(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
-}
-
-/// Whether nobody listens there.
-fn is_connection_refused(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn Error> = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
+        Some(message) => {
+            bail!("the server at {address} did not erase the call ({status}): {message:?}")
         }
-        cause = error.source();
+        None => bail!("the response from {address} ({status}) is not that of Plugboard"),
     }
-    false
 }
 
-/// Does it in the data folder, which nobody else may have.
+/// Erases the call in the data folder. No other process may use the folder.
 async fn erase_offline(config: &Config, call: &CallSelector) -> anyhow::Result<ErasedCounts> {
     let (data, admin) = (absolute(&config.data)?, config.admin);
     let file = SqliteStore::database_path(&data);
     let is_there = file.try_exists();
-    if !is_there.with_context(|| format!("cannot look for {}", file.display()))? {
+    if !is_there.with_context(|| format!("cannot access {}", file.display()))? {
         bail!(
-            "no server answers at {admin}, and there is no {}; name the configuration of the \
-             server that kept the call (--config), or its data folder (--data)",
+            "no server answers at {admin}, and {} does not exist; give the configuration of the \
+             server that stored the call (--config), or its data folder (--data)",
             file.display()
         );
     }
     let store = SqliteStore::start(&data, config.journal.clone(), config.kv.max_total)?;
     let erased = erasure::erase_offline(&store, call).await;
     store.close().await;
-    erased.map_err(|error| {
-        anyhow!("{error}; no server answers at {admin}, or it would have been asked to do it")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcard_listener_address_becomes_loopback() {
-        let address_for = |address: &str| client_address(address.parse().unwrap()).to_string();
-        assert_eq!(address_for("0.0.0.0:9901"), "127.0.0.1:9901");
-        assert_eq!(address_for("[::]:9901"), "[::1]:9901");
-        assert_eq!(address_for("10.0.0.7:9901"), "10.0.0.7:9901");
-    }
+    erased
+        .map_err(|error| anyhow!("{error}; no server answers at {admin} that could erase the call"))
 }

@@ -1,37 +1,37 @@
 //! The command line: one file for each verb.
 //!
-//! `new`, `build`, `check` and `run` use the parts of the server, so that authors see what the
-//! server will do: the same loader, limits, grants and adapters.
+//! `new`, `build`, `check` and `run` use the parts of the server: the same loader, limits, grants
+//! and adapters. Plugin authors therefore see the behaviour of the server.
 
+mod admin_client;
 mod atomic_file;
 mod build;
 mod check;
+mod completions;
 mod config_args;
-mod forget;
+mod erase;
+mod exit_status;
+mod file_limit;
+mod health;
+mod load_config;
+mod man;
 mod new;
 mod run;
 mod serve;
 mod table;
 
-use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use plugboard_simulate::{SimulateCommand, SimulateError};
-use rustix::process::{Resource, getrlimit, setrlimit};
 
-use plugboard_config::{self as config, Config, Flags, LoadedConfig};
-use plugboard_tls::Tls;
-
-/// Exit status for a configuration that cannot be served (BSD's `EX_CONFIG`).
-const EXIT_BAD_CONFIG: u8 = 78;
-
-/// Exit status for a command line that makes no sense (clap's).
-const EXIT_BAD_USAGE: u8 = 2;
+use self::exit_status::EXIT_BAD_USAGE;
+use self::file_limit::raise_file_limit;
+use crate::build_info;
 
 /// Decides where phone calls go, with WebAssembly plugins.
 #[derive(Parser)]
-#[command(name = "plugboard", version)]
+#[command(name = "plugboard", version = build_info::LONG_VERSION.as_str())]
 pub struct Cli {
     #[command(subcommand)]
     command: Subcommands,
@@ -39,41 +39,52 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Subcommands {
-    // What these two say of themselves is their help, the first line and the rest.
+    // The help texts of these two are the doc comments of their types.
     New(new::NewCommand),
     Build(build::BuildCommand),
-    /// Take webhooks and answer them
+    /// Run the server
     Serve(serve::ServeCommand),
-    /// Judge configuration and plugins without serving
+    /// Ask a running server whether it is ready for calls
+    Health(health::HealthCommand),
+    /// Check the configuration and plugins without serving
     Check(check::CheckCommand),
-    /// Try a plugin on one event, and see what it does
+    /// Run a plugin on one event and report each step
     Run(run::RunCommand),
-    /// Erase everything that is stored about a call
-    Forget(forget::ForgetCommand),
-    /// Play AVR Core: send whole calls and report how they were answered
+    /// Erase all stored data of a call
+    Erase(erase::EraseCommand),
+    /// Simulate AVR Core: send calls and report the answers
     Simulate(SimulateCommand),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsCommand),
+    /// Write man pages, one for each command
+    Man(man::ManCommand),
 }
 
 impl Cli {
-    /// Does what the command line says.
+    /// Runs the command of the command line.
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command {
             Subcommands::New(new) => new.run(),
             Subcommands::Build(build) => build.run(),
             Subcommands::Serve(serve) => serve.run(),
+            Subcommands::Health(health) => health.run(),
             Subcommands::Check(check) => check.run(),
             Subcommands::Run(run) => run.run(),
-            Subcommands::Forget(forget) => forget.run(),
+            Subcommands::Erase(erase) => erase.run(),
             Subcommands::Simulate(command) => simulate(command),
+            Subcommands::Completions(completions) => completions.run(Cli::command()),
+            Subcommands::Man(man) => man.run(Cli::command()),
         }
     }
 }
 
-/// Plays calls; the exit status tells whether all of them succeeded.
+/// Simulates calls. The exit status is 0 if all of them succeeded.
 fn simulate(command: SimulateCommand) -> ExitCode {
     if let Err(error) = raise_file_limit() {
-        eprintln!("plugboard: fewer calls at a time may have to do: {error}");
+        eprintln!(
+            "plugboard: cannot raise the limit of open files, so fewer calls can run: {error}"
+        );
     }
     match command.run() {
         Ok(true) => ExitCode::SUCCESS,
@@ -86,51 +97,4 @@ fn simulate(command: SimulateCommand) -> ExitCode {
             }
         }
     }
-}
-
-/// The configuration cannot be used. The error has been printed; the exit status is
-/// [`EXIT_BAD_CONFIG`].
-struct BadConfig;
-
-/// Loads the configuration.
-fn load_configuration(flags: Flags) -> Result<LoadedConfig, BadConfig> {
-    ok_or_print_error(config::load(flags, environment_variables()))
-}
-
-/// Loads the configuration for a command that does not serve, and prints its warnings.
-fn load_offline_configuration(flags: Flags) -> Result<Config, BadConfig> {
-    let LoadedConfig { config, warnings } = load_configuration(flags)?;
-    for warning in warnings {
-        eprintln!("plugboard: {warning}");
-    }
-    Ok(config)
-}
-
-/// Loads the certificate, if one is configured.
-fn load_certificate(config: &Config) -> Result<Option<Tls>, BadConfig> {
-    ok_or_print_error(config.tls.as_ref().map(Tls::load).transpose())
-}
-
-fn ok_or_print_error<T>(result: Result<T, impl Display>) -> Result<T, BadConfig> {
-    result.map_err(|error| {
-        eprintln!("plugboard: {error}");
-        BadConfig
-    })
-}
-
-/// Every connection is a file; the usual limit of 1,024 is a leftover.
-///
-/// # Errors
-///
-/// When the system does not allow more.
-fn raise_file_limit() -> std::io::Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    Ok(setrlimit(Resource::Nofile, limit)?)
-}
-
-/// The process's environment, as far as it is text.
-fn environment_variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -1,4 +1,4 @@
-//! `plugboard serve`.
+//! `plugboard serve`: runs the server until a signal stops it.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::AssertUnwindSafe;
@@ -16,7 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config_args::ConfigArgs;
-use super::{EXIT_BAD_CONFIG, load_certificate, load_configuration, raise_file_limit};
+use super::exit_status::EXIT_BAD_CONFIG;
+use super::file_limit::raise_file_limit;
+use super::load_config::{load_certificate, load_configuration};
+use crate::build_info;
 use plugboard_config::{Config, LoadedConfig};
 use plugboard_events::dispatch::{Dispatcher, Supervisor};
 use plugboard_events::journal::{Journal, Subscriptions};
@@ -29,7 +32,7 @@ use plugboard_routing::router::Router;
 use plugboard_runtime::engine::{Engine, Priority, Purpose};
 use plugboard_runtime::plugin::{CompileCache, Loader};
 use plugboard_server::live::Live;
-use plugboard_server::metrics::Metrics;
+use plugboard_server::metrics::{BuildInfo, Metrics};
 use plugboard_server::{Server, Services};
 use plugboard_store::Store;
 use plugboard_store::sqlite::SqliteStore;
@@ -37,14 +40,14 @@ use plugboard_telemetry::log as logging;
 use plugboard_telemetry::traces::{self, Traces};
 use plugboard_tls::Tls;
 
-/// How long the start waits until the observers are adopted.
+/// Time for which the start waits until the dispatcher has adopted the observers.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Decisions in one of the idempotency cache's two maps: as many as fill a table of
-/// 32,768 slots. At 400 calls a second, these are the calls of one minute.
+/// Number of decisions in each of the idempotency cache's two maps. It fills a table of
+/// 32,768 slots, enough for the calls of one minute at 400 calls per second.
 const IDEMPOTENCY_CAPACITY: usize = 28_000;
 
-/// Take webhooks and answer them.
+/// Run the server.
 #[derive(clap::Args)]
 pub(super) struct ServeCommand {
     #[command(flatten)]
@@ -69,7 +72,7 @@ impl ServeCommand {
         let _log = match logging::start(&config.log, traces.as_ref()) {
             Ok(log) => log,
             Err(error) => {
-                eprintln!("plugboard: cannot log: {error:#}");
+                eprintln!("plugboard: cannot start the log: {error:#}");
                 return ExitCode::FAILURE;
             }
         };
@@ -106,7 +109,8 @@ fn serve(
     let store: Arc<dyn Store> = Arc::new(store);
     let loader = Loader::new(engine.clone(), compile_cache, Some(Arc::clone(&store)), &config)?;
     let registry = Arc::new(Registry::default());
-    let metrics = Arc::new(Metrics::new(spans));
+    let build = BuildInfo { version: build_info::VERSION, commit: build_info::COMMIT };
+    let metrics = Arc::new(Metrics::new(build, spans));
     let folder = config.plugins.clone();
     let reload_metrics = Arc::clone(&metrics);
     let reconciler = Reconciler::new(loader, folder.clone(), Arc::clone(&registry), reload_metrics);
@@ -126,9 +130,9 @@ fn serve(
         supervise(
             &background,
             live_task.run(end.clone()),
-            "operators are not shown any more what happens; please report it, and restart",
+            "the live feed failed; please report it and restart",
         );
-        // Before the plugins are loaded, which takes long: no signal must be lost.
+        // Registered before the plugins are loaded, which takes long: no signal is lost.
         background.spawn(end.clone().run_until_cancelled_owned(stop_on_signal(stop.clone())?));
         let hangup = Arc::new(Notify::new());
         let hangups = notify_of_hangups(Arc::clone(&hangup))?;
@@ -140,13 +144,17 @@ fn serve(
         let generation = registry.current();
         let (plugins, broken) = (generation.plugins().count(), generation.broken().count());
         for unprotected in
-            platform::adapters(&config).iter().filter(|dialect| dialect.is_unauthenticated())
+            platform::adapters(&config).iter().filter(|adapter| adapter.is_unauthenticated())
         {
             let (platform, path) = (unprotected.name(), unprotected.path());
-            tracing::warn!(platform, path, "no secret is set: whoever reaches the path can post");
+            tracing::warn!(
+                platform,
+                path,
+                "platform without a secret: any client that reaches the path can post"
+            );
         }
         if plugins == 0 {
-            tracing::warn!(folder = %folder.display(), "no plugin: every call gets the fallback");
+            tracing::warn!(folder = %folder.display(), "no plugins: every call gets the fallback");
         }
         let subscriptions = Arc::new(Subscriptions::default());
         let (dispatcher, supervisor) =
@@ -154,17 +162,17 @@ fn serve(
         let (delivery, stop_delivery) = (TaskTracker::new(), CancellationToken::new());
         delivery.spawn(supervisor.run(stop_delivery.clone()));
         if !dispatcher.wait_until_adopted(generation.number, ADOPTION_TIMEOUT).await {
-            tracing::error!("observers are not told of events until the store can be used");
+            tracing::error!("observers do not receive events: the store is unavailable");
         }
         let journal = Journal::new(Arc::clone(&store), subscriptions, config.calls.clone());
         let journal = Arc::new(journal);
         let dispatcher = Arc::new(dispatcher);
         let services = Services {
             router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
-            mid_call: Arc::new(MidCall::new(&engine, &config.cache)),
+            mid_call: Arc::new(MidCall::new(&engine, &config.cache, &config.idempotency)),
             idempotency: config
-                .cache
-                .deliveries
+                .idempotency
+                .ttl
                 .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
             engine: engine.clone(),
             registry,
@@ -189,12 +197,12 @@ fn serve(
         supervise(
             &background,
             reloader.run(hangup, end.clone()),
-            "plugins are not reloaded any more; please report it, and restart",
+            "hot reload failed; please report it and restart",
         );
         server.run(stop).await;
         end.cancel();
-        // No request comes in any more. Deliveries in progress finish; the other events
-        // stay in the journal.
+        // The listeners are closed. Deliveries in progress finish; other events stay in the
+        // journal.
         stop_delivery.cancel();
         delivery.close();
         delivery.wait().await;
@@ -206,7 +214,7 @@ fn serve(
     })
 }
 
-/// Creates the delivery of events, which the supervisor runs.
+/// Creates the event delivery, which the supervisor runs.
 fn create_dispatcher(
     config: &Config,
     engine: &Engine,
@@ -221,7 +229,7 @@ fn create_dispatcher(
         config.events.clone(),
         config.journal.clone(),
         engine.concurrency_limit(Priority::Event),
-        config.limits.shutdown,
+        config.limits.shutdown_grace_period,
     )
 }
 
@@ -232,10 +240,10 @@ fn open_compile_cache(data: &Path, engine: &Engine) -> Option<CompileCache> {
         .recursive(true)
         .mode(0o700)
         .create(data)
-        .with_context(|| format!("cannot make the data folder {}", data.display()));
+        .with_context(|| format!("cannot create the data folder {}", data.display()));
     created
         .and_then(|()| CompileCache::open(data, engine))
-        .inspect_err(|error| tracing::error!("compiled plugins are not kept: {error:#}"))
+        .inspect_err(|error| tracing::error!("cannot cache compiled plugins: {error:#}"))
         .ok()
 }
 
@@ -246,22 +254,22 @@ fn start_runtime() -> anyhow::Result<(Runtime, usize)> {
     Ok((runtime.context("cannot start threads")?, threads))
 }
 
-/// Spawns a task that calls do not depend on: if it panics, `message` is logged and the
-/// server goes on without it.
+/// Spawns a task that calls do not depend on. If it panics, `message` is logged and the
+/// server continues without it.
 fn supervise(
     tasks: &TaskTracker,
     task: impl Future<Output = ()> + Send + 'static,
     message: &'static str,
 ) {
     tasks.spawn(async move {
-        // The panic drops the task with its state, so nothing sees that state broken.
+        // The panic drops the task and its state, so no other task sees an invalid state.
         if AssertUnwindSafe(task).catch_unwind().await.is_err() {
             tracing::error!("{message}");
         }
     });
 }
 
-/// Registers for SIGTERM and SIGINT now. The future cancels `stop` on the first of them.
+/// Registers for SIGTERM and SIGINT at once. The future cancels `stop` on the first of them.
 fn stop_on_signal(
     stop: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
@@ -272,12 +280,12 @@ fn stop_on_signal(
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal, "stopping: finishing calls in flight");
+        tracing::info!(signal, "stopping: draining calls in flight");
         stop.cancel();
     })
 }
 
-/// Registers for SIGHUP now. The future notifies `hangup` of each one, without end.
+/// Registers for SIGHUP at once. The future notifies `hangup` of each one, and never ends.
 fn notify_of_hangups(
     hangup: Arc<Notify>,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {

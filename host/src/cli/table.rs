@@ -1,16 +1,16 @@
-//! Reports for people: rows of a name and a text.
+//! Text reports: rows with a name and a text.
 //!
-//! Measured durations have three decimals and a space before the unit; durations of settings are
-//! written as in settings.
+//! Measured durations have three decimals and a space before the unit. Durations of settings have
+//! the format of the settings.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Columns of the words on the left.
+/// Width of the column of names, in characters.
 const NAME_WIDTH: usize = 14;
 
-/// Writes a row. Further lines of the text stand below its first one; nothing of it
-/// can be mistaken for a row of ours.
+/// Writes a row. Further lines of the text are indented below the first one, and control
+/// characters become spaces, so a text cannot forge a row.
 pub(super) fn write_row(
     f: &mut fmt::Formatter<'_>,
     name: &str,
@@ -26,12 +26,12 @@ pub(super) fn write_row(
     Ok(())
 }
 
-/// A time that was measured.
+/// Formats a measured duration in milliseconds.
 pub(super) fn format_elapsed(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1e3)
 }
 
-/// A size that is mostly a round one.
+/// Formats a size in the largest unit that divides it.
 pub(super) fn format_size(bytes: u64) -> String {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
@@ -46,7 +46,7 @@ pub(super) fn format_size(bytes: u64) -> String {
     }
 }
 
-/// Two columns, a line each.
+/// Formats pairs as two aligned columns, one pair per line.
 pub(super) fn format_columns<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let rows: Vec<_> = rows.into_iter().collect();
     let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);

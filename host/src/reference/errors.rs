@@ -1,4 +1,4 @@
-//! The page of errors, by the labels that metrics, logs and answers have for them.
+//! Page of errors, by the labels of metrics, log and error responses.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use plugboard_server::all_error_responses;
 fn errors_page_is_current() {
     let mut text = format!(
         "{GENERATED_NOTICE}\n\n# Errors\n\n\
-         ## Of plugins\n\n\
-         The label stands in `plugboard_plugin_failures_total` (stage `call`), and with the whole \
-         message in the log\nand in `/plugins`. What failed before `call` is a version that was not \
-         loaded: the last good one serves on.\n\n"
+         ## Errors of plugins\n\n\
+         Errors of the stage `call` count in `plugboard_plugin_failures_total` under their label. \
+         The log and `/plugins` have\nthe label and the whole message. At an earlier stage, a \
+         version could not be loaded: the last good version serves.\n\n"
     );
-    text += &table_header(&["label", "stage", "what it says", "what to do"]);
+    text += &table_header(&["label", "stage", "message", "remedy"]);
     let (load_errors, call_errors) = (load_errors(), call_errors());
     assert_all(
         load_errors.iter().map(LoadError::label),
@@ -44,17 +44,18 @@ fn errors_page_is_current() {
         text += &table_row(&[&label, stage, &error.to_string(), call_remedy(error)]);
     }
 
-    text += "\n## Of what a plugin wanted\n\nThe plugin gets the error and may go on. The label \
-             stands in `plugboard_plugin_refusals_total`.\n\n";
-    text += &table_header(&["capability", "label", "what it means"]);
+    text += "\n## Errors of host calls\n\nThe plugin gets the error and can continue. It counts in \
+             `plugboard_plugin_host_call_errors_total`.\n\n";
+    text += &table_header(&["capability", "label", "meaning"]);
     for (capability, label, meaning) in capability_errors() {
         text += &table_row(&[capability, &format!("`{label}`"), meaning]);
     }
 
-    text += "\n## Of HTTP\n\nAs the answer: `{\"error\":{\"code\":\"…\",\"message\":\"…\"}}`. With \
-             503 and 429 comes `Retry-After`.\nWhat BlackBox's agents get when a tool fails is told \
-             under [tools](../guide/tools-and-events.md#what-an-agent-gets).\n\n";
-    text += &table_header(&["status", "code", "what it says", "what to do"]);
+    text += "\n## Errors of HTTP requests\n\nThe response is \
+             `{\"error\":{\"code\":\"…\",\"message\":\"…\"}}`. Those of webhooks with 503 or 429 have \
+             `Retry-After`.\nFor the answers to BlackBox when a tool fails, see \
+             [tools](../guide/tools-and-events.md#what-does-an-agent-get).\n\n";
+    text += &table_header(&["status", "code", "message", "remedy"]);
     let answers = all_error_responses();
     let (codes, _) =
         include_str!("../../crates/server/src/error.rs").split_once("impl IntoResponse").unwrap();
@@ -66,8 +67,8 @@ fn errors_page_is_current() {
     assert_page(&expect_file!["../../../docs/reference/errors.md"], &text);
 }
 
-/// That every word of a source file that is one of these kinds of words is listed: a
-/// new one is not forgotten. They are the only quoted ones without a space.
+/// Asserts that every label in a source file is described, so that a new one is not
+/// forgotten. Labels are the only string literals without a space.
 fn assert_all<'a>(described: impl Iterator<Item = &'a str>, source: &str) {
     let known: Vec<&str> = described.collect();
     let is_word = |word: &&str| {
@@ -80,7 +81,7 @@ fn assert_all<'a>(described: impl Iterator<Item = &'a str>, source: &str) {
     }
 }
 
-/// One of each kind, in the order of loading.
+/// Returns one error of each kind, in the order of the load stages.
 fn load_errors() -> Vec<LoadError> {
     let file = || PathBuf::from("plugins/10-vip.wasm");
     let text = String::from;
@@ -93,7 +94,7 @@ fn load_errors() -> Vec<LoadError> {
         LoadError::InvalidFileName(PathBuf::from("vip…")),
         LoadError::EmptyFile,
         LoadError::FileTooLarge { size: 80_000_000, most: 67_108_864 },
-        LoadError::SettingsNotText {
+        LoadError::SettingsNotUtf8 {
             path: PathBuf::from("plugins/10-vip.toml"),
             source: String::from_utf8(vec![0xff]).unwrap_err().utf8_error(),
         },
@@ -121,12 +122,12 @@ fn load_errors() -> Vec<LoadError> {
     ]
 }
 
-/// One of each kind.
+/// Returns one error of each kind.
 fn call_errors() -> Vec<CallError> {
     let text = String::from;
     vec![
         CallError::NotExported(Hook::Router),
-        CallError::Trap { source: EngineError::from_text("…"), said: Some(text("…")) },
+        CallError::Trap { source: EngineError::from_text("…"), last_message: Some(text("…")) },
         CallError::MemoryLimitExceeded { limit: 32 << 20 },
         CallError::Timeout(Duration::from_millis(250)),
         CallError::Busy,
@@ -143,51 +144,49 @@ fn call_errors() -> Vec<CallError> {
 fn load_remedy(error: &LoadError) -> &'static str {
     match error {
         LoadError::Unreadable { .. } => {
-            "Look at owner and mode of the file. It is tried again by itself."
+            "Check owner and mode of the file. Plugboard retries on its own."
         }
-        LoadError::NotAFile(_) => "Put the component itself there, or a link to it.",
+        LoadError::NotAFile(_) => "Replace it with the component, or a link to it.",
         LoadError::FileChanging(_) => {
-            "Write to another name and rename. It is tried again by itself."
+            "Copy to another name, then rename. Plugboard retries on its own."
         }
-        LoadError::SettingsNotText { .. } => "Save the settings as UTF-8.",
+        LoadError::SettingsNotUtf8 { .. } => "Save the settings as UTF-8.",
         LoadError::InvalidFileName(_) => "Rename the file.",
         LoadError::InvalidSettings(_) => {
-            "Mend the line that it names. [All keys](plugin-settings.md)."
+            "Correct the line that the message names. See [all keys](plugin-settings.md)."
         }
-        LoadError::MemoryTooLarge { .. } => {
-            "Ask for less in `limits.memory`, or raise `engine.max_memory`."
-        }
+        LoadError::MemoryTooLarge { .. } => "Reduce `limits.memory`, or raise `engine.max_memory`.",
         LoadError::EmptyFile | LoadError::Malformed(_) => {
-            "Copy it again: to another name, then rename. If that does not help, build it again."
+            "Copy it again, to another name, then rename. If it still fails, build it again."
         }
         LoadError::FileTooLarge { .. } => {
             "Build for release, with `strip = true` and `opt-level = \"s\"`."
         }
-        LoadError::NotWasm { .. } => "Deploy the `.wasm` that the build made.",
+        LoadError::NotWasm { .. } => "Deploy the `.wasm` file from the build.",
         LoadError::CoreModule => "Build for `wasm32-wasip2`.",
-        LoadError::HostPanicked => "Report it, with the file if you can.",
+        LoadError::HostPanicked => "Report the bug, with the file if possible.",
         LoadError::NoThread(_) => {
-            "Raise the limit of threads (`ulimit -u`, `TasksMax`). It is tried again by itself."
+            "Raise the limit of threads (`ulimit -u`, `TasksMax`). Plugboard retries on its own."
         }
         LoadError::Precompiled => "Deploy the `.wasm`.",
         LoadError::ExceedsEngineLimits(_) => {
-            "It names what it needs too much of: memory, tables, instances. Make it need less."
+            "Reduce the resource that the message names: memory, tables or instances."
         }
         LoadError::NoHook { .. } => {
-            "Say `export!(MyPlugin: Router)`, and `crate-type = [\"cdylib\", \"rlib\"]`."
+            "Add `export!(MyPlugin: Router)`, and `crate-type = [\"cdylib\", \"rlib\"]`."
         }
         LoadError::ContractVersion { .. } | LoadError::ContractMismatch { .. } => {
-            "Build it against the SDK, or the `wit/`, of this Plugboard."
+            "Build it with the SDK, or the `wit/` files, of this version of Plugboard."
         }
         LoadError::UnknownImport { .. } => {
-            "Do without it. A library wants more of its host than Plugboard lends."
+            "Remove the import. Usually a library needs an interface that Plugboard does not have."
         }
-        LoadError::GrantSetup(_) => "Mend `[grants]` as it says.",
+        LoadError::GrantSetup(_) => "Correct `[grants]` as the message says.",
         LoadError::InvalidToolNames(_) => {
-            "Mend the names in `tools()`, or in the settings' `[tools]`: 64 at the most, each once."
+            "Correct the names in `tools()`, or in the settings' `[tools]`: at most 64, each once."
         }
         LoadError::Instantiate(_) => {
-            "It says in what way the first instance failed: look there in this table."
+            "The message has the error of the first instance: see the stage `call` in this table."
         }
     }
 }
@@ -195,65 +194,64 @@ fn load_remedy(error: &LoadError) -> &'static str {
 fn call_remedy(error: &CallError) -> &'static str {
     match error {
         CallError::NotExported(_) => {
-            "None: another version of the plugin was meant. If it stays, report it."
+            "None: the call was for another version of the plugin. If it persists, report it."
         }
         CallError::Trap { .. } => {
-            "A panic, or a bug. The message has the function, and what the plugin said last."
+            "Fix the panic or bug. The message has the function and the plugin's last message."
         }
         CallError::MemoryLimitExceeded { .. } => {
-            "Raise `limits.memory`, or make the plugin keep less."
+            "Raise `limits.memory`, or reduce the plugin's memory use."
         }
         CallError::Timeout(_) => {
-            "Raise the limit, or look at what it waits for. What is slow elsewhere, let it cache."
+            "Raise the limit, or find the slow operation. Cache the results of slow services."
         }
         CallError::Busy => {
-            "Raise `engine.instances` if memory allows; look which plugin takes so long."
+            "Raise `engine.instances` if memory allows, and find the plugin that runs too long."
         }
         CallError::CircuitOpen => {
-            "Look at the failures before it. A new version, or other settings, are tried at once."
+            "Fix the earlier failures. A new version or new settings close the breaker."
         }
-        CallError::HostCallDataExceeded { .. } | CallError::TooLong { .. } => "Make it say less.",
-        CallError::GuestError(_) => "The plugin's own words: ask its author.",
-        CallError::NotJson { .. } => "Return JSON, nested no deeper than 64.",
+        CallError::HostCallDataExceeded { .. } | CallError::TooLong { .. } => {
+            "Reduce the size of the data."
+        }
+        CallError::GuestError(_) => "The error is the plugin's own: ask its author.",
+        CallError::NotJson { .. } => "Return valid JSON, nested at most 64 levels deep.",
         CallError::InvalidStsUrl(_) => {
-            "Mend the URL; only path and query may have `{…}`. See `allowed_sts_hosts`, too."
+            "Correct the URL. Only path and query may contain `{…}`. Check `allowed_sts_hosts`."
         }
-        CallError::HostPanicked => "Report it, with the lines of the log before it.",
+        CallError::HostPanicked => "Report the bug, with the preceding lines of the log.",
     }
 }
 
-/// What a plugin can be refused, and in which words.
+/// Returns the errors of host calls: capability, label and meaning.
 fn capability_errors() -> Vec<(&'static str, &'static str, &'static str)> {
     let text = String::new;
     let kv = [
         (GuestKvError::NotGranted, "`grants.kv` is not set."),
         (
             GuestKvError::TooLarge(text()),
-            "A key or value is longer than `[kv]` allows, or a key is empty.",
+            "A key or value is larger than `[kv]` allows, or the key is empty.",
         ),
-        (GuestKvError::Quota(text()), "The plugin has as many bytes as it may (`kv.max_total`)."),
-        (GuestKvError::NotANumber, "`increment` of a value that is no number."),
-        (
-            GuestKvError::Unavailable(text()),
-            "The store cannot be used now: see `plugboard_store_up`.",
-        ),
+        (GuestKvError::Quota(text()), "The plugin's values have reached `kv.max_total`."),
+        (GuestKvError::NotANumber, "`increment` of a value that is not a number."),
+        (GuestKvError::Unavailable(text()), "The store is unavailable: see `plugboard_store_up`."),
     ];
     let http = [
-        (Request::NotGranted(text()), "No entry of `grants.http` has this host and port."),
+        (Request::NotGranted(text()), "No entry of `grants.http` includes this host and port."),
         (
             Request::AddressRefused(text()),
-            "A name leads into a private network; an entry must name that network, too.",
+            "The name resolves to a private address, which `grants.http` must include as well.",
         ),
-        (Request::InvalidRequest(text()), "Method, URL or a header cannot be sent."),
-        (Request::TooLarge(text()), "Request or response is larger than `[http]` allows."),
-        (Request::Timeout, "No whole response in the time that was left."),
-        (Request::TooManyRequests, "More requests at the same time than `http.concurrency`."),
-        (Request::Failed(text()), "The other side could not be reached, or broke off."),
+        (Request::InvalidRequest(text()), "The method, the URL or a header is invalid."),
+        (Request::TooLarge(text()), "The request or response is larger than `[http]` allows."),
+        (Request::Timeout, "The response did not arrive completely within the remaining time."),
+        (Request::TooManyRequests, "The plugin exceeds `http.concurrency`."),
+        (Request::Failed(text()), "The service is unreachable, or closed the connection."),
     ];
     let metrics = [
         (MetricsError::NotGranted, "`grants.metrics` is not set."),
-        (MetricsError::Invalid(text()), "The name or a label is no good, or too long."),
-        (MetricsError::TooMany, "The plugin has as many series as it may."),
+        (MetricsError::Invalid(text()), "The name or a label is invalid or too long."),
+        (MetricsError::TooMany, "The plugin has reached its maximum of series."),
     ];
     let kv = kv.map(|(error, meaning)| ("kv", error.label(), meaning));
     let http = http.map(|(error, meaning)| ("http", error.label(), meaning));
@@ -263,30 +261,30 @@ fn capability_errors() -> Vec<(&'static str, &'static str, &'static str)> {
 
 fn http_remedy(code: &str) -> &'static str {
     match code {
-        "not_found" => "Look at the path. A platform's path is there only if the platform is on.",
-        "method_not_allowed" => "Use the method that the path takes.",
-        "body_too_large" => "Raise the key that it names, if such bodies are to be taken.",
-        "body_timeout" => "Send again. If it stays: the network, or the key that it names.",
-        "overloaded" => "Send again after `Retry-After`.",
-        "internal" => "Report it, with the lines of the log before it.",
-        "bad_request" => "Send what the platform sends: the message names the field.",
-        "sender_not_allowed" => "Add the address to `senders.allow`, if it may send.",
-        "cross_site" => "Ask from the page itself, or with a program that is no browser.",
+        "not_found" => "Check the path. A platform's path exists only if the platform is enabled.",
+        "method_not_allowed" => "Use the method that the path supports.",
+        "body_too_large" => "Raise the key that the message names, if such bodies are legitimate.",
+        "body_timeout" => "Send it again. If it persists, check the network, or raise the key.",
+        "overloaded" => "Send it again after `Retry-After`.",
+        "internal" => "Report the bug, with the preceding lines of the log.",
+        "bad_request" => "Correct the field that the message names.",
+        "ip_not_allowed" => "Add the address to `ingress.allowed_networks`, if it may send.",
+        "cross_site" => "Use the page itself, or a client that is not a browser.",
         "host_not_allowed" => {
-            "Ask for the address, or for `localhost`; or set an `admin_token`, and any name will do."
+            "Use the IP address or `localhost`, or set an `admin_token` to allow any name."
         }
-        "too_many_readers" => "Close a page that is open elsewhere.",
-        "too_many_requests" => "Send less, or raise `senders.rate` and `senders.burst`.",
+        "too_many_subscribers" => "Close one of the open pages.",
+        "too_many_requests" => {
+            "Send fewer requests, or raise `ingress.rate_limit` and `ingress.rate_limit_burst`."
+        }
         "https_expected" => "Use `https://`.",
-        "store_unavailable" => {
-            "Look at the disk and at the log; events are taken again by themselves."
-        }
-        "store_full" => "Make room on the disk, or mend the observer that is furthest behind.",
-        "stopping" => "Send again to the process that takes over.",
-        "still_told" => "Ask once more.",
-        "no_instructions" => "None: no plugin gave this call a prompt, or the call is forgotten.",
-        "unauthorized" => "Show the secret, header or signature that is configured.",
-        "folder_unreadable" => "Look at owner and mode of the plugin folder.",
+        "store_unavailable" => "Check the disk and the log. The store recovers without a restart.",
+        "store_full" => "Free disk space, or fix the observer with the largest lag.",
+        "stopping" => "Send it again: another process takes over.",
+        "erasure_incomplete" => "Repeat the request.",
+        "prompt_not_found" => "None: no plugin gave the call a prompt, or its context has expired.",
+        "unauthorized" => "Send the configured token, secret, header or signature.",
+        "folder_unreadable" => "Check owner and mode of the plugin folder.",
         other => panic!("{other} is not described"),
     }
 }

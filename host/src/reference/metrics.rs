@@ -1,4 +1,4 @@
-//! The page of metrics; checks that alerts and dashboard use only metrics that exist.
+//! Page of metrics, and a check that alerts and dashboard use only existing metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,10 +8,10 @@ use expect_test::expect_file;
 use super::{GENERATED_NOTICE, assert_page, table_header, table_row};
 use plugboard_server::metrics::sample;
 
-/// Labels whose values are not ours to list, or are listed elsewhere.
-const OPEN_LABELS: [&str; 4] = ["plugin", "status", "error", "capability"];
+/// Labels whose values are open-ended, or are listed elsewhere.
+const OPEN_LABELS: [&str; 6] = ["plugin", "status", "error", "capability", "version", "commit"];
 
-/// Labels that Prometheus itself gives.
+/// Labels that Prometheus itself adds.
 const PROMETHEUS_LABELS: [&str; 3] = ["job", "instance", "le"];
 
 /// A family of metrics.
@@ -19,7 +19,7 @@ const PROMETHEUS_LABELS: [&str; 3] = ["job", "instance", "le"];
 struct MetricFamily {
     kind: String,
     help: String,
-    /// The names under which its rows stand, with what they are labelled by.
+    /// Names of its series, each with its labels and their values.
     series: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
 
@@ -28,19 +28,20 @@ fn metrics_page_is_current() {
     let families = parse_families();
     let mut text = format!(
         "{GENERATED_NOTICE}\n\n# Metrics\n\n\
-         `GET /metrics` of the admin listener tells these, as OpenMetrics text. A histogram has \
-         rows that end in\n`_bucket`, `_sum` and `_count`. [Monitoring](../operations/monitoring.md) \
-         tells which to watch.\n\n\
-         Counters start from zero with the process. Labels are names of plugins, words of \
-         Plugboard, and status\ncodes: nothing that a caller can make up. The labels `error` of \
-         plugins are the labels of [errors](errors.md).\n\n\
-         Plugins with the grant `metrics` add figures of their own, as \
+         `GET /metrics` on the admin listener returns these metrics as OpenMetrics text. The \
+         series of a histogram end\nin `_bucket`, `_sum` and `_count`. \
+         [Monitoring](../operations/monitoring.md) names those to watch.\n\n\
+         Counters start from zero with the process. Label values are plugin names, fixed words \
+         and status codes; callers\ncannot create series. The values of the label `error` are the \
+         labels of [errors](errors.md).\n\n\
+         Plugins with the grant `metrics` add their own metrics, named \
          `plugboard_guest_PLUGIN_NAME`.\n\n"
     );
     text += &table_header(&["metric", "type", "labels", "meaning"]);
     for (name, family) in &families {
         let shown = match family.kind.as_str() {
             "counter" => format!("`{name}_total`"),
+            "info" => format!("`{name}_info`"),
             _ => format!("`{name}`"),
         };
         let labels: Vec<String> = family
@@ -56,7 +57,7 @@ fn metrics_page_is_current() {
     assert_page(&expect_file!["../../../docs/reference/metrics.md"], &text);
 }
 
-/// A label with its values. The bounds of a histogram's buckets are its own business.
+/// Returns a label with its values. The bucket bounds of histograms are omitted.
 fn describe_label((name, values): (&String, &BTreeSet<String>)) -> Option<String> {
     let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
     match name.as_str() {
@@ -66,7 +67,7 @@ fn describe_label((name, values): (&String, &BTreeSet<String>)) -> Option<String
     }
 }
 
-/// What is rendered, by family.
+/// Parses the rendered sample into families.
 fn parse_families() -> BTreeMap<String, MetricFamily> {
     let text = sample::render_sample().unwrap();
     let mut families = BTreeMap::<String, MetricFamily>::new();

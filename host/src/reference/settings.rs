@@ -1,4 +1,4 @@
-//! The pages of `plugboard.toml` and of a plugin's settings, with their JSON schemas.
+//! Pages of `plugboard.toml` and of the plugin settings, with their JSON schemas.
 
 use expect_test::expect_file;
 use serde::Deserialize;
@@ -15,11 +15,11 @@ fn configuration_page_is_current() {
     let schema = generate_schema::<ConfigDocument>();
     let mut text = format!(
         "{GENERATED_NOTICE}\n\n# Configuration\n\n\
-         Plugboard reads `plugboard.toml` in the working directory, or `--config FILE`. Every key \
-         is also an\nenvironment variable: there, lists have commas. Flags win over the \
-         environment, the environment over\nthe file. Every key may be left out. Spans of time and \
-         sizes have a unit: `\"250ms\"`, `\"7d\"`,\n`\"64KiB\"`.\n\n\
-         An editor that knows TOML schemas (taplo, Even Better TOML) completes and explains the \
+         Plugboard reads `plugboard.toml` in the working directory, or the file of `--config \
+         FILE`. Every key is\noptional, and is also an environment variable, in which a list is \
+         separated by commas. Flags override\nthe environment, and the environment overrides the \
+         file. Durations and sizes have a unit: `\"250ms\"`,\n`\"7d\"`, `\"64KiB\"`.\n\n\
+         Editors with support for TOML schemas (taplo, Even Better TOML) complete and explain the \
          keys if the\nfile begins with the path of the [schema](plugboard.schema.json):\n\n\
          ```toml\n#:schema docs/reference/plugboard.schema.json\n```\n"
     );
@@ -33,7 +33,7 @@ fn configuration_page_is_current() {
         if current_table != Some(table) {
             current_table = Some(table);
             match table {
-                "" => text += "\n## The service\n\n",
+                "" => text += "\n## Top-level keys\n\n",
                 table => {
                     let description = &schema["properties"][table]["description"];
                     text +=
@@ -59,10 +59,10 @@ fn configuration_page_is_current() {
 fn plugin_settings_page_is_current() {
     let schema = generate_schema::<Settings>();
     let mut text = format!(
-        "{GENERATED_NOTICE}\n\n# A plugin's settings\n\n\
-         `NAME.toml` beside `NAME.wasm`. The file may be missing, and so may every key in it. A \
-         change is\ntaken up while Plugboard runs. The [schema](plugin.schema.json) is for editors, \
-         as that of the\n[configuration](configuration.md).\n\n"
+        "{GENERATED_NOTICE}\n\n# Plugin settings\n\n\
+         The settings of `NAME.wasm` are in `NAME.toml` beside it. The file and every key in it \
+         are optional.\nPlugboard reloads a changed file while it runs. The \
+         [schema](plugin.schema.json) is for editors, like that\nof the [configuration](configuration.md).\n\n"
     );
     text += &settings_table(&schema, &known_keys::<Settings>());
     let tables: [(&str, Vec<String>); 5] = [
@@ -100,7 +100,7 @@ fn documented_defaults_deserialize() {
     assert!(checked > 40, "only {checked}");
 }
 
-/// The keys of a table in a plugin's settings.
+/// Returns the rows of a table of the plugin settings.
 fn settings_table(schema: &Value, names: &[String]) -> String {
     let mut text = table_header(&["key", "default", "meaning"]);
     for name in names {
@@ -114,7 +114,7 @@ fn settings_table(schema: &Value, names: &[String]) -> String {
     text
 }
 
-/// All configuration keys, ordered as their fields are declared.
+/// Returns all configuration keys, in the order of their declaration.
 fn keys_in_declared_order() -> Vec<&'static ConfigKey> {
     let find = |path: &str| KEYS.iter().find(|key| key.path == path);
     let mut ordered = Vec::new();
@@ -131,16 +131,16 @@ fn keys_in_declared_order() -> Vec<&'static ConfigKey> {
     ordered
 }
 
-/// The fields of a struct, in declaration order.
+/// Returns the fields of a struct, in declaration order.
 fn known_keys<T: DeserializeOwned>() -> Vec<String> {
     known_keys_of_table::<T>("")
 }
 
-/// The fields of the table that `header` opens, in declaration order. A schema sorts them
-/// by name, but serde's error for an unknown field lists them as declared.
+/// Returns the fields of the table that `header` opens, in declaration order. A schema
+/// sorts them by name, but serde's error for an unknown field lists them as declared.
 fn known_keys_of_table<T: DeserializeOwned>(header: &str) -> Vec<String> {
     let message = match toml::from_str::<T>(&format!("{header}'?' = 1")) {
-        Ok(_) => panic!("an unknown key was taken"),
+        Ok(_) => panic!("an unknown key was accepted"),
         Err(error) => error.message().to_owned(),
     };
     message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
@@ -153,7 +153,7 @@ fn default_text(property: &Value) -> String {
     }
 }
 
-/// What a key means, and what it can be.
+/// Returns the description of a key and of its possible values.
 fn meaning_text(property: &Value) -> String {
     let mut text = with_full_stop(as_text(&property["description"]));
     let listed = match &property["items"] {
@@ -171,13 +171,13 @@ fn meaning_text(property: &Value) -> String {
     text
 }
 
-/// With a stop at its end.
+/// Returns the text with a full stop at the end.
 fn with_full_stop(text: &str) -> String {
     let text = text.trim_end_matches('.');
     format!("{text}.")
 }
 
-/// Without a capital at its start, as it goes on.
+/// Returns the text with its first letter in lower case.
 fn lowercase_first(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(char::to_lowercase);
@@ -185,7 +185,7 @@ fn lowercase_first(text: &str) -> String {
 }
 
 fn as_text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
 }
 
 fn pretty(schema: &Value) -> String {

@@ -1,10 +1,10 @@
-//! Splits calls over speech-to-speech services by weight. The same call id leads
-//! to the same service, however often it is asked about.
+//! Splits calls between speech-to-speech services by weight. The same call id always
+//! gets the same service.
 
 use plugboard_sdk::prelude::*;
 use serde::Deserialize;
 
-/// One service, as it stands in `[config]`.
+/// One service of `[config] targets`.
 #[derive(Deserialize)]
 struct Target {
     sts_url: String,
@@ -32,8 +32,8 @@ impl Router for AbSplit {
     }
 }
 
-/// FNV-1a, which is stable over versions of everything, with a last mix, as its
-/// low bits are weak for ids that differ in few places.
+/// Returns the FNV-1a hash, which is stable across versions. A final mix improves its low
+/// bits, which are weak for ids that differ in few places.
 fn hash(text: &str) -> u64 {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -68,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_keeps_its_service() {
+    fn same_call_id_gets_same_service() {
         let call = Call::new("935652e3-7c59-4edc-b17f-9646a9c2a265");
         let decide = || host(NINE_TO_ONE).decide::<AbSplit>(&call).unwrap();
         assert_eq!(decide(), decide());
     }
 
     #[test]
-    fn without_a_weight_there_is_a_clear_word() {
+    fn missing_weights_are_named_in_error() {
         for targets in ["[]", r#"[{"sts_url":"ws://a","weight":0}]"#] {
             let error = host(targets).decide::<AbSplit>(&Call::new("1")).unwrap_err();
             assert!(error.to_string().contains("targets"), "{error}");

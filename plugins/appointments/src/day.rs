@@ -5,28 +5,28 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use plugboard_sdk::prelude::*;
 
-/// For how many days there is something to book, unless the settings say.
+/// Default of `days_ahead`: the number of days that can be booked, from tomorrow on.
 const DAYS_AHEAD: u32 = 60;
 
-/// For how long a booking is kept after the midnight that its day begins with, in UTC:
-/// until the day is over everywhere.
+/// Time to live of a booking after the beginning of its day in UTC. After 48 hours, the day
+/// is over in every time zone.
 const KEPT_AFTER: Duration = Duration::from_secs(48 * 3600);
 
-/// A day of a service, on which there is something to book.
+/// A day of a service that can be booked.
 pub struct Day {
     pub date: Date,
     pub service: String,
-    /// For how long its bookings matter.
+    /// Time to live of its bookings in the store.
     pub kept_for: Duration,
 }
 
 impl Day {
-    /// The day that an agent asks about.
+    /// Returns the day that an agent names. Without a service, it is the first one.
     pub fn find(date: &str, service: Option<String>) -> Result<Self, ToolError> {
         let now = Timestamp::now();
         let today = now.to_zoned(TimeZone::UTC).date();
         let (first, last) = (today.tomorrow()?, today.checked_add(days_ahead()?.days())?);
-        // Agents guess the year, so they are told the days that there are.
+        // Agents guess the year, so the error names the days that can be booked.
         let offered = || {
             ToolError::new(format_args!(
                 "`date` should be a day from {first} to {last}, such as {first}"
@@ -42,26 +42,27 @@ impl Day {
         Ok(Self { date, service: find_service(service)?, kept_for })
     }
 
-    /// Where its bookings are in the store.
+    /// Returns the key of its bookings in the store.
     pub fn key(&self) -> String {
         format!("booked/{}/{}", self.date, self.service)
     }
 }
 
-/// The times of every day.
+/// Returns the times of each day.
 pub fn slots() -> Result<Vec<String>> {
-    Ok(words(&config::require("slots")?))
+    Ok(entries(&config::require("slots")?))
 }
 
-/// Only what the settings name: what an agent says may be a caller's name.
+/// Returns a service of the settings. The agent's own text is not repeated, because it can
+/// be a caller's name.
 fn find_service(wanted: Option<String>) -> Result<String, ToolError> {
-    let services = words(&config::require("services")?);
+    let services = entries(&config::require("services")?);
     let found = match wanted {
         Some(wanted) => services.iter().find(|service| service.eq_ignore_ascii_case(&wanted)),
         None => services.first(),
     };
     found.cloned().ok_or_else(|| {
-        ToolError::new(format_args!("there is no such service; there is {}", services.join(", ")))
+        ToolError::new(format_args!("unknown service; the services are: {}", services.join(", ")))
             .with_code("NO_SUCH_SERVICE")
     })
 }
@@ -70,7 +71,7 @@ fn days_ahead() -> Result<i64> {
     Ok(config::parse::<u32>("days_ahead")?.unwrap_or(DAYS_AHEAD).into())
 }
 
-/// Words with commas between them.
-fn words(text: &str) -> Vec<String> {
-    text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+/// Returns the entries of a list that is separated by commas.
+fn entries(text: &str) -> Vec<String> {
+    text.split(',').map(|entry| entry.trim().to_owned()).filter(|entry| !entry.is_empty()).collect()
 }

@@ -1,9 +1,9 @@
-//! Two tools for voice agents: `check_availability` tells the free times of a day,
+//! Two tools for voice agents: `check_availability` returns the free times of a day,
 //! `book_appointment` books one.
 //!
-//! What is booked stands in the store under `booked/DATE/SERVICE`, each time with
-//! the number of its booking. Which call has which number stands under the call's
-//! id, so that it can be forgotten without giving the time to somebody else.
+//! The store has the booked times of a day under `booked/DATE/SERVICE`, each with the
+//! number of its booking. A key with the call's id has the number that the call got. The
+//! operator can therefore erase the call, and the time stays booked.
 
 mod day;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::day::Day;
 
-/// The times of a day that are booked, and the numbers of their bookings.
+/// The booked times of a day, with the numbers of their bookings.
 type Booked = BTreeMap<String, i64>;
 
 struct Appointments;
@@ -67,13 +67,11 @@ fn book_appointment(call: &Call, order: Order) -> Result<Booking, ToolError> {
     let day = Day::find(&order.date, order.service)?;
     let time = order.time;
     if !day::slots()?.contains(&time) {
-        return Err(ToolError::new(
-            "there is no such time; check_availability tells those there are",
-        )
-        .with_code("NO_SUCH_SLOT"));
+        return Err(ToolError::new("unknown time; check_availability returns the free times")
+            .with_code("NO_SUCH_SLOT"));
     }
-    // First the number: an agent that asks again, as after an answer that came too
-    // late, comes with the same one.
+    // The number comes first. If the agent repeats the tool call, for example after a
+    // timeout, it gets the same number.
     let mine = format!("call/{}/booking/{}/{}/{time}", call.id(), day.date, day.service);
     let number = match kv::get_json(&mine)? {
         Some(number) => number,
@@ -89,8 +87,10 @@ fn book_appointment(call: &Call, order: Order) -> Result<Booking, ToolError> {
     })?;
     if booked.get(&time) != Some(&number) {
         kv::delete(&mine)?;
-        return Err(ToolError::new("this time is taken; check_availability tells the free ones")
-            .with_code("SLOT_TAKEN"));
+        return Err(ToolError::new(
+            "this time is taken; check_availability returns the free times",
+        )
+        .with_code("SLOT_TAKEN"));
     }
     Ok(Booking { date: day.date.to_string(), time, service: day.service, number })
 }

@@ -1,4 +1,4 @@
-//! Agents ask about days to come, as the clock is the real one.
+//! Tests of the tools with future days, because the plugin uses the real clock.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -13,7 +13,7 @@ fn host() -> Host {
         .with_config("slots", "09:00, 09:30, 10:00")
 }
 
-/// A day in the future; -1 is yesterday.
+/// Returns the day that is `ahead` days after today; -1 is yesterday.
 fn day(ahead: i64) -> String {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     today.checked_add(ahead.days()).unwrap().to_string()
@@ -36,7 +36,7 @@ fn code(result: Result<Value, ToolError>) -> String {
 }
 
 #[test]
-fn what_is_booked_is_gone() {
+fn booked_slot_is_not_available() {
     let (host, day) = (host(), day(7));
     let booking = book(&host, "a", json!({ "date": day, "time": "09:30" })).unwrap();
     let expected = json!({ "date": day, "time": "09:30", "service": "consultation", "number": 1 });
@@ -50,11 +50,11 @@ fn what_is_booked_is_gone() {
 }
 
 #[test]
-fn the_same_call_books_the_same_time_once() {
+fn same_call_books_time_once() {
     let (host, order) = (host(), json!({ "date": day(7), "time": "09:00" }));
     let first = book(&host, "a", order.clone()).unwrap();
     assert_eq!(book(&host, "a", order.clone()).unwrap(), first);
-    // What a call booked may be forgotten; the time stays booked.
+    // The operator erases the call; the time stays booked.
     assert_eq!(code(book(&host, "b", order.clone())), "SLOT_TAKEN");
     let mine = format!("call/a/booking/{}/consultation/09:00", day(7));
     assert!(host.kv(&mine).is_some());
@@ -64,7 +64,7 @@ fn the_same_call_books_the_same_time_once() {
 }
 
 #[test]
-fn nothing_is_lost_when_others_book_at_the_same_time() {
+fn concurrent_bookings_are_all_stored() {
     let (host, day) = (host().with_contention(3), day(7));
     let key = format!("booked/{day}/consultation");
     book(&host, "a", json!({ "date": day, "time": "09:00" })).unwrap();
@@ -74,7 +74,7 @@ fn nothing_is_lost_when_others_book_at_the_same_time() {
 }
 
 #[test]
-fn bookings_go_away_when_their_day_is_over() {
+fn bookings_expire_after_their_day() {
     let (host, day) = (host(), day(2));
     book(&host, "a", json!({ "date": day, "time": "09:00" })).unwrap();
     let key = format!("booked/{day}/consultation");
@@ -85,7 +85,7 @@ fn bookings_go_away_when_their_day_is_over() {
 }
 
 #[test]
-fn the_agent_is_told_what_there_is() {
+fn errors_name_valid_choices() {
     let host = host().with_config("days_ahead", "10");
     for date in [&*day(-1), &day(0), &day(11), "2024-01-01", "2026-02-30", "tomorrow", "391"] {
         let error = check(&host, json!({ "date": date })).unwrap_err();
@@ -98,7 +98,7 @@ fn the_agent_is_told_what_there_is() {
     check(&host, json!({ "date": day(10) })).unwrap();
 
     let error = check(&host, json!({ "date": day(1), "service": "Ada" })).unwrap_err();
-    assert_eq!(error.message(), "there is no such service; there is consultation, check-up");
+    assert_eq!(error.message(), "unknown service; the services are: consultation, check-up");
     assert_eq!(error.code(), Some("NO_SUCH_SERVICE"));
     assert_eq!(code(book(&host, "a", json!({ "date": day(1), "time": "9" }))), "NO_SUCH_SLOT");
     let error = book(&host, "a", json!({ "date": day(1) })).unwrap_err();
@@ -106,7 +106,7 @@ fn the_agent_is_told_what_there_is() {
 }
 
 #[test]
-fn nothing_is_used_again_from_the_cache() {
+fn tool_results_are_not_cacheable() {
     let host = host();
     assert_eq!(host.tool_names::<Appointments>(), ["check_availability", "book_appointment"]);
     for name in host.tool_names::<Appointments>() {
@@ -115,7 +115,7 @@ fn nothing_is_used_again_from_the_cache() {
 }
 
 #[test]
-fn without_a_setting_or_a_grant_it_says_so() {
+fn missing_setting_or_grant_is_logged() {
     let host = Host::new().with_config("services", "consultation");
     let error = check(&host, json!({ "date": day(1) })).unwrap_err();
     assert_eq!(error.cause(), Some("[config] has no `slots`"));

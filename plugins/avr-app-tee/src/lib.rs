@@ -1,7 +1,7 @@
-//! Copies events to the webhook of avr-app, in AVR's own words.
+//! Copies events to the webhook of avr-app, in AVR's format.
 //!
-//! avr-app takes exactly `uuid`, `type`, `timestamp` and `payload`, and answers 400
-//! to anything else, so events that AVR itself does not send stay here.
+//! avr-app accepts exactly `uuid`, `type`, `timestamp` and `payload`, and rejects anything
+//! else with 400. Events that AVR itself does not send are therefore not copied.
 
 use plugboard_sdk::prelude::*;
 use serde_json::{Map, Value, json};
@@ -14,9 +14,11 @@ impl Observer for AvrAppTee {
         if !matches!(call.platform(), "avr" | "dsai") {
             return Ok(());
         }
-        let Some((name, payload)) = in_avr_words(event)? else { return Ok(()) };
+        let Some((name, payload)) = to_avr_event(event)? else { return Ok(()) };
         if !is_uuid(call.id()) || !payload.is_object() {
-            log::debug("not sent: the call's id is no UUID, or the payload no object");
+            log::debug(
+                "event not sent: the call's id is not a UUID, or the payload is not an object",
+            );
             return Ok(());
         }
         let body = json!({
@@ -31,9 +33,9 @@ impl Observer for AvrAppTee {
         }
         let response = request.send()?;
         match response.status() {
-            // Sent again, it would be refused again, and hold up the call's later events.
+            // A retry would fail too, and delay the later events of the call.
             status @ 400..500 if status != 408 && status != 429 => {
-                log::warn(format_args!("avr-app refused a `{}` event: {status}", event.kind()));
+                log::warn(format_args!("avr-app rejected a `{}` event: {status}", event.kind()));
                 Ok(())
             }
             _ => response.ok().map(drop),
@@ -41,8 +43,8 @@ impl Observer for AvrAppTee {
     }
 }
 
-/// The event's type and payload as AVR sends them; none when it has no word for it.
-fn in_avr_words(event: &Event) -> Result<Option<(&str, Value)>> {
+/// Returns the event's type and payload as AVR sends them. None: AVR has no such event.
+fn to_avr_event(event: &Event) -> Result<Option<(&str, Value)>> {
     Ok(Some(match event.body() {
         EventBody::Initiated => ("call_initiated", metadata(event.call())?),
         EventBody::Started => ("call_started", json!({})),
@@ -58,7 +60,7 @@ fn in_avr_words(event: &Event) -> Result<Option<(&str, Value)>> {
     }))
 }
 
-/// What AVR told of the call.
+/// Returns the call's details as AVR sent them.
 fn metadata(call: &Call) -> Result<Value> {
     let mut payload = Map::new();
     for (name, value) in [("from", call.from()), ("to", call.to())] {
@@ -74,11 +76,11 @@ fn metadata(call: &Call) -> Result<Value> {
 }
 
 fn parse(json: &str) -> Result<Value> {
-    // Not serde's message, which may quote what it cannot read.
-    serde_json::from_str(json).map_err(|_| Error::new("the platform's document is no JSON"))
+    // Without serde's message, which can quote the document.
+    serde_json::from_str(json).map_err(|_| Error::new("the platform's document is not JSON"))
 }
 
-/// Whether it is 8-4-4-4-12 hexadecimal digits.
+/// Returns whether the id has groups of 8-4-4-4-12 hexadecimal digits.
 fn is_uuid(id: &str) -> bool {
     let lengths = id.split('-').map(str::len);
     lengths.eq([8, 4, 4, 4, 12]) && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
@@ -97,7 +99,7 @@ mod tests {
     const URL: &str = "http://avr-app:3001/webhooks";
     const ID: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
 
-    fn answering(status: u16) -> Host {
+    fn host_with_response(status: u16) -> Host {
         Host::new().with_config("url", URL).with_response("POST", URL, status, "")
     }
 
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_sent_as_avr_sends_them() {
+    fn events_are_sent_in_avr_format() {
         let text = |text: &str| text.to_owned();
         let payload = text(r#"{"a":[1,null]}"#);
         for (body, kind, payload) in [
@@ -127,7 +129,7 @@ mod tests {
             (EventBody::Error(text("lost")), "error", json!({"message": "lost"})),
             (EventBody::Other { kind: text("new"), payload }, "new", json!({"a": [1, null]})),
         ] {
-            let host = answering(201);
+            let host = host_with_response(201);
             host.observe::<AvrAppTee>(&event(body)).unwrap();
             let timestamp = "2026-01-01T00:00:00.000Z";
             let expected =
@@ -137,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_event_has_what_avr_told() {
+    fn first_event_has_details_of_call() {
         let call = Call::new(ID).with_platform("dsai").with_from("x\"\r\n").with_to("5001");
         let call = call.with_metadata("recording", false).with_metadata("n", json!({"a": 1.5}));
-        let host = answering(201).with_config("secret", "s3cret");
+        let host = host_with_response(201).with_config("secret", "s3cret");
         host.observe::<AvrAppTee>(&Event::new(call, EventBody::Initiated)).unwrap();
         let payload = json!({"from": "x\"\r\n", "to": "5001", "recording": false, "n": {"a": 1.5}});
         assert_eq!(sent(&host)[0]["payload"], payload);
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_avr_app_does_not_take_is_not_sent() {
+    fn unsupported_events_are_not_sent() {
         let text = str::to_owned;
         let routing = Routing { verdict: Verdict::Pass, by: None, sts_url: None };
         let tool = EventBody::ToolInvoked {
@@ -173,16 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_succeed_later_is_an_error() {
+    fn only_retryable_responses_are_errors() {
         let event = event(EventBody::Started);
         for status in [400, 401, 404, 422] {
-            let host = answering(status);
+            let host = host_with_response(status);
             host.observe::<AvrAppTee>(&event).unwrap();
-            let line = format!("avr-app refused a `started` event: {status}");
+            let line = format!("avr-app rejected a `started` event: {status}");
             assert_eq!(host.log(), [(Level::Warn, line)]);
         }
         for status in [302, 408, 429, 500, 503] {
-            answering(status).observe::<AvrAppTee>(&event).unwrap_err();
+            host_with_response(status).observe::<AvrAppTee>(&event).unwrap_err();
         }
         let broken = Host::new().with_config("url", URL);
         let broken = broken.with_http_error("POST", URL, http::Error::Timeout);

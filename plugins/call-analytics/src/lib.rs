@@ -1,25 +1,25 @@
-//! What calls are made of: turns, interruptions, length.
+//! Statistics of calls: turns, interruptions, duration.
 //!
-//! While a call lasts, its story is a document in the store, `call/ID`. When it
-//! ends, the story goes into the metrics and into `total/...` in the store.
+//! During a call, its statistics are a document in the store, `call/ID`. When the call
+//! ends, the plugin adds them to the metrics and to `total/...` in the store.
 
 use plugboard_sdk::prelude::*;
 use plugboard_sdk::{Ending, Role};
 use serde::{Deserialize, Serialize};
 
-/// For how long a call's story is kept while no end is told.
+/// Time to live of a call's statistics before its end.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// For how long it is kept after the end, which may be told again.
-const AFTER: Duration = Duration::from_secs(600);
+/// Time to live after the end of the call, because `ended` can be delivered again.
+const TTL_AFTER_END: Duration = Duration::from_secs(600);
 
-/// How many events a story remembers. The same event comes again soon or not at
-/// all: a call's later events wait for it.
-const REMEMBERED: usize = 8;
+/// Number of event ids that are kept to recognise a redelivery. Later events of the call
+/// wait for a redelivery, so the last few ids suffice.
+const MAX_EVENT_IDS: usize = 8;
 
-/// What is known of a call.
+/// The statistics of a call.
 #[derive(Default, Serialize, Deserialize)]
-struct Story {
+struct CallStats {
     started: Option<String>,
     started_ms: Option<u64>,
     user_turns: u64,
@@ -27,7 +27,7 @@ struct Story {
     interruptions: u64,
     ended: Option<String>,
     seconds: Option<f64>,
-    /// The last events in here, so that none counts twice.
+    /// The ids of the last events, so that no event counts twice.
     events: Vec<String>,
 }
 
@@ -35,32 +35,32 @@ struct CallAnalytics;
 
 impl Observer for CallAnalytics {
     fn on_event(event: &Event) -> Result<()> {
-        let mut over = false;
+        let mut is_ended = false;
         let key = format!("call/{}", event.call().id());
-        let story = kv::update_json_for(&key, TTL, |story: Option<Story>| {
-            let mut story = story.unwrap_or_default();
-            let was_over = story.ended.is_some();
-            story.add(event);
-            over = story.ended.is_some() && !was_over;
-            story
+        let stats = kv::update_json_for(&key, TTL, |stats: Option<CallStats>| {
+            let mut stats = stats.unwrap_or_default();
+            let was_ended = stats.ended.is_some();
+            stats.add(event);
+            is_ended = stats.ended.is_some() && !was_ended;
+            stats
         })?;
-        // After it is written down that the call is over: figures may get lost when
-        // something fails right here, but none counts twice.
-        if over {
-            story.tell(event.call().platform())?;
-            // Small and not for long, as there is a bound to what a plugin keeps.
-            kv::set_json_for(&key, &Story { events: Vec::new(), ..story }, AFTER)?;
+        // The store already records the end of the call. If this fails, metrics are lost,
+        // but no call counts twice.
+        if is_ended {
+            stats.report(event.call().platform())?;
+            // Without event ids and with a short time to live, because storage is limited.
+            kv::set_json_for(&key, &CallStats { events: Vec::new(), ..stats }, TTL_AFTER_END)?;
         }
         Ok(())
     }
 }
 
-impl Story {
+impl CallStats {
     fn add(&mut self, event: &Event) {
         if self.events.iter().any(|id| id == event.id()) {
             return;
         }
-        if self.events.len() == REMEMBERED {
+        if self.events.len() == MAX_EVENT_IDS {
             self.events.remove(0);
         }
         self.events.push(event.id().to_owned());
@@ -80,13 +80,13 @@ impl Story {
         }
     }
 
-    /// What the platform says, or what its clock says.
+    /// Returns the duration that the platform reports, or the time since `started`.
     fn length(&self, ending: &Ending, ended_ms: u64) -> Option<f64> {
         let seen = || Some(Duration::from_millis(ended_ms.checked_sub(self.started_ms?)?));
         ending.duration.or_else(seen).map(|length| length.as_secs_f64())
     }
 
-    fn tell(&self, platform: &str) -> Result<()> {
+    fn report(&self, platform: &str) -> Result<()> {
         let turns = self.user_turns + self.agent_turns;
         let labels = [("platform", platform)];
         if let Some(seconds) = self.seconds {
@@ -114,7 +114,7 @@ mod tests {
         Event::new(Call::new("c"), body).at_unix_ms(ms)
     }
 
-    fn said(role: Role) -> Event {
+    fn transcription(role: Role) -> Event {
         at(2_000, EventBody::Transcription { role, text: "secret words".to_owned() })
     }
 
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_counts_once_however_often_its_events_come() {
+    fn redelivered_events_count_once() {
         let host = Host::new();
         let events = [
             at(1_000, EventBody::Started),
-            said(Role::Agent),
-            said(Role::User),
+            transcription(Role::Agent),
+            transcription(Role::User),
             at(3_000, EventBody::Interruption),
-            said(Role::User),
+            transcription(Role::User),
             ended(61_500),
         ];
         for event in &events {
@@ -149,16 +149,16 @@ mod tests {
         assert_eq!(host.observed("call_seconds", &AVR), [60.5]);
         assert_eq!((total(&host, "calls"), total(&host, "turns")), ("1".into(), "3".into()));
 
-        let story: Story = serde_json::from_slice(&host.kv("call/c").unwrap()).unwrap();
-        assert_eq!((story.user_turns, story.agent_turns), (2, 1));
-        assert_eq!(story.started.as_deref(), Some("1970-01-01T00:00:01.000Z"));
-        assert_eq!(story.ended.as_deref(), Some("1970-01-01T00:01:01.500Z"));
+        let stats: CallStats = serde_json::from_slice(&host.kv("call/c").unwrap()).unwrap();
+        assert_eq!((stats.user_turns, stats.agent_turns), (2, 1));
+        assert_eq!(stats.started.as_deref(), Some("1970-01-01T00:00:01.000Z"));
+        assert_eq!(stats.ended.as_deref(), Some("1970-01-01T00:01:01.500Z"));
         host.advance(TTL);
         assert_eq!(host.kv("call/c"), None);
     }
 
     #[test]
-    fn the_platform_knows_best_how_long_a_call_was() {
+    fn duration_of_platform_takes_precedence() {
         let host = Host::new();
         let ending = Ending { duration: Some(Duration::from_secs(7)), ..Ending::default() };
         host.observe::<CallAnalytics>(&at(9_000, EventBody::Ended(ending))).unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_start_the_length_is_not_known() {
+    fn duration_is_unknown_without_start() {
         let host = Host::new();
         host.observe::<CallAnalytics>(&ended(9_000)).unwrap();
         assert_eq!(host.counter("calls", &AVR), 1);
@@ -174,18 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn a_story_stays_small() {
+    fn stored_stats_stay_small() {
         let host = Host::new();
         for _ in 0..1000 {
-            host.observe::<CallAnalytics>(&said(Role::User)).unwrap();
+            host.observe::<CallAnalytics>(&transcription(Role::User)).unwrap();
         }
-        let story = host.kv("call/c").unwrap();
-        assert!(story.len() < 1024, "{}", story.len());
-        assert!(!String::from_utf8(story).unwrap().contains("secret"));
+        let stats = host.kv("call/c").unwrap();
+        assert!(stats.len() < 1024, "{}", stats.len());
+        assert!(!String::from_utf8(stats).unwrap().contains("secret"));
     }
 
     #[test]
-    fn without_a_grant_the_operator_is_told() {
+    fn missing_grant_is_an_error() {
         let error = Host::new().without_kv().observe::<CallAnalytics>(&ended(1)).unwrap_err();
         assert!(error.to_string().contains("kv = true"), "{error}");
     }

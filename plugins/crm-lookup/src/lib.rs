@@ -1,13 +1,13 @@
-//! Asks a CRM who calls, and routes very important callers to an agent of their
-//! own. Everybody else is left to the next plugin.
+//! Looks up the caller in a CRM, and routes VIP callers to their own agent. For other
+//! callers, it passes.
 
 use plugboard_sdk::prelude::*;
 use serde::Deserialize;
 
-/// For how long the CRM's answer is good, in seconds, unless the settings say.
+/// Default of `ttl_seconds`: the time in seconds for which the host caches the decision.
 const TTL_SECONDS: u64 = 300;
 
-/// What the CRM says of a caller. It may say more, such as a name.
+/// The CRM's answer about a caller. Other fields, such as a name, are ignored.
 #[derive(Deserialize)]
 struct Customer {
     vip: bool,
@@ -45,7 +45,7 @@ fn is_vip(number: &str) -> Result<bool> {
     Ok(response.ok()?.json::<Customer>()?.vip)
 }
 
-/// A value for a query: raw caller ID is any text that a caller chose to send.
+/// Percent-encodes a value for a query. The caller can send any text as caller ID.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -74,7 +74,7 @@ mod tests {
         Host::new().with_config("url", URL).with_config("vip_sts_url", "ws://vip/?uuid={id}")
     }
 
-    fn answering(number: &str, status: u16, body: &str) -> Host {
+    fn host_with_response(number: &str, status: u16, body: &str) -> Host {
         host().with_response("GET", &format!("{URL}?number={number}"), status, body)
     }
 
@@ -88,8 +88,8 @@ mod tests {
     }
 
     #[test]
-    fn a_vip_gets_the_vip_agent() {
-        let host = answering("%2B391", 200, r#"{"vip":true,"name":"Ada"}"#);
+    fn vip_is_routed_to_vip_agent() {
+        let host = host_with_response("%2B391", 200, r#"{"vip":true,"name":"Ada"}"#);
         let host = host.with_config("prompt", "Be kind.").with_config("ttl_seconds", "60");
         let decision = host.decide::<CrmLookup>(&call("+391")).unwrap();
         let (sts_url, prompt) = (Some("ws://vip/?uuid={id}".into()), Some("Be kind.".into()));
@@ -98,16 +98,17 @@ mod tests {
     }
 
     #[test]
-    fn others_are_left_to_the_next_plugin() {
-        for (status, body) in [(200, r#"{"vip":false}"#), (404, "who?")] {
-            let decision = answering("1", status, body).decide::<CrmLookup>(&call("1")).unwrap();
+    fn other_callers_are_passed() {
+        for (status, body) in [(200, r#"{"vip":false}"#), (404, "unknown")] {
+            let decision =
+                host_with_response("1", status, body).decide::<CrmLookup>(&call("1")).unwrap();
             assert_eq!(decision.verdict(), &Verdict::Pass);
             assert_cached(&decision, TTL_SECONDS);
         }
     }
 
     #[test]
-    fn without_a_number_nobody_is_asked() {
+    fn missing_number_sends_no_request() {
         let host = host();
         for call in [Call::new("1"), call("")] {
             let decision = host.decide::<CrmLookup>(&call).unwrap();
@@ -118,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_sends_stays_a_value() {
-        let host = answering("a%26vip%3D1%20%23%0D%0A%C3%A9", 404, "");
+    fn caller_id_is_percent_encoded() {
+        let host = host_with_response("a%26vip%3D1%20%23%0D%0A%C3%A9", 404, "");
         let decision = host.decide::<CrmLookup>(&call("a&vip=1 #\r\né")).unwrap();
         assert_eq!(decision.verdict(), &Verdict::Pass);
     }
 
     #[test]
-    fn the_url_may_have_a_query_already() {
+    fn number_is_appended_to_existing_query() {
         let host = Host::new().with_config("url", format!("{URL}?key=k")).with_response(
             "GET",
             &format!("{URL}?key=k&number=1"),
@@ -137,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn a_crm_in_trouble_is_an_error_that_quotes_nothing() {
+    fn crm_failure_does_not_quote_values() {
         for (status, body) in [(500, "no 391"), (200, "391"), (200, r#"{"vip":"391"}"#)] {
-            let error = answering("391", status, body).decide::<CrmLookup>(&call("391"));
+            let error = host_with_response("391", status, body).decide::<CrmLookup>(&call("391"));
             let error = error.unwrap_err().to_string();
             assert!(!error.contains("391"), "{error}");
         }

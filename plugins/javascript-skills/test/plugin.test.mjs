@@ -1,4 +1,4 @@
-// Runs natively, against a fake host: `npm test`.
+// Tests that run natively against a fake host: `npm test`.
 
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
@@ -23,7 +23,7 @@ beforeEach(() => {
 const decide = (to) => router.decide({ id: '1', platform: 'avr', to, metadata: [] });
 const url = (to) => decide(to).verdict.val?.stsUrl;
 
-test('the cheapest one takes it that has all the skills', () => {
+test('cheapest service with all skills takes the call', () => {
     assert.equal(url('1'), 'ws://first');
     assert.deepEqual(decide('2'), {
         verdict: { tag: 'route', val: { stsUrl: 'ws://all', prompt: 'All.' } },
@@ -31,18 +31,18 @@ test('the cheapest one takes it that has all the skills', () => {
     });
 });
 
-test('those that cost the same take turns, and are not cached', () => {
+test('calls alternate between services of equal cost, without caching', () => {
     assert.deepEqual([url('3'), url('3'), url('3')], ['ws://second', 'ws://first', 'ws://second']);
     assert.equal(decide('3').cache, undefined);
 });
 
-test('without a counter the first one takes it', () => {
+test('first service takes the call without a counter', () => {
     store.granted = false;
     assert.deepEqual([url('3'), url('3')], ['ws://first', 'ws://first']);
     assert.match(lines[0][1], /not-granted/);
 });
 
-test('what nobody can do is left to others, and so is every other number', () => {
+test('unknown skills and unknown numbers are passed', () => {
     assert.equal(decide('4').verdict.tag, 'pass');
     assert.deepEqual(lines, [['warn', 'no service has all of: flying']]);
     for (const to of ['9', '', undefined, 'toString', '__proto__']) {
@@ -50,7 +50,7 @@ test('what nobody can do is left to others, and so is every other number', () =>
     }
 });
 
-test('settings that are not there are named, and the log says where they are wanted', () => {
+test('missing setting is named, and its place is logged', () => {
     settings.delete('services');
     assert.throws(() => decide('1'), (thrown) => /config\.services/.test(thrown));
     assert.match(lines[0][1], /config\.services\n.*at setting/s);

@@ -1,5 +1,5 @@
-// Lets Node.js find the contract's interfaces: `plugboard:plugin/kv@0.1.0` is
-// host/kv.mjs here.
+// Resolves the interfaces of the contract to the fake host: `plugboard:plugin/kv@0.1.0`
+// is `host/kv.mjs`.
 
 import { register } from 'node:module';
 

@@ -1,16 +1,16 @@
-//! A dial plan: the number that was dialled leads to a speech-to-speech service.
+//! A dial plan: maps the dialled number to a speech-to-speech service.
 //!
-//! The plan is the plugin's `[config]`: exact numbers, and prefixes with a `*`
-//! at the end. An exact number wins over a prefix, a longer prefix over a
-//! shorter one. A number that the plan does not have is left to the next plugin.
+//! The plan is the plugin's `[config]`: exact numbers, and prefixes with a `*` at the end.
+//! An exact number takes precedence over a prefix, and a longer prefix over a shorter one.
+//! For other numbers, the plugin passes.
 
 use plugboard_sdk::prelude::*;
 
-/// For how long the host may answer from its cache. A change of the plan empties
-/// it, so this only bounds its size.
+/// Time to live of a cached decision. A change of the plan empties the cache, so this only
+/// limits the cache's size.
 const TTL: Duration = Duration::from_secs(300);
 
-/// Longer than any number: E.164 has 15 digits.
+/// Maximum length of a number in the plan. E.164 has at most 15 digits.
 const LONGEST: usize = 32;
 
 struct NumberPlan;
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_number_wins_then_the_longest_prefix() {
+    fn exact_number_wins_over_longest_prefix() {
         assert_eq!(dial("5001").as_deref(), Some("ws://exact"));
         assert_eq!(dial("50011").as_deref(), Some("ws://fifty"));
         assert_eq!(dial("50").as_deref(), Some("ws://fifty"));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_plan_does_not_have_is_left_to_others() {
+    fn unknown_numbers_are_passed() {
         for number in ["6000", "", "50*", "é", &"5".repeat(LONGEST + 1)] {
             assert_eq!(dial(number), None, "{number}");
         }

@@ -1,4 +1,4 @@
-//! When the office is open, by its own clock.
+//! Opening hours of the office in its time zone.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,34 +9,33 @@ use jiff::tz::TimeZone;
 use plugboard_sdk::{Error, Result, config};
 use serde::Deserialize;
 
-/// The minutes of a day; a day on which the clocks change has others, which is left
-/// to the time zone.
+/// Minutes of a day. The time zone handles days on which the clocks change.
 const DAY: i16 = 24 * 60;
 
-/// The hours of the settings.
+/// Opening hours from the settings.
 pub struct Hours {
     zone: TimeZone,
     holidays: Vec<Date>,
-    /// From Monday.
+    /// The hours of each weekday, Monday first.
     week: [Vec<Span>; 7],
 }
 
-/// Whether the office is open at a moment.
+/// State of the office at a moment.
 pub struct State {
     pub open: bool,
-    /// For how long at least, if there is a change on this day or the next.
+    /// Time until the next change. None: no change on this day or the next.
     pub lasts: Option<Duration>,
 }
 
-/// When it opens and closes, in minutes since the midnight that the day begins
-/// with. It closes after it opens, so maybe on the next day.
+/// Opening and closing time, in minutes since the midnight at which the day begins. The
+/// closing time is later than the opening time, so it can be on the next day.
 #[derive(Debug, PartialEq)]
 struct Span {
     opens: i16,
     closes: i16,
 }
 
-/// The table `hours`. A day that it does not have is closed.
+/// The table `hours`. The office is closed on days that it lacks.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Week {
@@ -53,12 +52,18 @@ impl Hours {
     pub fn from_settings() -> Result<Self> {
         let name = config::require("time_zone")?;
         let zone = TimeZone::get(&name).map_err(|_| {
-            wrong("time_zone", format_args!("`{name}` is no time zone such as Europe/Rome"))
+            invalid_setting(
+                "time_zone",
+                format_args!("unknown time zone `{name}`; expected a name such as Europe/Rome"),
+            )
         })?;
         let holidays: Vec<String> = config::table("holidays")?.unwrap_or_default();
         let holidays = holidays.iter().map(|text| {
             text.parse().map_err(|_| {
-                wrong("holidays", format_args!("`{text}` is no day such as 2026-12-25"))
+                invalid_setting(
+                    "holidays",
+                    format_args!("invalid date `{text}`; expected a date such as 2026-12-25"),
+                )
             })
         });
         let week: Week = config::table("hours")?
@@ -70,8 +75,8 @@ impl Hours {
         let today = self.zone.to_datetime(now).date();
         let mut open = false;
         let mut changes = Vec::new();
-        // Yesterday's hours may end today. Tomorrow's begin with midnight at the
-        // earliest, which is as far as a change matters.
+        // Yesterday's hours can end today. Tomorrow's hours begin at midnight at the
+        // earliest; later changes do not matter.
         for day in [today.yesterday()?, today, today.tomorrow()?] {
             for span in self.spans(day) {
                 let (opens, closes) =
@@ -84,7 +89,7 @@ impl Hours {
         Ok(State { open, lasts: next.map(|next| now.duration_until(next).unsigned_abs()) })
     }
 
-    /// The hours that begin on a day.
+    /// Returns the hours that begin on a day.
     fn spans(&self, day: Date) -> &[Span] {
         if self.holidays.contains(&day) {
             return &[];
@@ -93,8 +98,8 @@ impl Hours {
         self.week.get(weekday).map_or(&[], Vec::as_slice)
     }
 
-    /// When the office's clock shows a time. One that it shows twice is the first of
-    /// the two, one that it never shows is as much later as the clock was put forward.
+    /// Returns the moment of a local time. If the clock shows the time twice, it is the
+    /// first moment. If the clock skips the time, it is later by the skipped interval.
     fn moment(&self, day: Date, minute: i16) -> Result<Timestamp> {
         let day = if minute < DAY { day } else { day.tomorrow()? };
         let (hour, minute) = (minute % DAY / 60, minute % 60);
@@ -117,10 +122,10 @@ impl Week {
     }
 }
 
-/// Spans with commas between them.
+/// Parses spans that are separated by commas.
 fn spans(key: &str, text: &str) -> Result<Vec<Span>> {
     let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-    texts.map(|text| text.parse().map_err(|error: Error| wrong(key, error))).collect()
+    texts.map(|text| text.parse().map_err(|error: Error| invalid_setting(key, error))).collect()
 }
 
 impl FromStr for Span {
@@ -131,17 +136,19 @@ impl FromStr for Span {
         let times = times.and_then(|(opens, closes)| Some((time(opens)?, time(closes)?)));
         match times {
             Some((opens, closes)) if opens == closes => Err(Error::new(format_args!(
-                "`{text}` ends when it begins; a whole day is 00:00-24:00"
+                "`{text}` ends at its start time; use 00:00-24:00 for a whole day"
             ))),
             Some((opens, closes)) if opens < DAY => {
                 Ok(Self { opens, closes: if closes > opens { closes } else { closes + DAY } })
             }
-            _ => Err(Error::new(format_args!("`{text}` is no span such as 09:00-18:00"))),
+            _ => Err(Error::new(format_args!(
+                "invalid span `{text}`; expected a span such as 09:00-18:00"
+            ))),
         }
     }
 }
 
-/// The minutes since midnight of `9:00`, `09:00` or `24:00`.
+/// Returns the minutes since midnight of a time such as `9:00`, `09:00` or `24:00`.
 fn time(text: &str) -> Option<i16> {
     let (hour, minute) = text.trim().split_once(':')?;
     let number = |text: &str, digits: std::ops::RangeInclusive<usize>| {
@@ -153,6 +160,6 @@ fn time(text: &str) -> Option<i16> {
     (minute < 60 && time <= DAY).then_some(time)
 }
 
-fn wrong(key: &str, why: impl std::fmt::Display) -> Error {
+fn invalid_setting(key: &str, why: impl std::fmt::Display) -> Error {
     Error::new(format_args!("[config] `{key}`: {why}"))
 }

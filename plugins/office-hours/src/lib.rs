@@ -1,5 +1,5 @@
-//! Office hours: calls are taken during them. At other times they are rejected, or
-//! taken by an agent that says so.
+//! Office hours: the plugin takes calls during the hours. At other times it rejects them,
+//! or routes them to an agent with a special prompt.
 
 mod hours;
 
@@ -8,11 +8,11 @@ use plugboard_sdk::prelude::*;
 
 use crate::hours::Hours;
 
-/// The longest that the host may answer from its cache, in case somebody sets the
-/// clock.
+/// Maximum time to live of a cached decision, in case the machine's clock is changed.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The shortest: right before the hours change, calls are not asked about one by one.
+/// Minimum time to live. Without it, every call right before a change of the hours would run
+/// the plugin.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 struct OfficeHours;
@@ -24,7 +24,7 @@ impl Router for OfficeHours {
 }
 
 fn decide_at(now: Timestamp) -> Result<Decision> {
-    // Both, so that a mistake shows before it matters.
+    // Both are evaluated, so that an invalid setting is reported at any time.
     let (when_open, when_closed) = (when_open(), when_closed()?);
     let state = Hours::from_settings()?.at(now)?;
     let decision = if state.open { when_open } else { when_closed };

@@ -1,4 +1,4 @@
-//! The office is in Rome, and the clock stands where a test puts it.
+//! Tests with an office in Rome and a fixed time.
 
 use plugboard_sdk::Verdict;
 use plugboard_sdk::testing::Host;
@@ -16,8 +16,8 @@ fn host() -> Host {
     Host::new().with_config("time_zone", "Europe/Rome").with_config("hours", HOURS)
 }
 
-/// What is decided at a time in Rome, such as `2026-07-06T09:00` or, when the clock
-/// shows it twice, `2026-10-25T02:30+01:00`.
+/// Returns the decision at a local time in Rome, such as `2026-07-06T09:00`. A time that the
+/// clock shows twice has an offset, such as `2026-10-25T02:30+01:00`.
 fn decide(host: &Host, time: &str) -> Decision {
     let (time, offset) = time.split_once('+').map_or((time, None), |(t, o)| (t, Some(o)));
     let zoned = match offset {
@@ -40,8 +40,8 @@ fn ttl(time: &str) -> Duration {
 }
 
 #[test]
-fn calls_are_taken_during_the_hours() {
-    // A Monday.
+fn calls_are_passed_during_hours() {
+    // 2026-07-06 is a Monday.
     for (time, open) in [
         ("08:59:59", false),
         ("09:00", true),
@@ -52,12 +52,12 @@ fn calls_are_taken_during_the_hours() {
     ] {
         assert_eq!(is_open(&format!("2026-07-06T{time}")), open, "{time}");
     }
-    // A Tuesday, which has none.
+    // 2026-07-07 is a Tuesday, which has no hours.
     assert!(!is_open("2026-07-07T10:00"));
 }
 
 #[test]
-fn hours_may_end_on_the_next_day_or_at_midnight() {
+fn hours_can_end_at_midnight_or_next_day() {
     for (time, open) in [
         ("2026-07-10T21:59", false),
         ("2026-07-10T22:00", true),
@@ -72,7 +72,7 @@ fn hours_may_end_on_the_next_day_or_at_midnight() {
 }
 
 #[test]
-fn a_holiday_is_closed_from_midnight_to_midnight_but_for_the_night_before() {
+fn holiday_is_closed_except_for_previous_night() {
     let host = host().with_config("holidays", r#"["2026-07-06", "2026-07-11"]"#);
     for (time, open) in [
         ("2026-07-06T10:00", false),
@@ -85,14 +85,14 @@ fn a_holiday_is_closed_from_midnight_to_midnight_but_for_the_night_before() {
 }
 
 #[test]
-fn the_clocks_change_in_the_middle() {
+fn hours_follow_clock_changes() {
     for (time, open) in [
-        // From 02:00 to 03:00 there is nothing.
+        // The clock skips the time from 02:00 to 03:00.
         ("2026-03-29T01:29", false),
         ("2026-03-29T01:59", true),
         ("2026-03-29T03:00", true),
         ("2026-03-29T04:00", false),
-        // Twice from 02:00 to 03:00.
+        // The clock shows the time from 02:00 to 03:00 twice.
         ("2026-10-25T01:30", true),
         ("2026-10-25T02:30+02:00", true),
         ("2026-10-25T02:30+01:00", true),
@@ -101,7 +101,7 @@ fn the_clocks_change_in_the_middle() {
     ] {
         assert_eq!(is_open(time), open, "{time}");
     }
-    // It is summer in one, winter in the other.
+    // One week has summer time, the other has winter time.
     for monday in ["2026-03-23", "2026-03-30"] {
         assert!(!is_open(&format!("{monday}T08:59:59")), "{monday}");
         assert!(is_open(&format!("{monday}T09:00")), "{monday}");
@@ -109,7 +109,7 @@ fn the_clocks_change_in_the_middle() {
 }
 
 #[test]
-fn a_decision_holds_until_the_hours_change() {
+fn decision_is_cached_until_hours_change() {
     assert_eq!(ttl("2026-07-06T10:00"), LONGEST);
     assert_eq!(ttl("2026-07-06T12:58"), Duration::from_secs(120));
     assert_eq!(ttl("2026-07-06T12:59:59.900"), SHORTEST);
@@ -119,7 +119,7 @@ fn a_decision_holds_until_the_hours_change() {
 }
 
 #[test]
-fn when_open_a_prompt_takes_the_call() {
+fn open_prompt_accepts_call() {
     let host = host().with_config("open_prompt", "Be kind.");
     let decision = decide(&host, "2026-07-06T10:00");
     let verdict = Verdict::Route { sts_url: None, prompt: Some("Be kind.".to_owned()) };
@@ -127,7 +127,7 @@ fn when_open_a_prompt_takes_the_call() {
 }
 
 #[test]
-fn when_closed_the_settings_say_what_happens() {
+fn closed_settings_determine_verdict() {
     let closed = "2026-07-07T10:00";
     let reason = |text: &str| Verdict::Reject { reason: text.to_owned() };
     assert_eq!(decide(&host(), closed).verdict(), &reason("The office is closed."));
@@ -144,30 +144,34 @@ fn when_closed_the_settings_say_what_happens() {
 }
 
 #[test]
-fn a_mistake_is_named_with_what_is_expected() {
+fn invalid_settings_are_named_with_expected_value() {
     for (key, value, message) in [
-        ("time_zone", "Rome", "[config] `time_zone`: `Rome` is no time zone such as Europe/Rome"),
+        (
+            "time_zone",
+            "Rome",
+            "[config] `time_zone`: unknown time zone `Rome`; expected a name such as Europe/Rome",
+        ),
         ("closed", "hang up", "[config] `closed`: `hang up` is neither `reject` nor `prompt`"),
         ("closed", "prompt", "[config] has no `closed_prompt`"),
         (
             "holidays",
             r#"["2026-02-30"]"#,
-            "[config] `holidays`: `2026-02-30` is no day such as 2026-12-25",
+            "[config] `holidays`: invalid date `2026-02-30`; expected a date such as 2026-12-25",
         ),
         (
             "hours",
             r#"{"monday":"9-18"}"#,
-            "[config] `hours.monday`: `9-18` is no span such as 09:00-18:00",
+            "[config] `hours.monday`: invalid span `9-18`; expected a span such as 09:00-18:00",
         ),
         (
             "hours",
             r#"{"sunday":"09:00-18:00, 24:00-02:00"}"#,
-            "[config] `hours.sunday`: `24:00-02:00` is no span such as 09:00-18:00",
+            "[config] `hours.sunday`: invalid span `24:00-02:00`; expected a span such as 09:00-18:00",
         ),
         (
             "hours",
             r#"{"monday":"09:00-09:00"}"#,
-            "[config] `hours.monday`: `09:00-09:00` ends when it begins; a whole day is 00:00-24:00",
+            "[config] `hours.monday`: `09:00-09:00` ends at its start time; use 00:00-24:00 for a whole day",
         ),
     ] {
         let error = host().with_config(key, value).decide::<OfficeHours>(&Call::new("1"));
@@ -176,7 +180,7 @@ fn a_mistake_is_named_with_what_is_expected() {
     for times in ["09:60-18:00", "09:00-24:01", "+9:00-18:00", "09:0-18:00", "09:00-12:00-13:00"] {
         let hours = format!(r#"{{"monday":"{times}"}}"#);
         let error = host().with_config("hours", hours).decide::<OfficeHours>(&Call::new("1"));
-        assert!(error.unwrap_err().to_string().contains("is no span"), "{times}");
+        assert!(error.unwrap_err().to_string().contains("invalid span"), "{times}");
     }
     let hours = r#"{"mondey":"09:00-18:00"}"#;
     let error = host().with_config("hours", hours).decide::<OfficeHours>(&Call::new("1"));
@@ -188,7 +192,7 @@ fn a_mistake_is_named_with_what_is_expected() {
 }
 
 #[test]
-fn the_real_clock_goes() {
+fn decision_uses_real_clock() {
     let hours = r#"{"monday":"00:00-24:00","tuesday":"00:00-24:00","wednesday":"00:00-24:00",
         "thursday":"00:00-24:00","friday":"00:00-24:00","saturday":"00:00-24:00",
         "sunday":"00:00-24:00"}"#;

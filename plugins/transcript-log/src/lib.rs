@@ -1,15 +1,15 @@
-//! Collects what was said in a call, and sends it on when the call is over.
+//! Collects the transcript of a call, and sends it to an archive when the call is over.
 //!
-//! While the call lasts, the transcript is a document in the store; it goes away
-//! when the other side has it, so that an `ended` that comes again finds nothing.
+//! During the call, the transcript is a document in the store. The plugin deletes it after
+//! it has sent it, so a redelivered `ended` sends nothing.
 
 use plugboard_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// For how long a transcript is kept whose call never ends.
+/// Time to live of a transcript, if the call's end never arrives.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Turns and bytes of a transcript; what is said after that is left out.
+/// Limits of a transcript, in turns and bytes. Later turns are omitted.
 const MAX_TURNS: usize = 200;
 const MAX_BYTES: usize = 48 * 1024;
 
@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 48 * 1024;
 struct Transcript {
     started: Option<String>,
     turns: Vec<Turn>,
-    /// Bytes of what was said, as it is written.
+    /// Size of the turns as JSON, in bytes.
     bytes: usize,
     truncated: bool,
 }
@@ -27,12 +27,12 @@ struct Turn {
     role: String,
     text: String,
     at: String,
-    /// The event's id: it is in here once, however often it comes. Not sent on.
+    /// Id of the event, which prevents duplicates. Not part of the report.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     event: String,
 }
 
-/// What the other side gets.
+/// The report for the archive.
 #[derive(Serialize)]
 struct Report<'a> {
     call: &'a str,
@@ -83,7 +83,7 @@ impl Transcript {
         if self.turns.iter().any(|other| other.event == turn.event) {
             return;
         }
-        // The store bounds what is written, and writing makes some letters longer.
+        // The store limits the size of a value, and JSON makes some characters longer.
         let bytes = self.bytes + serde_json::to_string(&turn).map_or(MAX_BYTES, |json| json.len());
         if self.truncated || self.turns.len() >= MAX_TURNS || bytes > MAX_BYTES {
             self.truncated = true;
@@ -131,7 +131,7 @@ mod tests {
         Event::new(Call::new("c").with_from("2000"), body).at_unix_ms(second * 1000)
     }
 
-    fn said(second: u64, role: Role, text: impl Into<String>) -> Event {
+    fn transcription(second: u64, role: Role, text: impl Into<String>) -> Event {
         at(second, EventBody::Transcription { role, text: text.into() })
     }
 
@@ -143,7 +143,7 @@ mod tests {
         Host::new().with_config("url", URL).with_response("POST", URL, 201, "")
     }
 
-    fn tell(host: &Host, event: &Event) {
+    fn observe(host: &Host, event: &Event) {
         host.observe::<TranscriptLog>(event).unwrap();
     }
 
@@ -152,17 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_sent_once_with_every_turn_once() {
+    fn transcript_is_sent_once_without_duplicates() {
         let host = host().with_config("token", "t0ken");
         let events = [
             at(1, EventBody::Started),
-            said(2, Role::Agent, "Hello"),
-            said(3, Role::User, "Hello"),
+            transcription(2, Role::Agent, "Hello"),
+            transcription(3, Role::User, "Hello"),
             ended(4),
         ];
         for event in &events {
-            tell(&host, event);
-            tell(&host, event);
+            observe(&host, event);
+            observe(&host, event);
         }
         let expected = json!({
             "call": "c", "platform": "avr", "from": "2000", "to": null,
@@ -179,31 +179,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_sent_again() {
+    fn failed_report_is_sent_again() {
         let host = Host::new()
             .with_config("url", URL)
             .with_http_error("POST", URL, http::Error::Timeout)
             .with_response("POST", URL, 503, "")
             .with_response("POST", URL, 200, "");
-        tell(&host, &said(1, Role::User, "Hello"));
+        observe(&host, &transcription(1, Role::User, "Hello"));
         let ended = ended(2);
         host.observe::<TranscriptLog>(&ended).unwrap_err();
         host.observe::<TranscriptLog>(&ended).unwrap_err();
-        tell(&host, &ended);
+        observe(&host, &ended);
         assert_eq!(sent(&host)["turns"][0]["text"], "Hello");
         assert_eq!(host.kv("transcript/c"), None);
     }
 
     #[test]
-    fn a_long_call_is_cut() {
+    fn long_transcript_is_truncated() {
         // A control character is six bytes long in JSON.
         for text in ["x".to_owned(), "y".repeat(1000), "\u{1}".repeat(1000)] {
             let host = host();
             for second in 0..300 {
-                tell(&host, &said(second, Role::User, text.clone()));
+                observe(&host, &transcription(second, Role::User, text.clone()));
                 assert!(host.kv("transcript/c").unwrap().len() < MAX_BYTES + 1024);
             }
-            tell(&host, &ended(300));
+            observe(&host, &ended(300));
             assert_eq!(sent(&host)["truncated"], true);
             assert_eq!(sent(&host)["turns"][0]["text"], text);
             assert!(sent(&host)["turns"].as_array().unwrap().len() <= MAX_TURNS);
@@ -211,9 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_setting_is_named() {
+    fn missing_setting_is_named_in_error() {
         let host = Host::new();
-        tell(&host, &at(1, EventBody::Started));
+        observe(&host, &at(1, EventBody::Started));
         let error = host.observe::<TranscriptLog>(&ended(2)).unwrap_err().to_string();
         assert_eq!(error, "[config] has no `url`");
     }

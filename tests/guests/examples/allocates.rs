@@ -1,13 +1,13 @@
-//! Allocates without end.
+//! Allocates memory in an endless loop.
 use plugboard_sdk::prelude::*;
 
 struct Guest;
 
 impl Router for Guest {
     fn decide(call: &Call) -> Result<Decision> {
-        let mut hoard: Vec<Vec<u8>> = Vec::new();
+        let mut blocks: Vec<Vec<u8>> = Vec::new();
         loop {
-            hoard.push(vec![call.id().len() as u8; 1 << 20]);
+            blocks.push(vec![call.id().len() as u8; 1 << 20]);
         }
     }
 }

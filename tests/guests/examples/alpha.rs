@@ -1,5 +1,5 @@
-//! Routes every call to `alpha`, with the setting `tag` in the query. Its twin is
-//! `beta`: the two are versions of one plugin.
+//! Routes every call to `alpha`, with the setting `tag` in the query. Tests use it and
+//! `beta` as two versions of one plugin.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

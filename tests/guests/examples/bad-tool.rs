@@ -1,5 +1,5 @@
-//! Has a tool `bad` with a result that is no JSON, which the SDK would not let it.
-//! The result is the setting `result`, or else `{no JSON`.
+//! Has a tool `bad` whose result is invalid JSON. It does not use the SDK, because the
+//! SDK rejects such a result. The setting `result` replaces the default, `{no JSON`.
 #[cfg(target_family = "wasm")]
 mod component {
     wit_bindgen::generate!({ path: "../../wit", world: "tools-plugin" });

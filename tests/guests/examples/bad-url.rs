@@ -1,4 +1,4 @@
-//! Routes to something that is no speech-to-speech service.
+//! Routes every call to a URL with the unsupported scheme `ftp`.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,5 +1,5 @@
-//! Routes every call to `beta`, with the setting `tag` in the query. Its twin is
-//! `alpha`: the two are versions of one plugin.
+//! Routes every call to `beta`, with the setting `tag` in the query. Tests use it and
+//! `alpha` as two versions of one plugin.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

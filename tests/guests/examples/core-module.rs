@@ -1,6 +1,6 @@
-//! Built for wasm32-unknown-unknown with its own linker: a core module.
+//! Core module, not a component: built for wasm32-unknown-unknown with its own linker.
 
-/// Something to export.
+/// Gives the module one export.
 #[unsafe(no_mangle)]
 pub extern "C" fn decide() -> u32 {
     5001

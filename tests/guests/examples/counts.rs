@@ -1,4 +1,4 @@
-//! Counts its calls in a static: with a fresh instance for each, it stays at 1.
+//! Counts its calls in a static. The count stays at 1 if each call has a fresh instance.
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use plugboard_sdk::prelude::*;

@@ -1,4 +1,4 @@
-//! Routes with what the caller and the dialplan sent in the query.
+//! Routes every call with fields and metadata of the call in the URL.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

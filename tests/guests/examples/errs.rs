@@ -1,4 +1,4 @@
-//! Says itself that it failed.
+//! Returns an error for every call.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

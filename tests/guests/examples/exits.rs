@@ -1,4 +1,4 @@
-//! Ends its own process.
+//! Exits with a status instead of returning a decision.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

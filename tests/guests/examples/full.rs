@@ -1,5 +1,5 @@
-//! Has all hooks: routes every call, counts the events that it is told of, has a
-//! tool `seen` that tells how many those were, and an answer to every transfer.
+//! Exports all hooks: it routes every call, counts the events that it receives, has a
+//! tool `seen` that returns this count, and answers every transfer.
 use plugboard_sdk::prelude::*;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ impl Observer for Guest {
 
 impl Tools for Guest {
     fn tools() -> ToolBox {
-        // What it is given does not matter to it.
+        // The tool ignores its arguments.
         ToolBox::new().with("seen", |_, _: serde_json::Value| {
             Ok(kv::get_json::<u64>("seen")?.unwrap_or_default())
         })

@@ -1,4 +1,4 @@
-//! Returns a URL of 10 MB.
+//! Returns a URL of about 10 MB.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,4 +1,4 @@
-//! Computes for as long as makes it slow, then sleeps for ten times that.
+//! Computes for 20 ms, so that the host counts it as CPU-bound, and then sleeps for 300 ms.
 use std::time::Instant;
 
 use plugboard_sdk::prelude::*;

@@ -1,6 +1,6 @@
-//! A component that exports nothing that we call.
+//! Component that exports none of the hooks.
 
-/// Something, so that there is a module.
+/// Gives the component code, so that it contains a module.
 #[unsafe(no_mangle)]
 pub extern "C" fn something() -> u32 {
     std::env::vars().count() as u32

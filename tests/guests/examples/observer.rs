@@ -1,10 +1,9 @@
-//! Observes as its settings say. `do`: `collect` (POST what it was told to `url`,
-//! with the setting `tag`), `nothing`, `error`, `trap`, `sleep` or `spin`.
+//! Observer with a configurable behaviour. Setting `do`: `collect` (sends each event to
+//! `url` as JSON, with the setting `tag`), `nothing`, `error`, `trap`, `sleep` or `spin`.
 //!
-//! `fail_percent`: how often it fails, half of the time before it sent anything
-//! and half of the time after; `delay_ms`: how long it takes after it sent;
-//! `poison`: said words that it always fails on;
-//! `report = 'measured'`: of reports, it sends only their length and checksum.
+//! `fail_percent`: share of events that fail, half of them before the request and half
+//! after it. `delay_ms`: pause after the request. `poison`: text of a transcription that
+//! always fails. `report = 'measured'`: sends only the length and the checksum of reports.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::SystemTime;
@@ -26,7 +25,7 @@ impl Observer for Guest {
         match config::get("do").as_deref().unwrap_or("collect") {
             "collect" => collect(event),
             "nothing" => Ok(()),
-            "error" => Err(Error::new("as it was told to")),
+            "error" => Err(Error::new("failed as configured")),
             "trap" => std::process::abort(),
             "sleep" => {
                 std::thread::sleep(Duration::from_secs(60));
@@ -46,20 +45,20 @@ fn collect(event: &Event) -> Result<()> {
     let fails = random % 100 < fail_percent;
     let early = (random / 100).is_multiple_of(2);
     if fails && early {
-        return Err(Error::new("failed before it was sent"));
+        return Err(Error::new("failed before the request"));
     }
-    http::post(config::require("url")?).json(&told(event))?.send()?.ok()?;
+    http::post(config::require("url")?).json(&event_json(event))?.send()?.ok()?;
     if let Some(delay) = config::parse("delay_ms")? {
         std::thread::sleep(Duration::from_millis(delay));
     }
-    if fails { Err(Error::new("failed after it was sent")) } else { Ok(()) }
+    if fails { Err(Error::new("failed after the request")) } else { Ok(()) }
 }
 
-fn told(event: &Event) -> Value {
+fn event_json(event: &Event) -> Value {
     let call = event.call();
     let metadata: Map<String, Value> = call
         .metadata_names()
-        .map(|name| (name.to_owned(), document(call.metadata_json(name).unwrap_or_default())))
+        .map(|name| (name.to_owned(), parse_json(call.metadata_json(name).unwrap_or_default())))
         .collect();
     json!({
         "observer": config::get("tag").unwrap_or_default(),
@@ -93,10 +92,10 @@ fn detail(body: &EventBody) -> Value {
         EventBody::DtmfDigit(digit) => json!({ "digit": digit }),
         EventBody::ToolInvoked { name, arguments, outcome } => {
             let outcome = match outcome {
-                Ok(result) => json!({ "ok": document(result) }),
-                Err(why) => json!({ "error": why }),
+                Ok(result) => json!({ "ok": parse_json(result) }),
+                Err(message) => json!({ "error": message }),
             };
-            json!({ "name": name, "arguments": document(arguments), "outcome": outcome })
+            json!({ "name": name, "arguments": parse_json(arguments), "outcome": outcome })
         }
         EventBody::Ended(ending) => json!({
             "outcome": ending.outcome.name(),
@@ -105,25 +104,27 @@ fn detail(body: &EventBody) -> Value {
             "report": report(&ending.report),
         }),
         EventBody::Error(message) => json!({ "message": message }),
-        EventBody::Other { kind, payload } => json!({ "kind": kind, "payload": document(payload) }),
+        EventBody::Other { kind, payload } => {
+            json!({ "kind": kind, "payload": parse_json(payload) })
+        }
     }
 }
 
 fn report(json: &str) -> Value {
     match config::get("report").as_deref() {
-        // Fowler, Noll and Vo's, which needs no crate.
+        // FNV-1a, which needs no crate.
         Some("measured") => json!({
             "length": json.len(),
             "checksum": json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
                 (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
             }),
         }),
-        _ => document(json),
+        _ => parse_json(json),
     }
 }
 
-/// JSON as the host gave it; what is none shows as text.
-fn document(json: &str) -> Value {
+/// Parses JSON of the host. Returns invalid JSON as a string.
+fn parse_json(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|_| json.into())
 }
 

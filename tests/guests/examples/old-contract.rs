@@ -1,4 +1,4 @@
-//! Speaks a version of the contract that the host does not.
+//! Uses a version of the contract that the host does not support.
 #[cfg(target_family = "wasm")]
 mod component {
     wit_bindgen::generate!({

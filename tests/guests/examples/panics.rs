@@ -1,4 +1,4 @@
-//! Panics with a message.
+//! Panics with a message in every call.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,4 +1,4 @@
-//! Has no opinion.
+//! Passes every call to the next plugin.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,8 +1,9 @@
-//! Reaches for what the call's metadata `script` says, or else its setting
-//! `script`, an operation a line, and rejects with what became of each, a line each.
+//! Runs a script of host calls, and rejects the call with the results as the reason, one
+//! line for each operation. The script is the call's metadata `script`, or else the
+//! setting `script`. It has one operation on each line:
 //!
 //! `kv.get K`, `kv.set K V [TTL_MS]`, `kv.delete K`, `kv.increment K BY [TTL_MS]`,
-//! `kv.cas K EXPECTED V` (`-`: not there), `kv.fill K BYTES`, `kv.longkey BYTES`,
+//! `kv.cas K EXPECTED V` (`-`: no value), `kv.fill K BYTES`, `kv.longkey BYTES`,
 //! `http.METHOD URL [BODY]`, `metrics.count NAME LABEL=VALUE BY`,
 //! `metrics.observe NAME LABEL=VALUE VALUE` (`-`: no label; `\n` in a label's value
 //! is a line feed), `sleep MS`. Requests have a header `X-Guest: reaches`.
@@ -27,7 +28,7 @@ impl Router for Guest {
     }
 }
 
-/// What became of an operation. An error is one of the script.
+/// Runs one operation and returns its result. Returns an error if the script is invalid.
 fn run(line: &str) -> Result<String> {
     let (operation, words) = line.split_once(' ').unwrap_or((line, ""));
     let (family, verb) = operation.split_once('.').unwrap_or((operation, ""));
@@ -45,7 +46,7 @@ fn run(line: &str) -> Result<String> {
 
 fn kv_operation(verb: &str, words: &[&str]) -> Result<String> {
     let done = |()| "ok".to_owned();
-    let told = |yes: bool| yes.to_string();
+    let boolean = |value: bool| value.to_string();
     let sum = |sum: i64| format!("ok {sum}");
     let result = match (verb, words) {
         ("get", [key]) => kv::get(key).map(|value| match value {
@@ -54,14 +55,14 @@ fn kv_operation(verb: &str, words: &[&str]) -> Result<String> {
         }),
         ("set", [key, value]) => kv::set(key, value).map(done),
         ("set", [key, value, ttl]) => kv::set_for(key, value, milliseconds(ttl)?).map(done),
-        ("delete", [key]) => kv::delete(key).map(told),
+        ("delete", [key]) => kv::delete(key).map(boolean),
         ("increment", [key, by]) => kv::increment(key, number(by)?).map(sum),
         ("increment", [key, by, ttl]) => {
             kv::increment_for(key, number(by)?, milliseconds(ttl)?).map(sum)
         }
         ("cas", [key, expected, value]) => {
             let expected = Some(expected.as_bytes()).filter(|expected| *expected != b"-");
-            kv::compare_and_swap(key, expected, value).map(told)
+            kv::compare_and_swap(key, expected, value).map(boolean)
         }
         ("fill", [key, bytes]) => kv::set(key, vec![b'x'; number(bytes)?]).map(done),
         ("longkey", [bytes]) => kv::set(&"k".repeat(number(bytes)?), "x").map(done),
@@ -127,8 +128,8 @@ fn number<T: FromStr<Err: Display>>(word: &str) -> Result<T> {
     word.parse().map_err(|error| Error::new(format_args!("script: `{word}`: {error}")))
 }
 
-fn unknown(what: &str) -> Error {
-    Error::new(format_args!("script: `{what}` is no operation"))
+fn unknown(operation: &str) -> Error {
+    Error::new(format_args!("script: unknown operation `{operation}`"))
 }
 
 plugboard_sdk::export!(Guest: Router);

@@ -1,4 +1,4 @@
-//! Recurses without end.
+//! Recurses until its stack overflows.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,4 +1,4 @@
-//! Rejects every call.
+//! Rejects every call with the reason `closed`.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,10 +1,10 @@
-//! Does what its settings say: `rules` are lines of a field, a value and an
-//! outcome, of which the first that fits counts. Names exactly the fields that
-//! it looked at, so these differ from call to call.
+//! Decides by its setting `rules`: each line has a field, a value and an outcome, and
+//! the first line that matches decides. The vary set of the decision names exactly the
+//! fields that the plugin compared, so it differs from call to call.
 //!
-//! Outcomes: `pass`, `reject WHY`, `route URL`, `error WHY`, `hang`. The field `*` always
-//! fits; the value `-` stands for a field that the call does not have; metadata is
-//! compared as JSON. `ttl_ms`: leave to cache; `sleep_ms`: how long it takes.
+//! Outcomes: `pass`, `reject REASON`, `route URL`, `error MESSAGE`, `hang`. The field `*`
+//! always matches. The value `-` matches a field that the call does not have. Metadata is
+//! compared as JSON. `ttl_ms` makes the decision cacheable; `sleep_ms` delays it.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,4 +1,4 @@
-//! Sleeps for a minute, in a host function.
+//! Sleeps for a minute in a host call.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,4 +1,4 @@
-//! Spins forever.
+//! Computes in an endless loop.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

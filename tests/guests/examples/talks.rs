@@ -1,4 +1,4 @@
-//! Logs and prints more than anybody reads.
+//! Writes more log lines and output than the host accepts.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,14 +1,14 @@
-//! Has the tools that its setting `names` says (separated by commas; `echo`), or as
-//! many as `names_count` (`tool-0`, `tool-1`...), each name filled with `x` until it
-//! has `names_length` bytes. `names_do`: `trap`, `spin` or `sleep` when it should name
-//! them, which is also before each use.
+//! Plugin with configurable tools. Their names are the setting `names` (separated by
+//! commas, by default `echo`), or `tool-0`, `tool-1` and so on if `names_count` is set.
+//! Each name is padded with `x` to `names_length` bytes. `names_do`: `trap`, `spin` or
+//! `sleep` when the host asks for the names, which also precedes each tool call.
 //!
-//! What a use does is the setting `do`: `echo` (tells what it was given), `slow` (the
-//! same after `delay_ms`), `cached` (the same with a random `nonce`, good for `ttl_ms`
-//! in calls with the same `vary`, separated by commas), `error`, `long_error` (a message
-//! of `bytes` bytes, a code of `code_bytes`), `deep` (a result nested `depth` deep),
-//! `huge` (a string of `bytes` bytes), `trap`, `panic`, `spin`, `sleep` or `allocate`
-//! (without end).
+//! The setting `do` is the behaviour of a tool call: `echo` (returns the call and the
+//! arguments), `slow` (the same after `delay_ms`), `cached` (the same with a random
+//! `nonce`, cacheable for `ttl_ms` with the vary set `vary`, separated by commas),
+//! `error`, `long_error` (a message of `bytes` bytes and a code of `code_bytes`), `deep`
+//! (a result of `depth` nested arrays), `huge` (a string of `bytes` bytes), `trap`,
+//! `panic`, `spin`, `sleep`, or `allocate` (in an endless loop).
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::SystemTime;
@@ -76,7 +76,7 @@ fn run(name: &str, call: &Call, arguments: Value) -> Result<Box<RawValue>, ToolE
         }
         "deep" => {
             let depth = setting("depth") as usize;
-            // As text: a value that deep would take the stack apart.
+            // As text: a value of this depth would overflow the stack when it is serialized.
             let json = "[".repeat(depth) + &"]".repeat(depth);
             return Ok(RawValue::from_string(json)?);
         }
@@ -89,9 +89,9 @@ fn run(name: &str, call: &Call, arguments: Value) -> Result<Box<RawValue>, ToolE
             echo()
         }
         "allocate" => {
-            let mut hoard: Vec<Vec<u8>> = Vec::new();
+            let mut blocks: Vec<Vec<u8>> = Vec::new();
             loop {
-                hoard.push(vec![name.len() as u8; 1 << 20]);
+                blocks.push(vec![name.len() as u8; 1 << 20]);
             }
         }
         other => return Err(ToolError::new(format_args!("cannot do `{other}`"))),
@@ -102,9 +102,9 @@ fn run(name: &str, call: &Call, arguments: Value) -> Result<Box<RawValue>, ToolE
 fn echo(name: &str, call: &Call, arguments: &Value) -> Value {
     let metadata: Map<String, Value> = call
         .metadata_names()
-        .map(|name| (name.to_owned(), document(call.metadata_json(name).unwrap_or_default())))
+        .map(|name| (name.to_owned(), parse_json(call.metadata_json(name).unwrap_or_default())))
         .collect();
-    let mut told = json!({
+    let mut reply = json!({
         "tool": name,
         "call": call.id(),
         "platform": call.platform(),
@@ -115,9 +115,9 @@ fn echo(name: &str, call: &Call, arguments: &Value) -> Value {
         "arguments": arguments,
     });
     if let Ok(nth) = kv::increment("nth", 1) {
-        told["nth"] = nth.into();
+        reply["nth"] = nth.into();
     }
-    told
+    reply
 }
 
 fn spin() -> ! {
@@ -130,19 +130,19 @@ fn task() -> String {
     config::get("do").unwrap_or_else(|| "echo".to_owned())
 }
 
-/// A setting that is a number; 0 when it is not there.
+/// Returns a setting as a number, or 0 if it is absent or invalid.
 fn setting(key: &str) -> u64 {
     config::parse(key).ok().flatten().unwrap_or_default()
 }
 
-/// A setting that is a list, separated by commas.
+/// Returns a setting as a list, separated by commas.
 fn list(key: &str) -> Option<Vec<String>> {
     let words = |text: String| text.split(',').map(|word| word.trim().to_owned()).collect();
     config::get(key).map(words)
 }
 
-/// JSON as the host gave it; what is none shows as text.
-fn document(json: &str) -> Value {
+/// Parses JSON of the host. Returns invalid JSON as a string.
+fn parse_json(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|_| json.into())
 }
 

@@ -1,6 +1,6 @@
-//! Answers transfers as its setting `do` says: `answer` (the setting `answer` as it
-//! stands, or else `{"accept":true,"seen":REQUEST}` with the platform's document),
-//! `nothing`, `error`, `trap`, `sleep`, `spin`, or `invalid`, which is no JSON.
+//! Answers transfers with a configurable behaviour. Setting `do`: `answer` (the text of the
+//! setting `answer`, or else `{"accept":true,"seen":REQUEST}` with the platform's document),
+//! `nothing`, `error`, `trap`, `sleep`, `spin`, or `invalid` (invalid JSON).
 use plugboard_sdk::prelude::*;
 
 struct Guest;
@@ -11,7 +11,7 @@ impl Transfers for Guest {
             "answer" => config::get("answer")
                 .unwrap_or_else(|| format!(r#"{{"accept":true,"seen":{}}}"#, request.json())),
             "nothing" => return Ok(None),
-            "error" => return Err(Error::new("as it was told to")),
+            "error" => return Err(Error::new("failed as configured")),
             "trap" => std::process::abort(),
             "sleep" => {
                 std::thread::sleep(Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! Traps.
+//! Traps in every call.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

@@ -1,4 +1,4 @@
-//! Wants an import that the host does not have.
+//! Imports an interface that the host does not provide.
 #[cfg(target_family = "wasm")]
 mod component {
     wit_bindgen::generate!({

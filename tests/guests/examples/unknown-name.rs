@@ -1,4 +1,4 @@
-//! Routes with a name that no call has.
+//! Routes to a URL with a placeholder that is no field of the call.
 use plugboard_sdk::prelude::*;
 
 struct Guest;

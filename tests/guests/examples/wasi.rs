@@ -1,4 +1,4 @@
-//! Reaches for everything that WASI has, and tells how much of it was there.
+//! Tries every WASI interface, and returns in the URL how many resources it can access.
 use std::net::TcpStream;
 use std::time::SystemTime;
 

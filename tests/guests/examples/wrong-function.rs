@@ -1,4 +1,4 @@
-//! Wants a function of a known interface that it never had.
+//! Imports a function that a known interface does not have.
 #[cfg(target_family = "wasm")]
 mod component {
     wit_bindgen::generate!({

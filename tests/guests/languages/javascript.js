@@ -1,4 +1,4 @@
-// Does what the number dialled says: `count`, `reach`, `raise` or `refuse`.
+// Acts on the dialled number: `count`, `reach`, `raise` or `refuse`.
 import { send } from 'plugboard:plugin/http@0.1.0';
 import { set } from 'plugboard:plugin/kv@0.1.0';
 import { write } from 'plugboard:plugin/log@0.1.0';
@@ -12,7 +12,7 @@ export const router = {
             case 'count':
                 return route(`ws://sts/?calls=${calls}`);
             case 'reach':
-                return route(`ws://sts/?${new Reached()}`);
+                return route(`ws://sts/?${new AccessReport()}`);
             case 'raise':
                 try {
                     return null.plan;
@@ -32,8 +32,8 @@ function route(stsUrl) {
     return { verdict: { tag: 'route', val: { stsUrl } } };
 }
 
-/** How much was there of everything that JavaScript has elsewhere. */
-class Reached {
+/** Counts the host features of other JavaScript runtimes that the plugin can access. */
+class AccessReport {
     toString() {
         const globals = ['process', 'require', 'std', 'os', 'Deno', 'Bun', 'scriptArgs', 'load'];
         const network = ['fetch', 'XMLHttpRequest', 'WebSocket'];
@@ -46,7 +46,7 @@ class Reached {
     }
 }
 
-/** 1 if it does not fail. */
+/** Returns 1 if the attempt does not throw, and 0 otherwise. */
 function count(attempt) {
     try {
         attempt();

@@ -1,4 +1,4 @@
-"""Does what the number dialled says: `count`, `reach`, `raise` or `refuse`."""
+"""Acts on the dialled number: `count`, `reach`, `raise` or `refuse`."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ class Router(exports.Router):
         if call.to == "count":
             return route(f"ws://sts/?calls={calls}")
         if call.to == "reach":
-            return route("ws://sts/?" + "&".join(f"{name}={count}" for name, count in reached().items()))
+            return route("ws://sts/?" + "&".join(f"{name}={count}" for name, count in count_access().items()))
         if call.to == "raise":
             return {}["the plan is missing"]
         if call.to == "refuse":
@@ -30,8 +30,8 @@ def route(url: str) -> Decision:
     return Decision(Verdict_Route(Route(url, None)), None)
 
 
-def reached() -> dict[str, int]:
-    """How much was there of everything that Python has."""
+def count_access() -> dict[str, int]:
+    """Counts the resources of the standard library that the plugin can access."""
     return {
         "environment": len(os.environ),
         "arguments": len(sys.argv),
@@ -55,12 +55,12 @@ def reached() -> dict[str, int]:
 
 
 def count(*attempts) -> int:
-    """How many of these do not fail."""
-    done = 0
+    """Returns the number of attempts that do not raise an exception."""
+    succeeded = 0
     for attempt in attempts:
         try:
             attempt()
-            done += 1
+            succeeded += 1
         except Exception:
             pass
-    return done
+    return succeeded

@@ -1,4 +1,4 @@
-//! `cargo xtask bench` in its short form: every part runs, and prints its figures.
+//! `cargo xtask bench --short`: every part runs, and prints its figures.
 
 use std::process::Command;
 
@@ -6,8 +6,8 @@ use tests::{is_built, program, skip_or_fail_in_ci};
 
 use super::ALONE;
 
-/// Runs the bench, and returns what it prints.
-fn bench(arguments: &[&str]) -> String {
+/// Runs the bench, and returns its output.
+fn run_bench(arguments: &[&str]) -> String {
     let mut bench = Command::new(program().with_file_name("bench"));
     let output = bench.arg("--short").args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -21,8 +21,8 @@ fn assert_figures(printed: &str, label: &str, figures: usize) {
     let rest = printed.lines().find_map(|line| line.strip_prefix(label));
     let rest = rest.unwrap_or_else(|| panic!("no line begins with {label:?}:\n{printed}"));
     assert!(!rest.contains("NaN") && !rest.contains("inf"), "{label}{rest}");
-    let is_of_number = |c: char| c.is_ascii_digit() || c == '.';
-    let numbers = rest.split(|c: char| !is_of_number(c)).map(|word| word.trim_matches('.'));
+    let is_numeric = |c: char| c.is_ascii_digit() || c == '.';
+    let numbers = rest.split(|c: char| !is_numeric(c)).map(|word| word.trim_matches('.'));
     let numbers: Vec<f64> = numbers.filter_map(|word| word.parse().ok()).collect();
     assert_eq!(numbers.len(), figures, "{label}{rest}");
     assert!(numbers.iter().all(|number| *number > 0.0), "{label}{rest}");
@@ -43,18 +43,18 @@ fn bench_prints_figures_of_every_part() {
     if !has_wrk() {
         return;
     }
-    let printed = bench(&[]);
+    let printed = run_bench(&[]);
     for row in ["bare axum handler", "uncached, 1 plugin", "uncached, +others", "cached decision"] {
-        // req/s; ratio and range; CPU; ratio and range; four latencies.
+        // Figures: req/s; ratio and range; CPU; ratio and range; four latencies.
         assert_figures(&printed, row, 12);
     }
     assert_figures(&printed, "49 other plugins, none of which matches the call: CPU", 3);
-    // The first table has a row of the same name.
+    // The first table has a row of the same name, so search from the second one.
     let (_, events) = printed.split_once("accepted events ").unwrap();
     for row in ["bare axum handler", "sync = full  ", "sync = normal", "sync = full, delivered"] {
         assert_figures(events, row, 8);
     }
-    // Rate; acknowledgement at two percentiles; then an object of latencies.
+    // The text has the rate, two percentiles of the acknowledgement and an object of latencies.
     assert!(events.contains("\nat 2000 events/s: acknowledged after "), "{printed}");
     assert!(events.contains("(resolution 1 ms): {\"p50\":"), "{printed}");
     let (_, backlog) = events.split_once("\nbacklog of ").unwrap();
@@ -66,10 +66,10 @@ fn bench_prints_figures_of_every_part() {
     ] {
         assert_figures(&printed, line, figures);
     }
-    for (row, is_there) in
+    for (row, is_built) in
         [("Rust ", true), ("JavaScript ", is_built("javascript")), ("Python ", is_built("python"))]
     {
-        match is_there {
+        match is_built {
             // File; first start and its CPU; next start; CPU; ratio and range; p50; memory.
             true => assert_figures(&printed, row, 11),
             false => assert!(printed.contains(row), "{printed}"),
@@ -84,10 +84,10 @@ fn bench_compares_two_binaries() {
         return;
     }
     let other = program();
-    let printed = bench(&["--compare", other.to_str().unwrap(), "--compare-env", "TZ=UTC"]);
+    let printed = run_bench(&["--compare", other.to_str().unwrap(), "--compare-env", "TZ=UTC"]);
     assert!(printed.contains(&format!("other: {}\n", other.display())), "{printed}");
     for row in ["uncached decision", "cached decision", "accepted event "] {
-        // CPU of three servers; two ratios to bare; the ratio, its middle half and range.
+        // Figures: CPU of three servers; two ratios to bare; the ratio, its middle half and range.
         assert_figures(&printed, row, 10);
     }
 }

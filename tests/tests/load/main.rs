@@ -1,5 +1,5 @@
-//! What holds under load. A program of its own, in which one test runs at a time:
-//! each needs the machine for itself.
+//! Tests under load. They are a separate test program that runs one test at a time,
+//! because each test needs the whole machine.
 
 mod bench;
 mod overload;
@@ -7,5 +7,5 @@ mod reload_under_load;
 
 use tokio::sync::Mutex;
 
-/// Held by the test that runs.
+/// Lock that the running test holds.
 static ALONE: Mutex<()> = Mutex::const_new(());

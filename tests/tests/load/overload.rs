@@ -1,4 +1,4 @@
-//! More than there is room for: nobody goes without an answer.
+//! Overload: the server answers every call when the load exceeds its capacity.
 
 use std::time::Duration;
 
@@ -11,24 +11,25 @@ use tokio::task::JoinSet;
 
 use super::ALONE;
 
-/// What an answer may take longer on a machine that is busy with the test.
+/// Additional time for an answer, because the machine is busy with the test.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// 200 calls at once meet a plugin that spins for as long as it may. Meanwhile
-/// the listener answers others as if nothing were.
+/// 200 concurrent calls match a plugin that computes until its time limit. The listener and
+/// another plugin still answer within a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spinning_plugins_starve_nobody() {
+async fn cpu_bound_plugins_do_not_delay_other_calls() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .with_guest("10-spins", "spins")
         .with_settings("10-spins", "[limits]\ntimeout = '250ms'\n[match]\nto = '5001'\n")
         .with_guest("20-good", ROUTING_GUEST)
         .with_settings("20-good", "[limits]\ntimeout = '15s'\n");
-    // All of them shall spin, at once: it is not to be set aside, and nobody waits
-    // for what the first one comes to.
-    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "0");
+    // All calls must run the plugin at once, so the circuit breaker stays closed and
+    // requests are not coalesced.
+    let setup =
+        ServerBuilder::new(folder.path()).env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "0");
     let setup = setup.env("PLUGBOARD_CACHE_ENABLED", "false");
-    let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
+    let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "15s").start());
     let client = tests::client();
     let mut calls = JoinSet::new();
     for call in 0..200 {
@@ -47,7 +48,7 @@ async fn spinning_plugins_starve_nobody() {
         let probe = tests::client();
         let request = async {
             health.push(server.get("/health").await.elapsed);
-            // Another number, so another plugin: it must not stand in that queue.
+            // This number matches the other plugin only, so the call must not wait in that queue.
             let body = call_initiated_for("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001");
             let answer = server.post_with_client(&probe, &[], body).await;
             assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));
@@ -65,34 +66,34 @@ async fn spinning_plugins_starve_nobody() {
     health.sort();
     quick.sort();
     let worst = |times: &[Duration]| *times.last().unwrap();
-    // All but one in a hundred: the machine has other things to do.
-    let usual = |times: &[Duration]| times[times.len() * 99 / 100];
+    // The 99th percentile, because the machine also runs other processes.
+    let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
     println!(
         "{} probes: health within {:?} (99 %) and {:?}, another plugin within {:?} and {:?}; \
          200 calls within {slowest:?}",
         health.len(),
-        usual(&health),
+        p99(&health),
         worst(&health),
-        usual(&quick),
+        p99(&quick),
         worst(&quick),
     );
-    // One after the other, those that spin would take 50 s, and who stands behind them
-    // as long; the figures are for people.
+    // In sequence, the CPU-bound calls would take 50 s, and a call behind them as long. The
+    // printed figures are for information.
     assert!(slowest < Duration::from_secs(15) + SLACK, "{slowest:?}");
     assert!(health.len() > 5, "{health:?}");
-    assert!(usual(&health) < Duration::from_secs(1), "{health:?}");
-    assert!(usual(&quick) < Duration::from_secs(1), "{quick:?}");
+    assert!(p99(&health) < Duration::from_secs(1), "{health:?}");
+    assert!(p99(&quick) < Duration::from_secs(1), "{quick:?}");
 }
 
-/// 500 calls at once, 50 instances.
+/// 500 concurrent calls share 50 instances, and each gets its answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_that_is_too_small_makes_calls_wait() {
+async fn calls_wait_when_all_instances_are_in_use() {
     let _alone = ALONE.lock().await;
-    let patient = "[limits]\ntimeout = '15s'\n";
+    let settings = "[limits]\ntimeout = '15s'\n";
     let folder =
-        PluginFolder::new().with_guest("10-good", ROUTING_GUEST).with_settings("10-good", patient);
+        PluginFolder::new().with_guest("10-good", ROUTING_GUEST).with_settings("10-good", settings);
     let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "50");
-    let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_BUDGET", "15s").start());
+    let server = std::sync::Arc::new(setup.env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "15s").start());
     let client = tests::client();
     let mut calls = JoinSet::new();
     for call in 0..500 {
@@ -115,10 +116,10 @@ async fn a_pool_that_is_too_small_makes_calls_wait() {
     assert_eq!((&plugin["calls"], &plugin["failures"]), (&json!(500), &json!(0)));
 }
 
-/// Slots that are held until their call's time is up: whoever waits falls back
-/// within the budget.
+/// The only instance stays in use until the deadline of its call. The waiting calls fall
+/// back within the decision timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_finds_no_instance_falls_back_in_time() {
+async fn call_falls_back_in_time_when_no_instance_is_free() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .with_guest("10-spins", "spins")
@@ -126,7 +127,7 @@ async fn whoever_finds_no_instance_falls_back_in_time() {
     let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
     let server = std::sync::Arc::new(
         setup
-            .env("PLUGBOARD_LIMITS_BUDGET", "1s")
+            .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "1s")
             .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/")
             .start(),
     );
@@ -145,21 +146,22 @@ async fn whoever_finds_no_instance_falls_back_in_time() {
     }
 }
 
-/// A guest that has computed for long and now waits for the host leaves its turn
-/// to others: so many that sleep for 300 ms each are done well before the eighteen
-/// seconds that they would take one after the other in each turn.
+/// A CPU-bound guest releases its CPU permit when it blocks on a host call. The guests sleep
+/// for 300 ms each, and finish well before the 18 s that they would take if they held the
+/// permits while they sleep.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_sleeps_keeps_nobody_from_computing() {
+async fn sleeping_guest_releases_its_cpu_permit() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .with_guest("10-naps", "naps")
         .with_settings("10-naps", "[limits]\ntimeout = '15s'\n");
-    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s").start();
+    let server =
+        ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "15s").start();
     let server = std::sync::Arc::new(server);
     let mut calls = JoinSet::new();
-    // One of the cores is left to the service.
-    let turns = std::thread::available_parallelism().unwrap().get().saturating_sub(1).max(1);
-    for _ in 0..60 * turns {
+    // The server leaves one core without a permit.
+    let permits = std::thread::available_parallelism().unwrap().get().saturating_sub(1).max(1);
+    for _ in 0..60 * permits {
         let server = server.clone();
         calls.spawn(async move { server.post(call_initiated()).await });
     }
@@ -168,20 +170,20 @@ async fn who_sleeps_keeps_nobody_from_computing() {
     }
 }
 
-/// A caller that hangs up frees its instance at once.
+/// A client that closes its connection frees its instance at once.
 #[tokio::test]
-async fn a_caller_that_is_gone_holds_nothing() {
+async fn disconnected_client_releases_its_instance() {
     let _alone = ALONE.lock().await;
     let folder = PluginFolder::new()
         .with_guest("10-spins", "spins")
         .with_settings("10-spins", "[limits]\ntimeout = '60s'\n[match]\nto = '5001'\n")
         .with_guest("20-good", ROUTING_GUEST);
     let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_ENGINE_INSTANCES", "1");
-    let server = setup.env("PLUGBOARD_LIMITS_BUDGET", "60s").start();
+    let server = setup.env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "60s").start();
     let client = tests::client_with_timeout(Duration::from_millis(300));
     let url = format!("http://{}/events", server.webhook_address());
     assert!(client.post(url).body(call_initiated()).send().await.is_err());
-    // The only instance is free again, or this would wait for a minute.
+    // The only instance must be free; otherwise this call would wait for a minute.
     let answer =
         server.post(call_initiated_for("935652e3-7c59-4edc-b17f-9646a9c2a265", "6001")).await;
     assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL));

@@ -1,5 +1,4 @@
-//! What operators ask: why a call goes where it goes, what was counted, and which
-//! plugins are set aside.
+//! Admin API for operators: explained decisions, metrics and circuit breaker states.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ const FAILS: &str = "[config]\nrules = '* * error boom'\n";
 const WORKS: &str = "[config]\nrules = '* * route ws://works/'\n";
 
 #[tokio::test]
-async fn explain_tells_what_each_plugin_came_to() {
+async fn explain_reports_result_of_each_plugin() {
     let folder = PluginFolder::new()
         .with_guest("10-other", "alpha")
         .with_settings("10-other", "[match]\nto = '6*'\n")
@@ -21,18 +20,21 @@ async fn explain_tells_what_each_plugin_came_to() {
         .with_guest("40-alpha", "alpha")
         .with_guest("50-late", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
-    // What the cache has is what live calls have put there.
+    // Only live calls fill the cache.
     let before = server.post(call_initiated()).await;
     let counted = server.admin_get("/plugins").await.body;
     for _ in 0..2 {
         let answer = server.admin_post("/explain", call_initiated()).await;
         assert_eq!(answer.status, 200);
-        let told = answer.body;
-        assert_eq!((&told["generation"], &told["platform"]), (&json!(1), &json!("avr")));
-        assert_eq!((&told["outcome"], &told["by"]), (&json!("route"), &json!("40-alpha")));
-        assert_eq!((&told["source"], &told["failures"]), (&json!("cached"), &json!(1)));
-        assert_eq!(told["answer"], before.body);
-        let steps = told["plugins"].as_array().unwrap();
+        let explained = answer.body;
+        assert_eq!((&explained["generation"], &explained["platform"]), (&json!(1), &json!("avr")));
+        assert_eq!(
+            (&explained["outcome"], &explained["by"]),
+            (&json!("route"), &json!("40-alpha"))
+        );
+        assert_eq!((&explained["source"], &explained["failures"]), (&json!("cache"), &json!(1)));
+        assert_eq!(explained["answer"], before.body);
+        let steps = explained["plugins"].as_array().unwrap();
         let names: Vec<_> = steps.iter().map(|step| step["plugin"].as_str().unwrap()).collect();
         assert_eq!(names, ["10-other", "20-fails", "30-passes", "40-alpha", "50-late"]);
         let step = |nth: usize| {
@@ -40,9 +42,9 @@ async fn explain_tells_what_each_plugin_came_to() {
             (step["matched"].as_bool().unwrap(), step["source"].as_str())
         };
         assert_eq!(step(0), (false, None));
-        assert_eq!(step(1), (true, Some("ran")));
-        assert_eq!(step(2), (true, Some("cached")));
-        assert_eq!(step(3), (true, Some("cached")));
+        assert_eq!(step(1), (true, Some("plugin")));
+        assert_eq!(step(2), (true, Some("cache")));
+        assert_eq!(step(3), (true, Some("cache")));
         assert_eq!(step(4), (true, None));
         assert_eq!(steps[1]["error"]["label"], "guest_error");
         assert!(steps[1]["took_us"].as_u64().unwrap() > 0);
@@ -50,7 +52,7 @@ async fn explain_tells_what_each_plugin_came_to() {
         let url = "ws://alpha:6030/?tag=&uuid={id}";
         assert_eq!(steps[3]["decision"], json!({"verdict": "route", "sts_url": url}));
     }
-    // It leaves no trace.
+    // An explanation changes no counter.
     assert_eq!(server.admin_get("/plugins").await.body, counted);
     let answer = server.admin_post("/explain", "{").await;
     assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
@@ -59,14 +61,14 @@ async fn explain_tells_what_each_plugin_came_to() {
 }
 
 #[tokio::test]
-async fn explain_keeps_nothing_for_later_calls() {
+async fn explain_does_not_fill_cache() {
     let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..2 {
-        let told = server.admin_post("/explain", call_initiated()).await.body;
+        let explained = server.admin_post("/explain", call_initiated()).await.body;
         assert_eq!(
-            (&told["source"], &told["plugins"][0]["source"]),
-            (&json!("ran"), &json!("ran"))
+            (&explained["source"], &explained["plugins"][0]["source"]),
+            (&json!("plugin"), &json!("plugin"))
         );
     }
     let answer = server.post(call_initiated()).await;
@@ -74,18 +76,18 @@ async fn explain_keeps_nothing_for_later_calls() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_keeps_failing_is_set_aside() {
-    let pause = Duration::from_secs(10);
+async fn circuit_opens_after_repeated_failures() {
+    let open_duration = Duration::from_secs(10);
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
         .with_settings("10-a", FAILS)
         .with_guest("20-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_BREAKER_FAILURES", "3")
-        .env("PLUGBOARD_BREAKER_PAUSE", "10s")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "3")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_OPEN_DURATION", "10s")
         .start();
     let calls = async || server.plugin_status("10-a").await["calls"].as_u64().unwrap();
-    // Of the call that sets it aside; a moment before that happens.
+    // Start of the call that opens the circuit.
     let mut opened = std::time::Instant::now();
     for nth in 1..=3 {
         assert_eq!(server.plugin_status("10-a").await["state"], "active");
@@ -94,45 +96,46 @@ async fn a_plugin_that_keeps_failing_is_set_aside() {
         assert_eq!(calls().await, nth);
     }
     let plugin = server.plugin_status("10-a").await;
-    assert_eq!((&plugin["state"], &plugin["breaker"]), (&json!("set_aside"), &json!("open")));
+    assert_eq!((&plugin["state"], &plugin["breaker"]), (&json!("circuit_open"), &json!("open")));
     assert_eq!(plugin["last_error"]["label"], "guest_error");
     server.wait_for_log(|line| line["level"] == "ERROR" && line["plugin"] == "10-a");
-    // Its `on_failure` counts, without running it.
+    // The open circuit applies `on_failure` without running the plugin.
     assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
-    let told = server.admin_post("/explain", call_initiated()).await.body;
-    assert_eq!(told["plugins"][0]["source"], "set_aside", "{told}");
-    assert!(opened.elapsed() >= pause || calls().await == 3);
-    // One call tries it again, and opens it again.
+    let explained = server.admin_post("/explain", call_initiated()).await.body;
+    assert_eq!(explained["plugins"][0]["source"], "circuit_open", "{explained}");
+    assert!(opened.elapsed() >= open_duration || calls().await == 3);
+    // The probe of the half-open circuit fails and opens it again.
     server.wait_for_plugin("10-a", |row| row["breaker"] == "half_open").await;
-    assert!(opened.elapsed() >= pause);
+    assert!(opened.elapsed() >= open_duration);
     server.route_call().await;
     assert_eq!(
         (calls().await, &server.plugin_status("10-a").await["breaker"]),
         (4, &json!("open"))
     );
-    // A new version starts anew.
+    // A new version starts with a closed circuit.
     folder.replace_settings("10-a", &format!("on_failure = 'stop'\n{FAILS}"));
     server.reload().await;
     assert_eq!(server.plugin_status("10-a").await["state"], "active");
     for _ in 0..4 {
         assert_eq!(server.post(call_initiated()).await.body, json!({}));
     }
-    assert_eq!(server.plugin_status("10-a").await["state"], "set_aside");
+    assert_eq!(server.plugin_status("10-a").await["state"], "circuit_open");
     assert_eq!(calls().await, 7);
     folder.replace_settings("10-a", WORKS);
     server.reload().await;
     assert_eq!(server.route_call().await.as_deref(), Some("ws://works/"));
 }
 
-/// A plugin that fails for some and works for others, as a caller with a strange
-/// number could bring about, serves the others.
+/// A caller whose number makes the plugin fail does not affect other callers.
 #[tokio::test]
-async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
+async fn one_caller_cannot_open_circuit_for_all() {
     let folder = PluginFolder::new().with_guest("10-a", "rules").with_settings(
         "10-a",
         "[config]\nrules = '''from 666 error boom\n* * route ws://works/{from}'''\n",
     );
-    let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_BREAKER_FAILURES", "3").start();
+    let server = ServerBuilder::new(folder.path())
+        .env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "3")
+        .start();
     let post = async |from: &str| {
         let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
         body["payload"]["from"] = json!(from);
@@ -144,7 +147,7 @@ async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
             assert_eq!(post("1").await.sts_url(), Some("ws://works/1"));
         }
     }
-    // Nor where the others are answered by the cache.
+    // The circuit stays closed when the cache answers the other callers.
     let plan = "to 666 error boom\n* * route ws://works/{from}";
     folder.replace_settings("10-a", &format!("[config]\nttl_ms = 60000\nrules = '''{plan}'''\n"));
     server.reload().await;
@@ -157,7 +160,7 @@ async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
         }
     }
     assert_eq!(server.plugin_status("10-a").await["state"], "active");
-    // Nor by text that fits no URL, which is no fault of the plugin's.
+    // Caller text that fits no URL does not count as a failure of the plugin.
     for _ in 0..10 {
         assert_eq!(post("..").await.body, json!({}));
     }
@@ -165,7 +168,7 @@ async fn one_caller_cannot_have_a_plugin_set_aside_for_all() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_prometheus_and_name_no_caller() {
+async fn metrics_are_valid_and_exclude_caller_data() {
     let folder = PluginFolder::new()
         .with_guest("10-\"quoted\\name", "rules")
         .with_settings(
@@ -192,9 +195,9 @@ async fn metrics_are_for_prometheus_and_name_no_caller() {
         "plugboard_plugin_load_failures_total{stage=\"compile\"} 1",
         "plugboard_plugin_load_failing{plugin=\"30-broken\"} 1",
         "plugboard_plugin_failures_total{plugin=\"10-\\\"quoted\\\\name\",error=\"guest_error\"} 3",
-        "plugboard_plugin_decisions_total{plugin=\"20-alpha\",source=\"ran\",outcome=\"route\"} 1",
-        "plugboard_plugin_decisions_total{plugin=\"20-alpha\",source=\"cached\",outcome=\"route\"} 2",
-        "plugboard_plugin_set_aside{plugin=\"20-alpha\"} 0",
+        "plugboard_plugin_decisions_total{plugin=\"20-alpha\",source=\"plugin\",outcome=\"route\"} 1",
+        "plugboard_plugin_decisions_total{plugin=\"20-alpha\",source=\"cache\",outcome=\"route\"} 2",
+        "plugboard_plugin_circuit_open{plugin=\"20-alpha\"} 0",
         "plugboard_plugin_call_duration_seconds_count{plugin=\"20-alpha\"} 1",
         "plugboard_plugin_call_duration_seconds_bucket{le=\"+Inf\",plugin=\"20-alpha\"} 1",
         "plugboard_cache_requests_total{plugin=\"20-alpha\",result=\"hit\"} 2",
@@ -214,13 +217,13 @@ async fn metrics_are_for_prometheus_and_name_no_caller() {
 }
 
 #[tokio::test]
-async fn everything_but_probes_needs_the_token() {
+async fn admin_api_requires_token_except_probes() {
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
     for path in ["/plugins", "/metrics"] {
         assert_eq!(server.admin_get(path).await.status, 401, "{path}");
-        let shown = [("authorization", "Bearer t0ken")];
-        assert_eq!(server.admin_get_with_headers(path, &shown).await.status, 200, "{path}");
+        let credentials = [("authorization", "Bearer t0ken")];
+        assert_eq!(server.admin_get_with_headers(path, &credentials).await.status, 200, "{path}");
     }
     for path in ["/reload", "/explain"] {
         assert_eq!(server.admin_post(path, call_initiated()).await.status, 401, "{path}");

@@ -1,10 +1,9 @@
-//! BlackBox's own documents, through the real program: what is answered, and what
-//! observers are told.
+//! Documents of Dasha BlackBox through the real program: responses and observer events.
 
 mod admin;
-mod again;
-mod both;
 mod calls;
+mod cross_platform;
+mod redelivery;
 mod signatures;
 mod start;
 mod transfers;
@@ -12,14 +11,14 @@ mod transfers;
 use serde_json::{Value, json};
 use tests::{Collector, PluginFolder, ServerBuilder, blackbox_document, blackbox_fixture};
 
-/// What becomes of a fixture.
+/// Expected response and events of a fixture document.
 struct Expected {
     file: &'static str,
     answer: Value,
     from: Value,
     to: Value,
     metadata: Value,
-    /// Kind, time and detail of each; no time: now.
+    /// Kind, timestamp and detail of each event. An empty timestamp is not checked.
     events: Vec<(&'static str, &'static str, Value)>,
 }
 
@@ -42,8 +41,8 @@ fn expected() -> Vec<Expected> {
             "arguments": arguments,
         })
     };
-    let used = |answer: &Value| json!({"name": "check_availability", "arguments": arguments, "outcome": {"ok": answer}});
-    let ended = |outcome: &str, reason: &str, duration: Value, file| {
+    let tool_detail = |answer: &Value| json!({"name": "check_availability", "arguments": arguments, "outcome": {"ok": answer}});
+    let end_detail = |outcome: &str, reason: &str, duration: Value, file| {
         json!({
             "outcome": outcome, "reason": reason, "duration_ms": duration, "report": document(file),
         })
@@ -76,7 +75,7 @@ fn expected() -> Vec<Expected> {
             from: json!(NUMBER),
             to: json!(null),
             metadata: known.clone(),
-            events: vec![("tool_invoked", "", used(&typed))],
+            events: vec![("tool_invoked", "", tool_detail(&typed))],
         },
         Expected {
             file: "tool_untyped.json",
@@ -84,7 +83,7 @@ fn expected() -> Vec<Expected> {
             from: json!(null),
             to: json!(null),
             metadata: json!({}),
-            events: vec![("tool_invoked", "2025-10-20T15:30:15.000Z", used(&untyped))],
+            events: vec![("tool_invoked", "2025-10-20T15:30:15.000Z", tool_detail(&untyped))],
         },
         Expected {
             file: "transfer.json",
@@ -118,7 +117,7 @@ fn expected() -> Vec<Expected> {
                 (
                     "ended",
                     "2025-10-20T15:35:00.000Z",
-                    ended("completed", "user_hangup", json!(312_000), "completed.json"),
+                    end_detail("completed", "user_hangup", json!(312_000), "completed.json"),
                 ),
             ],
         },
@@ -131,7 +130,7 @@ fn expected() -> Vec<Expected> {
             events: vec![(
                 "ended",
                 "2025-10-20T15:31:00.000Z",
-                ended(
+                end_detail(
                     "failed",
                     "Call was not answered within timeout period",
                     json!(null),
@@ -151,7 +150,7 @@ fn expected() -> Vec<Expected> {
             events: vec![(
                 "ended",
                 "2025-10-20T18:00:00.000Z",
-                ended(
+                end_detail(
                     "canceled",
                     "Call deadline expired before execution",
                     json!(null),
@@ -162,9 +161,9 @@ fn expected() -> Vec<Expected> {
     ]
 }
 
-/// Each to a program that knows nothing of its call.
+/// Each fixture goes to a new server that has no earlier data of the call.
 #[tokio::test]
-async fn every_fixture_is_answered_and_told_field_by_field() {
+async fn every_fixture_gets_expected_response_and_events() {
     let expected = expected();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/blackbox");
     let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());
@@ -178,26 +177,26 @@ async fn every_fixture_is_answered_and_told_field_by_field() {
         let answered = server.post_blackbox(blackbox_fixture(file)).await;
         assert_eq!((answered.status, &answered.body), (200, &answer), "{file}");
         assert_eq!(answered.headers["content-type"], "application/json");
-        let told = collector.wait_for(|told| told.len() >= events.len()).await;
+        let delivered = collector.wait_for(|delivered| delivered.len() >= events.len()).await;
         server.stop();
-        assert_eq!(collector.events().len(), events.len(), "{file}: {told:?}");
-        for (told, (kind, timestamp, detail)) in told.iter().zip(events) {
-            assert_eq!((&told["kind"], &told["detail"]), (&json!(kind), &detail), "{file}");
+        assert_eq!(collector.events().len(), events.len(), "{file}: {delivered:?}");
+        for (event, (kind, timestamp, detail)) in delivered.iter().zip(events) {
+            assert_eq!((&event["kind"], &event["detail"]), (&json!(kind), &detail), "{file}");
             if !timestamp.is_empty() {
-                assert_eq!(told["timestamp"], timestamp, "{file} {kind}");
+                assert_eq!(event["timestamp"], timestamp, "{file} {kind}");
             }
-            assert_eq!(told["call"], "call_abc123def456", "{file}");
-            assert_eq!(told["platform"], "blackbox");
-            assert_eq!(told["agent"], "agent_xyz789");
-            assert_eq!((&told["from"], &told["to"]), (&from, &to), "{file} {kind}");
-            assert_eq!(told["metadata"], metadata, "{file} {kind}");
+            assert_eq!(event["call"], "call_abc123def456", "{file}");
+            assert_eq!(event["platform"], "blackbox");
+            assert_eq!(event["agent"], "agent_xyz789");
+            assert_eq!((&event["from"], &event["to"]), (&from, &to), "{file} {kind}");
+            assert_eq!(event["metadata"], metadata, "{file} {kind}");
         }
     }
 }
 
-/// What is new to us is acknowledged, and told as it stands.
+/// Unknown documents are acknowledged and delivered unchanged.
 #[tokio::test]
-async fn unknown_types_and_fields_are_taken() {
+async fn unknown_types_and_fields_are_accepted() {
     let collector = Collector::start().await;
     let folder = PluginFolder::with_every_hook(&collector, "");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
@@ -210,12 +209,13 @@ async fn unknown_types_and_fields_are_taken() {
         document["new"] = json!({"deep": [1, {"a": null}]});
         let answer = server.post_blackbox(document.to_string()).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})), "{kind}");
-        let told = collector.wait_for(|told| told.iter().any(|it| it["detail"]["kind"] == kind));
-        let told = told.await.pop().unwrap();
-        assert_eq!(told["kind"], "other");
-        assert_eq!(told["detail"], json!({"kind": kind, "payload": document}));
+        let events =
+            collector.wait_for(|events| events.iter().any(|it| it["detail"]["kind"] == kind));
+        let event = events.await.pop().unwrap();
+        assert_eq!(event["kind"], "other");
+        assert_eq!(event["detail"], json!({"kind": kind, "payload": document}));
     }
-    // A name, and not a text.
+    // A type has 1 to 128 characters.
     for kind in ["", &*"x".repeat(129)] {
         let mut document = blackbox_document("failed.json", "unknown");
         document["type"] = json!(kind);
@@ -224,7 +224,7 @@ async fn unknown_types_and_fields_are_taken() {
         let message = answer.body["error"]["message"].as_str().unwrap();
         assert!(message.contains("`type`"), "{message}");
     }
-    // The older name of the type counts where there is no other.
+    // The older field `eventType` applies only without `type`.
     let mut document = blackbox_document("start.json", "older");
     document["eventType"] = json!("CompletedWebHookPayload");
     assert_eq!(server.post_blackbox(document.to_string()).await.body, json!({"accept": true}));

@@ -1,5 +1,5 @@
-//! Verdicts that are used again: for the calls that they fit, for as long as they
-//! may, and never those of another version.
+//! Verdict cache, single-flight and idempotency cache. A cached verdict applies to
+//! matching calls, within its time to live, for one plugin version.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::{PluginFolder, Server, ServerBuilder, ServerResponse, call_initiated};
 use tokio::task::JoinSet;
 
-/// What an answer may take longer on a machine that is busy.
+/// Time by which an answer may exceed its bound on a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
 /// Settings of the guest `rules`.
@@ -23,19 +23,19 @@ fn rules(ttl: Duration, sleep: Duration, rules: &str) -> String {
 const MINUTE: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::ZERO;
 
-/// A server, and settings for it, with time for a busy machine: who comes late would not
-/// have what the test is about.
-fn patient(folder: PluginFolder, settings: &str) -> (PluginFolder, Arc<Server>) {
+/// Starts a server with timeouts of [`PATIENCE`], so that no call of the test exceeds its
+/// deadline on a busy machine.
+fn start_patient_server(folder: PluginFolder, settings: &str) -> (PluginFolder, Arc<Server>) {
     let folder = folder.with_settings("10-a", &settings.replace("1500ms", "15s"));
-    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "15s");
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "15s");
     let server = Arc::new(setup.start());
     (folder, server)
 }
 
-/// What a patient server has for a call.
+/// Decision timeout of a patient server.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A call of its own id, from and to these numbers.
+/// Returns the start of a call with this ID, caller and callee.
 fn call(id: &str, from: &str, to: &str) -> String {
     let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
     body["uuid"] = json!(id);
@@ -50,12 +50,12 @@ fn cache_status(answer: &ServerResponse) -> &str {
 const HIT: &str = "plugboard; hit";
 const MISS: &str = "plugboard; fwd=miss";
 
-async fn calls(server: &Server, plugin: &str) -> u64 {
+async fn call_count(server: &Server, plugin: &str) -> u64 {
     server.plugin_status(plugin).await["calls"].as_u64().unwrap()
 }
 
 #[tokio::test]
-async fn a_verdict_is_used_for_the_calls_that_it_fits_and_filled_for_each() {
+async fn cached_verdict_is_applied_to_matching_calls() {
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
         .with_settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 route ws://a/{from}?u={id}"));
@@ -64,25 +64,24 @@ async fn a_verdict_is_used_for_the_calls_that_it_fits_and_filled_for_each() {
     assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/2000?u=one"), MISS));
     let answer = server.post(call("two", "2001", "5001")).await;
     assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/2001?u=two"), HIT));
-    // A pass is kept as well, and does not hide behind the answer.
+    // A pass is cached as well, separately from the route.
     for expected in [2, 2] {
         assert_eq!(server.post(call("x", "2000", "5002")).await.body, json!({}));
-        assert_eq!(calls(&server, "10-a").await, expected);
+        assert_eq!(call_count(&server, "10-a").await, expected);
     }
     let plugin = server.plugin_status("10-a").await;
     assert_eq!(plugin["cached"], json!({"pass": 1, "route": 1, "reject": 0}), "{plugin}");
     for (result, count) in [("hit", 2), ("miss", 2)] {
         let series =
             format!("plugboard_cache_requests_total{{plugin=\"10-a\",result=\"{result}\"}}");
-        // The first call came before it was known that there would be a cache.
+        // The first call counts no miss: the plugin had no cacheable verdict yet.
         assert_eq!(server.metric_value(&series).await, Some(count - u64::from(result == "miss")));
     }
 }
 
-/// The first plugin passes for one caller and not for the other; the second one
-/// looks at the number only.
+/// The first plugin depends on the caller, the second one on the callee.
 #[tokio::test]
-async fn what_one_plugin_says_is_not_what_the_chain_says() {
+async fn caches_per_plugin_not_per_chain() {
     let folder = PluginFolder::new()
         .with_guest("10-vip", "rules")
         .with_settings("10-vip", &rules(MINUTE, AT_ONCE, "from 2000 route ws://vip/?u={id}"))
@@ -96,12 +95,12 @@ async fn what_one_plugin_says_is_not_what_the_chain_says() {
             assert_eq!(answer.sts_url(), Some(&*format!("ws://{host}/?u={id}")));
         }
     }
-    assert_eq!((calls(&server, "10-vip").await, calls(&server, "20-plan").await), (3, 1));
+    assert_eq!((call_count(&server, "10-vip").await, call_count(&server, "20-plan").await), (3, 1));
 }
 
-/// Which fields count differs from verdict to verdict.
+/// Verdicts of one plugin depend on different fields.
 #[tokio::test]
-async fn every_field_that_a_verdict_names_counts() {
+async fn verdict_matches_by_every_named_field() {
     let plan = "to 6000 route ws://six/?u={id}\nfrom 2000 route ws://two/?u={id}\n\
                 channel \"x\" reject no\n* * route ws://all/?u={id}";
     let folder = PluginFolder::new()
@@ -124,32 +123,34 @@ async fn every_field_that_a_verdict_names_counts() {
         let mut body: Value = serde_json::from_str(&call("m", "2001", "5001")).unwrap();
         body["payload"]["channel"] = json!("x");
         assert_eq!(server.post(body.to_string()).await.body, json!({}));
-        assert_eq!(calls(&server, "10-a").await, 5, "round {round}");
+        assert_eq!(call_count(&server, "10-a").await, 5, "round {round}");
     }
-    // A field that is missing is not one that is empty.
+    // An absent field differs from an empty one.
     let mut body: Value = serde_json::from_str(&call("m", "", "5001")).unwrap();
     server.post(body.to_string()).await;
     body["payload"].as_object_mut().unwrap().remove("from");
     body["timestamp"] = json!("2026-02-11T00:00:00Z");
     server.post(body.to_string()).await;
-    assert_eq!(calls(&server, "10-a").await, 7);
+    assert_eq!(call_count(&server, "10-a").await, 7);
 }
 
 #[tokio::test]
-async fn nothing_is_used_longer_than_it_may() {
+async fn verdict_expires_after_time_to_live() {
     let ttl = Duration::from_secs(2);
     let settings = |ttl| rules(ttl, AT_ONCE, "* * route ws://a/?u={id}");
-    // Once by the plugin's word, once by the operator's.
-    for (asked, most) in [(ttl, "5m"), (MINUTE, "2s")] {
-        let folder =
-            PluginFolder::new().with_guest("10-a", "rules").with_settings("10-a", &settings(asked));
-        let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_MAX_TTL", most).start();
+    // The plugin's time to live is the limit, then the operator's.
+    for (plugin_ttl, max_ttl) in [(ttl, "5m"), (MINUTE, "2s")] {
+        let folder = PluginFolder::new()
+            .with_guest("10-a", "rules")
+            .with_settings("10-a", &settings(plugin_ttl));
+        let server =
+            ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_MAX_TTL", max_ttl).start();
         server.post(call_initiated()).await;
-        let kept = Instant::now();
+        let stored = Instant::now();
         let mut hits = 0;
         loop {
-            // Judged by when the call began: what is answered later may be late.
-            let began = kept.elapsed();
+            // The start of the call counts, because the answer may arrive late.
+            let began = stored.elapsed();
             let answer = server.post(call_initiated()).await;
             if cache_status(&answer) == MISS {
                 break;
@@ -168,31 +169,31 @@ async fn nothing_is_used_longer_than_it_may() {
 }
 
 #[tokio::test]
-async fn the_cache_can_be_switched_off_and_asks_for_leave() {
+async fn cache_requires_setting_and_cacheable_verdict() {
     let folder = PluginFolder::new().with_guest("10-a", "alpha");
     let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_ENABLED", "false").start();
     for _ in 0..2 {
         assert_eq!(cache_status(&server.post(call_initiated()).await), "plugboard; fwd=bypass");
     }
-    // A plugin that gives no leave is asked each time.
+    // A verdict that is not cacheable is computed for each call.
     let folder = PluginFolder::new().with_guest("10-a", "routes");
     let server = ServerBuilder::new(folder.path()).start();
     for _ in 0..3 {
         assert_eq!(cache_status(&server.post(call_initiated()).await), MISS);
     }
-    assert_eq!(calls(&server, "10-a").await, 3);
+    assert_eq!(call_count(&server, "10-a").await, 3);
 }
 
-/// Fifty equal calls at once, and each answered for itself.
+/// Fifty equal calls arrive at once, and each gets its own answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_equal_calls_are_one_computation() {
+async fn concurrent_equal_calls_run_plugin_once() {
     let plan = "to 5001 route ws://a/?u={id}";
     let slow = rules(MINUTE, Duration::from_millis(300), plan);
-    // Also the very first one, of which nobody knows yet what it depends on.
-    for known in [true, false] {
+    // In the second round the vary set is not known yet.
+    for is_vary_set_known in [true, false] {
         let folder = PluginFolder::new().with_guest("10-a", "rules");
-        let (_folder, server) = patient(folder, &slow);
-        if known {
+        let (_folder, server) = start_patient_server(folder, &slow);
+        if is_vary_set_known {
             server.post(call("first", "1", "9999")).await;
         }
         let mut waiting = JoinSet::new();
@@ -206,21 +207,21 @@ async fn many_equal_calls_are_one_computation() {
             });
         }
         waiting.join_all().await;
-        assert_eq!(calls(&server, "10-a").await, 1 + u64::from(known));
+        assert_eq!(call_count(&server, "10-a").await, 1 + u64::from(is_vary_set_known));
     }
 }
 
-/// The one that asks for all of them fails, or hangs up: the others do not.
+/// The leader fails, or its client disconnects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_is_not_failed_by_who_asks() {
-    // Nobody knows yet what the plugin looks at, so all wait for the first one.
+async fn followers_survive_leader_failure_and_cancellation() {
+    // The vary set is not known yet, so all calls wait for the first one.
     let plan = "from 1 error boom\nto 5001 route ws://a/?u={id}";
     let slow = rules(MINUTE, Duration::from_millis(1_500), plan);
-    for hangs_up in [false, true] {
+    for disconnects in [false, true] {
         let folder = PluginFolder::new().with_guest("10-a", "rules");
-        let (_folder, server) = patient(folder, &slow);
-        let patience = if hangs_up { Duration::from_secs(1) } else { PATIENCE };
-        let leader = tests::client_with_timeout(patience);
+        let (_folder, server) = start_patient_server(folder, &slow);
+        let timeout = if disconnects { Duration::from_secs(1) } else { PATIENCE };
+        let leader = tests::client_with_timeout(timeout);
         let url = format!("http://{}/events", server.webhook_address());
         let leader = tokio::spawn(leader.post(url).body(call("leader", "1", "5001")).send());
         // It is the leader once it holds an instance.
@@ -236,21 +237,21 @@ async fn who_waits_is_not_failed_by_who_asks() {
             });
         }
         waiting.join_all().await;
-        let led = leader.await.unwrap();
-        assert_eq!(led.is_err(), hangs_up);
+        let leader_result = leader.await.unwrap();
+        assert_eq!(leader_result.is_err(), disconnects);
         let plugin = server.plugin_status("10-a").await;
-        assert_eq!(plugin["failures"], u64::from(!hangs_up), "{plugin}");
-        if hangs_up {
-            // One of those who waited took over, and the rest waited for him.
+        assert_eq!(plugin["failures"], u64::from(!disconnects), "{plugin}");
+        if disconnects {
+            // One follower became the leader, and the others waited for it.
             assert_eq!(plugin["calls"], 1);
         }
     }
 }
 
-/// Nobody knows yet that the number counts, so all wait for the first one; whom
-/// its verdict does not fit does not use it.
+/// The vary set is not known yet, so all calls wait for the first one. Its verdict matches
+/// a third of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_looks_whether_the_verdict_fits() {
+async fn follower_runs_plugin_when_verdict_does_not_match() {
     let plan = "to 5001 route ws://one/?u={id}\nto 6001 route ws://two/?u={id}";
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
@@ -268,22 +269,22 @@ async fn who_waits_looks_whether_the_verdict_fits() {
         });
     }
     waiting.join_all().await;
-    assert!(calls(&server, "10-a").await < 20);
+    assert!(call_count(&server, "10-a").await < 20);
 }
 
-/// The one that asks for all takes longer than the others can wait idly: they ask
-/// themselves, and take what comes first.
+/// The leader takes longer than the followers wait: they run the plugin as well, and use
+/// the first verdict.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_cannot_wait_longer_takes_what_comes_first() {
-    // It hangs for the leader and for nobody else, or it takes most of the budget
-    // for everybody.
+async fn follower_uses_first_verdict_when_leader_is_slow() {
+    // The plugin hangs for the leader only, or takes most of the budget for every call.
     let hangs = rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}");
     let slow = rules(MINUTE, Duration::from_millis(4500), "* * route ws://a/?u={id}");
     for (settings, within) in [(hangs, 5_000), (slow, 5_900)] {
         let settings = settings.replace("1500ms", "30s");
         let folder =
             PluginFolder::new().with_guest("10-a", "rules").with_settings("10-a", &settings);
-        let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "6s");
+        let setup =
+            ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "6s");
         let server = Arc::new(setup.start());
         let leader = tokio::spawn({
             let server = server.clone();
@@ -306,14 +307,14 @@ async fn who_cannot_wait_longer_takes_what_comes_first() {
     }
 }
 
-/// Who waits for another one's computation is late by his own clock.
+/// A follower's deadline starts with its own call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_keeps_his_own_budget() {
+async fn follower_keeps_its_own_deadline() {
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
         .with_settings("10-a", &rules(MINUTE, MINUTE, "* * pass").replace("1500ms", "60s"));
     let server = ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_LIMITS_BUDGET", "6s")
+        .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "6s")
         .env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/");
     let server = Arc::new(server.start());
     let mut waiting = JoinSet::new();
@@ -328,36 +329,36 @@ async fn who_waits_keeps_his_own_budget() {
     waiting.join_all().await;
 }
 
-/// While one call tries a plugin that was set aside, the others do without it.
+/// While the probe of a half-open circuit runs, other calls skip the plugin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_waits_for_a_plugin_that_keeps_failing() {
+async fn calls_do_not_wait_for_circuit_probe() {
     let folder = PluginFolder::new().with_guest("10-a", "rules").with_settings(
         "10-a",
         &rules(MINUTE, AT_ONCE, "from 1 hang -\n* * route ws://a/?u={id}").replace("1500ms", "8s"),
     );
     let server = ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_LIMITS_BUDGET", "8s")
-        .env("PLUGBOARD_BREAKER_FAILURES", "1")
-        .env("PLUGBOARD_BREAKER_PAUSE", "100ms");
+        .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "8s")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "1")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_OPEN_DURATION", "100ms");
     let server = Arc::new(server.start());
-    // So that it is known to give leave, and then set aside.
+    // The plugin returns a cacheable verdict, then its circuit opens.
     server.post(call("good", "2", "5001")).await;
     server.post(call("bad", "1", "5001")).await;
     server.wait_for_plugin("10-a", |row| row["breaker"] == "half_open").await;
-    let trial = tokio::spawn({
+    let probe = tokio::spawn({
         let server = server.clone();
-        async move { server.post(call("trial", "1", "5001")).await }
+        async move { server.post(call("probe", "1", "5001")).await }
     });
     server.wait_for_guests(1).await;
     let answer = server.post(call("other", "1", "5001")).await;
     assert_eq!(answer.body, json!({}));
-    // Who waited for the trial would do so for half of his budget.
-    assert!(answer.elapsed < SLACK && !trial.is_finished(), "{:?}", answer.elapsed);
-    trial.await.unwrap();
+    // A call that waits for the probe would take half of its budget.
+    assert!(answer.elapsed < SLACK && !probe.is_finished(), "{:?}", answer.elapsed);
+    probe.await.unwrap();
 }
 
 #[tokio::test]
-async fn failures_are_asked_again() {
+async fn failures_are_not_cached() {
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
         .with_settings("10-a", &rules(MINUTE, AT_ONCE, "to 5001 error boom"));
@@ -365,17 +366,17 @@ async fn failures_are_asked_again() {
     for _ in 0..3 {
         server.post(call_initiated()).await;
     }
-    assert_eq!(calls(&server, "10-a").await, 3);
+    assert_eq!(call_count(&server, "10-a").await, 3);
 }
 
-/// The old version is still thinking when the new one takes over; what it comes
-/// to is for its own call, and for no later one.
+/// The old version still runs when the new one is published. Its verdict answers its own
+/// call only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_never_meets_the_verdict_of_another() {
+async fn verdict_is_never_used_by_another_version() {
     let settings = |sleep, host: &str| rules(MINUTE, sleep, &format!("to 5001 route ws://{host}/"));
     let folder = PluginFolder::new().with_guest("10-a", "rules");
-    let (folder, server) = patient(folder, &settings(Duration::from_secs(2), "old"));
-    // So that it is known what the old version looks at.
+    let (folder, server) = start_patient_server(folder, &settings(Duration::from_secs(2), "old"));
+    // The old version has a vary set.
     server.post(call("first", "1", "9999")).await;
     let old = tokio::spawn({
         let server = server.clone();
@@ -386,18 +387,17 @@ async fn a_version_never_meets_the_verdict_of_another() {
     server.reload().await;
     assert_eq!(server.post(call_initiated()).await.sts_url(), Some("ws://new/"));
     assert_eq!(old.await.unwrap().sts_url(), Some("ws://old/"));
-    // It has landed now.
+    // The verdict of the old version has arrived by now.
     let answer = server.post(call_initiated()).await;
     assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://new/"), HIT));
-    // Back to the old one: what it said before is not its word today.
+    // The earlier settings are another version, without the earlier verdicts.
     folder.replace_settings("10-a", &settings(Duration::from_millis(1), "old"));
     server.reload().await;
     assert_eq!(cache_status(&server.post(call_initiated()).await), MISS);
 }
 
-/// A reload of one plugin leaves the verdicts of the others.
 #[tokio::test]
-async fn who_is_not_reloaded_stays_warm() {
+async fn reload_keeps_verdicts_of_other_plugins() {
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
         .with_settings("10-a", &rules(MINUTE, AT_ONCE, "* * pass"))
@@ -407,21 +407,21 @@ async fn who_is_not_reloaded_stays_warm() {
     folder.replace_guest("20-b", "beta");
     server.reload().await;
     assert_eq!(server.route_call().await.unwrap().split(':').nth(1), Some("//beta"));
-    assert_eq!(calls(&server, "10-a").await, 1);
-    // Counting goes on where the old version stopped.
-    assert_eq!(calls(&server, "20-b").await, 2);
+    assert_eq!(call_count(&server, "10-a").await, 1);
+    // Counters continue across versions.
+    assert_eq!(call_count(&server, "20-b").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delivery_that_comes_again_gets_the_same_answer() {
+async fn replayed_delivery_returns_same_answer() {
     let folder = PluginFolder::new().with_guest("10-a", "rules").with_settings(
         "10-a",
         "[config]\nsleep_ms = 300\nrules = '* * route ws://a/?u={id}'\n[limits]\ntimeout = '1s'\n",
     );
     let serve =
-        |keep| ServerBuilder::new(folder.path()).env("PLUGBOARD_CACHE_DELIVERIES", keep).start();
+        |ttl| ServerBuilder::new(folder.path()).env("PLUGBOARD_IDEMPOTENCY_TTL", ttl).start();
     let server = Arc::new(serve("10m"));
-    // Twice at once, and once more after a change.
+    // Twice at once, and again after a reload.
     let body = call("one", "1", "2");
     let (first, second) = tokio::join!(server.post(&*body), server.post(&*body));
     folder.replace_settings("10-a", "[config]\nrules = '* * route ws://b/?u={id}'\n");
@@ -433,18 +433,18 @@ async fn a_delivery_that_comes_again_gets_the_same_answer() {
     assert_eq!(cache_status(&third), "plugboard; hit; detail=delivery");
     let both = [cache_status(&first), cache_status(&second)];
     assert!(both.contains(&MISS) && both.contains(&cache_status(&third)), "{both:?}");
-    assert_eq!(calls(&server, "10-a").await, 1);
-    server.wait_for_log(|line| line["message"] == "delivered again: the same answer");
-    // Another call, another time.
+    assert_eq!(call_count(&server, "10-a").await, 1);
+    server.wait_for_log(|line| line["message"] == "redelivery answered from the idempotency cache");
+    // Another call ID, then another timestamp.
     for body in [call("two", "1", "2"), call("one", "1", "2")] {
         assert_eq!(cache_status(&server.post(body).await), MISS);
     }
-    assert_eq!(calls(&server, "10-a").await, 3);
+    assert_eq!(call_count(&server, "10-a").await, 3);
 
-    // Only for a time, or not at all.
+    // The time to live is 100 ms, then zero.
     let server = serve("100ms");
     let start = Instant::now();
-    while calls(&server, "10-a").await < 2 {
+    while call_count(&server, "10-a").await < 2 {
         server.post(&*body).await;
         assert!(start.elapsed() < Duration::from_secs(10));
     }
@@ -455,9 +455,9 @@ async fn a_delivery_that_comes_again_gets_the_same_answer() {
     }
 }
 
-/// For a memory of some verdicts, thousands of callers: what is kept is bounded.
+/// The verdicts of 500 callers exceed the cache size of 16 KiB.
 #[tokio::test]
-async fn the_cache_has_a_size() {
+async fn cache_size_is_bounded() {
     let folder = PluginFolder::new()
         .with_guest("10-a", "rules")
         .with_settings("10-a", &rules(MINUTE, AT_ONCE, "from 1 pass\n* * route ws://a/?u={id}"));
@@ -470,10 +470,10 @@ async fn the_cache_has_a_size() {
     }
     let bytes = server.metric_value("plugboard_cache_bytes").await.unwrap();
     assert!(bytes <= 16 << 10, "{bytes}");
-    // A caller who sends pages of text is answered, and not remembered.
+    // A verdict for a caller number of 100,000 digits is not cached.
     for _ in 0..2 {
         let answer = server.post(call("x", &"9".repeat(100_000), "1")).await;
         assert_eq!((answer.sts_url(), cache_status(&answer)), (Some("ws://a/?u=x"), MISS));
     }
-    assert_eq!(server.metric_value("plugboard_cache_refusals_total").await, Some(2));
+    assert_eq!(server.metric_value("plugboard_cache_uncacheable_total").await, Some(2));
 }

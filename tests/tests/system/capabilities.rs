@@ -1,5 +1,5 @@
-//! What plugins may use beyond their arguments: values that stay, requests to other
-//! services, figures of their own. Each by grant, each within its bounds.
+//! Capabilities of plugins: key-value store, HTTP requests and metrics, each with its
+//! grant and its bounds.
 
 mod http;
 mod metrics;
@@ -16,36 +16,36 @@ use tests::{
 
 const ALL: &str = "[grants]\nkv = true\nmetrics = true\n";
 
-/// A call to the plugin of this number, which the fixture guest `reaches` shall
-/// reach for this in.
+/// Returns the start of a call to this number, for which the fixture guest `reaches` runs
+/// the script.
 fn call(uuid: &str, to: &str, script: &str) -> String {
     let mut body: Value = serde_json::from_str(&call_initiated_for(uuid, to)).unwrap();
     body["payload"]["script"] = json!(script);
     body.to_string()
 }
 
-/// What became of each operation.
-async fn reach(server: &Server, to: &str, script: &str) -> Vec<String> {
-    let told = server.admin_post("/explain", call("reach", to, script)).await.body;
-    let mut steps = told["plugins"].as_array().unwrap().iter();
+/// Runs a script through `/explain` and returns the result of each operation.
+async fn run_script(server: &Server, to: &str, script: &str) -> Vec<String> {
+    let explained = server.admin_post("/explain", call("reach", to, script)).await.body;
+    let mut steps = explained["plugins"].as_array().unwrap().iter();
     let reason = steps.find_map(|step| step["decision"]["reason"].as_str());
-    let reason = reason.unwrap_or_else(|| panic!("{told}\n{}", server.log_text()));
+    let reason = reason.unwrap_or_else(|| panic!("{explained}\n{}", server.log_text()));
     reason.lines().map(str::to_owned).collect()
 }
 
-/// What becomes of each operation of a table of operations and results.
-async fn holds(server: &Server, to: &str, table: &[(&str, &str)]) {
+/// Checks that each operation of the table has the result beside it.
+async fn assert_results(server: &Server, to: &str, table: &[(&str, &str)]) {
     let script: Vec<&str> = table.iter().map(|(operation, _)| *operation).collect();
-    let results = reach(server, to, &script.join("\n")).await;
+    let results = run_script(server, to, &script.join("\n")).await;
     let found: Vec<_> = script.into_iter().zip(results.iter().map(String::as_str)).collect();
     assert_eq!(found, table);
 }
 
 /// Waits until an operation has this result.
-async fn wait_until(server: &Server, to: &str, operation: &str, result: &str) {
+async fn wait_for_result(server: &Server, to: &str, operation: &str, result: &str) {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        let found = reach(server, to, operation).await;
+        let found = run_script(server, to, operation).await;
         if found == [result] {
             return;
         }
@@ -54,23 +54,22 @@ async fn wait_until(server: &Server, to: &str, operation: &str, result: &str) {
     }
 }
 
-/// With time for a busy machine.
-fn patient(folder: &PluginFolder) -> ServerBuilder {
-    ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_BUDGET", "20s")
+/// Server with a decision timeout that no call exceeds on a busy machine.
+fn patient_server(folder: &PluginFolder) -> ServerBuilder {
+    ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "20s")
 }
 
-/// A folder with a `reaches` that is asked about calls to this number. It gets
-/// time for a busy machine.
-fn reaching(folder: PluginFolder, name: &str, to: &str, settings: &str) -> PluginFolder {
+/// Adds the guest `reaches` for calls to this number, with a timeout of 20 s.
+fn with_reaches(folder: PluginFolder, name: &str, to: &str, settings: &str) -> PluginFolder {
     let settings = format!("match.to = '{to}'\nlimits.timeout = '20s'\n{settings}");
     folder.with_guest(name, "reaches").with_settings(name, &settings)
 }
 
 #[tokio::test]
-async fn without_a_grant_nothing_can_be_reached() {
+async fn capabilities_are_denied_without_grant() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = reaching(PluginFolder::new(), "50-none", "a", "");
-    let mut server = patient(&folder).with_data_folder(data.path()).start();
+    let folder = with_reaches(PluginFolder::new(), "50-none", "a", "");
+    let mut server = patient_server(&folder).with_data_folder(data.path()).start();
     let get = format!("http.GET {}", collector.url("/4930123?number=4930123"));
     let table = [
         "kv.get k",
@@ -86,7 +85,7 @@ async fn without_a_grant_nothing_can_be_reached() {
         "metrics.observe h a=b 1.5",
     ];
     let table = table.map(|operation| (operation, "error not-granted"));
-    holds(&server, "a", &table).await;
+    assert_results(&server, "a", &table).await;
     let script = table.map(|(operation, _)| operation).join("\n");
     let answer = server.post(call("for-real", "a", &script)).await;
     assert_eq!((answer.status, answer.body), (200, json!({})));
@@ -94,10 +93,10 @@ async fn without_a_grant_nothing_can_be_reached() {
     for (capability, operations) in [("kv", 7), ("http", 2), ("metrics", 2)] {
         let error = "error=\"not_granted\"";
         let series = format!(
-            "plugboard_plugin_refusals_total{{plugin=\"50-none\",capability=\"{capability}\",{error}}}"
+            "plugboard_plugin_host_call_errors_total{{plugin=\"50-none\",capability=\"{capability}\",{error}}}"
         );
         let found = server.metric_value(&series).await;
-        // What is only explained may or may not count.
+        // Operations of `/explain` may or may not count.
         assert!(found == Some(operations) || found == Some(2 * operations), "{found:?} {text}");
     }
     assert!(!text.contains("plugboard_guest_"), "{text}");
@@ -109,7 +108,10 @@ async fn without_a_grant_nothing_can_be_reached() {
         let [line] = lines.iter().filter(about).collect::<Vec<_>>()[..] else { panic!("{log}") };
         assert_eq!((&line["level"], &line["plugin"]), (&json!("WARN"), &json!("50-none")));
         assert_eq!(line["error"], "not_granted");
-        assert!(line["why"].as_str().unwrap().contains(&format!("grants.{capability}")), "{line}");
+        assert!(
+            line["reason"].as_str().unwrap().contains(&format!("grants.{capability}")),
+            "{line}"
+        );
     }
     assert!(!log.contains("4930123"), "{log}");
     assert_eq!(collector.requests().len(), 0);
@@ -119,11 +121,11 @@ async fn without_a_grant_nothing_can_be_reached() {
 }
 
 #[tokio::test]
-async fn values_are_kept_changed_and_forgotten() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let folder = reaching(folder, "60-b", "b", ALL);
-    let server = patient(&folder).start();
-    holds(
+async fn kv_values_are_stored_changed_and_deleted() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = with_reaches(folder, "60-b", "b", ALL);
+    let server = patient_server(&folder).start();
+    assert_results(
         &server,
         "a",
         &[
@@ -161,12 +163,16 @@ async fn values_are_kept_changed_and_forgotten() {
         ],
     )
     .await;
-    // The same keys of another plugin are others.
-    holds(&server, "b", &[("kv.get n", "none"), ("kv.set n b", "ok"), ("kv.delete new", "false")])
-        .await;
-    holds(&server, "a", &[("kv.get n", "ok -1"), ("kv.get new", "ok v")]).await;
-    // Some last for a time only. An increment leaves it as it is.
-    holds(
+    // Each plugin has its own keys.
+    assert_results(
+        &server,
+        "b",
+        &[("kv.get n", "none"), ("kv.set n b", "ok"), ("kv.delete new", "false")],
+    )
+    .await;
+    assert_results(&server, "a", &[("kv.get n", "ok -1"), ("kv.get new", "ok v")]).await;
+    // Values expire after their time to live. An increment does not extend it.
+    assert_results(
         &server,
         "a",
         &[
@@ -177,9 +183,9 @@ async fn values_are_kept_changed_and_forgotten() {
         ],
     )
     .await;
-    wait_until(&server, "a", "kv.get short", "none").await;
-    wait_until(&server, "a", "kv.get count", "none").await;
-    holds(
+    wait_for_result(&server, "a", "kv.get short", "none").await;
+    wait_for_result(&server, "a", "kv.get count", "none").await;
+    assert_results(
         &server,
         "a",
         &[
@@ -190,50 +196,50 @@ async fn values_are_kept_changed_and_forgotten() {
         ],
     )
     .await;
-    // Written again, it stays.
-    holds(&server, "a", &[("kv.set brief v 1", "ok"), ("kv.set brief w", "ok")]).await;
+    // A write without a time to live removes the expiry.
+    assert_results(&server, "a", &[("kv.set brief v 1", "ok"), ("kv.set brief w", "ok")]).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
-    holds(&server, "a", &[("kv.get brief", "ok w")]).await;
+    assert_results(&server, "a", &[("kv.get brief", "ok w")]).await;
 }
 
 #[tokio::test]
-async fn values_outlive_the_process_and_the_version() {
+async fn kv_values_survive_restart_and_new_version() {
     let data = TempDir::new().unwrap();
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let start = || patient(&folder).with_data_folder(data.path()).start();
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let start = || patient_server(&folder).with_data_folder(data.path()).start();
     let mut server = start();
-    holds(&server, "a", &[("kv.set k v", "ok"), ("kv.increment n 41", "ok 41")]).await;
+    assert_results(&server, "a", &[("kv.set k v", "ok"), ("kv.increment n 41", "ok 41")]).await;
     server.kill();
     let server = start();
-    holds(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 42")]).await;
-    // The same code with something said about it (a section of its own).
+    assert_results(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 42")]).await;
+    // The same code with a custom section in addition.
     let new = [&guest_bytes("reaches")[..], &[0, 2, 1, b'v']].concat();
     let before = server.plugin_status("50-a").await["digest"].clone();
     let folder = folder.with_bytes("50-a", &new);
     server.reload().await;
     assert_ne!(server.plugin_status("50-a").await["digest"], before);
-    holds(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 43")]).await;
-    // A grant that is taken back hides them, and does not lose them.
+    assert_results(&server, "a", &[("kv.get k", "ok v"), ("kv.increment n 1", "ok 43")]).await;
+    // A revoked grant hides the values and does not delete them.
     folder.replace_settings("50-a", "match.to = 'a'");
     server.reload().await;
-    holds(&server, "a", &[("kv.get k", "error not-granted")]).await;
+    assert_results(&server, "a", &[("kv.get k", "error not-granted")]).await;
     folder.replace_settings("50-a", &format!("match.to = 'a'\n{ALL}"));
     server.reload().await;
-    holds(&server, "a", &[("kv.get k", "ok v")]).await;
+    assert_results(&server, "a", &[("kv.get k", "ok v")]).await;
 }
 
 #[tokio::test]
-async fn a_plugin_cannot_keep_more_than_its_share() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let folder = reaching(folder, "60-b", "b", ALL);
-    let server = patient(&folder).env("PLUGBOARD_KV_MAX_TOTAL", "4000B").start();
-    holds(
+async fn kv_quota_applies_per_plugin() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = with_reaches(folder, "60-b", "b", ALL);
+    let server = patient_server(&folder).env("PLUGBOARD_KV_MAX_TOTAL", "4000B").start();
+    assert_results(
         &server,
         "a",
         &[
             ("kv.fill one 3000", "ok"),
             ("kv.fill two 3000", "error quota"),
-            // Once, however often it is written.
+            // An overwritten value counts once.
             ("kv.fill one 3000", "ok"),
             ("kv.fill one 3850", "ok"),
             ("kv.increment n 1", "ok 1"),
@@ -245,21 +251,21 @@ async fn a_plugin_cannot_keep_more_than_its_share() {
         ],
     )
     .await;
-    let kept = reach(&server, "a", "kv.get one").await;
-    assert_eq!(kept[0].len(), "ok ".len() + 3850);
-    holds(&server, "b", &[("kv.fill one 3800", "ok"), ("kv.get n", "none")]).await;
-    holds(&server, "a", &[("kv.delete one", "true"), ("kv.fill two 3000", "ok")]).await;
-    let passing = format!("kv.set three {} 3000", "x".repeat(700));
-    holds(&server, "a", &[(&passing, "ok"), ("kv.fill four 600", "error quota")]).await;
-    wait_until(&server, "a", "kv.fill four 600", "ok").await;
-    let series = "plugboard_plugin_refusals_total{plugin=\"60-b\",capability=\"kv\"";
+    let value = run_script(&server, "a", "kv.get one").await;
+    assert_eq!(value[0].len(), "ok ".len() + 3850);
+    assert_results(&server, "b", &[("kv.fill one 3800", "ok"), ("kv.get n", "none")]).await;
+    assert_results(&server, "a", &[("kv.delete one", "true"), ("kv.fill two 3000", "ok")]).await;
+    let expiring = format!("kv.set three {} 3000", "x".repeat(700));
+    assert_results(&server, "a", &[(&expiring, "ok"), ("kv.fill four 600", "error quota")]).await;
+    wait_for_result(&server, "a", "kv.fill four 600", "ok").await;
+    let series = "plugboard_plugin_host_call_errors_total{plugin=\"60-b\",capability=\"kv\"";
     assert!(!server.metrics_text().await.contains(series));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_increment_is_lost() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let server = std::sync::Arc::new(patient(&folder).start());
+async fn concurrent_kv_increments_are_not_lost() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let server = std::sync::Arc::new(patient_server(&folder).start());
     let mut calls = tokio::task::JoinSet::new();
     for nth in 0..100 {
         let (server, script) = (server.clone(), "kv.increment n 1");
@@ -269,47 +275,59 @@ async fn no_increment_is_lost() {
         assert_eq!((answer.status, answer.body), (200, json!({})));
     }
     assert_eq!(server.plugin_status("50-a").await["failures"], 0);
-    holds(&server, "a", &[("kv.get n", "ok 100")]).await;
+    assert_results(&server, "a", &[("kv.get n", "ok 100")]).await;
 }
 
 #[tokio::test]
-async fn a_grant_that_is_none_is_named_with_its_line() {
+async fn invalid_grant_is_reported_with_line() {
     for (grants, line, expected) in [
-        ("http = ['http://x']", 3, "\"http://x\" is no grant: it has a scheme"),
+        ("http = ['http://x']", 3, "\"http://x\" is not a valid grant: it has a scheme"),
         ("http = ['http://x']", 3, "write \"x:80\""),
-        ("http = ['*']", 3, "\"*\" is no grant: a `*` stands only before a name and a dot"),
-        ("kv = true\nhttp = ['crm.example.com', 'x:99999']", 4, "\"x:99999\" is no grant"),
+        (
+            "http = ['*']",
+            3,
+            "\"*\" is not a valid grant: `*` is allowed only in front of a dot and a name",
+        ),
+        ("kv = true\nhttp = ['crm.example.com', 'x:99999']", 4, "\"x:99999\" is not a valid grant"),
         ("http = ['x:0']", 3, "from 1 to 65535"),
         ("http = ['x/y']", 3, "it has a path"),
         ("http = ['a@b']", 3, "more than a host and a port"),
-        ("http = ['0x7f.1:80']", 3, "an address in disguise; write \"127.0.0.1\""),
+        ("http = ['0x7f.1:80']", 3, "an encoded IPv4 address; write \"127.0.0.1\""),
         ("http = ['10.0.0.1/8']", 3, "write \"10.0.0.0/8\""),
-        ("http = ['10.0.0.0/99']", 3, "too many bits"),
+        ("http = ['10.0.0.0/99']", 3, "prefix length is too large"),
         ("http = ['::1']", 3, "brackets"),
-        ("http = ['']", 3, "is no grant"),
+        ("http = ['']", 3, "is not a valid grant"),
         ("http = true", 3, "invalid type: boolean"),
         ("http = [1]", 3, "invalid type: integer"),
         ("kv = 'yes'", 3, "invalid type: string"),
         ("network = true", 3, "unknown field `network`"),
     ] {
-        let settings = format!("# what it may\n[grants]\n{grants}\n");
+        let settings = format!("# grants of the plugin\n[grants]\n{grants}\n");
         let folder =
             PluginFolder::new().with_guest("50-a", ROUTING_GUEST).with_settings("50-a", &settings);
         let mut check = Command::new(program());
         check.args(["check", "--plugins", "."]).current_dir(folder.path()).env_clear();
         let output = check.output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stdout}");
         let place = format!("broken    50-a: ./50-a.toml:{line}: ");
-        assert!(said.contains(&place) && said.contains(expected), "{place}{expected}\n{said}");
+        assert!(
+            stdout.contains(&place) && stdout.contains(expected),
+            "{place}{expected}\n{stdout}"
+        );
     }
-    // What serves goes on with the grants that it had.
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let server = patient(&folder).start();
+    // After a failed reload the serving version keeps its grants.
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let server = patient_server(&folder).start();
     folder.replace_settings("50-a", "match.to = 'a'\n[grants]\nhttp = ['*']\n");
     server.reload().await;
     let row = server.plugin_status("50-a").await;
     let message = row["last_error"]["message"].as_str().unwrap();
-    assert!(message.contains("50-a.toml:3: \"*\" is no grant"), "{row}");
-    holds(&server, "a", &[("kv.set k v", "ok"), ("http.GET http://x/", "error not-granted")]).await;
+    assert!(message.contains("50-a.toml:3: \"*\" is not a valid grant"), "{row}");
+    assert_results(
+        &server,
+        "a",
+        &[("kv.set k v", "ok"), ("http.GET http://x/", "error not-granted")],
+    )
+    .await;
 }

@@ -1,5 +1,5 @@
-//! Documents that nobody would send on purpose, and some that somebody might: each is
-//! taken, or refused by name, and nobody else notices.
+//! Hostile and unusual documents: each is accepted, or rejected with a reason, without an
+//! effect on other requests.
 
 mod load;
 mod types;
@@ -14,29 +14,30 @@ use tests::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// As long as the platform waits.
-const QUICK: Duration = Duration::from_secs(5);
+/// Time that the platform waits for a response.
+const PLATFORM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Of the observer: it measures reports.
-const MEASURED: &str = "report = 'measured'\n";
+/// Setting of the observer: it sends the length and checksum of reports.
+const MEASURE_REPORTS: &str = "report = 'measured'\n";
 
-/// What the observer makes of a report.
-fn measured(text: &str) -> Value {
+/// Returns the length and checksum that the observer sends for a report.
+fn measure(text: &str) -> Value {
     let checksum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });
     json!({"length": text.len(), "checksum": checksum})
 }
 
-/// Its reason, if it was refused as it should be.
-fn refusal(answer: &ServerResponse) -> &str {
+/// Checks that a document was rejected in time, and returns the error message.
+fn rejection_message(answer: &ServerResponse) -> &str {
     assert_eq!((answer.status, &answer.body["error"]["code"]), (400, &json!("bad_request")));
-    assert!(answer.elapsed < QUICK, "{:?}", answer.elapsed);
+    assert!(answer.elapsed < PLATFORM_TIMEOUT, "{:?}", answer.elapsed);
     answer.body["error"]["message"].as_str().unwrap()
 }
 
-/// Posts a head and as much of a body as is taken; the head of the answer.
-async fn by_hand(server: &Server, head: &str, parts: &[&[u8]]) -> String {
+/// Posts a head and parts of a body until the server stops reading. Returns the start of
+/// the response.
+async fn post_raw(server: &Server, head: &str, parts: &[&[u8]]) -> String {
     let mut stream = TcpStream::connect(server.webhook_address()).await.unwrap();
     let head = format!("POST /blackbox HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -50,20 +51,20 @@ async fn by_hand(server: &Server, head: &str, parts: &[&[u8]]) -> String {
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
-async fn in_chunks(server: &Server, body: &[u8]) -> String {
+async fn post_chunked(server: &Server, body: &[u8]) -> String {
     let chunk = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
     let mut parts: Vec<Vec<u8>> = body.chunks(60_000).map(chunk).collect();
     parts.push(b"0\r\n\r\n".to_vec());
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    by_hand(server, "Transfer-Encoding: chunked", &parts).await
+    post_raw(server, "Transfer-Encoding: chunked", &parts).await
 }
 
-/// A report with something else in it, of this length altogether.
+/// Returns a report of this length in bytes, with a filler in another field.
 fn report(call: &str, length: usize) -> String {
     let mut document = blackbox_document("completed.json", call);
     document["recording"] = json!("");
     let missing = length - document.to_string().len();
-    // Neither one long text nor easy to guess.
+    // The filler consists of different words.
     let text = (0..).map(|nth: usize| format!("{:x} ", nth.wrapping_mul(2_654_435_761) % 97_861));
     let mut filler = String::with_capacity(missing + 8);
     text.take_while(|word| {
@@ -79,126 +80,128 @@ fn report(call: &str, length: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_report_of_ten_megabytes_is_taken_and_told_whole() {
+async fn large_report_is_accepted_and_delivered_whole() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     for (call, length) in [("ten", 10_000_000), ("most", 16 << 20)] {
         let report = report(call, length);
         let answer = server.post_blackbox(report.clone()).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})), "{length}");
-        assert!(answer.elapsed < QUICK, "{:?}", answer.elapsed);
-        println!("a report of {length} bytes was taken in {:?}", answer.elapsed);
-        let is_it = |told: &Value| told["kind"] == "ended" && told["call"] == call;
-        let told = collector.wait_for(|told| told.iter().any(is_it)).await;
-        let told = told.iter().find(|told| is_it(told)).unwrap();
-        assert_eq!(told["detail"]["report"], measured(&report));
+        assert!(answer.elapsed < PLATFORM_TIMEOUT, "{:?}", answer.elapsed);
+        println!("a report of {length} bytes was accepted in {:?}", answer.elapsed);
+        let is_end = |event: &Value| event["kind"] == "ended" && event["call"] == call;
+        let events = collector.wait_for(|events| events.iter().any(is_end)).await;
+        let end = events.iter().find(|event| is_end(event)).unwrap();
+        assert_eq!(end["detail"]["report"], measure(&report));
     }
-    println!("{} MiB of memory at the most", server.peak_memory() >> 20);
+    println!("peak memory: {} MiB", server.peak_memory() >> 20);
     assert_eq!(collector.event_kinds("ten"), ["transcription", "transcription", "ended"]);
 }
 
 #[tokio::test]
-async fn what_is_larger_than_it_may_be_is_refused() {
+async fn oversized_body_is_rejected() {
     let folder = PluginFolder::new();
-    let most = 2 << 20;
+    let limit = 2 << 20;
     let setup = ServerBuilder::new(folder.path()).enable_blackbox();
     let server = setup.env("PLUGBOARD_BLACKBOX_MAX_BODY", "2MiB").start();
-    assert_eq!(server.post_blackbox(report("c", most)).await.status, 200);
-    assert!(in_chunks(&server, report("c", most).as_bytes()).await.starts_with("HTTP/1.1 200 "));
-    let answer = by_hand(&server, &format!("Content-Length: {}", most + 1), &[]).await;
+    assert_eq!(server.post_blackbox(report("c", limit)).await.status, 200);
+    assert!(
+        post_chunked(&server, report("c", limit).as_bytes()).await.starts_with("HTTP/1.1 200 ")
+    );
+    let answer = post_raw(&server, &format!("Content-Length: {}", limit + 1), &[]).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("body_too_large") && answer.contains("blackbox.max_body"), "{answer}");
-    let answer = in_chunks(&server, report("c", most + 1).as_bytes()).await;
+    let answer = post_chunked(&server, report("c", limit + 1).as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    // The bound of the other platform is another one.
+    // AVR has its own limit of the body.
     assert_eq!(server.post(" ".repeat((1 << 20) + 1)).await.status, 413);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
-    let answer = by_hand(&server, &format!("Content-Length: {}", (16 << 20) + 1), &[]).await;
+    let answer = post_raw(&server, &format!("Content-Length: {}", (16 << 20) + 1), &[]).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 
-/// A body whose length nobody tells, and one that does not come.
+/// A body of unknown length, a body in two parts, and a body that does not arrive.
 #[tokio::test]
-async fn a_body_may_come_in_any_pieces_but_it_must_come() {
+async fn body_may_arrive_in_parts_within_timeout() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
         .env("PLUGBOARD_BLACKBOX_BODY_TIMEOUT", "3s")
         .start();
     let start = blackbox_fixture("start.json");
-    let answer = in_chunks(&server, start.as_bytes()).await;
+    let answer = post_chunked(&server, start.as_bytes()).await;
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.contains("{\"accept\":true}"),
         "{answer}"
     );
     let head = format!("Content-Length: {}", start.len());
     let (first, rest) = start.split_at(100);
-    let answer = by_hand(&server, &head, &[first.as_bytes(), rest.as_bytes()]).await;
+    let answer = post_raw(&server, &head, &[first.as_bytes(), rest.as_bytes()]).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let answer = by_hand(&server, &head, &[first.as_bytes()]).await;
+    let answer = post_raw(&server, &head, &[first.as_bytes()]).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("blackbox.body_timeout"), "{answer}");
 }
 
-/// So many entries, each with a place of its own.
+/// Returns a report with this number of transcript entries, each with its own time.
 fn transcript(call: &str, entries: usize) -> String {
     let mut document = blackbox_document("completed.json", call);
     let entry = |nth: usize| {
         let speaker = if nth.is_multiple_of(2) { "assistant" } else { "user" };
-        json!({"speaker": speaker, "text": format!("sentence {nth}"), "startTime": moment(nth)})
+        json!({"speaker": speaker, "text": format!("sentence {nth}"), "startTime": entry_time(nth)})
     };
     document["transcription"] = (0..entries).map(entry).collect();
     document.to_string()
 }
 
-/// A time, one second after the other.
-fn moment(nth: usize) -> String {
+/// Returns the start time of an entry, one second after that of the previous entry.
+fn entry_time(nth: usize) -> String {
     format!("2025-10-20T{:02}:{:02}:{:02}.000Z", 1 + nth / 3_600, nth / 60 % 60, nth % 60)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_transcripts_are_told_entry_by_entry_in_their_order() {
+async fn long_transcripts_are_delivered_entry_by_entry_in_order() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let mut before = 0;
-    // Ten thousand are told one by one; the report has all of them.
-    for (call, entries, told) in [("five", 5_000, 5_000), ("twenty", 20_000, 10_000)] {
+    // At most 10,000 entries become events. The report has all of them.
+    for (call, entries, delivered) in [("five", 5_000, 5_000), ("twenty", 20_000, 10_000)] {
         let report = transcript(call, entries);
         let answer = server.post_blackbox(report.clone()).await;
         assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
-        assert!(answer.elapsed < QUICK, "{:?}", answer.elapsed);
+        assert!(answer.elapsed < PLATFORM_TIMEOUT, "{:?}", answer.elapsed);
         let start = std::time::Instant::now();
-        let all = collector.wait_for_count(before + told + 1).await.split_off(before);
+        let all = collector.wait_for_count(before + delivered + 1).await.split_off(before);
         println!(
-            "{entries} entries ({} bytes) were taken in {:?} and told in {:?}",
+            "{entries} entries ({} bytes) were accepted in {:?} and delivered in {:?}",
             report.len(),
             answer.elapsed,
             start.elapsed()
         );
-        before += told + 1;
-        assert_eq!(all.len(), told + 1);
+        before += delivered + 1;
+        assert_eq!(all.len(), delivered + 1);
         let (end, all) = all.split_last().unwrap();
         for (nth, it) in all.iter().enumerate() {
             assert_eq!((&it["kind"], &it["call"]), (&json!("transcription"), &json!(call)));
             assert_eq!(it["detail"]["text"], format!("sentence {nth}"));
-            assert_eq!(it["timestamp"], moment(nth));
+            assert_eq!(it["timestamp"], entry_time(nth));
         }
         assert_eq!((&end["kind"], &end["call"]), (&json!("ended"), &json!(call)));
-        assert_eq!(end["detail"]["report"], measured(&report));
+        assert_eq!(end["detail"]["report"], measure(&report));
     }
     let log = server.wait_for_log(|line| line["entries"] == 20_000);
-    assert_eq!((&log["level"], &log["told"]), (&json!("WARN"), &json!(10_000)));
+    assert_eq!((&log["level"], &log["limit"]), (&json!("WARN"), &json!(10_000)));
 }
 
 #[tokio::test]
-async fn what_is_nested_too_deep_is_refused_at_once() {
+async fn deeply_nested_document_is_rejected_early() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
-    let within = |depth: usize, [open, close]: [&str; 2]| {
-        // One of them is the document itself.
+    let nested = |depth: usize, [open, close]: [&str; 2]| {
+        // The document itself is one level.
         let (open, close) = (open.repeat(depth - 1), close.repeat(depth - 1));
         format!("{open}1{close}")
     };
@@ -209,11 +212,11 @@ async fn what_is_nested_too_deep_is_refused_at_once() {
                 let body = |depth| {
                     let mut document = blackbox_document(file, &format!("{place} {}", kind[0]));
                     document[place] = json!("@");
-                    document.to_string().replace("\"@\"", &within(depth, kind))
+                    document.to_string().replace("\"@\"", &nested(depth, kind))
                 };
                 for depth in [65, 100_000] {
                     let answer = server.post_blackbox(body(depth)).await;
-                    let reason = refusal(&answer);
+                    let reason = rejection_message(&answer);
                     assert!(reason.contains("nested deeper than 64"), "{file} {place}: {reason}");
                 }
                 let answer = server.post_blackbox(body(64)).await;
@@ -222,19 +225,19 @@ async fn what_is_nested_too_deep_is_refused_at_once() {
             }
         }
         for depth in [100_000, 2_000_000] {
-            for body in [within(depth, kind), kind[0].repeat(depth)] {
+            for body in [nested(depth, kind), kind[0].repeat(depth)] {
                 let answer = server.post_blackbox(body).await;
-                assert!(refusal(&answer).contains("nested deeper than 64"));
+                assert!(rejection_message(&answer).contains("nested deeper than 64"));
             }
         }
     }
     let mut document = blackbox_document("failed.json", "deepest");
     document["new"] = json!("@");
-    let body = document.to_string().replace("\"@\"", &within(5_000_000, arrays));
+    let body = document.to_string().replace("\"@\"", &nested(5_000_000, arrays));
     let answer = server.post_blackbox(body).await;
-    assert!(refusal(&answer).contains("nested deeper than 64"));
-    println!("5,000,000 levels were refused in {:?}", answer.elapsed);
-    // What stands in a text is not nested.
+    assert!(rejection_message(&answer).contains("nested deeper than 64"));
+    println!("5,000,000 levels were rejected in {:?}", answer.elapsed);
+    // Brackets in a string are no nesting.
     let text = blackbox_fixture("start.json").replace("Queued", &"[{".repeat(100_000));
     assert_eq!(server.post_blackbox(text).await.status, 200);
     server.stop();

@@ -1,5 +1,4 @@
-//! What observers are told, in which order, how often, and what becomes of what
-//! they cannot take.
+//! Delivery of events to observers: contents, order, deduplication and dead letters.
 
 mod observers;
 
@@ -14,24 +13,24 @@ use tests::{
 
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
 
-/// A folder with the fixture guest `observer`, which tells the collector.
-fn observed(collector: &Collector, more: &str) -> PluginFolder {
+/// Creates a folder with the fixture guest `observer`, which posts events to the collector.
+fn folder_with_observer(collector: &Collector, more: &str) -> PluginFolder {
     let settings = collector.settings(more);
     PluginFolder::new()
         .with_guest("50-observer", "observer")
         .with_settings("50-observer", &settings)
 }
 
-/// Posts what must be acknowledged.
+/// Posts events, and asserts that the server acknowledges them.
 async fn post(server: &Server, body: String) {
     let answer = server.post(body).await;
     assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_is_told_from_its_first_moment_to_its_last() {
+async fn observer_receives_all_events_of_call_in_order() {
     let collector = Collector::start().await;
-    let folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+    let folder = folder_with_observer(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
     let url = server.post(call_initiated()).await.sts_url().unwrap().to_owned();
     for name in [
@@ -61,7 +60,7 @@ async fn a_call_is_told_from_its_first_moment_to_its_last() {
     assert_eq!(kinds, expected);
     let sent: Value = serde_json::from_str(&fixture("call_initiated.json")).unwrap();
     for event in &events {
-        // AVR says who calls whom only once.
+        // AVR sends both numbers only in `call_initiated`.
         assert_eq!(
             (&event["from"], &event["to"]),
             (&sent["payload"]["from"], &sent["payload"]["to"])
@@ -79,9 +78,9 @@ async fn a_call_is_told_from_its_first_moment_to_its_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_first_seen_when_it_starts_has_no_metadata() {
+async fn events_have_no_metadata_without_call_initiated() {
     let collector = Collector::start().await;
-    let folder = observed(&collector, "");
+    let folder = folder_with_observer(&collector, "");
     let server = ServerBuilder::new(folder.path()).start();
     post(&server, event("late", "call_started", 1, &json!({}))).await;
     post(&server, event("late", "call_ended", 2, &json!({}))).await;
@@ -91,21 +90,21 @@ async fn a_call_first_seen_when_it_starts_has_no_metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_remembered_of_a_call_outlives_a_restart() {
+async fn call_context_survives_restart() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").with_guest("10-full", "full");
+    let folder = folder_with_observer(&collector, "").with_guest("10-full", "full");
     let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
-    let asked = [("X-AVR-UUID", CALL)];
-    assert_eq!(server.get_with_headers("/instructions", &asked).await.status, 404);
+    let call_header = [("X-AVR-UUID", CALL)];
+    assert_eq!(server.get_with_headers("/instructions", &call_header).await.status, 404);
     server.post(call_initiated()).await;
     let prompt = json!({"system": format!("Be brief, call {CALL}")});
-    assert_eq!(server.get_with_headers("/instructions", &asked).await.body, prompt);
-    // A caller does not wait long for the disk: what was told was written down.
+    assert_eq!(server.get_with_headers("/instructions", &call_header).await.body, prompt);
+    // A decision can be answered before its events are written. Delivered events are written.
     collector.wait_for(|events| events.len() >= 2).await;
     server.kill();
     let server = start();
-    assert_eq!(server.get_with_headers("/instructions", &asked).await.body, prompt);
+    assert_eq!(server.get_with_headers("/instructions", &call_header).await.body, prompt);
     post(&server, fixture("call_ended.json")).await;
     collector.wait_for(|events| events.iter().any(|event| event["kind"] == "ended")).await;
     let ended = collector.events().pop().unwrap();
@@ -116,34 +115,33 @@ async fn what_is_remembered_of_a_call_outlives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_remembered_is_forgotten_after_the_end() {
+async fn call_context_is_removed_after_retention() {
     let (data, folder) =
         (TempDir::new().unwrap(), PluginFolder::new().with_guest("10-full", "full"));
     let mut server = ServerBuilder::new(folder.path())
         .with_data_folder(data.path())
-        .env("PLUGBOARD_CALLS_KEEP", "1s")
+        .env("PLUGBOARD_CALLS_RETENTION", "1s")
         .start();
     server.post(call_initiated()).await;
     post(&server, fixture("call_ended.json")).await;
-    // Upkeep removes it from the file, too: what was said to an agent is not left
-    // lying about.
+    // Retention also removes the context from the file, because it contains text for agents.
     let file = data.path().join("plugboard.db");
-    let left = || {
+    let count_contexts = || {
         let db = rusqlite::Connection::open(&file).unwrap();
         db.query_row("SELECT count(*) FROM calls", [], |row| row.get::<_, u32>(0)).unwrap()
     };
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
-    while left() > 0 {
-        assert!(std::time::Instant::now() < deadline, "it is remembered for ever");
+    while count_contexts() > 0 {
+        assert!(std::time::Instant::now() < deadline, "the call context was not removed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_delivery_is_told_once() {
+async fn redelivered_event_reaches_observer_once() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+    let folder = folder_with_observer(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
     let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
     let first = call_initiated();
@@ -154,22 +152,23 @@ async fn the_same_delivery_is_told_once() {
     server.kill();
     let server = start();
     post(&server, user_transcription("a", 1, "hello")).await;
-    // In the same millisecond, but something else.
+    // Another text in the same millisecond is another event.
     post(&server, user_transcription("a", 1, "good bye")).await;
     post(&server, event("a", "call_ended", 2, &json!({}))).await;
-    // What was told just before the end may be told again; the id says that it is
-    // the same.
+    // Events delivered just before the kill may be delivered again, with the same id.
     let ended = |events: &[Value]| events.iter().any(|event| event["kind"] == "ended");
     let events = collector.wait_for(|events| count_distinct(events) >= 5 && ended(events)).await;
     assert_eq!(count_distinct(&events), 5, "{events:?}");
-    assert_eq!(server.metric_value("plugboard_events_total{result=\"repeated\"}").await, Some(1));
+    assert_eq!(server.metric_value("plugboard_events_total{result=\"duplicate\"}").await, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
+async fn unsubscribed_events_are_neither_delivered_nor_stored() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder =
-        observed(&collector, "[match]\nto = '5001'\n[events]\nkinds = ['ended', 'dtmf_digit']\n");
+    let folder = folder_with_observer(
+        &collector,
+        "[match]\nto = '5001'\n[events]\nkinds = ['ended', 'dtmf_digit']\n",
+    );
     let mut server = ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     server.post(call_initiated()).await;
     server.post(tests::call_initiated_for("other", "6000")).await;
@@ -180,28 +179,35 @@ async fn only_what_the_settings_ask_for_is_told_or_even_kept() {
     post(&server, event(CALL, "dtmf_digit", 3, &json!({"digit": "1"}))).await;
     collector.wait_for(|events| events.len() == 2).await;
     assert_eq!(collector.event_kinds(CALL), ["ended", "dtmf_digit"]);
-    assert_eq!(server.metric_value("plugboard_events_total{result=\"unwanted\"}").await, Some(2));
+    assert_eq!(
+        server.metric_value("plugboard_events_total{result=\"unsubscribed\"}").await,
+        Some(2)
+    );
     server.stop();
     let db = rusqlite::Connection::open(data.path().join("plugboard.db")).unwrap();
-    let of = |kind: &str| -> u32 {
+    let count_stored = |kind: &str| -> u32 {
         db.query_row("SELECT count(*) FROM events WHERE kind = ?", [kind], |row| row.get(0))
             .unwrap()
     };
-    assert_eq!(["initiated", "routed", "ended", "dtmf_digit"].map(of), [0, 0, 2, 1]);
+    assert_eq!(["initiated", "routed", "ended", "dtmf_digit"].map(count_stored), [0, 0, 2, 1]);
     drop(db);
-    let kept = std::fs::read(data.path().join("plugboard.db")).unwrap();
-    assert!(!kept.windows(12).any(|bytes| bytes == b"secret words"), "nobody wants it");
+    let database = std::fs::read(data.path().join("plugboard.db")).unwrap();
+    assert!(
+        !database.windows(12).any(|bytes| bytes == b"secret words"),
+        "an unsubscribed event is stored"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
+async fn event_becomes_dead_letter_after_max_attempts() {
     let collector = Collector::start().await;
-    let others = Collector::start().await;
-    let folder = observed(&collector, "poison = 'poison'\n").with_guest("60-other", "observer");
-    let folder = folder.with_settings("60-other", &others.settings(""));
+    let other_collector = Collector::start().await;
+    let folder =
+        folder_with_observer(&collector, "poison = 'poison'\n").with_guest("60-other", "observer");
+    let folder = folder.with_settings("60-other", &other_collector.settings(""));
     let server = ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_EVENTS_ATTEMPTS", "3")
-        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .env("PLUGBOARD_EVENTS_MAX_ATTEMPTS", "3")
+        .env("PLUGBOARD_EVENTS_INITIAL_BACKOFF", "10ms")
         .start();
     for (nth, text) in ["one", "poison", "three"].into_iter().enumerate() {
         post(&server, user_transcription("a", nth as u32, text)).await;
@@ -211,40 +217,48 @@ async fn what_is_never_taken_is_a_dead_letter_and_the_call_goes_on() {
     assert_eq!(events.iter().map(text).collect::<Vec<_>>(), ["one", "three"]);
     let dead = server.admin_get("/events/dead").await.body;
     assert_eq!(dead["total"], json!([{"observer": "50-observer", "count": 1}]));
-    let letter = &dead["dead"][0];
+    let letter = &dead["dead_letters"][0];
     assert_eq!((&letter["call"], &letter["attempts"]), (&json!("a"), &json!(3)));
     assert_eq!(
         (&letter["kind"], &letter["observer"]),
         (&json!("transcription"), &json!("50-observer"))
     );
     assert!(letter["error"].as_str().unwrap().contains("poison"), "{letter}");
-    // What was said stands neither there nor in the log.
+    // The dead letter does not contain the text of the event.
     assert!(!dead.to_string().contains("\"text\""), "{dead}");
-    server.wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("given up"));
+    server
+        .wait_for_log(|line| line["message"].as_str().unwrap_or("").contains("dead-letter queue"));
     let series = "plugboard_observer_dead_letters_total{plugin=\"50-observer\"}";
     assert_eq!(server.metric_value(series).await, Some(1));
-    // Mended, it gets the letter, alone and once.
+    // After the fix, the observer receives the dead letter once, and nothing else again.
     folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
-    assert_eq!(server.admin_post("/events/dead/retry?observer=other", "").await.body["retried"], 0);
-    assert_eq!(server.admin_post("/events/dead/retry", "").await.body["retried"], 1);
+    assert_eq!(
+        server.admin_post("/events/dead/retry?observer=other", "").await.body["redriven"],
+        0
+    );
+    assert_eq!(server.admin_post("/events/dead/retry", "").await.body["redriven"], 1);
     let events = collector.wait_for(|events| events.len() == 3).await;
     assert_eq!((text(&events[2]), &events[2]["id"]), ("poison".to_owned(), &letter["event"]));
-    assert_eq!(server.admin_get("/events/dead").await.body, json!({"total": [], "dead": []}));
+    assert_eq!(
+        server.admin_get("/events/dead").await.body,
+        json!({"total": [], "dead_letters": []})
+    );
     post(&server, user_transcription("a", 9, "last")).await;
-    let others = others.wait_for(|events| events.iter().any(|event| text(event) == "last")).await;
-    assert_eq!(others.len(), 4, "a letter is for one observer alone: {others:?}");
+    let other_events =
+        other_collector.wait_for(|events| events.iter().any(|event| text(event) == "last")).await;
+    assert_eq!(other_events.len(), 4, "a dead letter belongs to one observer: {other_events:?}");
     assert_eq!(server.admin_get("/events/dead?what=1").await.status, 400);
 }
 
-/// 500 calls of 40 events, posted by 50 senders at a time: an observer checks that
-/// each call's events come in order, all of them, while another fails all the time.
+/// Posts 500 calls of 40 events with 50 concurrent clients. All events of a call must
+/// arrive in order, while another observer fails all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_order_within_a_call_holds_under_load() {
+async fn event_order_within_call_holds_under_load() {
     const CALLS: usize = 500;
     const EVENTS: u32 = 40;
     let collector = Collector::start().await;
-    let folder = observed(&collector, "")
+    let folder = folder_with_observer(&collector, "")
         .with_guest("10-trap", "observer")
         .with_settings("10-trap", "[config]\ndo = 'trap'\n");
     let server = std::sync::Arc::new(ServerBuilder::new(folder.path()).start());
@@ -278,21 +292,23 @@ async fn the_order_within_a_call_holds_under_load() {
         let (call, at) = (event["call"].as_str().unwrap(), event["unix_ms"].as_u64().unwrap());
         assert!(last.insert(call, at).is_none_or(|before| before < at), "{event}");
     }
-    let delay = server.plugin_status("50-observer").await["events"]["delay_us"].clone();
+    let delay = server.plugin_status("50-observer").await["events"]["delivery_latency_us"].clone();
     println!("{all} events in order; from acceptance to delivery (us): {delay}");
 }
 
-/// What other observers and calls notice of observers that always trap and sleep;
-/// and of one that computes without end, which takes a share of the processor.
+/// Measures decisions and deliveries of a good observer beside observers that always trap,
+/// sleep, or compute without end and take a share of the processor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_traps_or_sleeps_delays_nobody_else() {
-    let mut figures = Vec::new();
+async fn failing_observers_do_not_delay_others() {
+    let mut measurements = Vec::new();
     let bad = [("20-trap", "trap"), ("30-sleep", "sleep"), ("90-spin", "spin")];
     for bad in [&bad[..0], &bad[..2], &bad[..]] {
         let collector = Collector::start().await;
-        let mut folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
-        for (name, what) in bad {
-            let settings = format!("[config]\ndo = '{what}'\n[limits]\nevent_timeout = '1s'\n");
+        let mut folder =
+            folder_with_observer(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+        for (name, behaviour) in bad {
+            let settings =
+                format!("[config]\ndo = '{behaviour}'\n[limits]\nevent_timeout = '1s'\n");
             folder = folder.with_guest(name, "observer").with_settings(name, &settings);
         }
         let server = ServerBuilder::new(folder.path()).start();
@@ -309,32 +325,33 @@ async fn who_traps_or_sleeps_delays_nobody_else() {
                 assert_eq!(server.post_with_client(&client, &[], body).await.status, 200);
             }
         }
-        // The good one has had everything while the others have had next to nothing.
+        // The good observer has received all events while the others processed none.
         collector.wait_for(|events| events.len() == 200 * 7).await;
         decisions.sort();
-        let delay = server.plugin_status("50-observer").await["events"]["delay_us"].clone();
+        let delay =
+            server.plugin_status("50-observer").await["events"]["delivery_latency_us"].clone();
         let (p50, p90, p99) = (decisions[100], decisions[180], decisions[198]);
-        let beside: Vec<&str> = bad.iter().map(|(_, what)| *what).collect();
+        let beside: Vec<&str> = bad.iter().map(|(_, behaviour)| *behaviour).collect();
         println!("beside {beside:?}: decisions p50 {p50:?}, p99 {p99:?}; delays (us): {delay}");
-        figures.push((p90, delay["p99"].as_u64().unwrap()));
+        measurements.push((p90, delay["p99"].as_u64().unwrap()));
         for (name, _) in bad {
             let events = &server.plugin_status(name).await["events"];
             assert_eq!(events["delivered"], 0, "{name}: {events}");
         }
     }
-    // Far from the 5 s that an event may wait for those who sleep, or for eight that
-    // compute for a second each; the figures are for people.
-    let fine = |(decision, delay): &(Duration, u64)| {
+    // The limits are far below the delay that sleeping observers would cause (5 s), or eight
+    // that compute for one second each. The printed figures are for developers.
+    let is_within_limits = |(decision, delay): &(Duration, u64)| {
         *decision < Duration::from_millis(500) && *delay < 3_000_000
     };
-    assert!(figures.iter().all(fine), "{figures:?}");
+    assert!(measurements.iter().all(is_within_limits), "{measurements:?}");
 }
 
-/// Deployments mix both brands' headers, also within a call.
+/// Deployments mix the headers of AVR and DSAI, also within a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_of_two_brands_is_one_call() {
+async fn call_with_headers_of_two_brands_is_one_call() {
     let collector = Collector::start().await;
-    let folder = observed(&collector, "delay_ms = '20'\n");
+    let folder = folder_with_observer(&collector, "delay_ms = '20'\n");
     let server = ServerBuilder::new(folder.path()).start();
     server.post(call_initiated()).await;
     let client = tests::client();
@@ -352,12 +369,11 @@ async fn a_call_of_two_brands_is_one_call() {
     assert!(events.iter().any(|event| event["platform"] == "dsai"), "{events:?}");
 }
 
-/// A caller's platform that hangs up before it is answered told of the call all the
-/// same.
+/// The events of a call are recorded although the platform hangs up before the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_decision_that_nobody_waits_for_is_remembered() {
+async fn decision_is_recorded_when_platform_hangs_up() {
     let collector = Collector::start().await;
-    let folder = observed(&collector, "")
+    let folder = folder_with_observer(&collector, "")
         .with_guest("10-slow", "spins")
         .with_settings("10-slow", "[limits]\ntimeout = '2s'\n");
     let server = ServerBuilder::new(folder.path()).start();

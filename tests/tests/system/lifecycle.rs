@@ -14,11 +14,11 @@ async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.webhook_address()).await.unwrap()
 }
 
-/// What comes until the other side ends the connection, and after how long.
-async fn rest(stream: &mut TcpStream) -> (String, Duration) {
+/// Reads until the server closes the connection. Returns the text and the elapsed time.
+async fn read_until_close(stream: &mut TcpStream) -> (String, Duration) {
     let start = Instant::now();
     let mut text = Vec::new();
-    // A reset is an end as well.
+    // A reset also ends the connection.
     _ = stream.read_to_end(&mut text).await;
     (String::from_utf8_lossy(&text).into_owned(), start.elapsed())
 }
@@ -39,30 +39,30 @@ async fn calls_in_flight_are_finished_on_sigterm() {
     server.wait_for_guests(1).await;
     server.send_sigterm();
     server.wait_for_log(|line| line["signal"] == "SIGTERM");
-    let (answer, _) = rest(&mut stream).await;
+    let (answer, _) = read_until_close(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains(ROUTING_GUEST_URL), "{answer}");
-    assert!(server.wait_for_exit(), "it ended badly:\n{}", server.log_text());
+    assert!(server.wait_for_exit(), "the server failed to stop:\n{}", server.log_text());
     server.wait_for_log(|line| line["message"] == "stopped");
     assert!(TcpStream::connect(&address).await.is_err());
 }
 
 #[tokio::test]
-async fn an_idle_connection_does_not_hold_up_the_end() {
+async fn idle_connection_does_not_delay_shutdown() {
     let folder = PluginFolder::new();
     let mut server = ServerBuilder::new(folder.path()).start();
     let mut idle = connect(&server).await;
     assert_eq!(server.get("/health").await.status, 200);
     server.send_sigterm();
-    let (_, took) = rest(&mut idle).await;
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    let (_, elapsed) = read_until_close(&mut idle).await;
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     assert!(server.wait_for_exit());
 }
 
-/// A machine that allows few open files: it is said, not shouted, and goes on when there
-/// are some again.
+/// At the limit of open files, the listener logs one line, and accepts connections again
+/// when files are closed.
 #[tokio::test]
-async fn without_files_to_open_it_keeps_trying() {
+async fn listener_recovers_from_open_file_limit() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
     assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
@@ -71,17 +71,17 @@ async fn without_files_to_open_it_keeps_trying() {
     for _ in 0..20 {
         streams.push(connect(&server).await);
     }
-    let said = |text: &str| text.matches("cannot take connections").count();
-    server.wait_for_log(|line| said(line["message"].as_str().unwrap_or_default()) > 0);
-    // It tries twenty times in that time.
+    let count_errors = |text: &str| text.matches("cannot accept connections").count();
+    server.wait_for_log(|line| count_errors(line["message"].as_str().unwrap_or_default()) > 0);
+    // The listener retries about twenty times within this second.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(said(&server.log_text()), 1);
+    assert_eq!(count_errors(&server.log_text()), 1);
     drop(streams);
     assert_eq!(server.route_call().await.as_deref(), Some(ROUTING_GUEST_URL));
 }
 
 #[tokio::test]
-async fn slow_senders_are_let_go() {
+async fn slow_senders_are_disconnected() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "2s")
@@ -93,13 +93,16 @@ async fn slow_senders_are_let_go() {
     let head = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     half_a_body.write_all(head).await.unwrap();
     let mut idle = connect(&server).await;
-    let ((_, head), (answer, body), (_, idle)) =
-        tokio::join!(rest(&mut half_a_head), rest(&mut half_a_body), rest(&mut idle));
+    let ((_, head), (answer, body), (_, idle)) = tokio::join!(
+        read_until_close(&mut half_a_head),
+        read_until_close(&mut half_a_body),
+        read_until_close(&mut idle)
+    );
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    for took in [head, body, idle] {
-        assert!(took < Duration::from_secs(20), "{took:?}");
+    for elapsed in [head, body, idle] {
+        assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
     }
-    // A kept-alive connection serves one request after the other.
+    // A keep-alive connection serves several requests in sequence.
     let client = tests::client();
     for _ in 0..3 {
         let answer = server.post_with_client(&client, &[], call_initiated()).await;
@@ -110,22 +113,22 @@ async fn slow_senders_are_let_go() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
-    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_CONNECTIONS", "2");
+    let setup = ServerBuilder::new(folder.path()).env("PLUGBOARD_LIMITS_MAX_CONNECTIONS", "2");
     let server = Arc::new(setup.start());
-    let held = [connect(&server).await, connect(&server).await];
+    let open = [connect(&server).await, connect(&server).await];
     let waiting = tokio::spawn({
         let server = Arc::clone(&server);
         async move { server.post(call_initiated()).await }
     });
-    // Operators have a listener of their own.
+    // The admin listener has its own limit.
     assert_eq!(server.admin_get("/livez").await.status, 200);
     assert!(!waiting.is_finished());
-    drop(held);
+    drop(open);
     assert_eq!(waiting.await.unwrap().sts_url(), Some(ROUTING_GUEST_URL));
 }
 
 #[tokio::test]
-async fn the_admin_surface_tells_and_can_be_locked() {
+async fn admin_api_lists_plugins_and_requires_token() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server =
         ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "open-sesame").start();
@@ -148,7 +151,7 @@ async fn the_admin_surface_tells_and_can_be_locked() {
     assert!(plugin["size"].as_u64().unwrap() > 1000);
     assert!(plugin["latency_us"]["max"].as_u64().unwrap() > 0);
     assert_eq!(plugin["last_error"], json!(null));
-    // Probes have no token.
+    // The probes need no token.
     for probe in ["/livez", "/readyz"] {
         let answer = server.admin_get(probe).await;
         assert_eq!((answer.status, answer.body), (200, json!({"status": "ok"})), "{probe}");

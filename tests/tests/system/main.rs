@@ -1,10 +1,10 @@
-//! The whole system: the real program, real plugins, real sockets. One program for all
-//! of it, as linking one takes half a minute.
+//! System tests: the real server, real plugins and real sockets. All tests are in one
+//! program, because linking a program takes half a minute.
 
 mod admin;
 mod blackbox;
 mod cache;
-mod cache_or_not;
+mod cache_equivalence;
 mod capabilities;
 mod command_line;
 mod documents;
@@ -12,9 +12,11 @@ mod durability;
 mod erasure;
 mod events;
 mod guests;
+mod health;
 mod lifecycle;
 mod live;
 mod network;
+mod packaging;
 mod reload;
 mod samples;
 mod simulate;

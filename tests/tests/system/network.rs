@@ -1,5 +1,5 @@
-//! How platforms reach the webhook listener: https, and who may send how much.
+//! Network side of the webhook listener: HTTPS and admission control.
 
+mod admission;
 mod https;
-mod senders;
 mod tls;

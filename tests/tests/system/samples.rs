@@ -1,5 +1,5 @@
-//! The sample plugins as they are deployed, with the addresses in their settings
-//! changed, against a service that keeps what it was told.
+//! Sample plugins with their own settings, in which the addresses are those of a collector
+//! that records requests.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tests::{
 
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
 
-/// A sample's own settings with some texts changed, each of which must be there.
+/// Returns a sample's own settings with some texts replaced. Each text must be present.
 fn settings(sample: &str, changes: &[(&str, &str)]) -> String {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins");
     let text = std::fs::read_to_string(format!("{root}/{sample}/{sample}.toml")).unwrap();
@@ -22,7 +22,7 @@ fn settings(sample: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// Posts what must be acknowledged.
+/// Posts an event, and asserts that the server acknowledges it.
 async fn post(server: &Server, body: String) {
     let answer = server.post(body).await;
     assert_eq!((answer.status, &answer.body), (200, &json!({"status": "ok"})));
@@ -32,7 +32,7 @@ fn turn(call: &str, nth: u32, role: &str, text: &str) -> String {
     event(call, "transcription", nth, &json!({"role": role, "text": text}))
 }
 
-/// A plugin's values with their keys.
+/// Returns a plugin's stored values with their keys.
 fn values(data: &TempDir, plugin: &str) -> Vec<(String, Value)> {
     let db = rusqlite::Connection::open(data.path().join("plugboard.db")).unwrap();
     let mut rows =
@@ -44,9 +44,10 @@ fn values(data: &TempDir, plugin: &str) -> Vec<(String, Value)> {
         .collect()
 }
 
-// === crm-lookup ===
+// Tests of the sample `crm-lookup`.
 
-/// crm-lookup, which asks there, before a plugin that routes everything.
+/// Creates a folder with `crm-lookup`, which queries this address, before a plugin that
+/// routes every call.
 fn with_crm(address: &str, more: &[(&str, &str)]) -> PluginFolder {
     let place = ("crm.example.com:8080", address);
     let changes = [&[("enabled = false", ""), place, place][..], more].concat();
@@ -56,20 +57,20 @@ fn with_crm(address: &str, more: &[(&str, &str)]) -> PluginFolder {
         .with_guest("90-good", ROUTING_GUEST)
 }
 
-fn from(uuid: &str, from: &str) -> String {
+fn call_from(uuid: &str, from: &str) -> String {
     let mut body: Value = serde_json::from_str(&call_initiated_for(uuid, "5001")).unwrap();
     body["payload"]["from"] = json!(from);
     body.to_string()
 }
 
 #[tokio::test]
-async fn the_crm_says_who_is_important_and_is_asked_once() {
+async fn crm_lookup_routes_vip_and_queries_number_once() {
     let crm = Collector::start().await;
     let server = ServerBuilder::new(with_crm(&crm.address(), &[]).path()).start();
-    let everybody = |uuid| ROUTING_GUEST_URL.replace(CALL, uuid);
+    let default_url = |uuid| ROUTING_GUEST_URL.replace(CALL, uuid);
     crm.respond_with(200, &[], r#"{"vip": true, "name": "Ada"}"#);
     for (nth, uuid) in ["first", "second", "third"].into_iter().enumerate() {
-        let answer = server.post(from(uuid, "4930123")).await;
+        let answer = server.post(call_from(uuid, "4930123")).await;
         let vip = format!("ws://avr-sts-openai:6030/?uuid={uuid}");
         assert_eq!(answer.sts_url(), Some(&*vip));
         let cache = if nth == 0 { "plugboard; fwd=miss" } else { "plugboard; hit" };
@@ -81,22 +82,22 @@ async fn the_crm_says_who_is_important_and_is_asked_once() {
     assert_eq!(crm.requests()[0].uri, "/callers?number=4930123");
     crm.respond_with(200, &[], r#"{"vip": false}"#);
     for uuid in ["a", "b"] {
-        assert_eq!(server.post(from(uuid, "2000")).await.sts_url(), Some(&*everybody(uuid)));
-        let asked = [("X-AVR-UUID", uuid)];
-        assert_eq!(server.get_with_headers("/instructions", &asked).await.status, 404);
+        assert_eq!(server.post(call_from(uuid, "2000")).await.sts_url(), Some(&*default_url(uuid)));
+        let headers = [("X-AVR-UUID", uuid)];
+        assert_eq!(server.get_with_headers("/instructions", &headers).await.status, 404);
     }
     crm.respond_with(404, &[], "");
     for uuid in ["c", "d"] {
-        assert_eq!(server.post(from(uuid, "2001")).await.sts_url(), Some(&*everybody(uuid)));
+        assert_eq!(server.post(call_from(uuid, "2001")).await.sts_url(), Some(&*default_url(uuid)));
     }
     assert_eq!(crm.requests().len(), 3);
-    // Who does not say who he is is not asked about.
-    assert_eq!(server.post(from("e", "")).await.sts_url(), Some(&*everybody("e")));
+    // A call without a caller's number causes no query.
+    assert_eq!(server.post(call_from("e", "")).await.sts_url(), Some(&*default_url("e")));
     assert_eq!(crm.requests().len(), 3);
 }
 
 #[tokio::test]
-async fn what_a_caller_says_he_is_stays_one_value() {
+async fn caller_number_stays_one_query_value() {
     let crm = Collector::start().await;
     let server = ServerBuilder::new(with_crm(&crm.address(), &[]).path()).start();
     crm.respond_with(200, &[], r#"{"vip": true}"#);
@@ -108,7 +109,7 @@ async fn what_a_caller_says_he_is_stays_one_value() {
         ("4%26\r\nHost: x", "4%2526%0D%0AHost%3A%20x"),
         ("Zoë ☎", "Zo%C3%AB%20%E2%98%8E"),
     ] {
-        assert!(server.post(from("call", caller)).await.sts_url().is_some());
+        assert!(server.post(call_from("call", caller)).await.sts_url().is_some());
         let request = crm.requests().pop().unwrap();
         assert_eq!(request.uri, *format!("/callers?number={sent}"));
         assert_eq!(request.headers["host"], crm.address());
@@ -125,11 +126,11 @@ async fn what_a_caller_says_he_is_stays_one_value() {
 }
 
 #[tokio::test]
-async fn without_the_crm_calls_go_where_the_operator_says() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+async fn failed_crm_query_follows_on_failure_setting() {
+    let unreachable = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let crm = Collector::start().await;
     for (address, stop) in
-        [(gone.to_string(), false), (gone.to_string(), true), (crm.address(), false)]
+        [(unreachable.to_string(), false), (unreachable.to_string(), true), (crm.address(), false)]
     {
         crm.respond_with(500, &[], "{\"vip\": true}");
         let stop_instead = [("on_failure = \"pass\"", "on_failure = \"stop\"")];
@@ -141,7 +142,7 @@ async fn without_the_crm_calls_go_where_the_operator_says() {
             let expected = if stop { fallback } else { ROUTING_GUEST_URL };
             assert_eq!(server.route_call().await.as_deref(), Some(expected));
         }
-        // A failure is not kept.
+        // The cache does not store a failure.
         assert_eq!(server.plugin_status("30-crm-lookup").await["failures"], 3);
     }
     assert_eq!(crm.requests().len(), 3);
@@ -155,10 +156,10 @@ async fn without_the_crm_calls_go_where_the_operator_says() {
     assert_eq!(server.route_call().await, Some(vip));
 }
 
-// === call-analytics ===
+// Tests of the sample `call-analytics`.
 
 #[tokio::test]
-async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
+async fn call_analytics_counts_call_across_restarts() {
     let data = TempDir::new().unwrap();
     let name = "50-call-analytics";
     let folder = PluginFolder::new().with_sample(name, name);
@@ -170,7 +171,7 @@ async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
     for nth in 0..10 {
         let role = if nth % 2 == 0 { "agent" } else { "user" };
         post(&server, turn(CALL, 2_000 + nth, role, "secret words")).await;
-        // Each time in another state of what was told.
+        // Each kill interrupts another state of the delivery.
         if nth % 3 == 0 {
             server.kill();
             server = start();
@@ -180,37 +181,37 @@ async fn a_call_is_counted_whole_whatever_happens_in_its_midst() {
     server.stop();
     let mut server = start();
     post(&server, event(CALL, "call_ended", 63_500, &json!({}))).await;
-    let series = |figure: &str| {
-        format!("plugboard_guest_50_call_analytics_{figure}{{plugin=\"{name}\",platform=\"avr\"}}")
+    let series = |metric: &str| {
+        format!("plugboard_guest_50_call_analytics_{metric}{{plugin=\"{name}\",platform=\"avr\"}}")
     };
     server.wait_for_metric(&series("interruptions_total"), 1).await;
-    for (figure, value) in [("calls_total", 1), ("turns_total", 10), ("interruptions_total", 1)] {
-        assert_eq!(server.metric_value(&series(figure)).await, Some(value), "{figure}");
+    for (metric, value) in [("calls_total", 1), ("turns_total", 10), ("interruptions_total", 1)] {
+        assert_eq!(server.metric_value(&series(metric)).await, Some(value), "{metric}");
     }
     let text = server.metrics_text().await;
     let seconds =
-        |what: &str, value: &str| format!("{} {value}\n", series(&format!("call_seconds_{what}")));
+        |part: &str, value: &str| format!("{} {value}\n", series(&format!("call_seconds_{part}")));
     assert!(text.contains(&seconds("sum", "62.5")), "{text}");
     assert!(text.contains(&seconds("count", "1")), "{text}");
-    // Told again, it does not count again; another one does.
+    // A second end of the call does not count again. Another call counts.
     post(&server, event(CALL, "call_ended", 63_600, &json!({}))).await;
     post(&server, event("other", "call_started", 1, &json!({}))).await;
     post(&server, turn("other", 2, "user", "secret words")).await;
     post(&server, event("other", "call_ended", 3, &json!({}))).await;
     server.wait_for_metric(&series("turns_total"), 11).await;
-    server.wait_for_plugin(name, |row| row["backlog"] == 0).await;
+    server.wait_for_plugin(name, |row| row["lag"] == 0).await;
     assert_eq!(server.metric_value(&series("calls_total")).await, Some(2));
     server.stop();
-    let kept = values(&data, name);
-    let value = |key: &str| &kept.iter().find(|(other, _)| other == key).unwrap().1;
+    let stored = values(&data, name);
+    let value = |key: &str| &stored.iter().find(|(other, _)| other == key).unwrap().1;
     assert_eq!((value("total/calls"), value("total/turns")), (&json!(2), &json!(11)));
     assert_eq!(value("total/interruptions"), &json!(1));
-    let story = value(&format!("call/{CALL}"));
-    assert_eq!((&story["user_turns"], &story["agent_turns"]), (&json!(5), &json!(5)));
-    assert!(!json!(kept).to_string().contains("secret words"));
+    let stored_call = value(&format!("call/{CALL}"));
+    assert_eq!((&stored_call["user_turns"], &stored_call["agent_turns"]), (&json!(5), &json!(5)));
+    assert!(!json!(stored).to_string().contains("secret words"));
 }
 
-// === avr-app-tee ===
+// Tests of the sample `avr-app-tee`.
 
 fn with_avr_app(app: &Collector, more: &[(&str, &str)]) -> PluginFolder {
     let (address, name) = (app.address(), "70-avr-app-tee");
@@ -223,17 +224,17 @@ fn with_avr_app(app: &Collector, more: &[(&str, &str)]) -> PluginFolder {
     PluginFolder::new().with_sample(name, name).with_settings(name, &settings)
 }
 
-/// With attempts that follow one another at once, and do not end.
-fn impatient(folder: &PluginFolder) -> ServerBuilder {
+/// Returns a server setup that retries events at once and without end.
+fn with_fast_retries(folder: &PluginFolder) -> ServerBuilder {
     ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_BREAKER_FAILURES", "0")
-        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "0")
+        .env("PLUGBOARD_EVENTS_INITIAL_BACKOFF", "10ms")
         .env("PLUGBOARD_EVENTS_MAX_BACKOFF", "20ms")
-        .env("PLUGBOARD_EVENTS_ATTEMPTS", "100000")
+        .env("PLUGBOARD_EVENTS_MAX_ATTEMPTS", "100000")
 }
 
 #[tokio::test]
-async fn avr_app_gets_what_avr_sent() {
+async fn avr_app_tee_forwards_bodies_unchanged() {
     let app = Collector::start().await;
     let folder = with_avr_app(&app, &[("# secret = \"...\"", "secret = 'shared'")]);
     let server = ServerBuilder::new(folder.path()).start();
@@ -249,7 +250,7 @@ async fn avr_app_gets_what_avr_sent() {
     post(&server, novelty).await;
     assert!(posted.len() >= 10);
     app.wait_for(|bodies| bodies.len() >= posted.len()).await;
-    server.wait_for_plugin("70-avr-app-tee", |row| row["backlog"] == 0).await;
+    server.wait_for_plugin("70-avr-app-tee", |row| row["lag"] == 0).await;
     assert_eq!(app.requests().len(), posted.len());
     for call in posted.iter().map(|body| &body["uuid"]) {
         let of_call = |bodies: &[Value]| -> Vec<Value> {
@@ -267,14 +268,15 @@ async fn avr_app_gets_what_avr_sent() {
 }
 
 #[tokio::test]
-async fn what_avr_app_refuses_is_not_sent_for_ever() {
+async fn avr_app_tee_drops_event_after_client_error() {
     let app = Collector::start().await;
     let folder = with_avr_app(&app, &[]);
-    let server = impatient(&folder).start();
+    let server = with_fast_retries(&folder).start();
     app.respond_with(400, &[], "property x should not exist");
     post(&server, user_transcription(CALL, 1, "secret words")).await;
     app.wait_for(|bodies| bodies.len() == 1).await;
-    let line = server.wait_for_log(|line| line["said"].as_str().unwrap_or("").contains("refused"));
+    let line = server
+        .wait_for_log(|line| line["plugin_message"].as_str().unwrap_or("").contains("rejected"));
     assert_eq!((&line["plugin"], &line["level"]), (&json!("70-avr-app-tee"), &json!("WARN")));
     app.respond_with(201, &[], "");
     for nth in 2..6 {
@@ -288,24 +290,27 @@ async fn what_avr_app_refuses_is_not_sent_for_ever() {
 }
 
 #[tokio::test]
-async fn what_avr_app_cannot_take_now_comes_later_and_in_order() {
+async fn avr_app_tee_retries_in_order_after_server_error() {
     let app = Collector::start().await;
     let folder = with_avr_app(&app, &[]);
-    let server = impatient(&folder).start();
+    let server = with_fast_retries(&folder).start();
     app.respond_with(503, &[], "");
     for nth in 0..5 {
         post(&server, user_transcription(CALL, nth, &format!("word {nth}"))).await;
     }
-    // Others need not wait.
+    // Events of other calls do not wait.
     post(&server, user_transcription("0f8fad5b-d9cb-469f-a165-70867728950e", 0, "other")).await;
-    let tried = |bodies: &[Value], text: &str| {
+    let count_attempts = |bodies: &[Value], text: &str| {
         bodies.iter().filter(|body| body["payload"]["text"] == text).count()
     };
-    let bodies =
-        app.wait_for(|bodies| tried(bodies, "word 0") >= 3 && tried(bodies, "other") >= 1).await;
-    assert_eq!(tried(&bodies, "word 1"), 0, "{bodies:?}");
+    let bodies = app
+        .wait_for(|bodies| {
+            count_attempts(bodies, "word 0") >= 3 && count_attempts(bodies, "other") >= 1
+        })
+        .await;
+    assert_eq!(count_attempts(&bodies, "word 1"), 0, "{bodies:?}");
     app.respond_with(201, &[], "");
-    let bodies = app.wait_for(|bodies| tried(bodies, "word 4") == 1).await;
+    let bodies = app.wait_for(|bodies| count_attempts(bodies, "word 4") == 1).await;
     let mut words: Vec<&str> = bodies
         .iter()
         .filter(|body| body["uuid"] == CALL)
@@ -314,14 +319,14 @@ async fn what_avr_app_cannot_take_now_comes_later_and_in_order() {
     words.dedup();
     assert_eq!(words, ["word 0", "word 1", "word 2", "word 3", "word 4"]);
     for nth in 1..5 {
-        assert_eq!(tried(&bodies, &format!("word {nth}")), 1);
+        assert_eq!(count_attempts(&bodies, &format!("word {nth}")), 1);
     }
 }
 
-// === transcript-log ===
+// Tests of the sample `transcript-log`.
 
 #[tokio::test]
-async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
+async fn transcript_log_sends_complete_transcript_when_archive_recovers() {
     let (archive, data) = (Collector::start().await, TempDir::new().unwrap());
     let (name, address) = ("60-transcript-log", archive.address());
     let changes = [
@@ -332,7 +337,7 @@ async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
     ];
     let folder = PluginFolder::new().with_sample(name, name);
     let folder = folder.with_settings(name, &settings("transcript-log", &changes));
-    let start = || impatient(&folder).with_data_folder(data.path()).start();
+    let start = || with_fast_retries(&folder).with_data_folder(data.path()).start();
     let mut server = start();
     archive.respond_with(503, &[], "");
     server.post(call_initiated()).await;
@@ -356,10 +361,10 @@ async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
     archive.respond_with(201, &[], "");
     let deadline = Instant::now() + Duration::from_secs(120);
     while !values(&data, name).is_empty() {
-        assert!(Instant::now() < deadline, "it is not forgotten");
+        assert!(Instant::now() < deadline, "the transcript was not removed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Everything that comes now was sent before.
+    // The stored transcript is gone, so no further request follows.
     let sent = archive.requests();
     let report = &sent.last().unwrap().body;
     let turns: Vec<Value> = (0..20)
@@ -375,10 +380,13 @@ async fn a_transcript_is_whole_and_comes_when_the_archive_is_there() {
         "turns": turns, "truncated": false,
     });
     assert_eq!(*report, expected);
-    assert!(sent.iter().all(|request| request.body == expected), "each attempt says the same");
+    assert!(
+        sent.iter().all(|request| request.body == expected),
+        "all attempts must have the same body"
+    );
     assert_eq!(sent.last().unwrap().headers["authorization"], "Bearer t0ken");
-    // Who ends again has nothing more to say.
-    server.wait_for_plugin(name, |row| row["backlog"] == 0).await;
+    // A second end of the call sends no second transcript.
+    server.wait_for_plugin(name, |row| row["lag"] == 0).await;
     post(&server, event(CALL, "call_ended", 90_001, &json!({}))).await;
     post(&server, turn("other", 1, "user", "hello")).await;
     post(&server, event("other", "call_ended", 2, &json!({}))).await;

@@ -1,4 +1,4 @@
-//! `plugboard simulate` against the program itself.
+//! Command `plugboard simulate` against a running server.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{Collector, PluginFolder, ROUTING_GUEST, Server, ServerBuilder, program};
 
-/// What came of a run: its exit status, what it said, what it complained of.
+/// Exit status, standard output and standard error of a run.
 type Run = (Option<i32>, String, String);
 
-/// Plays calls. Away from the runtime's threads, where the collector is.
+/// Runs `plugboard simulate` on a blocking thread, because the collector needs the threads
+/// of the runtime.
 async fn simulate(url: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
     let mut command = Command::new(program());
     command.env_clear().arg("simulate").arg(url).args(arguments);
@@ -24,7 +25,7 @@ async fn simulate(url: &str, arguments: &[&str], environment: &[(&str, &str)]) -
     (status.code(), text(stdout), text(stderr))
 }
 
-/// Two plugins that route, each its calls, and one that observes.
+/// Creates a folder with two plugins that route different calls, and an observer.
 fn folder(collector: &Collector) -> PluginFolder {
     PluginFolder::new()
         .with_guest("10-alpha", "alpha")
@@ -35,18 +36,18 @@ fn folder(collector: &Collector) -> PluginFolder {
         .with_settings("50-observer", &collector.settings(""))
 }
 
-/// The rows of a report's list as pairs.
+/// Returns name and count of each row in a list of the report.
 fn rows(list: &Value) -> Vec<(&str, u64)> {
     let rows = list.as_array().unwrap().iter();
     rows.map(|row| (row["name"].as_str().unwrap(), row["count"].as_u64().unwrap())).collect()
 }
 
-async fn settled(server: &Server) {
-    server.wait_for_plugin("50-observer", |row| row["backlog"] == 0).await;
+async fn wait_for_delivery(server: &Server) {
+    server.wait_for_plugin("50-observer", |row| row["lag"] == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_call_that_is_played_is_answered_and_told() {
+async fn simulated_calls_are_answered_delivered_and_recorded() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = folder(&collector);
     let server = ServerBuilder::new(folder.path()).start();
@@ -70,9 +71,9 @@ async fn every_call_that_is_played_is_answered_and_told() {
         "--record",
         record.to_str().unwrap(),
     ];
-    let (status, said, complaints) = simulate(&server.events_url(), &arguments, &[]).await;
-    assert_eq!((status, &*complaints), (Some(0), ""), "{said}");
-    let report: Value = serde_json::from_str(&said).unwrap();
+    let (status, stdout, stderr) = simulate(&server.events_url(), &arguments, &[]).await;
+    assert_eq!((status, &*stderr), (Some(0), ""), "{stdout}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
     let all = 40 * (6 + 3);
     assert_eq!(report["stopped"], Value::Null);
     assert_eq!(
@@ -90,37 +91,38 @@ async fn every_call_that_is_played_is_answered_and_told() {
         (&json!(30), &json!(10))
     );
     assert_eq!(rows(&decisions["hosts"]), [("sts-good:6030", 20), ("alpha:6030", 10)]);
-    assert!(!said.contains("ws://") && !said.contains("4930123"), "{said}");
+    assert!(!stdout.contains("ws://") && !stdout.contains("4930123"), "{stdout}");
     for latency in [&report["latency_ms"]["decisions"], &report["latency_ms"]["events"]] {
         let (p50, max) = (latency["p50"].as_f64().unwrap(), latency["max"].as_f64().unwrap());
         assert!(p50 > 0.0 && p50 <= max, "{latency}");
     }
-    // What the platform was told was kept, told to the observer, and recorded.
-    let told = collector.wait_for(|told| told.len() >= all + 40).await;
-    settled(&server).await;
-    let named = |call: &Value, kind: &Value, timestamp: &Value| {
+    // The observer receives every acknowledged event, and the record contains it.
+    let delivered = collector.wait_for(|delivered| delivered.len() >= all + 40).await;
+    wait_for_delivery(&server).await;
+    let to_key = |call: &Value, kind: &Value, timestamp: &Value| {
         [call, kind, timestamp].map(|value| value.as_str().unwrap().to_owned())
     };
-    let told: Vec<_> = told
+    let delivered: Vec<_> = delivered
         .iter()
         .filter(|event| event["kind"] != "routed")
-        .map(|event| named(&event["call"], &event["kind"], &event["timestamp"]))
+        .map(|event| to_key(&event["call"], &event["kind"], &event["timestamp"]))
         .collect();
-    assert_eq!((told.len(), collector.events().len()), (all, all + 40));
-    let recorded = recorded(&record);
-    let lines: HashSet<_> = recorded
+    assert_eq!((delivered.len(), collector.events().len()), (all, all + 40));
+    let record_lines = read_record(&record);
+    let lines: HashSet<_> = record_lines
         .iter()
         .map(|line| {
-            let [call, kind, timestamp] = named(&line["call"], &line["type"], &line["timestamp"]);
+            let [call, kind, timestamp] = to_key(&line["call"], &line["type"], &line["timestamp"]);
             [call, kind.trim_start_matches("call_").to_owned(), timestamp]
         })
         .collect();
-    assert_eq!((recorded.len(), lines.len()), (all, all));
-    assert_eq!(told.into_iter().collect::<HashSet<_>>(), lines);
-    let calls: HashSet<&str> = recorded.iter().map(|line| line["call"].as_str().unwrap()).collect();
+    assert_eq!((record_lines.len(), lines.len()), (all, all));
+    assert_eq!(delivered.into_iter().collect::<HashSet<_>>(), lines);
+    let calls: HashSet<&str> =
+        record_lines.iter().map(|line| line["call"].as_str().unwrap()).collect();
     assert_eq!(calls.len(), 40);
     for call in calls {
-        let of_call = || recorded.iter().filter(|line| line["call"] == call);
+        let of_call = || record_lines.iter().filter(|line| line["call"] == call);
         assert!(of_call().map(|line| line["nth"].as_u64().unwrap()).eq(0..9));
         assert!(of_call().all(|line| line["status"] == 200));
         let kinds = collector.event_kinds(call);
@@ -129,41 +131,44 @@ async fn every_call_that_is_played_is_answered_and_told() {
     }
 }
 
-fn recorded(file: &Path) -> Vec<Value> {
+fn read_record(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_it_says_is_for_people_and_keeps_urls_to_itself() {
+async fn text_report_is_readable_and_omits_urls() {
     let collector = Collector::start().await;
     let folder = folder(&collector);
     let server = ServerBuilder::new(folder.path()).start();
     let url = server.events_url();
     let arguments = ["--calls", "4", "--events", "1", "--from", "4930123"];
-    let (status, said, _) = simulate(&url, &arguments, &[]).await;
-    assert_eq!(status, Some(0), "{said}");
+    let (status, stdout, _) = simulate(&url, &arguments, &[]).await;
+    assert_eq!(status, Some(0), "{stdout}");
     for line in ["4  finished", "16  acknowledged", "0  failed", "4  with an sts_url"] {
-        assert!(said.contains(line), "{line:?} is not in:\n{said}");
+        assert!(stdout.contains(line), "{line:?} is not in:\n{stdout}");
     }
-    assert!(said.contains("hosts of sts_url\n              4  sts-good:6030\n"), "{said}");
-    assert!(!said.contains("ws://") && !said.contains("4930123"), "{said}");
-    // One call alone is shown as it goes.
-    let (status, said, _) = simulate(&url, &["--events", "2"], &[]).await;
-    assert_eq!(status, Some(0), "{said}");
-    let story: Vec<&str> = said.lines().take(6).collect();
-    assert!(story[0].starts_with("call ") && story[1].contains("call_initiated  200"), "{said}");
-    assert!(story[1].contains("sts_url \"ws://sts-good:6030/?uuid="), "{said}");
-    assert!(story[2].contains("call_started"), "{said}");
-    assert!(story[5].contains("call_ended") && story[5].contains("200"), "{said}");
-    let (_, said, story) = simulate(&url, &["--events", "0", "--json", "--show"], &[]).await;
-    serde_json::from_str::<Value>(&said).unwrap();
-    assert_eq!(story.lines().count(), 4, "{story}");
+    assert!(stdout.contains("hosts of sts_url\n              4  sts-good:6030\n"), "{stdout}");
+    assert!(!stdout.contains("ws://") && !stdout.contains("4930123"), "{stdout}");
+    // A single call is printed event by event.
+    let (status, stdout, _) = simulate(&url, &["--events", "2"], &[]).await;
+    assert_eq!(status, Some(0), "{stdout}");
+    let printed: Vec<&str> = stdout.lines().take(6).collect();
+    assert!(
+        printed[0].starts_with("call ") && printed[1].contains("call_initiated  200"),
+        "{stdout}"
+    );
+    assert!(printed[1].contains("sts_url \"ws://sts-good:6030/?uuid="), "{stdout}");
+    assert!(printed[2].contains("call_started"), "{stdout}");
+    assert!(printed[5].contains("call_ended") && printed[5].contains("200"), "{stdout}");
+    let (_, stdout, printed) = simulate(&url, &["--events", "0", "--json", "--show"], &[]).await;
+    serde_json::from_str::<Value>(&stdout).unwrap();
+    assert_eq!(printed.lines().count(), 4, "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_must_be_shown() {
+async fn calls_fail_without_the_secret() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let folder = folder(&collector);
     let server = ServerBuilder::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
@@ -176,14 +181,14 @@ async fn a_secret_must_be_shown() {
         (&[], &[("WEBHOOK_SECRET", "wrong")]),
         (&["--secret", "wrong"], &[("WEBHOOK_SECRET", "s3cret")]),
     ] {
-        let (status, said, _) = simulate(&url, &[&usual[..], more].concat(), environment).await;
-        assert_eq!(status, Some(1), "{said}");
-        let report: Value = serde_json::from_str(&said).unwrap();
+        let (status, stdout, _) = simulate(&url, &[&usual[..], more].concat(), environment).await;
+        assert_eq!(status, Some(1), "{stdout}");
+        let report: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(rows(&report["failures"]), [("status 401", 15)]);
         let events = &report["events"];
         assert_eq!((&events["failed"], &events["acknowledged"]), (&json!(15), &json!(0)));
         assert_eq!(report["latency_ms"], json!({"decisions": null, "events": null}));
-        assert_eq!(recorded(&record).len(), 0);
+        assert_eq!(read_record(&record).len(), 0);
     }
     assert_eq!(collector.requests().len(), 0);
     for (more, environment) in [
@@ -191,58 +196,62 @@ async fn a_secret_must_be_shown() {
         (&[], &[("WEBHOOK_SECRET", "s3cret")]),
         (&["--secret", "s3cret"], &[("WEBHOOK_SECRET", "wrong")]),
     ] {
-        let (status, said, _) = simulate(&url, &[&usual[..], more].concat(), environment).await;
-        assert_eq!(status, Some(0), "{said}");
-        assert!(!said.contains("s3cret"));
-        // Not added to what another run left.
-        assert_eq!(recorded(&record).len(), 15);
+        let (status, stdout, _) = simulate(&url, &[&usual[..], more].concat(), environment).await;
+        assert_eq!(status, Some(0), "{stdout}");
+        assert!(!stdout.contains("s3cret"));
+        // The record of the previous run is replaced.
+        assert_eq!(read_record(&record).len(), 15);
     }
-    collector.wait_for(|told| told.len() >= 3 * (15 + 3)).await;
+    collector.wait_for(|delivered| delivered.len() >= 3 * (15 + 3)).await;
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_at_once() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://me:s3cret@{gone}/events");
+async fn unreachable_server_is_reported_at_once() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://me:s3cret@{address}/events");
     for arguments in [&[][..], &["--calls", "1000", "--json"], &["--rate", "1", "--calls", "9"]] {
-        let (status, said, complaints) = simulate(&url, arguments, &[]).await;
-        assert_eq!((status, &*said), (Some(1), ""), "{complaints}");
-        assert_eq!(complaints.lines().count(), 1, "{complaints}");
+        let (status, stdout, stderr) = simulate(&url, arguments, &[]).await;
+        assert_eq!((status, &*stdout), (Some(1), ""), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
         let expected = format!(
-            "plugboard: cannot connect to http://{gone}/events: refused; is Plugboard there?"
+            "plugboard: cannot connect to http://{address}/events: refused; start the server with "
         );
-        assert!(complaints.starts_with(&expected), "{complaints}");
-        assert!(!complaints.contains("s3cret"), "{complaints}");
+        assert!(stderr.starts_with(&expected), "{stderr}");
+        assert!(!stderr.contains("s3cret"), "{stderr}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_cannot_go_well_says_why() {
+async fn failed_run_reports_reason() {
     let collector = Collector::start().await;
     let folder = folder(&collector);
     let server = ServerBuilder::new(folder.path()).start();
-    // Another path is none of a webhook.
+    // The path is not that of a webhook.
     let wrong = server.events_url().replace("/events", "/nothing");
-    let (status, said, _) = simulate(&wrong, &["--calls", "2", "--json"], &[]).await;
-    let report: Value = serde_json::from_str(&said).unwrap();
+    let (status, stdout, _) = simulate(&wrong, &["--calls", "2", "--json"], &[]).await;
+    let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((status, rows(&report["failures"])), (Some(1), vec![("status 404", 22)]));
-    // Time is up.
-    let slow = ["--calls", "2", "--pace", "1h", "--time", "1s", "--json"];
-    let (status, said, _) = simulate(&server.events_url(), &slow, &[]).await;
-    let report: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((status, &report["stopped"]), (Some(1), &json!("time is up")));
+    // This run reaches its time limit.
+    let slow = ["--calls", "2", "--event-interval", "1h", "--max-duration", "1s", "--json"];
+    let (status, stdout, _) = simulate(&server.events_url(), &slow, &[]).await;
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((status, &report["stopped"]), (Some(1), &json!("time limit reached")));
     assert_eq!((&report["calls"]["finished"], &report["events"]["sent"]), (&json!(0), &json!(2)));
-    // A record that cannot be written is better known before.
-    settled(&server).await;
+    // An unwritable record is an error before the first call.
+    wait_for_delivery(&server).await;
     let before = server.plugin_status("50-observer").await["events"]["delivered"].clone();
     let nowhere = ["--record", "/nowhere/record"];
-    let (status, said, complaints) = simulate(&server.events_url(), &nowhere, &[]).await;
-    assert_eq!((status, &*said), (Some(1), ""));
-    assert!(complaints.contains("cannot write /nowhere/record"), "{complaints}");
-    settled(&server).await;
+    let (status, stdout, stderr) = simulate(&server.events_url(), &nowhere, &[]).await;
+    assert_eq!((status, &*stdout), (Some(1), ""));
+    assert!(stderr.contains("cannot write /nowhere/record"), "{stderr}");
+    wait_for_delivery(&server).await;
     assert_eq!(before, server.plugin_status("50-observer").await["events"]["delivered"]);
-    for bad in [&["--calls", "0"][..], &["--rate", "-1"], &["--pace", "5"], &["--concurrency", "0"]]
-    {
+    for bad in [
+        &["--calls", "0"][..],
+        &["--rate", "-1"],
+        &["--event-interval", "5"],
+        &["--concurrency", "0"],
+    ] {
         assert_eq!(simulate(&server.events_url(), bad, &[]).await.0, Some(2), "{bad:?}");
     }
     assert_eq!(simulate("ftp://127.0.0.1/", &[], &[]).await.0, Some(2));

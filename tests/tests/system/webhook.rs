@@ -1,4 +1,4 @@
-//! What AVR and DSAI post, and what they get.
+//! Webhooks of AVR and DSAI, and the answers to them.
 
 use serde_json::{Value, json};
 use tests::{
@@ -23,7 +23,7 @@ fn error(answer: &tests::ServerResponse) -> (u16, &str, &str) {
 }
 
 #[tokio::test]
-async fn a_call_is_routed_by_the_dial_plan() {
+async fn call_is_routed_by_number_plan() {
     let folder = plan();
     let server = ServerBuilder::new(folder.path()).start();
     let answer = server.post(call_initiated()).await;
@@ -42,14 +42,14 @@ async fn a_call_is_routed_by_the_dial_plan() {
         answer.sts_url(),
         Some("ws://avr-sts-gemini:6037/?uuid=0f8fad5b-d9cb-469f-a165-70867728950e&to=5003")
     );
-    // Nobody's number: no opinion, no fallback.
+    // No plugin routes this number, and there is no fallback.
     let answer = server.post(call_initiated_for("u", "9999")).await;
     assert_eq!((answer.status, answer.body), (200, json!({})));
     assert_eq!(server.get("/health").await.body, json!({"status": "ok"}));
 }
 
 #[tokio::test]
-async fn the_sample_plugins_work_with_their_sample_settings() {
+async fn sample_plugins_work_with_sample_settings() {
     let settings = |name: &str| {
         let plugins = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
         std::fs::read_to_string(plugins.join(name).join(name).with_extension("toml")).unwrap()
@@ -74,7 +74,7 @@ async fn the_sample_plugins_work_with_their_sample_settings() {
 }
 
 #[tokio::test]
-async fn every_other_event_is_acknowledged() {
+async fn other_events_are_acknowledged() {
     let folder = plan();
     let server = ServerBuilder::new(folder.path()).start();
     for event in
@@ -88,9 +88,9 @@ async fn every_other_event_is_acknowledged() {
     assert_eq!(server.plugin_status("10-number-plan").await["calls"], 0);
 }
 
-/// Host, path and names of parameters are the plugin's, whatever a caller sends.
+/// Text from callers changes neither host, path nor names of parameters.
 #[tokio::test]
-async fn a_hostile_caller_changes_nothing_but_values() {
+async fn hostile_caller_changes_only_values() {
     let folder = PluginFolder::new().with_guest("10-echoes", "echoes");
     let mut server = ServerBuilder::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "info").start();
     let answer = server.post(fixture("call_initiated_hostile_caller.json")).await;
@@ -113,7 +113,7 @@ async fn a_hostile_caller_changes_nothing_but_values() {
             body["payload"][other] = json!("1");
             let answer = server.post(body.to_string()).await;
             assert_eq!(answer.status, 200);
-            // A path that would climb is refused, so there is no URL at all.
+            // A dot segment in the path makes the URL invalid, so the answer has none.
             if field == "to" && [".", ".."].contains(&text) {
                 assert_eq!(answer.body, json!({}), "{text}");
                 continue;
@@ -131,13 +131,13 @@ async fn a_hostile_caller_changes_nothing_but_values() {
     }
     server.post(fixture("call_initiated_recording.json")).await;
     let log = server.stop();
-    for said in ["evil", "1234567", "PJSIP", "sts-echo"] {
-        assert!(!log.contains(said), "{said} is in {log}");
+    for text in ["evil", "1234567", "PJSIP", "sts-echo"] {
+        assert!(!log.contains(text), "{text} is in {log}");
     }
 }
 
 #[tokio::test]
-async fn the_first_decision_wins_and_matches_are_honoured() {
+async fn first_decision_of_matching_plugins_wins() {
     let folder = PluginFolder::new()
         .with_guest("10-passes", "passes")
         .with_guest("20-other-platform", "rejects")
@@ -156,7 +156,7 @@ async fn the_first_decision_wins_and_matches_are_honoured() {
     assert_eq!(calls("30-other-number").await, 0);
     assert_eq!(calls("60-never").await, 0);
     assert_eq!(server.plugin_status("40-disabled").await["state"], "disabled");
-    // Rejected by 30, for which nobody asks 50.
+    // Plugin 30 rejects these calls, so plugin 50 does not run.
     for to in ["6", "7002"] {
         assert_eq!(server.post(call_initiated_for("u", to)).await.body, json!({}));
     }
@@ -168,7 +168,7 @@ async fn the_first_decision_wins_and_matches_are_honoured() {
 }
 
 #[tokio::test]
-async fn dsai_is_a_platform_of_its_own() {
+async fn dsai_is_separate_platform() {
     let folder = PluginFolder::new()
         .with_guest("10-dsai", ROUTING_GUEST)
         .with_settings("10-dsai", "platforms = ['dsai']\n[match]\nagent = 'sales-*'\n");
@@ -182,7 +182,7 @@ async fn dsai_is_a_platform_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_can_stop_the_chain() {
+async fn failing_plugin_can_stop_chain() {
     let folder = PluginFolder::new()
         .with_guest("10-bad", "traps")
         .with_settings("10-bad", "on_failure = 'stop'\n")
@@ -196,7 +196,7 @@ async fn a_plugin_that_fails_can_stop_the_chain() {
 }
 
 #[tokio::test]
-async fn a_rejected_call_goes_where_the_operator_says() {
+async fn rejected_call_uses_reject_sts_url() {
     let folder = PluginFolder::new().with_guest("10-rejects", "rejects");
     let setup = || {
         ServerBuilder::new(folder.path()).env("PLUGBOARD_FALLBACK_STS_URL", "ws://sts-fallback/")
@@ -204,31 +204,32 @@ async fn a_rejected_call_goes_where_the_operator_says() {
     let server = setup().env("PLUGBOARD_REJECT_STS_URL", "ws://sts-closed/{id}").start();
     let answer = server.post(call_initiated()).await;
     assert_eq!(answer.sts_url(), Some("ws://sts-closed/935652e3-7c59-4edc-b17f-9646a9c2a265"));
-    // Without such a place: as if nobody had an opinion, and the log says so.
+    // Without `reject_sts_url`, the fallback applies, and the log has a warning.
     let server = setup().start();
     assert_eq!(server.post(call_initiated()).await.sts_url(), Some("ws://sts-fallback/"));
-    let said = |line: &Value, text| line["message"].as_str().is_some_and(|it| it.contains(text));
-    let warning = server.wait_for_log(|line| said(line, "the platform cannot reject"));
+    let has_message =
+        |line: &Value, text| line["message"].as_str().is_some_and(|it| it.contains(text));
+    let warning = server.wait_for_log(|line| has_message(line, "the platform cannot reject"));
     assert_eq!((&warning["level"], &warning["plugin"]), (&json!("WARN"), &json!("10-rejects")));
-    let decided = server.wait_for_log(|line| said(line, "decided"));
+    let decided = server.wait_for_log(|line| has_message(line, "decided"));
     assert_eq!(decided["decision"], "reject");
     let decisions = &server.plugin_status("10-rejects").await["decisions"];
     assert_eq!(*decisions, json!({"pass": 0, "route": 0, "reject": 1}));
 }
 
 #[tokio::test]
-async fn hosts_can_be_bounded() {
+async fn sts_hosts_can_be_restricted() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let with =
         |hosts| ServerBuilder::new(folder.path()).env("PLUGBOARD_ALLOWED_STS_HOSTS", hosts).start();
     assert_eq!(with("sts-good").post(call_initiated()).await.sts_url(), Some(ROUTING_GUEST_URL));
     let server = with("sts-other,*.example.com");
     assert_eq!(server.post(call_initiated()).await.body, json!({}));
-    assert_eq!(server.plugin_status("10-good").await["last_error"]["label"], "bad_url");
+    assert_eq!(server.plugin_status("10-good").await["last_error"]["label"], "invalid_url");
 }
 
 #[tokio::test]
-async fn without_the_secret_nothing_is_even_parsed() {
+async fn body_is_not_parsed_without_secret() {
     let folder = plan();
     let mut server = ServerBuilder::new(folder.path()).env("WEBHOOK_SECRET", "s3cret").start();
     let client = tests::client();
@@ -246,7 +247,7 @@ async fn without_the_secret_nothing_is_even_parsed() {
             assert_eq!(error(&answer).1, "unauthorized");
         }
     }
-    // Nor is a body read, or its length judged.
+    // The server neither reads the body nor checks its length.
     let mut stream = TcpStream::connect(server.webhook_address()).await.unwrap();
     let head = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 2097152\r\n\r\n";
     stream.write_all(head).await.unwrap();
@@ -265,7 +266,7 @@ async fn without_the_secret_nothing_is_even_parsed() {
 }
 
 #[tokio::test]
-async fn bad_input_is_refused_by_name() {
+async fn invalid_input_is_rejected_with_field_name() {
     let folder = plan();
     let server = ServerBuilder::new(folder.path()).start();
     for body in ["", "{", "hello", "{\"uuid\":"] {
@@ -308,8 +309,8 @@ async fn bad_input_is_refused_by_name() {
     assert_eq!(server.post(padded(limit)).await.status, 200);
     let answer = server.post(padded(limit + 1)).await;
     assert_eq!((error(&answer).0, error(&answer).1), (413, "body_too_large"));
-    // The length need not be told beforehand.
-    let answer = streamed(&server, padded(limit + 1)).await;
+    // The limit also applies to a body without a length.
+    let answer = post_in_chunks(&server, padded(limit + 1)).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 
     let answer = server.get("/nowhere").await;
@@ -318,8 +319,8 @@ async fn bad_input_is_refused_by_name() {
     assert_eq!((error(&answer).0, error(&answer).1), (405, "method_not_allowed"));
 }
 
-/// Posts in chunks, which tell no length; the head of the answer.
-async fn streamed(server: &Server, body: String) -> String {
+/// Posts a body in chunks, without its length. Returns the start of the answer.
+async fn post_in_chunks(server: &Server, body: String) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(server.webhook_address()).await.unwrap();
     let head = "POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";

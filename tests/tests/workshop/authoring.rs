@@ -1,30 +1,31 @@
-//! The way of an author: `plugboard new`, `cargo test`, `plugboard build --deploy`, and a
-//! call that is routed by what came of it.
+//! Development of a plugin: `plugboard new`, `cargo test`, `plugboard build --deploy`, and
+//! a call that the deployed plugin routes.
 //!
-//! Cargo really builds here, into one folder below the target folder, so that it builds
-//! dependencies once. Its builds wait for one another.
+//! The tests run cargo. All builds share one folder below the target folder, so that cargo
+//! builds dependencies once. The builds therefore run one after another.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
-use tests::{PluginFolder, ServerBuilder, call_initiated, program};
+use tests::{PluginFolder, ServerBuilder, call_initiated, packaged_sdk, program};
 
-/// Where the call of [`initiated`] is sent by a router as it was generated.
+/// URL to which the unchanged router template routes the call of [`call_initiated`].
 const VIP_URL: &str = "ws://sts-vip:6030/?uuid=935652e3-7c59-4edc-b17f-9646a9c2a265";
 
-/// An author's folder.
-struct Desk(TempDir);
+/// Temporary working folder of a plugin author.
+struct AuthorFolder(TempDir);
 
-/// What a command came to.
-struct Done {
+/// Exit status and output of a command.
+struct ProcessOutput {
     status: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-impl Desk {
+impl AuthorFolder {
     fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
@@ -33,30 +34,30 @@ impl Desk {
         self.0.path().join(name)
     }
 
-    fn plugboard(&self, arguments: &[&str]) -> Done {
+    fn plugboard(&self, arguments: &[&str]) -> ProcessOutput {
         self.plugboard_with(arguments, &[])
     }
 
-    fn plugboard_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+    fn plugboard_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> ProcessOutput {
         run(Command::new(program()).args(arguments), self.0.path(), environment)
     }
 
-    /// Makes a plugin that is there afterwards.
-    fn make(&self, name: &str, kind: &str) {
-        let made = self.plugboard(&["new", name, "--kind", kind]);
-        assert_eq!(made.status, Some(0), "{}", made.stderr);
-        assert!(made.stdout.contains(&format!("Made {name}: ")), "{}", made.stdout);
+    /// Creates a plugin from the template of a kind.
+    fn create_plugin(&self, name: &str, kind: &str) {
+        let output = self.plugboard(&["new", name, "--kind", kind]);
+        assert_eq!(output.status, Some(0), "{}", output.stderr);
+        assert!(output.stdout.contains(&format!("Created {name}: ")), "{}", output.stdout);
     }
 
-    /// The plugin's own tests.
-    fn test(&self, name: &str) {
+    /// Runs the plugin's own tests, and asserts that its sources cause no warnings.
+    fn test_plugin(&self, name: &str) {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        let tested = run(cargo.arg("test"), &self.path(name), &[]);
-        assert_eq!(tested.status, Some(0), "{name}: {}\n{}", tested.stdout, tested.stderr);
-        // Not cargo's own, of a network that is slow.
-        let is_of_source = |line: &str| line.trim_start().starts_with("--> src/");
-        assert!(!tested.stderr.lines().any(is_of_source), "{name}: {}", tested.stderr);
-        assert!(tested.stdout.contains("\ntest tests::"), "{name}: {}", tested.stdout);
+        let output = run(cargo.arg("test"), &self.path(name), &[]);
+        assert_eq!(output.status, Some(0), "{name}: {}\n{}", output.stdout, output.stderr);
+        // Cargo's own warnings, such as those about a slow network, do not count.
+        let is_source_warning = |line: &str| line.trim_start().starts_with("--> src/");
+        assert!(!output.stderr.lines().any(is_source_warning), "{name}: {}", output.stderr);
+        assert!(output.stdout.contains("\ntest tests::"), "{name}: {}", output.stdout);
     }
 
     fn replace(&self, file: &str, from: &str, to: &str) {
@@ -66,21 +67,21 @@ impl Desk {
     }
 }
 
-/// Runs a command where it builds into the folder of these tests.
-fn run(command: &mut Command, folder: &Path, environment: &[(&str, &str)]) -> Done {
-    set_apart(command).current_dir(folder).envs(environment.iter().copied());
+/// Runs a command in a folder. Its builds go to the folder of these tests.
+fn run(command: &mut Command, folder: &Path, environment: &[(&str, &str)]) -> ProcessOutput {
+    isolate_build(command).current_dir(folder).envs(environment.iter().copied());
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    ProcessOutput { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
-/// Has whatever a command builds built into the folder of these tests, and not as the
-/// program itself is built.
-pub(super) fn set_apart(command: &mut Command) -> &mut Command {
+/// Makes a command build into the folder of these tests, without the settings of the
+/// program's own build.
+pub(super) fn isolate_build(command: &mut Command) -> &mut Command {
     let program = program();
     let target = program.ancestors().nth(2).unwrap().join("authoring");
     command.env("CARGO_TARGET_DIR", target);
-    // What cargo and the environment say of the program's own build is not for others.
+    // These variables describe the build of the tests, and would change other builds.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if ["CARGO_PROFILE_", "CARGO_PKG_", "CARGO_MANIFEST_", "PLUGBOARD_"]
@@ -90,12 +91,58 @@ pub(super) fn set_apart(command: &mut Command) -> &mut Command {
             command.env_remove(&name);
         }
     }
-    // Nobody builds the same twice.
+    // Incremental builds cost time and space, and each source is built only once.
     command.env("CARGO_INCREMENTAL", "0")
 }
 
-/// The names in a folder.
-fn names(folder: &Path) -> Vec<String> {
+/// Copy of the program outside of the repository.
+struct InstalledProgram<'a> {
+    author: &'a AuthorFolder,
+    program: PathBuf,
+}
+
+impl<'a> InstalledProgram<'a> {
+    /// Copies the program to the author's folder.
+    fn new(author: &'a AuthorFolder) -> Self {
+        let installed = author.path("plugboard");
+        // Another process copies it. Linux executes no file that a process has open for
+        // writing, and a parallel test can start a process that inherits the open file.
+        let copied = Command::new("cp").arg(program()).arg(&installed).status().unwrap();
+        assert!(copied.success());
+        Self { author, program: installed }
+    }
+
+    fn plugboard(&self, arguments: &[&str]) -> ProcessOutput {
+        run(Command::new(&self.program).args(arguments), self.author.0.path(), &[])
+    }
+
+    /// Creates a plugin with the default template, a router.
+    fn create_plugin(&self, name: &str) {
+        let output = self.plugboard(&["new", name]);
+        assert_eq!(output.status, Some(0), "{}", output.stderr);
+    }
+}
+
+/// Returns the contents of the files below a folder, by their relative paths.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let content = fs::read(&path).unwrap();
+                all.insert(path.strip_prefix(folder).unwrap().to_owned(), content);
+            }
+        }
+    }
+    all
+}
+
+/// Returns the sorted names of a folder's entries.
+fn entry_names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -103,73 +150,77 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn text(path: &Path) -> &str {
+fn path_str(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 #[tokio::test]
-async fn from_a_name_to_a_call_that_is_routed() {
-    let desk = Desk::new();
+async fn new_plugin_routes_calls_after_build_and_deploy() {
+    let author = AuthorFolder::new();
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).start();
     assert_eq!(server.route_call().await, None);
 
-    desk.make("vip", "router");
-    desk.test("vip");
-    let built = desk.plugboard(&["build", "vip", "--deploy", text(folder.path())]);
-    assert_eq!(built.status, Some(0), "{}", built.stderr);
-    assert!(built.stdout.contains("built     vip: router, "), "{}", built.stdout);
-    assert!(built.stdout.contains("10-vip.wasm\ndeployed  "), "{}", built.stdout);
-    assert_eq!(names(folder.path()), ["10-vip.toml", "10-vip.wasm"]);
+    author.create_plugin("vip", "router");
+    author.test_plugin("vip");
+    let build = author.plugboard(&["build", "vip", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(0), "{}", build.stderr);
+    assert!(build.stdout.contains("built     vip: router, "), "{}", build.stdout);
+    assert!(build.stdout.contains("10-vip.wasm\ndeployed  "), "{}", build.stdout);
+    assert_eq!(entry_names(folder.path()), ["10-vip.toml", "10-vip.wasm"]);
     server.wait_for_route(Some(VIP_URL)).await;
-    let told = server.admin_post("/explain", call_initiated()).await.body;
-    assert_eq!(told["by"], "10-vip");
+    let explanation = server.admin_post("/explain", call_initiated()).await.body;
+    assert_eq!(explanation["by"], "10-vip");
 
-    // What an operator made of name and settings stays.
-    let ours = "[config]\ncallers = ['2000']\nsts_url = 'ws://ours/'\n";
+    // A deployment keeps the file name and the settings that the operator has changed.
+    let operator_settings = "[config]\ncallers = ['2000']\nsts_url = 'ws://ours/'\n";
     fs::remove_file(folder.file("10-vip", "toml")).unwrap();
     fs::rename(folder.file("10-vip", "wasm"), folder.file("35-vip", "wasm")).unwrap();
-    folder.replace_settings("35-vip", ours);
+    folder.replace_settings("35-vip", operator_settings);
     server.wait_for_route(Some("ws://ours/")).await;
-    desk.replace("vip/src/lib.rs", "route(config::require(\"sts_url\")?)", "route(\"ws://new/\")");
-    desk.replace("vip/vip.toml", "\"2001\"", "\"2002\"");
-    let again = desk.plugboard(&["build", "vip", "--deploy", text(folder.path())]);
-    assert_eq!(again.status, Some(0), "{}", again.stderr);
-    assert!(again.stdout.contains("35-vip.toml: the server's own"), "{}", again.stdout);
-    assert_eq!(names(folder.path()), ["35-vip.toml", "35-vip.wasm"]);
-    assert_eq!(fs::read_to_string(folder.file("35-vip", "toml")).unwrap(), ours);
+    author.replace(
+        "vip/src/lib.rs",
+        "route(config::require(\"sts_url\")?)",
+        "route(\"ws://new/\")",
+    );
+    author.replace("vip/vip.toml", "\"2001\"", "\"2002\"");
+    let build = author.plugboard(&["build", "vip", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(0), "{}", build.stderr);
+    assert!(build.stdout.contains("35-vip.toml: existing settings"), "{}", build.stdout);
+    assert_eq!(entry_names(folder.path()), ["35-vip.toml", "35-vip.wasm"]);
+    assert_eq!(fs::read_to_string(folder.file("35-vip", "toml")).unwrap(), operator_settings);
     server.wait_for_route(Some("ws://new/")).await;
-    // Unless the author says otherwise.
-    let deploy = ["build", "vip", "--deploy", text(folder.path()), "--settings"];
-    assert_eq!(desk.plugboard(&deploy).status, Some(0));
+    // The option `--settings` replaces the operator's settings.
+    let deploy = ["build", "vip", "--deploy", path_str(folder.path()), "--settings"];
+    assert_eq!(author.plugboard(&deploy).status, Some(0));
     let settings = fs::read_to_string(folder.file("35-vip", "toml")).unwrap();
-    assert_eq!(settings, fs::read_to_string(desk.path("vip/vip.toml")).unwrap());
+    assert_eq!(settings, fs::read_to_string(author.path("vip/vip.toml")).unwrap());
 
-    // What does not compile is not deployed, and rustc says why.
+    // A plugin that does not compile is not deployed, and the error of rustc is shown.
     let before = fs::read(folder.file("35-vip", "wasm")).unwrap();
-    desk.replace("vip/src/lib.rs", "pass()", "pass(nonsense)");
-    let failed = desk.plugboard(&["build", "vip", "--deploy", text(folder.path())]);
-    assert_eq!(failed.status, Some(1), "{}", failed.stdout);
-    assert!(failed.stderr.contains("cannot find value `nonsense`"), "{}", failed.stderr);
-    assert!(failed.stderr.contains("failed    vip: "), "{}", failed.stderr);
+    author.replace("vip/src/lib.rs", "pass()", "pass(nonsense)");
+    let output = author.plugboard(&["build", "vip", "--deploy", path_str(folder.path())]);
+    assert_eq!(output.status, Some(1), "{}", output.stdout);
+    assert!(output.stderr.contains("cannot find value `nonsense`"), "{}", output.stderr);
+    assert!(output.stderr.contains("failed    vip: "), "{}", output.stderr);
     assert_eq!(fs::read(folder.file("35-vip", "wasm")).unwrap(), before);
-    assert_eq!(names(folder.path()), ["35-vip.toml", "35-vip.wasm"]);
+    assert_eq!(entry_names(folder.path()), ["35-vip.toml", "35-vip.wasm"]);
 }
 
 #[test]
-fn every_kind_is_tested_and_built_as_it_is_made() {
-    let desk = Desk::new();
-    // In a folder that is a workspace of somebody else.
-    fs::write(desk.path("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+fn every_template_passes_its_tests_and_builds() {
+    let author = AuthorFolder::new();
+    // The parent folder is a workspace that does not include the plugins.
+    fs::write(author.path("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
     let folder = PluginFolder::new();
     for kind in ["observer", "tools", "full"] {
-        desk.make(&format!("my-{kind}"), kind);
-        desk.test(&format!("my-{kind}"));
+        author.create_plugin(&format!("my-{kind}"), kind);
+        author.test_plugin(&format!("my-{kind}"));
     }
     let paths = ["my-observer", "my-tools/Cargo.toml", "my-full", "my-tools"];
-    let deploy = ["--deploy", text(folder.path())];
-    let built = desk.plugboard(&[&["build"][..], &paths, &deploy].concat());
-    assert_eq!(built.status, Some(0), "{}", built.stderr);
+    let deploy = ["--deploy", path_str(folder.path())];
+    let build = author.plugboard(&[&["build"][..], &paths, &deploy].concat());
+    assert_eq!(build.status, Some(0), "{}", build.stderr);
     for line in [
         "built     my-observer: observer, ",
         "built     my-tools: tools, ",
@@ -177,85 +228,92 @@ fn every_kind_is_tested_and_built_as_it_is_made() {
         "3 built, 0 failed\n",
         "\nWhat the server makes of it: curl http://127.0.0.1:9901/plugins\n",
     ] {
-        assert!(built.stdout.contains(line), "{line:?} is not in:\n{}", built.stdout);
+        assert!(build.stdout.contains(line), "{line:?} is not in:\n{}", build.stdout);
     }
-    let mut wasm = names(folder.path());
+    let mut wasm = entry_names(folder.path());
     wasm.retain(|name| name.ends_with(".wasm"));
     assert_eq!(wasm, ["10-my-observer.wasm", "20-my-tools.wasm", "30-my-full.wasm"]);
-    let checked = desk.plugboard(&["check", "--plugins", text(folder.path())]);
-    assert_eq!(checked.status, Some(0), "{}{}", checked.stdout, checked.stderr);
+    let check = author.plugboard(&["check", "--plugins", path_str(folder.path())]);
+    assert_eq!(check.status, Some(0), "{}{}", check.stdout, check.stderr);
 }
 
 #[test]
-fn the_plugins_of_a_workspace_are_built_and_a_bad_one_harms_no_other() {
-    let desk = Desk::new();
+fn workspace_build_deploys_good_plugins_when_one_fails() {
+    let author = AuthorFolder::new();
     let members = "[workspace]\nresolver = '3'\nmembers = ['good', 'bad', 'other']\n";
     for name in ["good", "bad"] {
-        desk.make(name, "router");
-        desk.replace(&format!("{name}/Cargo.toml"), "[workspace]\n", "");
+        author.create_plugin(name, "router");
+        author.replace(&format!("{name}/Cargo.toml"), "[workspace]\n", "");
     }
-    fs::copy(desk.path("good/Cargo.lock"), desk.path("Cargo.lock")).unwrap();
-    fs::write(desk.path("Cargo.toml"), members).unwrap();
-    // One that is no plugin, although it has one for an example.
-    fs::create_dir_all(desk.path("other/src")).unwrap();
-    fs::create_dir_all(desk.path("other/examples")).unwrap();
+    fs::copy(author.path("good/Cargo.lock"), author.path("Cargo.lock")).unwrap();
+    fs::write(author.path("Cargo.toml"), members).unwrap();
+    // This member is not a plugin, although one of its examples is.
+    fs::create_dir_all(author.path("other/src")).unwrap();
+    fs::create_dir_all(author.path("other/examples")).unwrap();
     for file in ["other/src/lib.rs", "other/examples/plugin.rs"] {
-        fs::write(desk.path(file), "compile_error!(\"not asked for\");").unwrap();
+        fs::write(author.path(file), "compile_error!(\"not asked for\");").unwrap();
     }
-    let manifest = fs::read_to_string(desk.path("good/Cargo.toml")).unwrap();
+    let manifest = fs::read_to_string(author.path("good/Cargo.toml")).unwrap();
     let (manifest, _) = manifest.split_once("[profile").unwrap();
     let manifest = manifest.replace("\"good\"", "\"other\"");
     let manifest = manifest.replace("[lib]", "[[example]]\nname = \"plugin\"");
-    fs::write(desk.path("other/Cargo.toml"), manifest).unwrap();
-    // It compiles, and a server cannot load it with its settings.
-    desk.replace("bad/bad.toml", "[config]", "[confg]");
+    fs::write(author.path("other/Cargo.toml"), manifest).unwrap();
+    // This plugin compiles, but a server cannot load it because its settings are invalid.
+    author.replace("bad/bad.toml", "[config]", "[confg]");
     let folder = PluginFolder::new();
-    let built = desk.plugboard(&["build", "--deploy", text(folder.path())]);
-    assert_eq!(built.status, Some(1), "{}", built.stdout);
-    assert!(built.stdout.contains("built     good: router, "), "{}", built.stdout);
-    assert!(built.stdout.contains("1 built, 1 failed"), "{}", built.stdout);
-    assert!(built.stderr.contains("failed    bad: "), "{}", built.stderr);
-    assert!(built.stderr.contains("did you mean `config`?"), "{}", built.stderr);
-    assert_eq!(names(folder.path()), ["10-good.toml", "10-good.wasm"]);
+    let build = author.plugboard(&["build", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(1), "{}", build.stdout);
+    assert!(build.stdout.contains("built     good: router, "), "{}", build.stdout);
+    assert!(build.stdout.contains("1 built, 1 failed"), "{}", build.stdout);
+    assert!(build.stderr.contains("failed    bad: "), "{}", build.stderr);
+    assert!(build.stderr.contains("did you mean `config`?"), "{}", build.stderr);
+    assert_eq!(entry_names(folder.path()), ["10-good.toml", "10-good.wasm"]);
 
-    // The component itself can be what is wrong, whatever the settings say.
-    desk.replace("bad/bad.toml", "[confg]", "enabled = false\n[config]");
-    desk.replace("bad/src/lib.rs", "plugboard_sdk::export!(Bad: Router);", "");
-    let built = desk.plugboard(&["build", "bad", "--deploy", text(folder.path())]);
-    assert_eq!(built.status, Some(1), "{}", built.stdout);
-    assert!(built.stderr.contains("failed    bad: "), "{}", built.stderr);
-    assert!(built.stderr.contains("plugboard:plugin/router@"), "{}", built.stderr);
-    assert_eq!(names(folder.path()), ["10-good.toml", "10-good.wasm"]);
+    // A broken component fails the build even if its settings disable the plugin.
+    author.replace("bad/bad.toml", "[confg]", "enabled = false\n[config]");
+    author.replace("bad/src/lib.rs", "plugboard_sdk::export!(Bad: Router);", "");
+    let build = author.plugboard(&["build", "bad", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(1), "{}", build.stdout);
+    assert!(build.stderr.contains("failed    bad: "), "{}", build.stderr);
+    assert!(build.stderr.contains("plugboard:plugin/router@"), "{}", build.stderr);
+    assert_eq!(entry_names(folder.path()), ["10-good.toml", "10-good.wasm"]);
 
-    // What is switched off is judged with its settings, too.
-    desk.replace("good/good.toml", "[config]", "enabled = false\n[tools]\nnames = ['x']\n[config]");
-    let built = desk.plugboard(&["build", "good", "--settings", "--deploy", text(folder.path())]);
-    assert_eq!(built.status, Some(1), "{}", built.stdout);
-    assert!(built.stderr.contains("it exports no tools"), "{}", built.stderr);
-    desk.replace("good/good.toml", "[tools]\nnames = ['x']\n", "");
-    let built = desk.plugboard(&["build", "good", "--settings", "--deploy", text(folder.path())]);
-    assert_eq!(built.status, Some(0), "{}", built.stderr);
-    assert!(built.stdout.contains("built     good: router, "), "{}", built.stdout);
+    // The settings of a disabled plugin are checked as well.
+    author.replace(
+        "good/good.toml",
+        "[config]",
+        "enabled = false\n[tools]\nnames = ['x']\n[config]",
+    );
+    let build =
+        author.plugboard(&["build", "good", "--settings", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(1), "{}", build.stdout);
+    assert!(build.stderr.contains("the component exports no tools"), "{}", build.stderr);
+    author.replace("good/good.toml", "[tools]\nnames = ['x']\n", "");
+    let build =
+        author.plugboard(&["build", "good", "--settings", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(0), "{}", build.stderr);
+    assert!(build.stdout.contains("built     good: router, "), "{}", build.stdout);
     let deployed = fs::read(folder.file("10-good", "toml")).unwrap();
-    assert_eq!(deployed, fs::read(desk.path("good/good.toml")).unwrap());
+    assert_eq!(deployed, fs::read(author.path("good/good.toml")).unwrap());
 
-    let named = ["build", "--deploy", text(folder.path()), "--name", "20-x"];
-    let refused = desk.plugboard(&named);
-    assert_eq!(refused.status, Some(2));
-    assert!(refused.stderr.contains("good"), "{}", refused.stderr);
-    let refused = desk.plugboard(&["build", "other"]);
-    assert_eq!(refused.status, Some(2));
-    assert!(refused.stderr.contains("is of no plugin"), "{}", refused.stderr);
+    let arguments = ["build", "--deploy", path_str(folder.path()), "--name", "20-x"];
+    let output = author.plugboard(&arguments);
+    assert_eq!(output.status, Some(2));
+    assert!(output.stderr.contains("good"), "{}", output.stderr);
+    let output = author.plugboard(&["build", "other"]);
+    assert_eq!(output.status, Some(2));
+    assert!(output.stderr.contains("is not the manifest of a plugin"), "{}", output.stderr);
 }
 
 #[test]
-fn a_target_that_is_missing_is_named_or_installed() {
-    let desk = Desk::new();
-    desk.make("vip", "router");
-    // As a toolchain without the target answers; rustup makes it one that has it.
-    let library = desk.path("library");
+fn build_reports_or_installs_missing_target() {
+    let author = AuthorFolder::new();
+    author.create_plugin("vip", "router");
+    // Scripts replace rustc and rustup: rustc reports a toolchain without the target, and
+    // rustup writes its arguments to a file and fails.
+    let library = author.path("library");
     let script = |name: &str, text: String| {
-        let file = desk.path(name);
+        let file = author.path(name);
         fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&file, permissions).unwrap();
@@ -263,100 +321,155 @@ fn a_target_that_is_missing_is_named_or_installed() {
     };
     let rustc = script("rustc", format!("echo {}", library.display()));
     let broken = script("broken", "echo no toolchain here >&2; exit 1".to_owned());
-    let rustup =
-        script("rustup", format!("echo \"$@\" > {}/said; exit 1", desk.path("").display()));
-    let environment = [("RUSTC", text(&rustc)), ("RUSTUP", text(&rustup))];
+    let rustup = script(
+        "rustup",
+        format!("echo \"$@\" > {}/rustup-arguments; exit 1", author.path("").display()),
+    );
+    let environment = [("RUSTC", path_str(&rustc)), ("RUSTUP", path_str(&rustup))];
 
-    let refused = desk.plugboard_with(&["build", "vip"], &environment);
-    assert_eq!(refused.status, Some(1), "{}", refused.stdout);
-    assert!(refused.stderr.contains("rustup target add wasm32-wasip2"), "{}", refused.stderr);
-    assert!(!desk.path("said").exists(), "nobody agreed");
-    let tried = desk.plugboard_with(&["build", "vip", "--yes"], &environment);
-    assert_eq!(tried.status, Some(1), "{}", tried.stdout);
-    assert!(tried.stderr.contains("did not install it"), "{}", tried.stderr);
-    let said = fs::read_to_string(desk.path("said")).unwrap();
-    assert_eq!(said, "target add wasm32-wasip2\n");
-    let failed = desk.plugboard_with(&["build", "vip"], &[("RUSTC", text(&broken))]);
-    assert_eq!(failed.status, Some(1));
-    assert!(failed.stderr.contains("no toolchain here"), "{}", failed.stderr);
-    // It is the failure of that crate, and the next one is tried.
-    desk.make("next", "router");
-    let failed = desk.plugboard_with(&["build", "vip", "next"], &[("RUSTC", text(&broken))]);
-    assert_eq!(failed.status, Some(1));
-    assert!(failed.stderr.contains("failed    vip: "), "{}", failed.stderr);
-    assert!(failed.stderr.contains("failed    next: "), "{}", failed.stderr);
-    assert!(failed.stdout.contains("0 built, 2 failed"), "{}", failed.stdout);
+    let output = author.plugboard_with(&["build", "vip"], &environment);
+    assert_eq!(output.status, Some(1), "{}", output.stdout);
+    assert!(output.stderr.contains("rustup target add wasm32-wasip2"), "{}", output.stderr);
+    assert!(!author.path("rustup-arguments").exists(), "rustup ran without consent");
+    let output = author.plugboard_with(&["build", "vip", "--yes"], &environment);
+    assert_eq!(output.status, Some(1), "{}", output.stdout);
+    assert!(output.stderr.contains("did not install the target"), "{}", output.stderr);
+    let arguments = fs::read_to_string(author.path("rustup-arguments")).unwrap();
+    assert_eq!(arguments, "target add wasm32-wasip2\n");
+    let output = author.plugboard_with(&["build", "vip"], &[("RUSTC", path_str(&broken))]);
+    assert_eq!(output.status, Some(1));
+    assert!(output.stderr.contains("no toolchain here"), "{}", output.stderr);
+    // The failure concerns one crate, and the build continues with the next one.
+    author.create_plugin("next", "router");
+    let output = author.plugboard_with(&["build", "vip", "next"], &[("RUSTC", path_str(&broken))]);
+    assert_eq!(output.status, Some(1));
+    assert!(output.stderr.contains("failed    vip: "), "{}", output.stderr);
+    assert!(output.stderr.contains("failed    next: "), "{}", output.stderr);
+    assert!(output.stdout.contains("0 built, 2 failed"), "{}", output.stdout);
 }
 
 #[test]
-fn what_cannot_be_made_is_refused_and_leaves_nothing() {
-    let desk = Desk::new();
+fn new_rejects_invalid_requests_without_leaving_files() {
+    let author = AuthorFolder::new();
     for name in ["Vip", "2vip", "match", "serde", "../vip", ""] {
-        let refused = desk.plugboard(&["new", name]);
-        assert_eq!(refused.status, Some(2), "{name}: {}", refused.stdout);
-        assert!(refused.stderr.contains("NAME"), "{name}: {}", refused.stderr);
+        let output = author.plugboard(&["new", name]);
+        assert_eq!(output.status, Some(2), "{name}: {}", output.stdout);
+        assert!(output.stderr.contains("NAME"), "{name}: {}", output.stderr);
     }
-    let refused = desk.plugboard(&["new", "vip", "--sdk", "."]);
-    assert_eq!(refused.status, Some(1));
-    assert!(refused.stderr.contains("(--sdk) is not the SDK"), "{}", refused.stderr);
-    let refused = desk.plugboard(&["new", "vip", "--path", "nowhere"]);
-    assert_eq!(refused.status, Some(1));
-    assert!(refused.stderr.contains("nowhere"), "{}", refused.stderr);
-    assert!(names(&desk.path("")).is_empty());
+    let output = author.plugboard(&["new", "vip", "--sdk", "."]);
+    assert_eq!(output.status, Some(1));
+    assert!(output.stderr.contains("(--sdk) is not the SDK"), "{}", output.stderr);
+    let output = author.plugboard(&["new", "vip", "--path", "nowhere"]);
+    assert_eq!(output.status, Some(1));
+    assert!(output.stderr.contains("nowhere"), "{}", output.stderr);
+    assert!(entry_names(&author.path("")).is_empty());
 
-    fs::create_dir(desk.path("full")).unwrap();
-    fs::write(desk.path("full/mine"), "mine").unwrap();
-    fs::write(desk.path("file"), "mine").unwrap();
-    for (name, expected) in [("full", "is not empty"), ("file", "is no folder")] {
-        let refused = desk.plugboard(&["new", name]);
-        assert_eq!(refused.status, Some(1));
-        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    fs::create_dir(author.path("full")).unwrap();
+    fs::write(author.path("full/mine"), "mine").unwrap();
+    fs::write(author.path("file"), "mine").unwrap();
+    for (name, expected) in [("full", "is not empty"), ("file", "is not a folder")] {
+        let output = author.plugboard(&["new", name]);
+        assert_eq!(output.status, Some(1));
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
     }
-    assert_eq!(names(&desk.path("")), ["file", "full"]);
-    assert_eq!(names(&desk.path("full")), ["mine"]);
-    // An empty one is as good as none.
-    fs::create_dir(desk.path("vip")).unwrap();
-    desk.make("vip", "router");
-    assert!(desk.path("vip/src/lib.rs").exists());
-    assert_eq!(names(&desk.path("")), ["file", "full", "vip"]);
+    assert_eq!(entry_names(&author.path("")), ["file", "full"]);
+    assert_eq!(entry_names(&author.path("full")), ["mine"]);
+    // An empty folder is accepted as if it did not exist.
+    fs::create_dir(author.path("vip")).unwrap();
+    author.create_plugin("vip", "router");
+    assert!(author.path("vip/src/lib.rs").exists());
+    assert_eq!(entry_names(&author.path("")), ["file", "full", "vip"]);
 }
 
 #[test]
-fn there_is_nothing_to_build_where_no_plugin_is() {
-    let desk = Desk::new();
-    fs::write(desk.path("file"), "").unwrap();
+fn build_rejects_invalid_arguments_and_folders() {
+    let author = AuthorFolder::new();
+    fs::write(author.path("file"), "").unwrap();
     for (arguments, expected) in [
-        (&["build"][..], "has no plugin in it"),
-        (&["build", "nowhere"], "nowhere is not there"),
+        (&["build"][..], "contains no plugin"),
+        (&["build", "nowhere"], "nowhere does not exist"),
         (&["build", "file"], "is neither a folder nor a Cargo.toml"),
         (&["build", "--name", "10-vip"], "--deploy"),
         (&["build", "--settings"], "--deploy"),
-        (&["build", "--deploy", ".", "--name", "10-vip.wasm"], "leave the ending out: 10-vip"),
+        (&["build", "--deploy", ".", "--name", "10-vip.wasm"], "omit the extension: 10-vip"),
     ] {
-        let refused = desk.plugboard(arguments);
-        assert_eq!(refused.status, Some(2), "{arguments:?}: {}", refused.stderr);
-        assert!(refused.stderr.contains(expected), "{arguments:?}: {}", refused.stderr);
+        let output = author.plugboard(arguments);
+        assert_eq!(output.status, Some(2), "{arguments:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{arguments:?}: {}", output.stderr);
     }
-    desk.make("vip", "router");
-    let refused = desk.plugboard(&["build", "--deploy", "nowhere"]);
-    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
-    assert!(refused.stderr.contains("nowhere (--deploy) is no folder"), "{}", refused.stderr);
-    fs::create_dir_all(desk.path("twin/src")).unwrap();
+    author.create_plugin("vip", "router");
+    let output = author.plugboard(&["build", "--deploy", "nowhere"]);
+    assert_eq!(output.status, Some(2), "{}", output.stderr);
+    assert!(output.stderr.contains("nowhere (--deploy) is not a folder"), "{}", output.stderr);
+    fs::create_dir_all(author.path("twin/src")).unwrap();
     for file in ["Cargo.toml", "src/lib.rs"] {
-        fs::copy(desk.path("vip").join(file), desk.path("twin").join(file)).unwrap();
+        fs::copy(author.path("vip").join(file), author.path("twin").join(file)).unwrap();
     }
-    desk.replace("twin/Cargo.toml", "name = \"vip\"", "name = \"vip\"\nautotests = false");
-    let refused = desk.plugboard(&["build", "vip", "twin", "--deploy", "."]);
-    assert_eq!(refused.status, Some(2), "{}", refused.stderr);
-    assert!(refused.stderr.contains("twin have one name"), "{}", refused.stderr);
-    // A folder without room is told before anything is built.
-    fs::create_dir(desk.path("full")).unwrap();
-    fs::write(desk.path("full/99-last.wasm"), "").unwrap();
-    let refused = desk.plugboard(&["build", "vip", "--deploy", "full"]);
-    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
-    assert!(refused.stderr.starts_with("failed    vip: no number is left"), "{}", refused.stderr);
-    fs::write(desk.path("vip/Cargo.toml"), "[package\n").unwrap();
-    let refused = desk.plugboard(&["build"]);
-    assert_eq!(refused.status, Some(1));
-    assert!(refused.stderr.contains("cargo cannot read "), "{}", refused.stderr);
+    author.replace("twin/Cargo.toml", "name = \"vip\"", "name = \"vip\"\nautotests = false");
+    let output = author.plugboard(&["build", "vip", "twin", "--deploy", "."]);
+    assert_eq!(output.status, Some(2), "{}", output.stderr);
+    assert!(output.stderr.contains("twin have the same plugin name"), "{}", output.stderr);
+    // A deployment folder without a free number is rejected before the build.
+    fs::create_dir(author.path("full")).unwrap();
+    fs::write(author.path("full/99-last.wasm"), "").unwrap();
+    let output = author.plugboard(&["build", "vip", "--deploy", "full"]);
+    assert_eq!(output.status, Some(1), "{}", output.stderr);
+    assert!(output.stderr.starts_with("failed    vip: no number is free"), "{}", output.stderr);
+    fs::write(author.path("vip/Cargo.toml"), "[package\n").unwrap();
+    let output = author.plugboard(&["build"]);
+    assert_eq!(output.status, Some(1));
+    assert!(output.stderr.contains("cargo cannot read "), "{}", output.stderr);
+}
+
+#[test]
+fn new_plugin_contains_sdk_and_builds_outside_repository() {
+    let author = AuthorFolder::new();
+    let installed = InstalledProgram::new(&author);
+    installed.create_plugin("away");
+    let manifest = fs::read_to_string(author.path("away/Cargo.toml")).unwrap();
+    let dependency = "plugboard-sdk = { path = \"vendor/plugboard-sdk\" }";
+    assert!(manifest.contains(dependency), "{manifest}");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for (path, content) in files(&author.path("away")) {
+        let content = String::from_utf8(content).unwrap();
+        assert!(!content.contains(path_str(repository)), "{}: {content}", path.display());
+    }
+
+    author.test_plugin("away");
+    let folder = PluginFolder::new();
+    let build = installed.plugboard(&["build", "away", "--deploy", path_str(folder.path())]);
+    assert_eq!(build.status, Some(0), "{}", build.stderr);
+    assert!(build.stdout.contains("built     away: router, "), "{}", build.stdout);
+    assert_eq!(entry_names(folder.path()), ["10-away.toml", "10-away.wasm"]);
+}
+
+#[test]
+fn packaged_sdk_equals_embedded_one_and_builds_plugin() {
+    let author = AuthorFolder::new();
+    let archive = packaged_sdk();
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--gzip").arg("--file").arg(&archive);
+    assert!(tar.arg("--directory").arg(author.path("")).status().unwrap().success());
+    let package = archive.file_stem().unwrap().to_str().unwrap();
+    InstalledProgram::new(&author).create_plugin("away");
+    let (mut packaged, mut embedded) =
+        (files(&author.path(package)), files(&author.path("away/vendor/plugboard-sdk")));
+    // Cargo and `plugboard new` generate these files, so they differ.
+    for name in [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml", "Cargo.toml.orig"] {
+        packaged.remove(Path::new(name));
+        embedded.remove(Path::new(name));
+    }
+    let paths: Vec<&PathBuf> = packaged.keys().collect();
+    assert_eq!(paths, embedded.keys().collect::<Vec<_>>());
+    for (path, content) in &packaged {
+        assert!(embedded[path] == *content, "{}", path.display());
+    }
+
+    let output = author.plugboard(&["new", "vip", "--sdk", package]);
+    assert_eq!(output.status, Some(0), "{}", output.stderr);
+    // The package has no Cargo.lock for a plugin, and resolving new versions needs the network.
+    fs::copy(author.path("away/Cargo.lock"), author.path("vip/Cargo.lock")).unwrap();
+    let build = author.plugboard(&["build", "vip"]);
+    assert_eq!(build.status, Some(0), "{}", build.stderr);
+    assert!(build.stdout.contains("built     vip: router, "), "{}", build.stdout);
 }

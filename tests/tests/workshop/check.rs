@@ -1,4 +1,4 @@
-//! `plugboard check FILE`: what can be found out about plugins, and in which words.
+//! `plugboard check FILE`: the report about plugins and their errors.
 
 use std::fs;
 
@@ -12,29 +12,34 @@ fn check(folder: &PluginFolder, arguments: &[&str]) -> CommandOutput {
     run_plugboard(folder.path(), &[&["check"], arguments].concat(), "")
 }
 
-/// What is wrong with these, a plugin cannot be loaded for.
+/// Fixture guests that the server cannot load.
 const BROKEN: [&str; 5] =
     ["core-module", "no-hook", "old-contract", "unknown-import", "wrong-function"];
 
 #[test]
-fn every_guest_is_described() {
+fn check_describes_every_guest() {
     for guest in guest_names() {
         let folder = PluginFolder::new().with_guest(&guest, &guest);
-        let ended = check(&folder, &[&format!("{guest}.wasm")]);
-        assert_golden(&format!("check/{guest}"), &ended.stdout);
-        assert_eq!(ended.status, i32::from(BROKEN.contains(&&*guest)), "{guest}: {}", ended.stderr);
+        let output = check(&folder, &[&format!("{guest}.wasm")]);
+        assert_golden(&format!("check/{guest}"), &output.stdout);
+        assert_eq!(
+            output.status,
+            i32::from(BROKEN.contains(&&*guest)),
+            "{guest}: {}",
+            output.stderr
+        );
     }
 }
 
-/// Of every kind of damage, what its author is told.
+/// Each kind of damage has a report with the error and its remedy.
 #[test]
-fn what_is_wrong_is_said_with_what_to_do() {
+fn check_reports_error_and_remedy_of_broken_files() {
     let good = guest_bytes(ROUTING_GUEST);
     let cases: [(&str, &[u8], Option<&str>); 8] = [
         ("bad-empty", b"", None),
         ("bad-not-wasm", b"<!doctype html>", None),
         ("bad-truncated", &good[..good.len() / 2], None),
-        ("bad-compiled", &compiled(), None),
+        ("bad-compiled", &machine_code(), None),
         ("bad-settings", &good, Some("[limits]\ntimeuot = '1s'\n")),
         ("bad-grant", &good, Some("[grants]\nhttp = ['http://crm/']\n")),
         ("bad-memory", &good, Some("[limits]\nmemory = '8GiB'\n")),
@@ -46,18 +51,18 @@ fn what_is_wrong_is_said_with_what_to_do() {
             Some(text) => folder.with_settings(name, text),
             None => folder,
         };
-        let ended = check(&folder, &[&format!("{name}.wasm")]);
-        assert_golden(&format!("check/{name}"), &ended.stdout);
-        assert_eq!(ended.status, 1, "{name}: {}", ended.stderr);
+        let output = check(&folder, &[&format!("{name}.wasm")]);
+        assert_golden(&format!("check/{name}"), &output.stdout);
+        assert_eq!(output.status, 1, "{name}: {}", output.stderr);
     }
     let folder = PluginFolder::new();
-    let ended = check(&folder, &["nowhere.wasm"]);
-    assert_golden("check/bad-nowhere", &ended.stdout);
-    assert_eq!(ended.status, 1);
+    let output = check(&folder, &["nowhere.wasm"]);
+    assert_golden("check/bad-nowhere", &output.stdout);
+    assert_eq!(output.status, 1);
 }
 
-/// Machine code of wasmtime's.
-fn compiled() -> Vec<u8> {
+/// Returns machine code that wasmtime compiled.
+fn machine_code() -> Vec<u8> {
     let (folder, data) =
         (PluginFolder::new().with_guest("10-a", ROUTING_GUEST), tempfile::tempdir().unwrap());
     ServerBuilder::new(folder.path()).with_data_folder(data.path()).start().stop();
@@ -68,7 +73,7 @@ fn compiled() -> Vec<u8> {
 }
 
 #[test]
-fn settings_are_told_as_what_they_come_to() {
+fn check_reports_effective_settings() {
     let settings = r#"
         platforms = ["avr", "dsai"]
         on_failure = "stop"
@@ -88,10 +93,10 @@ fn settings_are_told_as_what_they_come_to() {
         http = ["CRM.example.com:443", "*.example.org", "10.0.0.0/8:8080", "[fd00::1]:81"]
     "#;
     let folder = PluginFolder::new().with_guest("full", "full").with_settings("other", settings);
-    let ended = check(&folder, &["full.wasm", "--settings", "other.toml"]);
-    assert_golden("check/settings", &ended.stdout);
-    assert_eq!(ended.status, 0);
-    assert!(!ended.stdout.contains("do not show"));
+    let output = check(&folder, &["full.wasm", "--settings", "other.toml"]);
+    assert_golden("check/settings", &output.stdout);
+    assert_eq!(output.status, 0);
+    assert!(!output.stdout.contains("do not show"));
     let document = check(&folder, &["full.wasm", "--settings", "other.toml", "--json"]).json();
     let plugin = &document["plugins"][0];
     assert_eq!(plugin["state"], "good");
@@ -103,7 +108,7 @@ fn settings_are_told_as_what_they_come_to() {
     assert_eq!(plugin["tools"][0], "seen");
     assert!(plugin["compile_us"].as_u64().unwrap() > 0);
     assert_eq!(plugin["instance"]["core_instances"], 3);
-    // What it starts with is what the file says that it needs.
+    // The initial memory of the instance equals the memory that the file declares.
     let memory = plugin["instance"]["memory"].as_u64().unwrap();
     assert_eq!(plugin["component"]["needs"]["initial_memory"], memory);
     assert!((64 << 10..8 << 20).contains(&memory), "{memory}");
@@ -111,27 +116,27 @@ fn settings_are_told_as_what_they_come_to() {
 }
 
 #[test]
-fn a_disabled_plugin_is_described_and_not_broken() {
+fn check_describes_disabled_plugin_without_error() {
     let folder = PluginFolder::new()
         .with_guest("off", ROUTING_GUEST)
         .with_settings("off", "enabled = false\n");
-    let ended = check(&folder, &["off.wasm"]);
-    assert_eq!(ended.status, 0, "{}", ended.stdout);
-    assert!(ended.stdout.starts_with("off: switched off by its settings"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("hooks         router"), "{}", ended.stdout);
+    let output = check(&folder, &["off.wasm"]);
+    assert_eq!(output.status, 0, "{}", output.stdout);
+    assert!(output.stdout.starts_with("off: disabled by its settings"), "{}", output.stdout);
+    assert!(output.stdout.contains("hooks         router"), "{}", output.stdout);
 }
 
 #[test]
-fn several_files_and_folders_are_judged_together() {
+fn check_reports_several_files_and_folders() {
     let folder = PluginFolder::new()
         .with_guest("10-good", ROUTING_GUEST)
         .with_guest("20-core", "core-module");
-    let ended = check(&folder, &["10-good.wasm", "20-core.wasm"]);
-    assert_eq!(ended.status, 1);
-    assert!(ended.stdout.ends_with("\n1 good, 1 broken\n"), "{}", ended.stdout);
-    let ended = check(&folder, &["--plugins", ".", "--json"]);
-    assert_eq!(ended.status, 1);
-    let document = ended.json();
+    let output = check(&folder, &["10-good.wasm", "20-core.wasm"]);
+    assert_eq!(output.status, 1);
+    assert!(output.stdout.ends_with("\n1 good, 1 broken\n"), "{}", output.stdout);
+    let output = check(&folder, &["--plugins", ".", "--json"]);
+    assert_eq!(output.status, 1);
+    let document = output.json();
     let states: Vec<&Value> =
         document["plugins"].as_array().unwrap().iter().map(|plugin| &plugin["state"]).collect();
     assert_eq!(states, ["good", "broken"]);
@@ -140,7 +145,7 @@ fn several_files_and_folders_are_judged_together() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense_is_refused() {
+fn check_rejects_invalid_command_line() {
     let folder = PluginFolder::new().with_guest("a", ROUTING_GUEST).with_guest("b", ROUTING_GUEST);
     for bad in [
         &["a.wasm", "b.wasm", "--settings", "a.toml"][..],
@@ -151,8 +156,8 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         assert_eq!(check(&folder, bad).status, 2, "{bad:?}");
     }
     for flag in ["--config", "--settings"] {
-        let ended = check(&folder, &["a.wasm", flag, "nowhere.toml"]);
-        assert_eq!(ended.status, 78, "{flag}: {}", ended.stdout);
-        assert!(ended.stderr.contains("cannot read nowhere.toml"), "{flag}: {}", ended.stderr);
+        let output = check(&folder, &["a.wasm", flag, "nowhere.toml"]);
+        assert_eq!(output.status, 78, "{flag}: {}", output.stdout);
+        assert!(output.stderr.contains("cannot read nowhere.toml"), "{flag}: {}", output.stderr);
     }
 }

@@ -1,8 +1,10 @@
-//! The documents are true: what they say to type works, what they say to write is
-//! taken, and where they lead there is something. `docs/README.md` tells the rules.
+//! Checks of the documents: their commands work, their configuration files are valid, and
+//! their links have targets. `docs/README.md` has the rules.
 
 mod architecture;
 mod commands;
+mod containerfile;
 mod files;
 mod links;
+mod messages;
 mod page;

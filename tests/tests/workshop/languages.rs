@@ -1,9 +1,8 @@
-//! Plugins that were not written in Rust: the samples in Python and JavaScript, and
-//! a fixture guest in each. Where a language's tools could not be installed, its
-//! tests are skipped.
+//! Plugins in other languages: the samples in Python and JavaScript, and a fixture guest
+//! in each. The tests of a language are skipped if its tools are not installed.
 //!
-//! Compiling such a component takes seconds to a minute, so that it is done once, in
-//! the first test that wants it, and the others start from its compile cache.
+//! Compiling such a component takes seconds to a minute. Therefore the first test that needs
+//! it compiles it once, and the other tests start from its compile cache.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -20,105 +19,106 @@ use tests::{
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-/// For components to be compiled on a machine that does other things as well.
-const PATIENCE: Duration = Duration::from_secs(1_200);
+/// Time limit for compiling the components. It is long because the machine may be busy.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(1_200);
 
-/// Between two looks at what is awaited for long.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval between two checks of the plugins' states.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// `limits.budget`: for a machine that does other things as well.
-const BUDGET: Duration = Duration::from_secs(18);
+/// Value of `limits.decision_timeout`. It is long because the machine may be busy.
+const DECISION_TIMEOUT: Duration = Duration::from_secs(18);
 
-/// A plugin's time: an answer that comes too late would be that of the next plugin.
-const TIME: &str = "\n[limits]\ntimeout = '8s'\n";
+/// Settings with a long time limit of a plugin. On a timeout, the next plugin would answer.
+const LIMITS: &str = "\n[limits]\ntimeout = '8s'\n";
 
-/// Where everything is on one file system, and what is left is found.
+/// Temporary folder of the tests, on one file system because of the hard links.
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Of the usual call.
+/// Id of the usual call.
 const CALL: &str = "935652e3-7c59-4edc-b17f-9646a9c2a265";
 
-/// A language and its plugins.
+/// Language with its plugins and the expected results.
 struct Language {
-    /// The fixture guest.
+    /// Name of the fixture guest.
     guest: &'static str,
-    /// The sample, by the name that it is deployed by.
+    /// Name under which the sample plugin is deployed.
     sample: &'static str,
-    /// What the fixture guest answers that tries to reach something.
-    reached: &'static str,
-    /// What has to be told of an exception that nobody expected.
+    /// Report of the fixture guest after it has tried to access host resources.
+    access_report: &'static str,
+    /// Message of an uncaught exception in the fixture guest.
     exception: &'static str,
-    /// Where in the source the log says that it was.
-    place: &'static str,
-    /// A data folder that has them compiled.
-    compiled: OnceCell<PathBuf>,
+    /// Source location of the exception in the log.
+    source_location: &'static str,
+    /// Data folder whose compile cache contains the plugins.
+    compiled_data: OnceCell<PathBuf>,
 }
 
 static PYTHON: Language = Language {
     guest: "python",
     sample: "80-python-languages",
-    reached: "environment=0&arguments=0&files=0&network=0&processes=0&values=0",
+    access_report: "environment=0&arguments=0&files=0&network=0&processes=0&values=0",
     exception: "KeyError: 'the plan is missing'",
-    place: "/python.py\", line 23, in decide",
-    compiled: OnceCell::const_new(),
+    source_location: "/python.py\", line 23, in decide",
+    compiled_data: OnceCell::const_new(),
 };
 
 static JAVASCRIPT: Language = Language {
     guest: "javascript",
     sample: "85-javascript-skills",
-    reached: "globals=0&network=0&values=0",
+    access_report: "globals=0&network=0&values=0",
     exception: "cannot read property 'plan' of null",
-    place: "at decide (/javascript.js:",
-    compiled: OnceCell::const_new(),
+    source_location: "at decide (/javascript.js:",
+    compiled_data: OnceCell::const_new(),
 };
 
 impl Language {
-    /// A folder with the fixture guest, before one that routes everything.
-    fn fixture(&self) -> PluginFolder {
-        let folder =
-            PluginFolder::new().with_guest("10-guest", self.guest).with_settings("10-guest", TIME);
+    /// Creates a folder with the fixture guest and, after it, a guest that routes every call.
+    fn fixture_folder(&self) -> PluginFolder {
+        let folder = PluginFolder::new()
+            .with_guest("10-guest", self.guest)
+            .with_settings("10-guest", LIMITS);
         folder.with_guest("99-good", ROUTING_GUEST)
     }
 
-    /// A folder with the sample, with its settings changed, before one that routes
-    /// everything.
-    fn sampled(&self, change: impl Fn(String) -> String) -> PluginFolder {
+    /// Creates a folder with the sample, whose settings `change` edits, and, after it, a guest
+    /// that routes every call.
+    fn sample_folder(&self, change: impl Fn(String) -> String) -> PluginFolder {
         let name = self.sample;
-        let settings = change(self.settings());
+        let settings = change(self.sample_settings());
         PluginFolder::new()
             .with_sample(name, name)
             .with_settings(name, &settings)
             .with_guest("99-good", ROUTING_GUEST)
     }
 
-    /// The sample's own settings, switched on.
-    fn settings(&self) -> String {
+    /// Returns the sample's own settings, with the plugin enabled.
+    fn sample_settings(&self) -> String {
         let (_, name) = self.sample.split_once('-').unwrap();
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins");
         let text = fs::read_to_string(format!("{root}/{name}/{name}.toml")).unwrap();
         assert!(text.contains("\nenabled = false"), "{text}");
-        text.replace("\nenabled = false", "\nenabled = true") + TIME
+        text.replace("\nenabled = false", "\nenabled = true") + LIMITS
     }
 
-    /// A server on a folder and its data, with time.
+    /// Starts a server with long time limits on a plugin folder and a data folder.
     fn start(folder: &PluginFolder, data: &Path) -> Server {
-        let budget = format!("{}s", BUDGET.as_secs());
+        let timeout = format!("{}s", DECISION_TIMEOUT.as_secs());
         ServerBuilder::new(folder.path())
             .with_data_folder(data)
-            .env("PLUGBOARD_LIMITS_BUDGET", &budget)
+            .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", &timeout)
             .start()
     }
 
-    /// A data folder with everything compiled, and a server on it.
+    /// Starts a server on a copy of the compiled data, and returns both.
     async fn serve(&self, folder: &PluginFolder) -> (TempDir, Server) {
-        let data = self.data().await;
+        let data = self.copy_compiled_data().await;
         let server = Self::start(folder, data.path());
         (data, server)
     }
 
-    /// A data folder of one's own, with everything compiled.
-    async fn data(&self) -> TempDir {
-        let compiled = self.compiled.get_or_init(|| self.compile()).await;
+    /// Creates a data folder with links to the compiled files. Compiles them if necessary.
+    async fn copy_compiled_data(&self) -> TempDir {
+        let compiled = self.compiled_data.get_or_init(|| self.compile_plugins()).await;
         let data = TempDir::new_in(TMP).unwrap();
         let folder = data.path().join("compiled");
         fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
@@ -129,25 +129,25 @@ impl Language {
         data
     }
 
-    /// Has fixture and sample deployed while calls are answered by another plugin,
-    /// each of them in time, until both answer as well.
-    async fn compile(&self) -> PathBuf {
-        // Of the last run, nothing counts.
+    /// Deploys the fixture guest and the sample, and waits until both are active. Meanwhile
+    /// another plugin must answer each call in time. Returns the data folder.
+    async fn compile_plugins(&self) -> PathBuf {
+        // The compile cache of the previous test run must not be used.
         let data = Path::new(TMP).join(format!("compiled-{}", self.guest));
         _ = fs::remove_dir_all(&data);
         fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
         let folder = PluginFolder::new().with_guest("99-good", ROUTING_GUEST);
         let mut server = Self::start(&folder, &data);
-        let begin = Instant::now();
-        folder.replace_settings("10-guest", TIME);
-        folder.replace_settings(self.sample, &self.settings());
+        let start = Instant::now();
+        folder.replace_settings("10-guest", LIMITS);
+        folder.replace_settings(self.sample, &self.sample_settings());
         let _folder =
             folder.with_guest("10-guest", self.guest).with_sample(self.sample, self.sample);
         let mut slowest = Duration::ZERO;
         loop {
             let answer = server.post(call_initiated()).await;
             assert_eq!(answer.sts_url(), Some(ROUTING_GUEST_URL), "{}", server.log_text());
-            assert!(answer.elapsed < BUDGET, "{:?}", answer.elapsed);
+            assert!(answer.elapsed < DECISION_TIMEOUT, "{:?}", answer.elapsed);
             slowest = slowest.max(answer.elapsed);
             let listing = server.admin_get("/plugins").await.body;
             let rows = listing["plugins"].as_array().unwrap();
@@ -155,58 +155,57 @@ impl Language {
             if rows.len() == 3 {
                 break;
             }
-            let waited = begin.elapsed();
-            assert!(waited < PATIENCE, "after {waited:?}:\n{}", server.log_text());
-            // The compiler stands back behind whoever keeps the processors busy.
-            tokio::time::sleep(LOOK).await;
+            let waited = start.elapsed();
+            assert!(waited < COMPILE_TIMEOUT, "after {waited:?}:\n{}", server.log_text());
+            // The compiler runs at low priority, so the pause leaves CPU time for it.
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        let (guest, took) = (self.guest, begin.elapsed());
-        println!(
-            "{guest}: live after {took:.1?}; meanwhile, the slowest answer took {slowest:.1?}"
-        );
+        let (guest, duration) = (self.guest, start.elapsed());
+        println!("{guest}: active after {duration:.1?}; slowest answer meanwhile: {slowest:.1?}");
         server.stop();
         data
     }
 }
 
-/// What the call asks the fixture guest to do is the number that is dialled.
+/// Posts a call to this number, which selects the behaviour of the fixture guest, and returns
+/// the URL of the answer.
 async fn dial(server: &Server, to: &str) -> Option<String> {
     let answer = server.post(call_initiated_for(CALL, to)).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.elapsed < BUDGET, "{:?}", answer.elapsed);
+    assert!(answer.elapsed < DECISION_TIMEOUT, "{:?}", answer.elapsed);
     answer.sts_url().map(str::to_owned)
 }
 
-// === What holds for each ===
+// === Checks for each language ===
 
-async fn reaches_nothing(language: &Language) {
-    let folder = language.fixture();
+async fn assert_no_host_access(language: &Language) {
+    let folder = language.fixture_folder();
     let (_data, server) = language.serve(&folder).await;
     let url = dial(&server, "reach").await;
-    assert_eq!(url, Some(format!("ws://sts/?{}", language.reached)));
+    assert_eq!(url, Some(format!("ws://sts/?{}", language.access_report)));
     assert_eq!(server.plugin_status("10-guest").await["failures"], 0);
     assert_eq!(dial(&server, "5001").await.as_deref(), Some(ROUTING_GUEST_URL));
 }
 
-async fn sees_nothing_of_other_calls(language: &Language) {
-    let folder = language.fixture();
+async fn assert_no_state_between_calls(language: &Language) {
+    let folder = language.fixture_folder();
     let (_data, server) = language.serve(&folder).await;
     for _ in 0..5 {
         assert_eq!(dial(&server, "count").await.as_deref(), Some("ws://sts/?calls=1"));
     }
     let server = Arc::new(server);
-    let mut asked = JoinSet::new();
+    let mut calls = JoinSet::new();
     for _ in 0..20 {
         let server = Arc::clone(&server);
-        asked.spawn(async move { dial(&server, "count").await });
+        calls.spawn(async move { dial(&server, "count").await });
     }
-    for url in asked.join_all().await {
+    for url in calls.join_all().await {
         assert_eq!(url.as_deref(), Some("ws://sts/?calls=1"));
     }
 }
 
-async fn is_explained_when_it_fails(language: &Language) {
-    let folder = language.fixture();
+async fn assert_exception_is_reported(language: &Language) {
+    let folder = language.fixture_folder();
     let (_data, server) = language.serve(&folder).await;
     for (to, message) in [("raise", language.exception), ("refuse", "the plan says no")] {
         for _ in 0..2 {
@@ -215,76 +214,77 @@ async fn is_explained_when_it_fails(language: &Language) {
         let error = server.plugin_status("10-guest").await["last_error"].clone();
         assert_eq!(error["stage"], "call");
         assert!(error["message"].as_str().unwrap().contains(message), "{error}");
-        let is_it = |line: &Value| line["plugin"] == "10-guest" && line["call"] == CALL;
-        server.wait_for_log(|line| is_it(line) && contains(&line["message"], message));
+        let is_of_call = |line: &Value| line["plugin"] == "10-guest" && line["call"] == CALL;
+        server.wait_for_log(|line| is_of_call(line) && contains_text(&line["message"], message));
     }
-    let said = server.wait_for_log(|line| contains(&line["said"], language.place));
-    assert_eq!((&said["plugin"], &said["call"]), (&json!("10-guest"), &json!(CALL)));
+    let line = server
+        .wait_for_log(|line| contains_text(&line["plugin_message"], language.source_location));
+    assert_eq!((&line["plugin"], &line["call"]), (&json!("10-guest"), &json!(CALL)));
     assert_eq!(server.plugin_status("10-guest").await["failures"], 4);
     assert_eq!(dial(&server, "count").await.as_deref(), Some("ws://sts/?calls=1"));
 }
 
-async fn starts_again_without_compiling(language: &Language) {
-    let folder = language.fixture();
-    let data = language.data().await;
-    let before = compiled(data.path());
+async fn assert_restart_uses_compile_cache(language: &Language) {
+    let folder = language.fixture_folder();
+    let data = language.copy_compiled_data().await;
+    let before = compiled_files(data.path());
     assert_eq!(before.len(), 3, "{before:?}");
-    let begin = Instant::now();
+    let start = Instant::now();
     let server = Language::start(&folder, data.path());
-    println!("{}: started again after {:.1?}", language.guest, begin.elapsed());
+    println!("{}: restarted after {:.1?}", language.guest, start.elapsed());
     assert_eq!(dial(&server, "count").await.as_deref(), Some("ws://sts/?calls=1"));
-    // What is compiled is kept, by a rename.
-    assert_eq!(compiled(data.path()), before);
+    // A new compilation would replace a file by a rename, and change its inode number.
+    assert_eq!(compiled_files(data.path()), before);
 }
 
-/// The files of the compile cache, as they are on the disk.
-fn compiled(data: &Path) -> Vec<u64> {
+/// Returns the sorted inode numbers of the files in the compile cache.
+fn compiled_files(data: &Path) -> Vec<u64> {
     let files = fs::read_dir(data.join("compiled")).unwrap();
     let mut files: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().ino()).collect();
     files.sort_unstable();
     files
 }
 
-fn contains(text: &Value, part: &str) -> bool {
+fn contains_text(text: &Value, part: &str) -> bool {
     text.as_str().is_some_and(|text| text.contains(part))
 }
 
-// === Python ===
+// === Plugins written in Python ===
 
 #[tokio::test]
-async fn python_reaches_nothing() {
+async fn python_plugin_cannot_access_host_resources() {
     if is_built(PYTHON.guest) {
-        reaches_nothing(&PYTHON).await;
+        assert_no_host_access(&PYTHON).await;
     }
 }
 
 #[tokio::test]
-async fn python_sees_nothing_of_other_calls() {
+async fn python_plugin_shares_no_state_between_calls() {
     if is_built(PYTHON.guest) {
-        sees_nothing_of_other_calls(&PYTHON).await;
+        assert_no_state_between_calls(&PYTHON).await;
     }
 }
 
 #[tokio::test]
-async fn an_exception_in_python_is_explained_and_harms_nobody() {
+async fn python_exception_is_reported_and_next_plugin_decides() {
     if is_built(PYTHON.guest) {
-        is_explained_when_it_fails(&PYTHON).await;
+        assert_exception_is_reported(&PYTHON).await;
     }
 }
 
 #[tokio::test]
-async fn python_starts_again_without_compiling() {
+async fn python_plugin_restarts_from_compile_cache() {
     if is_built(PYTHON.guest) {
-        starts_again_without_compiling(&PYTHON).await;
+        assert_restart_uses_compile_cache(&PYTHON).await;
     }
 }
 
 #[tokio::test]
-async fn the_sample_in_python_answers_callers_in_their_language() {
+async fn python_sample_selects_language_by_caller_number() {
     if !is_built(PYTHON.guest) {
         return;
     }
-    let folder = PYTHON.sampled(|settings| settings);
+    let folder = PYTHON.sample_folder(|settings| settings);
     let (_data, server) = PYTHON.serve(&folder).await;
     let from = |from: &str| {
         let mut body: Value = serde_json::from_str(&call_initiated()).unwrap();
@@ -298,68 +298,69 @@ async fn the_sample_in_python_answers_callers_in_their_language() {
     ] {
         let url = format!("ws://{sts}/?uuid={CALL}");
         assert_eq!(server.post(from(caller)).await.sts_url(), Some(&*url), "{caller}");
-        let asked = server.get_with_headers("/instructions", &[("X-AVR-UUID", CALL)]).await;
-        assert_eq!(asked.body["system"], prompt);
-        // What it decided may be used again.
-        let again = server.post(from(caller)).await;
-        assert_eq!(again.headers["cache-status"], "plugboard; hit");
-        assert_eq!(again.sts_url(), Some(&*url));
+        let instructions = server.get_with_headers("/instructions", &[("X-AVR-UUID", CALL)]).await;
+        assert_eq!(instructions.body["system"], prompt);
+        // The decision is cacheable, so an equal call gets it from the cache.
+        let second = server.post(from(caller)).await;
+        assert_eq!(second.headers["cache-status"], "plugboard; hit");
+        assert_eq!(second.sts_url(), Some(&*url));
     }
     for caller in ["2000", "anonymous", "", "+33123456789", "+39'); DROP TABLE calls"] {
         assert_eq!(server.post(from(caller)).await.sts_url(), Some(ROUTING_GUEST_URL), "{caller}");
     }
     assert_eq!(server.plugin_status(PYTHON.sample).await["failures"], 0);
-    // What is wrong in its settings is said by their names.
-    let wrong = PYTHON.sampled(|settings| settings.replace("languages.german", "languages.saxon"));
-    let (_data, server) = PYTHON.serve(&wrong).await;
+    // The error message names the missing setting.
+    let folder =
+        PYTHON.sample_folder(|settings| settings.replace("languages.german", "languages.saxon"));
+    let (_data, server) = PYTHON.serve(&folder).await;
     assert_eq!(server.post(from("+4930123456")).await.sts_url(), Some(ROUTING_GUEST_URL));
     let error = server.plugin_status(PYTHON.sample).await["last_error"].clone();
     assert_eq!(error["label"], "guest_error");
-    assert!(contains(&error["message"], "no [config.languages.german]"), "{error}");
+    assert!(contains_text(&error["message"], "no [config.languages.german]"), "{error}");
 }
 
-// === JavaScript ===
+// === Plugins written in JavaScript ===
 
 #[tokio::test]
-async fn javascript_reaches_nothing() {
+async fn javascript_plugin_cannot_access_host_resources() {
     if is_built(JAVASCRIPT.guest) {
-        reaches_nothing(&JAVASCRIPT).await;
+        assert_no_host_access(&JAVASCRIPT).await;
     }
 }
 
 #[tokio::test]
-async fn javascript_sees_nothing_of_other_calls() {
+async fn javascript_plugin_shares_no_state_between_calls() {
     if is_built(JAVASCRIPT.guest) {
-        sees_nothing_of_other_calls(&JAVASCRIPT).await;
+        assert_no_state_between_calls(&JAVASCRIPT).await;
     }
 }
 
 #[tokio::test]
-async fn an_exception_in_javascript_is_explained_and_harms_nobody() {
+async fn javascript_exception_is_reported_and_next_plugin_decides() {
     if is_built(JAVASCRIPT.guest) {
-        is_explained_when_it_fails(&JAVASCRIPT).await;
+        assert_exception_is_reported(&JAVASCRIPT).await;
     }
 }
 
 #[tokio::test]
-async fn javascript_starts_again_without_compiling() {
+async fn javascript_plugin_restarts_from_compile_cache() {
     if is_built(JAVASCRIPT.guest) {
-        starts_again_without_compiling(&JAVASCRIPT).await;
+        assert_restart_uses_compile_cache(&JAVASCRIPT).await;
     }
 }
 
 #[tokio::test]
-async fn the_sample_in_javascript_finds_the_cheapest_service_with_the_skills() {
+async fn javascript_sample_selects_cheapest_service_with_skills() {
     if !is_built(JAVASCRIPT.guest) {
         return;
     }
     let sts = |host: &str| Some(format!("ws://{host}/?uuid={CALL}"));
     let (first, second) = ("avr-sts-gemini:6037", "avr-sts-ultravox:6031");
-    let folder = JAVASCRIPT.sampled(|settings| settings);
+    let folder = JAVASCRIPT.sample_folder(|settings| settings);
     let (_data, server) = JAVASCRIPT.serve(&folder).await;
     assert_eq!(dial(&server, "5101").await, sts(first));
     assert_eq!(dial(&server, "5102").await, sts("avr-sts-openai:6030"));
-    // Those that cost the same take turns, by a counter that outlives the calls.
+    // Services of equal cost alternate, by a counter in the key-value store.
     for expected in [second, first, second, first] {
         assert_eq!(dial(&server, "5103").await, sts(expected));
     }
@@ -367,17 +368,18 @@ async fn the_sample_in_javascript_finds_the_cheapest_service_with_the_skills() {
         assert_eq!(dial(&server, number).await.as_deref(), Some(ROUTING_GUEST_URL), "{number}");
     }
     assert_eq!(server.plugin_status(JAVASCRIPT.sample).await["failures"], 0);
-    // Without the grant, the first one takes all.
-    let folder = JAVASCRIPT.sampled(|settings| settings.replace("kv = true", "kv = false"));
+    // Without the grant, the first service takes all calls.
+    let folder = JAVASCRIPT.sample_folder(|settings| settings.replace("kv = true", "kv = false"));
     let (_data, server) = JAVASCRIPT.serve(&folder).await;
     for _ in 0..2 {
         assert_eq!(dial(&server, "5103").await, sts(first));
     }
-    // What is wrong in its settings is said, and where that was found out.
-    let folder = JAVASCRIPT.sampled(|settings| settings.replace("config.numbers", "config.n"));
+    // The error message names the missing setting, and the log has the source location.
+    let folder =
+        JAVASCRIPT.sample_folder(|settings| settings.replace("config.numbers", "config.n"));
     let (_data, server) = JAVASCRIPT.serve(&folder).await;
     assert_eq!(dial(&server, "5101").await.as_deref(), Some(ROUTING_GUEST_URL));
     let error = server.plugin_status(JAVASCRIPT.sample).await["last_error"].clone();
-    assert!(contains(&error["message"], "no config.numbers"), "{error}");
-    server.wait_for_log(|line| contains(&line["said"], "at setting (/plugin.js:"));
+    assert!(contains_text(&error["message"], "no config.numbers"), "{error}");
+    server.wait_for_log(|line| contains_text(&line["plugin_message"], "at setting (/plugin.js:"));
 }

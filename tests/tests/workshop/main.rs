@@ -1,6 +1,6 @@
-//! What authors and operators work with: the commands, the documents, other languages,
-//! the page. A program of its own, as much of it builds, compiles or draws, and keeps
-//! the machine busy that others measure.
+//! Tests of the tools for authors and operators: commands, documents, other languages and
+//! the admin page. They are a separate test program, because they build, compile and draw,
+//! and this load would disturb the measurements of other tests.
 
 mod authoring;
 mod check;

@@ -1,6 +1,5 @@
-//! The page of the admin listener in a real browser: what an operator sees, by eye and by
-//! keyboard, and what nobody's text can make of it. Skipped, with a word, where there is no
-//! browser.
+//! The admin page in a real browser: contents, use by keyboard, accessibility, and safety
+//! against hostile text. The tests report that they are skipped if no browser is installed.
 
 use std::fs;
 
@@ -10,34 +9,34 @@ use tests::{
     user_transcription,
 };
 
-/// Text as somebody sends it who would like it to be more than text: markup, the end of a
-/// script, a switch of the writing direction, control characters.
+/// Hostile text: markup, the end of a script, a change of the writing direction and a control
+/// character.
 const HOSTILE: &str = "<img src=x onerror=alert(1)></script><script>alert(2)</script>\u{202e}\u{7}";
 
-/// What the page makes of its end.
+/// End of [`HOSTILE`] as the page shows it, with escapes.
 const HOSTILE_END: &str = "</script>\\u202e\\u0007";
 
-/// What the browser says when a server answers with an error that the test asked for.
-const REFUSED: &str = "Failed to load resource: the server responded with a status of";
+/// Message of the browser's console for an error response that the test expects.
+const ERROR_RESPONSE: &str = "Failed to load resource: the server responded with a status of";
 
-/// Of a call that is hostile in every name.
+/// Returns a `call_initiated` with hostile text in all fields.
 fn hostile_call() -> String {
     let payload = json!({"from": HOSTILE, "to": HOSTILE, HOSTILE: HOSTILE});
     event(HOSTILE, "call_initiated", 0, &payload)
 }
 
-/// The decisions that are shown.
+/// Selector of the rows in the table of decisions.
 const ROWS: &str = "#decision-table tbody tr";
 
 #[tokio::test]
-async fn decisions_appear_as_they_are_made_and_numbers_are_masked_until_unlocked() {
+async fn page_shows_live_decisions_and_masks_numbers_by_default() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
     server.post(call_initiated_for("before", "5001")).await;
 
     browser.open_live(&server);
-    // What happened lately is there at once, what happens now a moment later.
+    // The page shows recent decisions at once, and new decisions as they happen.
     browser.wait_for_text(ROWS, "before");
     server.post(call_initiated_for("live", "5001")).await;
     let row = browser.wait_for_text(ROWS, "live");
@@ -50,7 +49,7 @@ async fn decisions_appear_as_they_are_made_and_numbers_are_masked_until_unlocked
     browser.click("Show numbers");
     let row = browser.wait_for_text(ROWS, "5001");
     assert!(row.contains("2000"), "{row}");
-    // They are masked again as soon as the page is loaded again.
+    // Reloading the page masks the numbers again.
     browser.open_live(&server);
     let row = browser.wait_for_text(ROWS, "live");
     assert!(row.contains("•••• 01") && !row.contains("5001"), "{row}");
@@ -59,7 +58,7 @@ async fn decisions_appear_as_they_are_made_and_numbers_are_masked_until_unlocked
     browser.wait_for_text("#toast", "copied");
     assert_eq!(browser.send_command("clipboard", &json!({})), "live");
 
-    // Who reads is not interrupted.
+    // A paused page does not add new decisions.
     browser.click("Pause");
     server.post(call_initiated_for("later", "5001")).await;
     browser.wait_for_text("#live-hint", "paused, 1 newer");
@@ -67,7 +66,7 @@ async fn decisions_appear_as_they_are_made_and_numbers_are_masked_until_unlocked
     browser.click("Pause");
     browser.wait_for_text(ROWS, "later");
 
-    // What is forgotten is not shown any longer.
+    // The page removes the decisions of an erased call.
     assert_eq!(server.admin_delete("/calls/live", &[]).await.status, 200);
     browser.wait_until_gone(ROWS, "live");
 
@@ -75,64 +74,64 @@ async fn decisions_appear_as_they_are_made_and_numbers_are_masked_until_unlocked
     browser.fill("searchbox", filter, "BEFORE");
     browser.wait_until_gone(ROWS, "later");
     browser.wait_for_text(ROWS, "before");
-    browser.fill("searchbox", filter, "nobody");
-    browser.wait_for_text("#decision-table", "No decision has that in it");
+    browser.fill("searchbox", filter, "no such text");
+    browser.wait_for_text("#decision-table", "No decision contains this text");
     assert_eq!(browser.unexpected_complaints(&server, &[]), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_broken_plugin_turns_red_and_back() {
+async fn page_shows_plugin_state_changes_after_reload() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
     browser.open_live(&server);
-    browser.wait_for_text("#health", "all is well");
+    browser.wait_for_text("#health", "no problems");
     let state = |name: &str, state: &str| format!("tbody[data-key='{name}'][data-state='{state}']");
     browser.wait_for_text(&state("10-good", "active"), "decides");
 
-    let colour = |browser: &mut Browser, at: &str| {
-        let style = json!({"at": format!("{at} .badge"), "name": "color"});
+    let badge_colour = |browser: &mut Browser, selector: &str| {
+        let style = json!({"at": format!("{selector} .badge"), "name": "color"});
         let text = browser.send_command("style", &style).to_string();
         let parts = text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
         parts.collect::<Vec<u32>>()
     };
-    let green = colour(&mut browser, &state("10-good", "active"));
+    let green = badge_colour(&mut browser, &state("10-good", "active"));
     assert!(green[1] > green[0], "{green:?}");
 
-    // A new one that is broken: nothing serves in its place.
-    let copied = folder.file("20-new", "part");
-    fs::write(&copied, b"no component").unwrap();
-    fs::rename(&copied, folder.file("20-new", "wasm")).unwrap();
+    // A new plugin is broken, and no other version of it serves.
+    let part_file = folder.file("20-new", "part");
+    fs::write(&part_file, b"no component").unwrap();
+    fs::rename(&part_file, folder.file("20-new", "wasm")).unwrap();
     let text = browser.wait_for_text(&state("20-new", "broken"), "broken");
     assert!(text.contains("at compile"), "{text}");
-    let told =
+    let message =
         server.plugin_status("20-new").await["last_error"]["message"].as_str().unwrap().to_owned();
-    let first = told.lines().next().unwrap();
-    assert!(text.contains(first), "{first}: {text}");
-    let red = colour(&mut browser, &state("20-new", "broken"));
+    let first_line = message.lines().next().unwrap();
+    assert!(text.contains(first_line), "{first_line}: {text}");
+    let red = badge_colour(&mut browser, &state("20-new", "broken"));
     assert!(red[0] > red[1] + 40, "{red:?}");
     browser.wait_for_text("#problems", "20-new");
-    browser.wait_for_text("#health", "1 thing to look at");
+    browser.wait_for_text("#health", "1 problem");
     browser.wait_for_text("#reload-list", "broken");
 
-    // An update that is refused: the version before serves on, and that is said, too.
+    // An update fails. The previous version still serves, and the page shows both facts.
     folder.replace_settings("10-good", "no such = 'setting'");
-    let text = browser.wait_for_text(&state("10-good", "refused"), "update refused");
+    let text = browser.wait_for_text(&state("10-good", "stale"), "update failed");
     assert!(text.contains("at settings") && text.contains("10-good.toml:1: "), "{text}");
     assert!(server.post(call_initiated()).await.sts_url().is_some());
 
-    // And back.
+    // After a repair, both plugins are active again.
     folder.replace_settings("10-good", "");
     folder.replace_guest("20-new", "alpha");
     browser.wait_for_text(&state("10-good", "active"), "active");
     browser.wait_for_text(&state("20-new", "active"), "active");
-    browser.wait_for_text("#health", "all is well");
+    browser.wait_for_text("#health", "no problems");
     browser.wait_until_gone("#problems", "20-new");
     assert_eq!(browser.unexpected_complaints(&server, &[]), [""; 0]);
 }
 
 #[tokio::test]
-async fn what_strangers_write_stays_text() {
+async fn page_shows_hostile_input_as_text() {
     let Some(mut browser) = Browser::start() else { return };
     let error = format!("[config]\nrules = '''* * error {}'''\n", HOSTILE.replace('\u{7}', ""));
     let folder =
@@ -143,8 +142,8 @@ async fn what_strangers_write_stays_text() {
     let folder = folder.with_bytes("<img src=x onerror=alert(3)>", b"no component");
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        .env("PLUGBOARD_EVENTS_ATTEMPTS", "1")
-        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .env("PLUGBOARD_EVENTS_MAX_ATTEMPTS", "1")
+        .env("PLUGBOARD_EVENTS_INITIAL_BACKOFF", "10ms")
         .start();
     browser.open_live(&server);
     server.post(hostile_call()).await;
@@ -153,22 +152,22 @@ async fn what_strangers_write_stays_text() {
     tool["toolName"] = json!(HOSTILE);
     server.post_blackbox(tool.to_string()).await;
 
-    // As a call and a plugin's error, as a plugin's name, among events, calls and dead letters.
+    // The text is in decisions, a plugin's error and name, events, calls and dead letters.
     browser.wait_for_text(ROWS, "<img src");
-    browser.wait_for_text("#plugins .said", HOSTILE_END.trim_end_matches("\\u0007"));
+    browser.wait_for_text("#plugins .untrusted", HOSTILE_END.trim_end_matches("\\u0007"));
     browser.wait_for_text("#plugins tbody", "onerror=alert(3)");
     browser.wait_for_text("#event-list li", "<img src");
     browser.wait_for_text("#call-list summary", "<img src");
     browser.wait_for_text("#dead-list tr", "<img src");
-    // Whole, where it is opened, with its numbers.
+    // An opened call shows the whole text and its numbers.
     browser.click("Show numbers");
     browser.send_command("click", &json!({"at": "#call-list summary"}));
     browser.wait_for_text("#call-list details", HOSTILE_END);
-    // And in what is explained.
-    let body = "The body of the webhook, as the platform would send it when a call begins";
+    // The text is in an explanation as well.
+    let body = "Body of the webhook that the platform sends at the start of a call";
     browser.fill("textbox", body, &hostile_call());
     browser.click("Explain");
-    browser.wait_for_text("#explanation .said", "<img src=x onerror=alert(1)>");
+    browser.wait_for_text("#explanation .untrusted", "<img src=x onerror=alert(1)>");
 
     assert_eq!(browser.count("img, iframe, object, [onerror], [style]"), 0);
     assert_eq!(browser.count("script"), 1);
@@ -177,7 +176,7 @@ async fn what_strangers_write_stays_text() {
 }
 
 #[tokio::test]
-async fn a_call_is_explained_plugin_by_plugin() {
+async fn page_explains_call_by_plugin() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new()
         .with_guest("10-other", ROUTING_GUEST)
@@ -193,9 +192,9 @@ async fn a_call_is_explained_plugin_by_plugin() {
     browser.click("Explain");
     browser.wait_for_text("#explanation", "routed by 40-good");
     let steps = browser.wait_for_text("#explanation ol", "50-late");
-    let words = ["10-other is not concerned", "20-fails", "failed", "out of coffee", "30-passes"];
-    for word in words.iter().chain(&["pass", "40-good", "ws://sts-good", "50-late was not asked"]) {
-        assert!(steps.contains(word), "no {word}: {steps}");
+    let parts = ["10-other does not match", "20-fails", "failed", "out of coffee", "30-passes"];
+    for part in parts.iter().chain(&["pass", "40-good", "ws://sts-good", "50-late did not run"]) {
+        assert!(steps.contains(part), "no {part}: {steps}");
     }
     browser.wait_for_text("#explanation pre", "sts_url");
 
@@ -203,24 +202,24 @@ async fn a_call_is_explained_plugin_by_plugin() {
     browser.press("Control+Enter");
     browser.wait_for_text("#explanation", "as blackbox");
 
-    let body = "The body of the webhook, as the platform would send it when a call begins";
+    let body = "Body of the webhook that the platform sends at the start of a call";
     browser.fill("textbox", body, "{\"uuid\": 1}");
     browser.click("Explain");
     browser.wait_for_text("#explanation", "cannot be explained");
-    browser.wait_for_text("#explanation .said", "uuid");
-    assert_eq!(browser.unexpected_complaints(&server, &[REFUSED]), [""; 0]);
+    browser.wait_for_text("#explanation .untrusted", "uuid");
+    assert_eq!(browser.unexpected_complaints(&server, &[ERROR_RESPONSE]), [""; 0]);
 }
 
 #[tokio::test]
-async fn dead_letters_appear_and_are_told_once_more_or_thrown_away() {
+async fn page_redrives_and_purges_dead_letters() {
     let Some(mut browser) = Browser::start() else { return };
-    let settings = |what: &str| format!("[config]\ndo = '{what}'\n");
+    let settings = |action: &str| format!("[config]\ndo = '{action}'\n");
     let folder = PluginFolder::new()
         .with_guest("50-observer", "observer")
         .with_settings("50-observer", &settings("error"));
     let server = ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_EVENTS_ATTEMPTS", "1")
-        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .env("PLUGBOARD_EVENTS_MAX_ATTEMPTS", "1")
+        .env("PLUGBOARD_EVENTS_INITIAL_BACKOFF", "10ms")
         .start();
     browser.open_live(&server);
     browser.wait_for_text("#dead-list", "None.");
@@ -228,42 +227,42 @@ async fn dead_letters_appear_and_are_told_once_more_or_thrown_away() {
         server.post(user_transcription(&format!("call-{nth}"), nth, "not for the page")).await;
     }
     let row = browser.wait_for_text("#dead-list tr", "call-2");
-    assert!(row.contains("as it was told to") && row.contains("transcription"), "{row}");
+    assert!(row.contains("failed as configured") && row.contains("transcription"), "{row}");
     browser.wait_for_text("#problems", "3 events");
     browser.wait_until_gone("body", "not for the page");
 
     folder.replace_settings("50-observer", &settings("nothing"));
     server.reload().await;
-    let letters = server.admin_get("/events/dead").await.body["dead"].clone();
-    // Numbered as they were given up: those of different calls in whatever order that came about.
+    let letters = server.admin_get("/events/dead").await.body["dead_letters"].clone();
+    // The ids follow the order of dead-lettering, which is not fixed between calls.
     let id = |call: &str| {
         let of_call = |letter: &&Value| letter["call"] == call;
         letters.as_array().unwrap().iter().find(of_call).unwrap()["id"].to_string()
     };
-    browser.click(&format!("Retry event {}", id("call-0")));
-    browser.wait_for_text("#toast", "1 event told once more");
+    browser.click(&format!("Redrive event {}", id("call-0")));
+    browser.wait_for_text("#toast", "1 event redriven");
     browser.wait_until_gone("#dead-list tr", "call-0");
 
-    // What cannot be undone is asked about first, and Escape says no.
-    let discard = format!("Discard event {}", id("call-1"));
-    browser.click(&discard);
-    browser.wait_for_text("#confirm-dialog", "cannot be told once more");
+    // A purge needs a confirmation, which Escape cancels.
+    let purge = format!("Purge event {}", id("call-1"));
+    browser.click(&purge);
+    browser.wait_for_text("#confirm-dialog", "cannot be redriven");
     browser.press("Escape");
     browser.wait_until_gone("#confirm-dialog", "cannot");
     browser.wait_for_text("#dead-list tr", "call-1");
-    browser.click(&discard);
-    browser.click("Discard");
+    browser.click(&purge);
+    browser.click("Purge");
     browser.wait_until_gone("#dead-list tr", "call-1");
 
-    browser.click("Retry 1 dead letter of 50-observer");
+    browser.click("Redrive 1 dead letter of 50-observer");
     browser.wait_for_text("#dead-list", "None.");
-    assert_eq!(server.admin_get("/events/dead").await.body["dead"], json!([]));
-    browser.wait_for_text("#health", "all is well");
+    assert_eq!(server.admin_get("/events/dead").await.body["dead_letters"], json!([]));
+    browser.wait_for_text("#health", "no problems");
     assert_eq!(browser.unexpected_complaints(&server, &[]), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_timeline_opens_by_keyboard_alone() {
+async fn timeline_opens_with_keyboard_only() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
@@ -287,7 +286,7 @@ async fn a_timeline_opens_by_keyboard_alone() {
     browser.press("Enter");
     browser.wait_for_text("#call-list .timeline", "routed");
     browser.wait_for_text("#call-list .timeline", "started");
-    // What is drawn anew in the meantime closes nothing and takes no focus away.
+    // An update of the page keeps the timeline open and does not move the focus.
     server.post(user_transcription("keyboard-call", 2, "not for the page")).await;
     browser.wait_for_text("#call-list .timeline", "transcription");
     assert!(focused(&mut browser).contains("3 steps"));
@@ -296,7 +295,7 @@ async fn a_timeline_opens_by_keyboard_alone() {
     browser.wait_until_gone("#call-list .timeline", "routed");
     assert!(focused(&mut browser).contains("3 steps"));
 
-    // From a decision to its call.
+    // The button of a decision opens the timeline of its call.
     browser.send_command(
         "focus",
         &json!({"role": "button", "name": "Timeline of call keyboard-call"}),
@@ -307,7 +306,7 @@ async fn a_timeline_opens_by_keyboard_alone() {
 }
 
 #[tokio::test]
-async fn the_token_is_asked_for_and_kept_by_the_tab_alone() {
+async fn page_keeps_admin_token_in_tab_only() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server =
@@ -317,19 +316,19 @@ async fn the_token_is_asked_for_and_kept_by_the_tab_alone() {
     assert_eq!(browser.count("#plugins tbody"), 0);
     browser.fill("textbox", "Token", "guess");
     browser.press("Enter");
-    browser.wait_for_text("#token-dialog", "not the right one");
+    browser.wait_for_text("#token-dialog", "token is invalid");
     browser.fill("textbox", "Token", "open-sesame");
     browser.click("Connect");
     browser.wait_for_text("#health", "live");
     browser.wait_for_text("#plugins tbody", "10-good");
-    // The tab knows it still, what outlives the tab does not.
+    // The tab keeps the token after a reload. Storage that outlives the tab does not have it.
     browser.open_live(&server);
     assert!(!browser.send_command("storage", &json!({})).to_string().contains("sesame"));
-    assert_eq!(browser.unexpected_complaints(&server, &[REFUSED]), [""; 0]);
+    assert_eq!(browser.unexpected_complaints(&server, &[ERROR_RESPONSE]), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_told_and_comes_back_with_the_server() {
+async fn page_reports_lost_connection_and_reconnects() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let mut server = ServerBuilder::new(folder.path()).start();
@@ -340,22 +339,23 @@ async fn a_lost_connection_is_told_and_comes_back_with_the_server() {
     server.kill();
     browser.wait_for_text("#toast", "Connection lost");
     browser.wait_for_text("#health", "connection lost");
-    // What is shown may be old, so nobody is told that all is well.
-    browser.wait_until_gone("#health", "all is well");
+    // The data may be outdated, so the page does not report good health.
+    browser.wait_until_gone("#health", "no problems");
 
     let server = ServerBuilder::new(folder.path()).with_admin_address(&address).start();
     browser.wait_for_text("#health", "live");
-    browser.wait_for_text("#health", "all is well");
+    browser.wait_for_text("#health", "no problems");
     server.post(call_initiated_for("after", "5001")).await;
     browser.wait_for_text(ROWS, "after");
     browser.wait_for_text(ROWS, "before");
-    // Of what was under way, refused or cut short.
+    // Requests failed or were interrupted while the server was down.
     assert_eq!(browser.unexpected_complaints(&server, &["net::ERR_"]), [""; 0]);
 }
 
-/// Everything that there is to see, for a person to look at, and for what a program can judge.
+/// Shows all parts of the page at two widths in two colour schemes, audits them, and takes
+/// screenshots.
 #[tokio::test]
-async fn it_fits_on_a_phone_and_is_legible_and_named_throughout() {
+async fn page_passes_accessibility_audit_on_phone_and_desktop() {
     let Some(mut browser) = Browser::start() else { return };
     let folder = PluginFolder::new()
         .with_sample("05-office-hours", "05-office-hours")
@@ -373,8 +373,8 @@ async fn it_fits_on_a_phone_and_is_legible_and_named_throughout() {
         .with_settings("60-observer", "[config]\ndo = 'error'\n[events]\nkinds = ['started']\n");
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        .env("PLUGBOARD_EVENTS_ATTEMPTS", "1")
-        .env("PLUGBOARD_EVENTS_BACKOFF", "10ms")
+        .env("PLUGBOARD_EVENTS_MAX_ATTEMPTS", "1")
+        .env("PLUGBOARD_EVENTS_INITIAL_BACKOFF", "10ms")
         .start();
     browser.open_live(&server);
     browser.wait_for_text("#decision-table", "No call yet");
@@ -388,8 +388,8 @@ async fn it_fits_on_a_phone_and_is_legible_and_named_throughout() {
     let tool = tests::blackbox_document("tool.json", "call_abc123def456");
     server.post_blackbox(tool.to_string()).await;
     server.post(hostile_call()).await;
-    browser.wait_for_text("#plugins tbody", "set aside");
-    browser.wait_for_text("#dead-list tr", "as it was told to");
+    browser.wait_for_text("#plugins tbody", "circuit open");
+    browser.wait_for_text("#dead-list tr", "failed as configured");
     browser.wait_for_text(ROWS, "rejected");
     browser.wait_for_text("#call-list summary", "<img src");
     browser.click("Insert an AVR example");
@@ -405,14 +405,14 @@ async fn it_fits_on_a_phone_and_is_legible_and_named_throughout() {
         assert_eq!(browser.send_command("overflow", &json!({})), 0, "{width} {scheme}");
         browser.send_command("screenshot", &json!({"name": format!("{width}-{scheme}")}));
     }
-    // What a person chose counts more than what the system says.
-    let ground = |browser: &mut Browser| -> Value {
+    // The user's choice of a theme overrides the system's theme.
+    let background = |browser: &mut Browser| -> Value {
         browser.send_command("style", &json!({"at": "body", "name": "backgroundColor"}))
     };
-    let dark = ground(&mut browser);
+    let dark = background(&mut browser);
     browser.click("Theme: system");
-    assert_ne!(ground(&mut browser), dark, "light");
+    assert_ne!(background(&mut browser), dark, "light");
     browser.click("Theme: light");
-    assert_eq!(ground(&mut browser), dark);
+    assert_eq!(background(&mut browser), dark);
     assert_eq!(browser.unexpected_complaints(&server, &[]), [""; 0]);
 }

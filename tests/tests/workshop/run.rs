@@ -1,4 +1,4 @@
-//! `plugboard run`: one plugin, one event, and everything that there is to see of it.
+//! `plugboard run`: runs one plugin with one event, and reports its outcome.
 
 use std::fs;
 
@@ -9,13 +9,16 @@ use tests::{
 };
 
 fn run(folder: &PluginFolder, plugin: &str, event: &str, arguments: &[&str]) -> CommandOutput {
-    // Of those that come to an end, none is to come late because the machine is slow.
-    let (patient, own) =
+    // Guests that end must not exceed a time limit because the machine is slow.
+    let (config_file, limits) =
         (folder.path().join("plugboard.toml"), "[plugin_limits]\ntimeout = '30s'\n");
-    if !["spins", "sleeps"].contains(&plugin) && !patient.exists() {
+    if !["spins", "sleeps"].contains(&plugin) && !config_file.exists() {
         fs::write(
-            patient,
-            format!("{own}event_timeout = '30s'\ntool_timeout = '30s'\n[limits]\nbudget = '30s'\n"),
+            config_file,
+            format!(
+                "{limits}event_timeout = '30s'\ntool_timeout = '30s'\n[limits]\n\
+                 decision_timeout = '30s'\n"
+            ),
         )
         .unwrap();
     }
@@ -23,28 +26,28 @@ fn run(folder: &PluginFolder, plugin: &str, event: &str, arguments: &[&str]) -> 
     run_plugboard(folder.path(), &[&["run", &file], arguments].concat(), event)
 }
 
-/// The start of AVR's usual call.
-fn start() -> String {
+/// Returns the start event of AVR's usual call.
+fn start_event() -> String {
     fixture("call_initiated.json")
 }
 
-/// A use of a tool, as BlackBox asks for it.
-fn tool(name: &str) -> String {
+/// Returns BlackBox's request to invoke a tool.
+fn tool_request(name: &str) -> String {
     let mut document: Value = serde_json::from_str(&blackbox_fixture("tool.json")).unwrap();
     document["toolName"] = json!(name);
     document.to_string()
 }
 
-/// What suits a guest: an event, and settings if it needs any.
-fn suits(guest: &str) -> (String, Option<&'static str>) {
+/// Returns a suitable event for a guest, and settings if the guest needs them.
+fn event_and_settings(guest: &str) -> (String, Option<&'static str>) {
     match guest {
-        "tools" => (tool("echo"), Some("[config]\n")),
-        "bad-tool" => (tool("bad"), None),
+        "tools" => (tool_request("echo"), Some("[config]\n")),
+        "bad-tool" => (tool_request("bad"), None),
         "transfers" => (blackbox_fixture("transfer.json"), None),
         "observer" => (fixture("transcription.json"), Some("[config]\ndo = 'nothing'\n")),
         "full" => (blackbox_fixture("completed.json"), Some("[grants]\nkv = true\n")),
         "reaches" => (
-            start(),
+            start_event(),
             Some(
                 "[config]\nscript = '''\nkv.get a\nkv.set a value 60000\nkv.increment n 2\n\
                  kv.cas a value other\nkv.delete a\nhttp.GET http://crm.example.com/vip\n\
@@ -53,14 +56,14 @@ fn suits(guest: &str) -> (String, Option<&'static str>) {
             ),
         ),
         "rules" => (
-            start(),
+            start_event(),
             Some("[config]\nrules = 'to 5001 route ws://sts-rules/{to}'\nttl_ms = 60000\n"),
         ),
-        _ => (start(), None),
+        _ => (start_event(), None),
     }
 }
 
-/// Those that fail at what they are asked, or cannot even be loaded.
+/// Guests whose call fails, or which cannot be loaded.
 const FAILING: [&str; 18] = [
     "allocates",
     "bad-tool",
@@ -83,30 +86,30 @@ const FAILING: [&str; 18] = [
 ];
 
 #[test]
-fn every_guest_shows_what_it_does() {
+fn run_reports_behaviour_of_every_guest() {
     for guest in guest_names() {
-        let (event, settings) = suits(&guest);
+        let (event, settings) = event_and_settings(&guest);
         let folder = PluginFolder::new().with_guest(&guest, &guest);
         let folder = match settings {
             Some(text) => folder.with_settings(&guest, text),
             None => folder,
         };
-        let ended = run(&folder, &guest, &event, &[]);
-        assert_golden(&format!("run/{guest}"), &ended.stdout);
+        let output = run(&folder, &guest, &event, &[]);
+        assert_golden(&format!("run/{guest}"), &output.stdout);
         assert_eq!(
-            ended.status,
+            output.status,
             i32::from(FAILING.contains(&&*guest)),
             "{guest}: {}",
-            ended.stderr
+            output.stderr
         );
     }
 }
 
 #[test]
-fn instructions_are_counted_and_are_the_same_each_time() {
+fn run_counts_instructions_deterministically() {
     let folder = PluginFolder::new().with_guest("routes", ROUTING_GUEST).with_guest("wasi", "wasi");
     let measure = |plugin| {
-        let document = run(&folder, plugin, &start(), &["--json"]).json();
+        let document = run(&folder, plugin, &start_event(), &["--json"]).json();
         let call = &document["calls"][0];
         (call["instructions"].as_u64().unwrap(), call["memory"].as_u64().unwrap())
     };
@@ -118,41 +121,42 @@ fn instructions_are_counted_and_are_the_same_each_time() {
 }
 
 #[test]
-fn memory_is_the_most_that_there_was() {
+fn run_reports_peak_memory() {
     let script = "[config]\nscript = 'kv.fill k 4000000'\n[grants]\nkv = true\n";
     let folder =
         PluginFolder::new().with_guest("reaches", "reaches").with_settings("reaches", script);
-    let document = run(&folder, "reaches", &start(), &["--json"]).json();
+    let document = run(&folder, "reaches", &start_event(), &["--json"]).json();
     let call = &document["calls"][0];
     let memory = call["memory"].as_u64().unwrap();
     assert!((4_000_000..16_000_000).contains(&memory), "{memory}");
 }
 
 #[test]
-fn a_trap_tells_function_file_and_line() {
+fn trap_report_contains_function_file_and_line() {
     let folder = PluginFolder::new().with_guest("named", "with-names");
-    let ended = run(&folder, "named", &start(), &[]);
+    let output = run(&folder, "named", &start_event(), &[]);
     let source = include_str!("../../guests/examples/panics.rs");
     let line = source.lines().position(|line| line.contains("panic!")).unwrap() + 1;
     assert!(
-        ended.stdout.contains(&format!("guests/examples/panics.rs:{line}")),
+        output.stdout.contains(&format!("guests/examples/panics.rs:{line}")),
         "{}",
-        ended.stdout
+        output.stdout
     );
-    let document = run(&folder, "named", &start(), &["--json"]).json();
+    let document = run(&folder, "named", &start_event(), &["--json"]).json();
     let call = &document["calls"][0];
     assert_eq!(call["error"]["label"], "trap");
     let frames = call["backtrace"].as_array().unwrap();
-    let own = frames.iter().find(|frame| {
+    let guest_frame = frames.iter().find(|frame| {
         frame["file"].as_str().is_some_and(|file| file.ends_with("examples/panics.rs"))
     });
-    let own = own.unwrap_or_else(|| panic!("{frames:#?}"));
-    assert_eq!(own["line"], line);
-    assert!(own["function"].as_str().unwrap().contains("decide"), "{own}");
+    let guest_frame = guest_frame.unwrap_or_else(|| panic!("{frames:#?}"));
+    assert_eq!(guest_frame["line"], line);
+    let function = guest_frame["function"].as_str().unwrap();
+    assert!(function.contains("decide"), "{guest_frame}");
 }
 
 #[test]
-fn values_come_from_a_file_and_can_go_back_to_it() {
+fn run_reads_and_saves_kv_file() {
     let script = "[config]\nscript = '''\nkv.get greeting\nkv.set greeting hello\n\
                   kv.increment n 2\nkv.delete old\nkv.get never'''\n";
     let granted = format!("{script}[grants]\nkv = true\n");
@@ -161,43 +165,44 @@ fn values_come_from_a_file_and_can_go_back_to_it() {
     let state = folder.path().join("state.json");
     let text = r#"{"greeting": "good day", "n": 40, "old": {"a": 1}, "kept": [1]}"#;
     fs::write(&state, text).unwrap();
-    let ended = run(&folder, "reaches", &start(), &["--kv", "state.json"]);
-    assert_golden("run/kv", &ended.stdout);
-    assert_eq!(fs::read_to_string(&state).unwrap(), text, "it is not changed unasked");
-    let ended = run(&folder, "reaches", &start(), &["--kv", "state.json", "--save", "--json"]);
-    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let output = run(&folder, "reaches", &start_event(), &["--kv", "state.json"]);
+    assert_golden("run/kv", &output.stdout);
+    assert_eq!(fs::read_to_string(&state).unwrap(), text, "the file changed without --save");
+    let output =
+        run(&folder, "reaches", &start_event(), &["--kv", "state.json", "--save", "--json"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
     let changes = json!([
         {"key": "greeting", "before": "good day", "after": "hello"},
         {"key": "n", "before": "40", "after": "42"},
         {"key": "old", "before": "{\"a\":1}", "after": null},
     ]);
-    assert_eq!(ended.json()["kv"], changes);
+    assert_eq!(output.json()["kv"], changes);
     let saved: Value = serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
     assert_eq!(saved, json!({"greeting": "hello", "n": 42, "kept": [1]}));
 
-    // The first run of several has nothing to start from.
-    let ended = run(&folder, "reaches", &start(), &["--kv", "new.json", "--save"]);
-    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    // With --save, the file may be absent before the first run.
+    let output = run(&folder, "reaches", &start_event(), &["--kv", "new.json", "--save"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
     let saved = fs::read(folder.path().join("new.json")).unwrap();
     let saved: Value = serde_json::from_slice(&saved).unwrap();
     assert_eq!(saved, json!({"greeting": "hello", "n": 2}));
-    let ended = run(&folder, "reaches", &start(), &["--kv", "nowhere.json"]);
-    assert_eq!(ended.status, 78, "without --save it is a mistake");
-    // What cannot be saved was shown all the same.
-    let lost = ["--kv", "nowhere/state.json", "--save"];
-    let ended = run(&folder, "reaches", &start(), &lost);
-    assert_eq!(ended.status, 1, "{}", ended.stdout);
-    assert!(ended.stdout.contains("greeting      none → hello"), "{}", ended.stdout);
-    assert!(ended.stderr.contains("cannot write nowhere/state.json"), "{}", ended.stderr);
+    let output = run(&folder, "reaches", &start_event(), &["--kv", "nowhere.json"]);
+    assert_eq!(output.status, 78, "an absent file is an error without --save");
+    // The output has the changes even if saving them fails.
+    let arguments = ["--kv", "nowhere/state.json", "--save"];
+    let output = run(&folder, "reaches", &start_event(), &arguments);
+    assert_eq!(output.status, 1, "{}", output.stdout);
+    assert!(output.stdout.contains("greeting      none → hello"), "{}", output.stdout);
+    assert!(output.stderr.contains("cannot write nowhere/state.json"), "{}", output.stderr);
 
-    // Without the grant nothing is read or written, as in service.
+    // Without the grant, the plugin cannot read or write values, as on a server.
     folder.replace_settings("reaches", script);
-    let ended = run(&folder, "reaches", &start(), &["--kv", "state.json"]);
-    assert_golden("run/kv-refused", &ended.stdout);
+    let output = run(&folder, "reaches", &start_event(), &["--kv", "state.json"]);
+    assert_golden("run/kv-refused", &output.stdout);
 }
 
 #[test]
-fn requests_are_answered_by_a_file() {
+fn run_answers_requests_from_mock_file() {
     let script = "[config]\nscript = '''\nhttp.GET http://crm.example.com/vip\n\
                   http.GET http://crm.example.com/vip\nhttp.POST http://crm.example.com/log x\n\
                   http.GET http://other.example.com/'''\n[grants]\nhttp = ['crm.example.com']\n";
@@ -209,18 +214,19 @@ fn requests_are_answered_by_a_file() {
          "headers": {"Content-Type": "application/json"}, "body": {"vip": true}},
     ]);
     fs::write(folder.path().join("mock.json"), mock.to_string()).unwrap();
-    let ended = run(&folder, "reaches", &start(), &["--http", "mock.json"]);
-    assert_golden("run/http", &ended.stdout);
-    assert_eq!(ended.status, 0);
-    let document = run(&folder, "reaches", &start(), &["--http", "mock.json", "--json"]).json();
+    let output = run(&folder, "reaches", &start_event(), &["--http-mock", "mock.json"]);
+    assert_golden("run/http", &output.stdout);
+    assert_eq!(output.status, 0);
+    let document =
+        run(&folder, "reaches", &start_event(), &["--http-mock", "mock.json", "--json"]).json();
     let steps = document["calls"][0]["steps"].as_array().unwrap();
     let sent = steps.iter().filter(|step| step["host_call"]["function"] == "http.send");
-    let came: Vec<(&Value, &Value)> = sent
+    let results: Vec<(&Value, &Value)> = sent
         .map(|step| (&step["host_call"]["result"], &step["host_call"]["error"]["label"]))
         .collect();
     let null = Value::Null;
     assert_eq!(
-        came,
+        results,
         [
             (&json!("503, 0 bytes"), &null),
             (&json!("200, 12 bytes"), &null),
@@ -231,110 +237,124 @@ fn requests_are_answered_by_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_sent_only_when_it_is_allowed() {
+async fn run_sends_requests_only_with_allow_http() {
     let collector = Collector::start().await;
     let settings = collector.settings("[limits]\nevent_timeout = '30s'\ntool_timeout = '30s'\n");
     let folder =
         PluginFolder::new().with_guest("observer", "observer").with_settings("observer", &settings);
-    let started = event("call-1", "call_started", 1, &json!({}));
-    let unsent = run(&folder, "observer", &started, &[]);
-    assert_eq!(unsent.status, 1, "{}", unsent.stdout);
-    assert!(unsent.stdout.contains("--allow-http"), "{}", unsent.stdout);
+    let started_event = event("call-1", "call_started", 1, &json!({}));
+    let output = run(&folder, "observer", &started_event, &[]);
+    assert_eq!(output.status, 1, "{}", output.stdout);
+    assert!(output.stdout.contains("--allow-http"), "{}", output.stdout);
     assert_eq!(collector.requests().len(), 0);
-    let sent = run(&folder, "observer", &started, &["--allow-http"]);
-    assert_eq!(sent.status, 0, "{}", sent.stdout);
-    let [told] = &collector.requests()[..] else { panic!("{:?}", collector.requests()) };
-    assert_eq!(told.body["kind"], "started");
+    let output = run(&folder, "observer", &started_event, &["--allow-http"]);
+    assert_eq!(output.status, 0, "{}", output.stdout);
+    let [request] = &collector.requests()[..] else { panic!("{:?}", collector.requests()) };
+    assert_eq!(request.body["kind"], "started");
 }
 
 #[test]
-fn of_a_report_each_event_is_told_until_one_fails() {
+fn run_delivers_events_of_report_until_one_fails() {
     let folder = PluginFolder::new().with_guest("observer", "observer");
     folder.replace_settings("observer", "[config]\ndo = 'nothing'\n[events]\nkinds = ['ended']\n");
     let document =
         run(&folder, "observer", &blackbox_fixture("completed.json"), &["--json"]).json();
-    let about = |document: &Value| -> Vec<String> {
+    let event_names = |document: &Value| -> Vec<String> {
         let calls = document["calls"].as_array().unwrap();
         calls.iter().map(|call| call["about"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(about(&document), ["event transcription", "event transcription", "event ended"]);
+    assert_eq!(
+        event_names(&document),
+        ["event transcription", "event transcription", "event ended"]
+    );
     let note = document["calls"][0]["notes"][0].as_str().unwrap();
     assert!(note.contains("events.kinds"), "{note}");
     assert_eq!(document["calls"][2]["notes"], json!([]));
     folder.replace_settings("observer", "[config]\ndo = 'error'\n");
-    let ended = run(&folder, "observer", &blackbox_fixture("completed.json"), &["--json"]);
-    assert_eq!((ended.status, about(&ended.json()).len()), (1, 1));
+    let output = run(&folder, "observer", &blackbox_fixture("completed.json"), &["--json"]);
+    assert_eq!((output.status, event_names(&output.json()).len()), (1, 1));
 }
 
 #[test]
-fn an_event_for_another_kind_of_plugin_is_an_error_that_says_so() {
+fn run_rejects_event_for_another_hook() {
     let folder =
         PluginFolder::new().with_guest("tools", "tools").with_guest("routes", ROUTING_GUEST);
-    let ended = run(&folder, "tools", &start(), &[]);
-    assert_eq!(ended.status, 1);
-    let expected = "this event is for a plugin that exports router; this one exports tools";
-    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
-    let ended = run(&folder, "routes", &tool("echo"), &[]);
-    assert!(ended.stdout.contains("exports tools; this one exports router"), "{}", ended.stdout);
-    assert!(!ended.stdout.contains("it has no tool"), "{}", ended.stdout);
-    // Its settings have nothing to do with it.
-    let ended = run(&folder, "routes", &fixture("transcription.json"), &[]);
-    assert!(ended.stdout.contains("exports observer; this one exports router"), "{}", ended.stdout);
-    assert!(!ended.stdout.contains("in service"), "{}", ended.stdout);
-    let ended = run(&folder, "tools", &tool("other"), &[]);
-    assert!(ended.stdout.contains("it has no tool `other`; it has: echo"), "{}", ended.stdout);
+    let output = run(&folder, "tools", &start_event(), &[]);
+    assert_eq!(output.status, 1);
+    let expected = "this event needs a plugin that exports router; this plugin exports tools";
+    assert!(output.stdout.contains(expected), "{}", output.stdout);
+    let output = run(&folder, "routes", &tool_request("echo"), &[]);
+    assert!(
+        output.stdout.contains("exports tools; this plugin exports router"),
+        "{}",
+        output.stdout
+    );
+    assert!(!output.stdout.contains("it has no tool"), "{}", output.stdout);
+    // The note about event kinds in the settings must be absent here.
+    let output = run(&folder, "routes", &fixture("transcription.json"), &[]);
+    assert!(
+        output.stdout.contains("exports observer; this plugin exports router"),
+        "{}",
+        output.stdout
+    );
+    assert!(!output.stdout.contains("the server would not"), "{}", output.stdout);
+    let output = run(&folder, "tools", &tool_request("other"), &[]);
+    assert!(output.stdout.contains("it has no tool `other`; it has: echo"), "{}", output.stdout);
 }
 
 #[test]
-fn what_would_be_otherwise_in_service_is_noted() {
+fn run_notes_differences_from_server() {
     let settings = "enabled = false\nplatforms = ['dsai']\n[match]\nto = '7*'\n[config]\n\
                     rules = 'platform dsai route ws://dsai'\n";
     let folder = PluginFolder::new().with_guest("rules", "rules").with_settings("rules", settings);
-    let ended = run(&folder, "rules", &start(), &[]);
-    assert_golden("run/notes", &ended.stdout);
-    assert_eq!(ended.status, 0);
-    let ended = run(&folder, "rules", &start(), &["--platform", "dsai", "--json"]);
-    assert_eq!(ended.json()["calls"][0]["outcome"]["sts_url"], "ws://dsai");
-    let ended = run(&folder, "rules", &start(), &["--platform", "blackbox"]);
-    assert_eq!(ended.status, 78);
-    assert!(ended.stderr.contains("standard input is no event"), "{}", ended.stderr);
+    let output = run(&folder, "rules", &start_event(), &[]);
+    assert_golden("run/notes", &output.stdout);
+    assert_eq!(output.status, 0);
+    let output = run(&folder, "rules", &start_event(), &["--platform", "dsai", "--json"]);
+    assert_eq!(output.json()["calls"][0]["outcome"]["sts_url"], "ws://dsai");
+    let output = run(&folder, "rules", &start_event(), &["--platform", "blackbox"]);
+    assert_eq!(output.status, 78);
+    assert!(output.stderr.contains("standard input is not a valid event"), "{}", output.stderr);
 }
 
 #[test]
-fn a_url_is_filled_for_the_platforms_that_take_one() {
+fn run_fills_url_if_platform_accepts_one() {
     let folder = PluginFolder::new().with_guest("routes", ROUTING_GUEST);
     let outcome = |event: &str| {
         run(&folder, "routes", event, &["--json"]).json()["calls"][0]["outcome"].clone()
     };
-    let filled = outcome(&start());
-    assert_eq!(filled["filled_url"], tests::ROUTING_GUEST_URL);
-    assert_eq!((&filled["kind"], &filled["verdict"]), (&json!("decision"), &json!("route")));
+    let avr_outcome = outcome(&start_event());
+    assert_eq!(avr_outcome["filled_url"], tests::ROUTING_GUEST_URL);
+    assert_eq!(
+        (&avr_outcome["kind"], &avr_outcome["verdict"]),
+        (&json!("decision"), &json!("route"))
+    );
     assert_eq!(outcome(&blackbox_fixture("start.json"))["filled_url"], Value::Null);
 }
 
 #[test]
-fn tools_and_transfers_are_answered() {
+fn run_reports_tool_results_and_transfer_answers() {
     let folder =
         PluginFolder::new().with_guest("tools", "tools").with_guest("transfers", "transfers");
     let outcome = |plugin, event: &str| {
-        let ended = run(&folder, plugin, event, &["--json"]);
-        assert_eq!(ended.status, 0, "{}{}", ended.stdout, ended.stderr);
-        ended.json()["calls"][0]["outcome"].clone()
+        let output = run(&folder, plugin, event, &["--json"]);
+        assert_eq!(output.status, 0, "{}{}", output.stdout, output.stderr);
+        output.json()["calls"][0]["outcome"].clone()
     };
-    let result = outcome("tools", &tool("echo"));
+    let result = outcome("tools", &tool_request("echo"));
     assert_eq!(result["result"]["arguments"]["date"], "2025-10-25");
     let answer = outcome("transfers", &blackbox_fixture("transfer.json"));
     assert_eq!(answer["answer"]["accept"], true);
-    // A tool's own error is an answer.
+    // An error that the tool returns is an answer, so the exit status is 0.
     folder.replace_settings("tools", "[config]\ndo = 'error'\n");
-    let error = outcome("tools", &tool("echo"));
+    let error = outcome("tools", &tool_request("echo"));
     assert_eq!((&error["kind"], &error["code"]), (&json!("tool_error"), &json!("NO_SUCH_DAY")));
     folder.replace_settings("transfers", "[config]\ndo = 'nothing'\n");
     assert_eq!(outcome("transfers", &blackbox_fixture("transfer.json"))["answer"], Value::Null);
 }
 
 #[test]
-fn what_cannot_be_read_has_a_status_of_its_own() {
+fn run_rejects_unreadable_input_with_own_status() {
     let folder = PluginFolder::new()
         .with_guest("routes", ROUTING_GUEST)
         .with_guest("typo", ROUTING_GUEST)
@@ -343,23 +363,29 @@ fn what_cannot_be_read_has_a_status_of_its_own() {
     fs::write(folder.path().join("bad.json"), "[{\"method\": 1}]").unwrap();
     for (plugin, event, arguments, status, expected) in [
         ("routes", "", &[][..], 78, "standard input is empty"),
-        ("routes", "no JSON", &[], 78, "standard input is no event: as avr: "),
+        ("routes", "no JSON", &[], 78, "standard input is not a valid event: as avr: "),
         ("routes", "{}", &[], 78, "as blackbox: "),
         ("routes", "", &["--event", "nowhere.json"], 78, "cannot read the event from nowhere.json"),
-        ("routes", &start(), &["--settings", "nowhere.toml"], 78, "cannot read nowhere.toml"),
-        ("routes", &start(), &["--kv", "bad.json"], 78, "bad.json is no JSON object"),
-        ("routes", &start(), &["--http", "bad.json"], 78, "bad.json is no list of answers"),
-        ("routes", &start(), &["--config", "nowhere.toml"], 78, "cannot read nowhere.toml"),
-        ("typo", &start(), &[], 78, "did you mean `enabled`?"),
-        ("html", &start(), &[], 1, "this is not WebAssembly"),
-        ("nowhere", &start(), &[], 1, "cannot read nowhere.wasm"),
+        ("routes", &start_event(), &["--settings", "nowhere.toml"], 78, "cannot read nowhere.toml"),
+        ("routes", &start_event(), &["--kv", "bad.json"], 78, "bad.json is not a JSON object"),
+        (
+            "routes",
+            &start_event(),
+            &["--http-mock", "bad.json"],
+            78,
+            "bad.json is not a list of answers",
+        ),
+        ("routes", &start_event(), &["--config", "nowhere.toml"], 78, "cannot read nowhere.toml"),
+        ("typo", &start_event(), &[], 78, "did you mean `enabled`?"),
+        ("html", &start_event(), &[], 1, "the file is not WebAssembly"),
+        ("nowhere", &start_event(), &[], 1, "cannot read nowhere.wasm"),
         ("routes", "", &["--save"], 2, "--kv"),
         ("routes", "", &["--platform", "avaya"], 2, "unknown variant `avaya`"),
-        ("routes", "", &["--allow-http", "--http", "bad.json"], 2, "cannot be used with"),
+        ("routes", "", &["--allow-http", "--http-mock", "bad.json"], 2, "cannot be used with"),
     ] {
-        let ended = run(&folder, plugin, event, arguments);
-        let said = ended.stdout + &ended.stderr;
-        assert_eq!(ended.status, status, "{plugin} {arguments:?}: {said}");
-        assert!(said.contains(expected), "{plugin} {arguments:?}: {said}");
+        let output = run(&folder, plugin, event, arguments);
+        let text = output.stdout + &output.stderr;
+        assert_eq!(output.status, status, "{plugin} {arguments:?}: {text}");
+        assert!(text.contains(expected), "{plugin} {arguments:?}: {text}");
     }
 }

@@ -50,13 +50,14 @@ impl Config {
             avr: document.avr,
             blackbox,
             tls: document.tls.check()?,
-            senders: document.senders.check()?,
+            ingress: document.ingress.check()?,
             limits: document.limits,
             plugin_limits: document.plugin_limits,
             engine: document.engine,
             reload: document.reload,
             cache: document.cache,
-            breaker: document.breaker,
+            idempotency: document.idempotency,
+            circuit_breaker: document.circuit_breaker,
             journal: document.journal,
             events: document.events,
             calls: document.calls,
@@ -74,7 +75,7 @@ fn check_access(document: &ConfigDocument, blackbox: &BlackBoxConfig) -> Result<
     if !avr.enabled && !blackbox.enabled {
         return Err(ConfigError::invalid(
             "blackbox.enabled",
-            "no platform is switched on; switch on this one, or avr.enabled",
+            "no platform is enabled; enable this one, or avr.enabled",
         ));
     }
     if !listen.ip().is_loopback() && !document.allow_unauthenticated {
@@ -93,33 +94,37 @@ fn check_access(document: &ConfigDocument, blackbox: &BlackBoxConfig) -> Result<
 }
 
 fn check_bounds(document: &ConfigDocument) -> Result<(), ConfigError> {
-    let ConfigDocument { limits, plugin_limits, engine, kv, http, events, breaker, .. } = document;
-    at_least_one("limits.connections", limits.connections)?;
+    let ConfigDocument { limits, plugin_limits, engine, kv, http, events, circuit_breaker, .. } =
+        document;
+    at_least_one("limits.max_connections", limits.max_connections)?;
     at_least_one("engine.instances", engine.instances as usize)?;
     for (key, value) in [
         ("kv.max_value", kv.max_value),
         ("http.max_request", http.max_request),
         ("http.max_response", http.max_response),
     ] {
-        let message = || format!("expected at most {MAX_PAYLOAD}, what a guest can take at once");
+        let message =
+            || format!("expected at most {MAX_PAYLOAD} bytes, the limit of one host call");
         require(value <= MAX_PAYLOAD, key, message)?;
     }
     at_least_one("events.concurrency", events.concurrency)?;
-    at_least_one("events.attempts", events.attempts as usize)?;
+    at_least_one("events.max_attempts", events.max_attempts as usize)?;
     at_least_one("http.concurrency", http.concurrency)?;
-    require(breaker.failures <= 10_000, "breaker.failures", || {
-        "expected at most 10000, or 0 for never".to_owned()
-    })?;
+    require(
+        circuit_breaker.failure_threshold <= 10_000,
+        "circuit_breaker.failure_threshold",
+        || "expected at most 10000; 0 turns the breaker off".to_owned(),
+    )?;
     require(engine.instances <= 10_000, "engine.instances", || {
-        "expected at most 10000: each takes address space".to_owned()
+        "expected at most 10000: each instance reserves address space".to_owned()
     })?;
     require(engine.max_memory <= 4 << 30, "engine.max_memory", || {
-        "expected at most 4GiB, the most a 32-bit guest can use".to_owned()
+        "expected at most 4GiB, the address space of a 32-bit guest".to_owned()
     })?;
     require(plugin_limits.memory <= engine.max_memory, "plugin_limits.memory", || {
-        format!("expected at most engine.max_memory, {}", engine.max_memory)
+        format!("expected at most engine.max_memory ({} bytes)", engine.max_memory)
     })?;
-    require(limits.connections <= 1_000_000, "limits.connections", || {
+    require(limits.max_connections <= 1_000_000, "limits.max_connections", || {
         "expected at most 1000000".to_owned()
     })
 }
@@ -143,6 +148,6 @@ fn check_log_level(level: &str) -> Result<(), ConfigError> {
     let is_valid = level.parse::<Targets>().is_ok()
         && words.all(|word| word.trim().parse::<LevelFilter>().is_ok());
     require(is_valid, "log.level", || {
-        format!("{level:?} is no level; expected error, warn, info, debug or trace")
+        format!("{level:?} is not a level: expected error, warn, info, debug or trace")
     })
 }

@@ -72,7 +72,7 @@ impl HeaderSecret {
 
 impl<'de> Deserialize<'de> for HeaderSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The message must not repeat what it was given.
+        // The message must not repeat the value, which may be a secret.
         let invalid = || {
             de::Error::custom(
                 "a header is text such as \"Authorization: Bearer SECRET\": a name, a colon, and a \
@@ -136,7 +136,7 @@ impl Credentials {
             let signature = self.signature.as_ref().map(|_| SIGNATURE);
             let known: Vec<&str> = names().chain(signature).collect();
             let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-            format!("{word:?} is not configured; there is {known}")
+            format!("{word:?} is not configured; configured: {known}")
         })
     }
 
@@ -338,14 +338,14 @@ mod tests {
         let either = credentials(&headers, true, &["signature", "authorization+X-API-Key"]);
         assert!(accepts(&either, &[s], BODY) && accepts(&either, &[a, k], BODY));
         assert!(!accepts(&either, &[a], BODY) && !accepts(&either, &[], BODY));
-        // What is shown must be right, whether it is needed or not.
+        // Sent credentials must be valid, even if they are not required.
         assert!(!accepts(&either, &[s, ("x-api-key", "wrong")], BODY));
         assert!(!accepts(&either, &[a, k, ("x-blackbox-signature", "00")], BODY));
         assert!(accepts(&credentials(&[], false, &[]), &[], BODY));
     }
 
     #[test]
-    fn headers_alone_reject_hopeless_requests() {
+    fn header_check_rejects_missing_and_wrong_values() {
         let credentials = credentials(&["X-API-Key: k"], true, &[]);
         assert!(credentials.check_headers(&header_map(&[("x-api-key", "k")])).is_err());
         assert!(
@@ -361,9 +361,9 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_mistake_without_secret() {
+    fn errors_name_mistake_but_no_secret() {
         let result = Credentials::new(Vec::new(), None, &["signature".to_owned()]);
-        assert_eq!(result.unwrap_err(), "\"signature\" is not configured; there is nothing");
+        assert_eq!(result.unwrap_err(), "\"signature\" is not configured; configured: nothing");
         for text in ["no colon s3cret", "a b: s3cret", "name:", "name: s3crét"] {
             let error =
                 serde_json::from_value::<HeaderSecret>(text.into()).unwrap_err().to_string();

@@ -12,55 +12,58 @@ use serde::Deserialize;
 use crate::network::{IngressSection, TlsSection};
 use crate::platforms::{AvrConfig, BlackBoxSection};
 use crate::sections::{
-    BreakerConfig, CacheConfig, CallsConfig, EngineConfig, EventsConfig, HttpConfig, JournalConfig,
-    KvConfig, LogConfig, PluginLimits, ReloadConfig, ServerLimits,
+    CacheConfig, CallsConfig, CircuitBreakerConfig, EngineConfig, EventsConfig, HttpConfig,
+    IdempotencyConfig, JournalConfig, KvConfig, LogConfig, PluginLimits, ReloadConfig,
+    ServerLimits,
 };
 use crate::traces::TracesSection;
 use plugboard_core::secret::Secret;
 
-/// The configuration of Plugboard. Every key may be left out.
+/// The configuration of Plugboard. Every key is optional.
 // As written by the operator; `Config::check` validates it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConfigDocument {
-    /// Address for webhooks: `POST /events` (AVR, DSAI) and `/blackbox`, `GET
-    /// /instructions` and `/health`.
+    /// Address of the webhook listener: `POST /events` (AVR, DSAI) and `/blackbox`, `GET
+    /// /instructions` and `/health`. Port 0 selects a free port.
     pub(crate) listen: SocketAddr,
-    /// Address for operators: `GET /plugins`, `/metrics`, `/livez`, `/readyz` and
-    /// `/events/dead`, `POST /reload` and `/explain`, `DELETE /calls/{id}`. Plain HTTP.
+    /// Address of the admin listener: the page at `/`, `GET /plugins`, `/metrics`, `/livez`,
+    /// `/readyz` and `/events/dead`, `POST /reload` and `/explain`, `DELETE /calls/{id}`.
+    /// Plain HTTP.
     pub(crate) admin: SocketAddr,
-    /// What an operator must show as `Authorization: Bearer`. Needed when `admin` can be
-    /// reached from other machines.
+    /// Token that the admin listener requires as `Authorization: Bearer`. Required when
+    /// `admin` is not a loopback address.
     pub(crate) admin_token: Option<Secret>,
-    /// The secret that AVR sends; `WEBHOOK_SECRET` is another name for its variable.
-    /// Without a secret for each platform that is served, `listen` must be an address of
-    /// this machine alone.
+    /// Shared secret of AVR. The variable `WEBHOOK_SECRET` sets it as well. Without a secret
+    /// for each enabled platform, `listen` must be a loopback address.
     pub(crate) secret: Option<Secret>,
-    /// Serves other machines also without a secret, as something in front of Plugboard
-    /// keeps strangers out.
+    /// Accepts requests from other machines without a secret. Set it only if a proxy or
+    /// firewall in front of Plugboard restricts access.
     pub(crate) allow_unauthenticated: bool,
-    /// The folder of plugins.
+    /// Folder with the plugins (`NAME.wasm` and `NAME.toml`).
     pub(crate) plugins: PathBuf,
-    /// The folder of what is kept across restarts: events, plugins' values, compiled code.
-    /// Made when it is missing.
+    /// Folder for data that survives restarts: events, plugins' values and compiled code. It
+    /// is created if it is missing.
     pub(crate) data: PathBuf,
-    /// Where calls go that no plugin decides: `ws://sts:6030/?uuid={id}`. None: the
-    /// platform decides by itself.
+    /// Speech-to-speech URL for calls that no plugin decides: `ws://sts:6030/?uuid={id}`.
+    /// None: the platform uses its own default.
     pub(crate) fallback_sts_url: Option<String>,
-    /// Where rejected calls go on platforms that cannot reject, as AVR.
+    /// Speech-to-speech URL for rejected calls on platforms that cannot reject, such as AVR.
+    /// None: `fallback_sts_url`.
     pub(crate) reject_sts_url: Option<String>,
-    /// The hosts that plugins may send calls to: `sts-vip`, `*.example.com`. Empty: all.
+    /// Hosts that plugins may route calls to: `sts-vip`, `*.example.com`. Empty: all hosts.
     pub(crate) allowed_sts_hosts: Vec<String>,
     pub(crate) avr: AvrConfig,
     pub(crate) blackbox: BlackBoxSection,
     pub(crate) tls: TlsSection,
-    pub(crate) senders: IngressSection,
+    pub(crate) ingress: IngressSection,
     pub(crate) limits: ServerLimits,
     pub(crate) plugin_limits: PluginLimits,
     pub(crate) engine: EngineConfig,
     pub(crate) reload: ReloadConfig,
     pub(crate) cache: CacheConfig,
-    pub(crate) breaker: BreakerConfig,
+    pub(crate) idempotency: IdempotencyConfig,
+    pub(crate) circuit_breaker: CircuitBreakerConfig,
     pub(crate) journal: JournalConfig,
     pub(crate) events: EventsConfig,
     pub(crate) calls: CallsConfig,
@@ -86,13 +89,14 @@ impl Default for ConfigDocument {
             avr: AvrConfig::default(),
             blackbox: BlackBoxSection::default(),
             tls: TlsSection::default(),
-            senders: IngressSection::default(),
+            ingress: IngressSection::default(),
             limits: ServerLimits::default(),
             plugin_limits: PluginLimits::default(),
             engine: EngineConfig::default(),
             reload: ReloadConfig::default(),
             cache: CacheConfig::default(),
-            breaker: BreakerConfig::default(),
+            idempotency: IdempotencyConfig::default(),
+            circuit_breaker: CircuitBreakerConfig::default(),
             journal: JournalConfig::default(),
             events: EventsConfig::default(),
             calls: CallsConfig::default(),

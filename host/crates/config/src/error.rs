@@ -1,4 +1,4 @@
-//! The reasons why a configuration is refused, worded for operators.
+//! Errors of the configuration, for operators.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,13 +31,12 @@ pub enum ConfigError {
         message: String,
     },
     /// `WEBHOOK_SECRET` and `PLUGBOARD_SECRET` differ.
-    #[error("WEBHOOK_SECRET and PLUGBOARD_SECRET are both set, and differ; set one")]
+    #[error("WEBHOOK_SECRET and PLUGBOARD_SECRET are set to different values; set only one")]
     ConflictingSecrets,
     /// The webhook listener is reachable from other machines without authentication.
     #[error(
-        "listen = \"{listen}\" can be reached from other machines, and no secret is set for one \
-         platform; set {what}, or `allow_unauthenticated = true` when something in front of \
-         Plugboard keeps others out"
+        "listen = \"{listen}\" is reachable from other machines, and one platform has no secret; \
+         set {what}, or `allow_unauthenticated = true` if a proxy or firewall restricts access"
     )]
     Unauthenticated {
         /// The address.
@@ -47,8 +46,8 @@ pub enum ConfigError {
     },
     /// The admin listener is reachable from other machines without authentication.
     #[error(
-        "admin = \"{0}\" can be reached from other machines, and no admin_token is set; set one, \
-         or listen on 127.0.0.1"
+        "admin = \"{0}\" is reachable from other machines, and admin_token is not set; set it, or \
+         use 127.0.0.1"
     )]
     UnauthenticatedAdmin(SocketAddr),
     /// One of the operator's STS URLs is invalid.
@@ -61,8 +60,8 @@ pub enum ConfigError {
     },
     /// One of the operator's STS URLs has a placeholder that some calls cannot fill.
     #[error(
-        "{0}: only {{id}}, {{platform}}, {{agent}}, {{from}} and {{to}} may stand in it, for it \
-         must fit every call"
+        "{0}: expected no placeholders but {{id}}, {{platform}}, {{agent}}, {{from}} and {{to}}, \
+         which every call can fill"
     )]
     StsUrlNotUniversal(&'static str),
     /// A value is out of bounds, or contradicts another one.

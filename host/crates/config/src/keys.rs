@@ -21,9 +21,9 @@ pub static KEYS: LazyLock<Vec<ConfigKey>> = LazyLock::new(|| {
 /// A configuration key.
 #[derive(Debug)]
 pub struct ConfigKey {
-    /// The name with its table: `limits.body`.
+    /// The name with its table: `limits.max_body`.
     pub path: String,
-    /// The environment variable: `PLUGBOARD_LIMITS_BODY`.
+    /// The environment variable: `PLUGBOARD_LIMITS_MAX_BODY`.
     pub variable: String,
 }
 
@@ -58,13 +58,13 @@ mod tests {
     #[test]
     fn keys_are_those_of_the_document_and_its_tables() {
         let paths: Vec<_> = KEYS.iter().map(|key| key.path.as_str()).collect();
-        for expected in ["listen", "allowed_sts_hosts", "limits.body", "blackbox.headers"] {
+        for expected in ["listen", "allowed_sts_hosts", "limits.max_body", "blackbox.headers"] {
             assert!(paths.contains(&expected), "{expected}: {paths:?}");
         }
         assert!(!paths.contains(&"limits"), "a table is no key: {paths:?}");
         assert!(paths.len() > 60, "{paths:?}");
         let variables: HashSet<_> = KEYS.iter().map(|key| &key.variable).collect();
         assert_eq!(variables.len(), KEYS.len());
-        assert!(variables.contains(&"PLUGBOARD_LIMITS_BODY".to_owned()));
+        assert!(variables.contains(&"PLUGBOARD_LIMITS_MAX_BODY".to_owned()));
     }
 }

@@ -28,8 +28,9 @@ pub use self::keys::{ConfigKey, KEYS};
 pub use self::network::{IngressConfig, Networks, RateLimit, TlsConfig};
 pub use self::platforms::{AvrConfig, BlackBoxConfig, BlackBoxFallback};
 pub use self::sections::{
-    BreakerConfig, CacheConfig, CallsConfig, Durability, EngineConfig, EventsConfig, HttpConfig,
-    JournalConfig, KvConfig, LogConfig, LogFormat, PluginLimits, ReloadConfig, ServerLimits,
+    CacheConfig, CallsConfig, CircuitBreakerConfig, Durability, EngineConfig, EventsConfig,
+    HttpConfig, IdempotencyConfig, JournalConfig, KvConfig, LogConfig, LogFormat, PluginLimits,
+    ReloadConfig, ServerLimits,
 };
 pub use self::source::{Flags, LoadedConfig, load};
 pub use self::traces::TracesConfig;
@@ -60,7 +61,7 @@ pub struct Config {
     /// The certificate of the webhook listener. None: plain HTTP.
     pub tls: Option<TlsConfig>,
     /// Admission control of the webhook listener.
-    pub senders: IngressConfig,
+    pub ingress: IngressConfig,
     /// Limits of the webhook listener and of shutdown.
     pub limits: ServerLimits,
     /// Default limits of a plugin, used where its settings have none.
@@ -69,10 +70,12 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Detection of changes in the plugin folder.
     pub reload: ReloadConfig,
-    /// The decision cache and the idempotency cache.
+    /// The caches of decisions and of tools' results.
     pub cache: CacheConfig,
-    /// The circuit breaker of each plugin.
-    pub breaker: BreakerConfig,
+    /// Replay of answers to redelivered requests.
+    pub idempotency: IdempotencyConfig,
+    /// The circuit breakers of plugins.
+    pub circuit_breaker: CircuitBreakerConfig,
     /// The journal: durability, retention and size.
     pub journal: JournalConfig,
     /// Event delivery to observers: concurrency and backoff.

@@ -1,4 +1,4 @@
-//! `[tls]` and `[senders]`: the certificate of the webhook listener, and admission control.
+//! `[tls]` and `[ingress]`: the certificate of the webhook listener, and admission control.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,11 +29,11 @@ pub struct TlsConfig {
 #[derive(Clone, Debug, Default)]
 pub struct IngressConfig {
     /// The networks that may send. Empty: all.
-    pub allow: Networks,
+    pub allowed_networks: Networks,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Networks,
     /// The rate limit of each sender. None: unlimited.
-    pub rate: Option<RateLimit>,
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// The rate limit of one sender (token bucket).
@@ -82,7 +82,7 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
     let result = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(network) = result else {
         return Err(format!(
-            "{text:?} is no network: expected an address or CIDR notation, such as \
+            "{text:?} is not a network: expected an address or CIDR notation, such as \
              \"203.0.113.0/24\" or \"2001:db8::/32\""
         ));
     };
@@ -111,21 +111,21 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// `[tls]`: makes the webhook listener speak https.
+/// `[tls]`: HTTPS for the webhook listener. Without it, the listener uses plain HTTP.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TlsSection {
-    /// PEM file: the server's own certificate first, then those that lead to its root.
+    /// PEM file with the certificate chain, the server's own certificate first.
     certificate: Option<PathBuf>,
-    /// PEM file: the certificate's private key, without a passphrase. Both keys, or
-    /// neither.
+    /// PEM file with the certificate's private key, without a passphrase. Required if
+    /// `tls.certificate` is set.
     key: Option<PathBuf>,
 }
 
 impl TlsSection {
     pub(super) fn check(self) -> Result<Option<TlsConfig>, ConfigError> {
         let missing = |key, other| {
-            let message = format!("expected a file, as {other} names one: both, or neither");
+            let message = format!("expected a file, because {other} is set; set both or neither");
             Err(ConfigError::InvalidValue { key, message })
         };
         match (self.certificate, self.key) {
@@ -137,56 +137,62 @@ impl TlsSection {
     }
 }
 
-/// `[senders]`: who may send to the webhook listener, and how much.
+/// `[ingress]`: admission control of the webhook listener.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct IngressSection {
-    /// Networks (`203.0.113.0/24`) or addresses (`2001:db8::1`) that may send. Empty:
-    /// everybody.
-    #[serde(deserialize_with = "allow")]
+    /// Networks (`203.0.113.0/24`) or addresses (`2001:db8::1`) that may send requests.
+    /// Requests from other addresses are rejected with 403. Empty: all addresses may send.
+    #[serde(deserialize_with = "allowed_networks")]
     #[schemars(with = "Vec<String>")]
-    allow: Networks,
-    /// Networks or addresses whose `X-Forwarded-For` is believed.
+    allowed_networks: Networks,
+    /// Networks or addresses of proxies whose `X-Forwarded-For` is trusted. Behind a proxy
+    /// that is not listed, its own address counts as the sender.
     #[serde(deserialize_with = "trusted_proxies")]
     #[schemars(with = "Vec<String>")]
     trusted_proxies: Networks,
-    /// Requests per second and sender, at most 1,000,000; an AVR Core is one sender. `0`:
-    /// as many as they like.
-    rate: u32,
-    /// Requests at once after a pause. None: as `senders.rate`.
-    burst: Option<u32>,
+    /// Sustained requests per second of one sender address, at most 1,000,000. Requests above
+    /// the limit are rejected with 429. An AVR Core is one sender. `0`: no limit.
+    rate_limit: u32,
+    /// Requests that one sender may send at once after a pause (the size of the token
+    /// bucket), 1 to 1,000,000. None: the value of `ingress.rate_limit`.
+    rate_limit_burst: Option<u32>,
 }
 
 impl IngressSection {
     pub(super) fn check(self) -> Result<IngressConfig, ConfigError> {
-        let Self { allow, trusted_proxies, rate, burst } = self;
-        for (key, value) in [("senders.rate", rate), ("senders.burst", burst.unwrap_or(1))] {
+        let Self { allowed_networks, trusted_proxies, rate_limit, rate_limit_burst } = self;
+        for (key, value) in [
+            ("ingress.rate_limit", rate_limit),
+            ("ingress.rate_limit_burst", rate_limit_burst.unwrap_or(1)),
+        ] {
             if value > MOST_PER_SECOND {
                 let message = format!("expected at most {MOST_PER_SECOND}");
                 return Err(ConfigError::InvalidValue { key, message });
             }
         }
-        let burst = match burst.map(NonZeroU32::new) {
+        let burst = match rate_limit_burst.map(NonZeroU32::new) {
             Some(None) => {
-                let message = "expected at least 1, or nothing for as many as senders.rate";
-                let message = message.to_owned();
-                return Err(ConfigError::InvalidValue { key: "senders.burst", message });
+                return Err(ConfigError::invalid(
+                    "ingress.rate_limit_burst",
+                    "expected at least 1; omit the key to use ingress.rate_limit",
+                ));
             }
             Some(burst) => burst,
             None => None,
         };
-        let rate = NonZeroU32::new(rate)
+        let rate_limit = NonZeroU32::new(rate_limit)
             .map(|per_second| RateLimit { per_second, burst: burst.unwrap_or(per_second) });
-        Ok(IngressConfig { allow, trusted_proxies, rate })
+        Ok(IngressConfig { allowed_networks, trusted_proxies, rate_limit })
     }
 }
 
-fn allow<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
-    deserializer.deserialize_any(NetworkListVisitor("senders.allow"))
+fn allowed_networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
+    deserializer.deserialize_any(NetworkListVisitor("ingress.allowed_networks"))
 }
 
 fn trusted_proxies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Networks, D::Error> {
-    deserializer.deserialize_any(NetworkListVisitor("senders.trusted_proxies"))
+    deserializer.deserialize_any(NetworkListVisitor("ingress.trusted_proxies"))
 }
 
 /// Reads a list of networks, or comma-separated text as in an environment variable. Holds the
@@ -219,7 +225,7 @@ impl<'de> Visitor<'de> for NetworkListVisitor {
 mod tests {
     use super::*;
 
-    fn senders(text: &str) -> Result<IngressConfig, String> {
+    fn ingress(text: &str) -> Result<IngressConfig, String> {
         let section: IngressSection =
             toml::from_str(text).map_err(|error| error.message().to_owned())?;
         section.check().map_err(|error| error.to_string())
@@ -227,6 +233,7 @@ mod tests {
 
     #[test]
     fn networks_are_addresses_and_cidr() {
+        let allowed = |text: &str| ingress(text).unwrap().allowed_networks;
         for (network, within, without) in [
             ("203.0.113.0/24", "203.0.113.255", "203.0.114.0"),
             ("203.0.113.7", "203.0.113.7", "203.0.113.8"),
@@ -237,46 +244,63 @@ mod tests {
             ("0.0.0.0/0", "198.51.100.1", "2001:db8::1"),
             ("::/0", "2001:db8::1", "198.51.100.1"),
         ] {
-            let allow = senders(&format!("allow = ['{network}']")).unwrap().allow;
-            assert!(allow.contains(within.parse().unwrap()), "{network} {within}");
-            assert!(!allow.contains(without.parse().unwrap()), "{network} {without}");
+            let allowed = allowed(&format!("allowed_networks = ['{network}']"));
+            assert!(allowed.contains(within.parse().unwrap()), "{network} {within}");
+            assert!(!allowed.contains(without.parse().unwrap()), "{network} {without}");
         }
-        let text = senders("allow = '10.0.0.0/8, ::1'").unwrap().allow;
-        assert_eq!(text, senders("allow = ['10.0.0.0/8', '::1']").unwrap().allow);
-        assert!(senders("").unwrap().allow.is_empty());
-        assert!(senders("allow = []").unwrap().allow.is_empty());
+        let text = allowed("allowed_networks = '10.0.0.0/8, ::1'");
+        assert_eq!(text, allowed("allowed_networks = ['10.0.0.0/8', '::1']"));
+        assert!(allowed("").is_empty());
+        assert!(allowed("allowed_networks = []").is_empty());
     }
 
     #[test]
     fn invalid_network_error_names_key() {
         for (text, expected) in [
-            ("allow = ['10.0.0.0/33']", "senders.allow: \"10.0.0.0/33\" is no network"),
-            ("allow = ['10.0.0.0/8', 'host']", "senders.allow: \"host\" is no network"),
-            ("allow = '10.0.0.0/8,'", "senders.allow: \"\" is no network"),
-            ("trusted_proxies = ['10.0.0']", "senders.trusted_proxies: \"10.0.0\" is no network"),
-            ("allow = ['10.0.0.1/8']", "expected \"10.0.0.0/8\" for the whole network, or"),
-            ("allow = 5", "a list of networks for senders.allow"),
+            (
+                "allowed_networks = ['10.0.0.0/33']",
+                "ingress.allowed_networks: \"10.0.0.0/33\" is not a network",
+            ),
+            (
+                "allowed_networks = ['10.0.0.0/8', 'host']",
+                "ingress.allowed_networks: \"host\" is not a network",
+            ),
+            ("allowed_networks = '10.0.0.0/8,'", "ingress.allowed_networks: \"\" is not a network"),
+            (
+                "trusted_proxies = ['10.0.0']",
+                "ingress.trusted_proxies: \"10.0.0\" is not a network",
+            ),
+            (
+                "allowed_networks = ['10.0.0.1/8']",
+                "expected \"10.0.0.0/8\" for the whole network, or",
+            ),
+            ("allowed_networks = 5", "a list of networks for ingress.allowed_networks"),
         ] {
-            let error = senders(text).unwrap_err();
+            let error = ingress(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
     fn burst_defaults_to_rate() {
-        let rate = |text| senders(text).map(|senders| senders.rate);
+        let rate = |text| ingress(text).map(|ingress| ingress.rate_limit);
         let of = |per_second, burst| {
             let of = |number| NonZeroU32::new(number).unwrap();
             Some(RateLimit { per_second: of(per_second), burst: of(burst) })
         };
         assert_eq!(rate(""), Ok(None));
-        assert_eq!(rate("rate = 0\nburst = 5"), Ok(None));
-        assert_eq!(rate("rate = 100"), Ok(of(100, 100)));
-        assert_eq!(rate("rate = 100\nburst = 7"), Ok(of(100, 7)));
-        assert!(rate("rate = 1\nburst = 0").unwrap_err().contains("senders.burst"));
-        assert!(rate("rate = 1000001").unwrap_err().contains("senders.rate"));
-        assert!(rate("rate = 1\nburst = 1000001").unwrap_err().contains("senders.burst"));
-        assert!(rate("rate = -1").is_err());
+        assert_eq!(rate("rate_limit = 0\nrate_limit_burst = 5"), Ok(None));
+        assert_eq!(rate("rate_limit = 100"), Ok(of(100, 100)));
+        assert_eq!(rate("rate_limit = 100\nrate_limit_burst = 7"), Ok(of(100, 7)));
+        for (text, key) in [
+            ("rate_limit = 1\nrate_limit_burst = 0", "ingress.rate_limit_burst: "),
+            ("rate_limit = 1000001", "ingress.rate_limit: "),
+            ("rate_limit = 1\nrate_limit_burst = 1000001", "ingress.rate_limit_burst: "),
+        ] {
+            let error = rate(text).unwrap_err();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+        assert!(rate("rate_limit = -1").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{Config, ConfigError};
 use crate::credentials::{Credentials, HeaderSecret};
 use plugboard_core::secret::Secret;
 use plugboard_core::units;
@@ -17,11 +17,20 @@ const MOST_BODY: usize = 64 << 20;
 /// Largest fallback prompt or reason, in bytes; the limit of plugins' prompts.
 const MAX_TEXT: usize = 64 << 10;
 
-/// `[avr]`: AVR Core, and its rebrand DSAI.
+impl Config {
+    /// Serves every platform, whatever the configuration says: for tools that recognise the
+    /// documents of all platforms.
+    pub fn enable_all_platforms(&mut self) {
+        self.avr.enabled = true;
+        self.blackbox.enabled = true;
+    }
+}
+
+/// `[avr]`: AVR Core and its rebrand DSAI.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AvrConfig {
-    /// Whether it is served at all, on `/events` and `/instructions`.
+    /// Serves the platform on `POST /events` and `GET /instructions`.
     pub enabled: bool,
 }
 
@@ -78,50 +87,54 @@ pub enum BlackBoxFallback {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct BlackBoxSection {
-    /// Whether it is served, on `POST /blackbox`.
+    /// Serves the platform on `POST /blackbox`.
     enabled: bool,
-    /// Headers that the platform was told to send, with their values: `"Authorization:
-    /// Bearer SECRET"`. Of a name that is there twice, either value is good.
+    /// Secret headers that the platform is configured to send, as `Name: value`:
+    /// `"Authorization: Bearer SECRET"`. A name may occur several times, for rotation: each of
+    /// its values is valid.
     #[schemars(with = "Vec<String>")]
     headers: Vec<HeaderSecret>,
-    /// Keys, any of which is good, of an HMAC-SHA256 over the body as it was sent, in
-    /// hexadecimal digits with or without `sha256=`.
+    /// Keys of the HMAC-SHA256 signature over the raw body. Each of them is valid, for
+    /// rotation. The signature is hexadecimal, with or without the prefix `sha256=`.
     signing_secrets: Vec<Secret>,
-    /// Where the signature stands.
+    /// Header that contains the signature.
     #[serde(with = "header_name")]
     #[schemars(with = "String")]
     signature_header: HeaderName,
-    /// What must be shown, as sets of which one will do: `["signature", "authorization +
-    /// x-api-key"]`. Empty: all that is configured.
+    /// Sets of credentials, of which a request must present one: `["signature",
+    /// "authorization + x-api-key"]`. Empty: a request must present all that are configured.
     require: Vec<String>,
-    /// What becomes of a call that no plugin decides.
+    /// Answer for a call that no plugin decides.
     fallback: Fallback,
-    /// For `fallback = "accept"`: the agent's prompt. None: what it is configured with.
+    /// Prompt for the voice agent with `fallback = "accept"`, at most 64 KiB. None: the
+    /// agent's own prompt.
     fallback_prompt: Option<String>,
-    /// For `fallback = "reject"`: why. None: `No plugin accepts the call`.
+    /// Reason with `fallback = "reject"`, at most 64 KiB. None: `No plugin accepts the call`.
     fallback_reason: Option<String>,
-    /// The largest report; 64 MiB at the most.
+    /// Largest body of a request, at most 64 MiB. A larger one is rejected with 413. The
+    /// report of a long call with its transcript has some MiB.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     max_body: usize,
-    /// For a body to arrive. BlackBox wants its events acknowledged within 5 s.
+    /// Time limit for the body of a request. A later one is rejected with 503. BlackBox
+    /// requires the acknowledgement of an event within 5 s.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     body_timeout: Duration,
-    /// From a tool's request to its answer: a little less than what is set at BlackBox (1 s
-    /// to 60 s).
+    /// Time limit for the answer to a tool call, from the arrival of the request. Set it
+    /// slightly below the tool's time limit in BlackBox (1 s to 60 s).
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     tool_timeout: Duration,
 }
 
-/// As it is written; [`BlackBoxFallback`] has what comes with it.
+/// The value of the key; [`BlackBoxFallback`] includes the text that belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Fallback {
-    /// The agent takes it.
+    /// The voice agent takes the call.
     Accept,
-    /// It is not taken.
+    /// The call is rejected.
     Reject,
 }
 
@@ -136,7 +149,6 @@ impl Default for BlackBoxSection {
             fallback: Fallback::Accept,
             fallback_prompt: None,
             fallback_reason: None,
-            // The report of a long call with its transcript has some MiB.
             max_body: 16 << 20,
             // BlackBox requires an answer within 5 s.
             body_timeout: Duration::from_secs(4),
@@ -157,7 +169,7 @@ impl BlackBoxSection {
             Err(message) => return invalid("blackbox.require", message),
         };
         if self.max_body > MOST_BODY {
-            return invalid("blackbox.max_body", format!("expected at most {MOST_BODY}"));
+            return invalid("blackbox.max_body", format!("expected at most {MOST_BODY} bytes"));
         }
         for (key, text) in [
             ("blackbox.fallback_prompt", &self.fallback_prompt),
@@ -173,11 +185,11 @@ impl BlackBoxSection {
                 reason: reason.unwrap_or_else(|| "No plugin accepts the call".to_owned()),
             },
             (Fallback::Accept, _, Some(_)) => {
-                let message = "it is for blackbox.fallback = \"reject\"".to_owned();
+                let message = "has no effect without blackbox.fallback = \"reject\"".to_owned();
                 return invalid("blackbox.fallback_reason", message);
             }
             (Fallback::Reject, Some(_), _) => {
-                let message = "it is for blackbox.fallback = \"accept\"".to_owned();
+                let message = "has no effect without blackbox.fallback = \"accept\"".to_owned();
                 return invalid("blackbox.fallback_prompt", message);
             }
         };
@@ -192,7 +204,7 @@ impl BlackBoxSection {
     }
 }
 
-/// Serde of a header's name, as text.
+/// Serde of a header name, as text.
 mod header_name {
     use super::*;
     use serde::{Deserializer, Serializer, de};
@@ -202,7 +214,7 @@ mod header_name {
     ) -> Result<HeaderName, D::Error> {
         let name = String::deserialize(deserializer)?;
         HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| de::Error::custom(format!("{name:?} is no name of a header")))
+            .map_err(|_| de::Error::custom(format!("{name:?} is not a valid header name")))
     }
 
     pub(super) fn serialize<S: Serializer>(

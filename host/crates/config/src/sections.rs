@@ -10,69 +10,76 @@ use serde::{Deserialize, Serialize};
 
 use plugboard_core::units;
 
-/// `[limits]`: bounds of the service.
+/// `[limits]`: limits of the server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerLimits {
-    /// From a request to its answer, of decisions and transfers. AVR gives up after 3 s
-    /// (`WEBHOOK_TIMEOUT`), so 2 s leave a third for the network.
+    /// Time limit for the answer to a decision or transfer request, from its arrival. When it
+    /// is exceeded, the call gets the fallback, or the transfer is left to the platform. AVR
+    /// gives up after 3 s (`WEBHOOK_TIMEOUT`), so the default leaves 1 s for the network.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub budget: Duration,
-    /// Largest body of AVR. Its events are below 10 KiB.
+    pub decision_timeout: Duration,
+    /// Largest body of an AVR request. A larger one is rejected with 413. AVR's events are
+    /// smaller than 10 KiB. BlackBox has `blackbox.max_body`.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
-    pub body: usize,
-    /// Open connections to the webhook listener, at most 1,000,000; more wait until one is
-    /// closed.
-    pub connections: usize,
-    /// For the head of a request to arrive; also for a handshake, an idle connection, and
-    /// an answer that is not taken.
+    pub max_body: usize,
+    /// Concurrent connections to the webhook listener, 1 to 1,000,000. Further connections
+    /// wait in the system's queue until one closes.
+    pub max_connections: usize,
+    /// Time limit for a request's header, for a TLS handshake, for an idle connection, and
+    /// for a client that does not read its response. The connection is closed then.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub header_timeout: Duration,
-    /// For a body of AVR to arrive.
+    /// Time limit for the body of an AVR request. A later one is rejected with 503. BlackBox
+    /// has `blackbox.body_timeout`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub body_timeout: Duration,
-    /// For calls in flight to be answered after SIGTERM, then for events that are being
-    /// told.
+    /// Time limit of each step of the graceful shutdown after SIGTERM: requests in progress,
+    /// then tool calls and transfers, then event deliveries. The next step starts when it is
+    /// exceeded.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub shutdown: Duration,
+    pub shutdown_grace_period: Duration,
 }
 
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            budget: Duration::from_secs(2),
-            body: 1 << 20,
-            connections: 10_000,
+            decision_timeout: Duration::from_secs(2),
+            max_body: 1 << 20,
+            max_connections: 10_000,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(2),
-            shutdown: Duration::from_secs(10),
+            shutdown_grace_period: Duration::from_secs(10),
         }
     }
 }
 
-/// `[plugin_limits]`: what a plugin gets when its own `[limits]` say nothing.
+/// `[plugin_limits]`: default limits of a plugin, for the keys that its own `[limits]` omit.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginLimits {
-    /// For one decision, or a say in a transfer, by the clock on the wall.
+    /// Time limit (wall clock) of one decision or transfer in one plugin. When it is
+    /// exceeded, the call of the plugin fails with `timeout`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub timeout: Duration,
-    /// For one event: nobody waits for it, and it may be told to a slow service.
+    /// Time limit of one event in an observer. It may be long, because no request waits for
+    /// it. When it is exceeded, the event is retried.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub event_timeout: Duration,
-    /// For one use of a tool: the caller listens to silence, but the agent may say that it
-    /// is looking something up.
+    /// Time limit of one tool call in one plugin. The caller waits for as long. Keep it below
+    /// half of the platform's own limit, so that a second plugin has time to answer.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub tool_timeout: Duration,
-    /// Memory of one instance. At most `engine.max_memory`.
+    /// Linear memory of one instance, at most `engine.max_memory`. A plugin that needs more
+    /// fails with `memory`.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub memory: usize,
@@ -80,12 +87,12 @@ pub struct PluginLimits {
 
 impl Default for PluginLimits {
     fn default() -> Self {
-        // A decision without I/O takes microseconds; 250 ms leave room for a
-        // lookup, and for eight plugins in the budget of one call.
+        // A decision without I/O takes microseconds. 250 ms allow for a lookup, and for
+        // eight plugins within `limits.decision_timeout`.
         Self {
             timeout: Duration::from_millis(250),
             event_timeout: Duration::from_secs(5),
-            // So that another plugin has time when one is too slow (blackbox.tool_timeout).
+            // Less than half of `blackbox.tool_timeout`, so that a second plugin has time.
             tool_timeout: Duration::from_secs(2),
             memory: 32 << 20,
         }
@@ -96,10 +103,11 @@ impl Default for PluginLimits {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
-    /// Plugins that run at the same time, at most 10,000; more calls wait, within their
-    /// budget. Events have half of them at most, tools and transfers a quarter.
+    /// Plugin instances that run at the same time, 1 to 10,000. Further calls of plugins
+    /// wait within their time limit. Events use at most half of the instances, tools and
+    /// transfers a quarter. Each instance reserves address space.
     pub instances: u32,
-    /// The most that a plugin's `limits.memory` may ask for; 4 GiB at the most.
+    /// Largest `limits.memory` that a plugin may have, at most 4 GiB.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_memory: usize,
@@ -111,15 +119,14 @@ impl Default for EngineConfig {
     }
 }
 
-/// `[log]`: what is written to standard error. Callers' numbers are never logged by Plugboard
-/// itself.
+/// `[log]`: the log, on standard error. Plugboard itself never logs callers' numbers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// For people or for machines.
+    /// Format of the log.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`, or such a level for a part of the
-    /// program: `info,plugboard_runtime::plugin=debug`.
+    /// Lowest level that is logged: `error`, `warn`, `info`, `debug` or `trace`. Modules can
+    /// have levels of their own: `info,plugboard_runtime::plugin=debug`.
     pub level: String,
 }
 
@@ -129,115 +136,136 @@ impl Default for LogConfig {
     }
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// A line of text each.
+    /// One line of text for each message.
     Human,
-    /// A JSON object each.
+    /// One JSON object for each message.
     Json,
 }
 
-/// `[reload]`: how changes of the plugin folder are noticed.
+/// `[reload]`: detection of changes in the plugin folder.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReloadConfig {
-    /// Whether the system is asked to tell of changes. Without it, and where it cannot
-    /// (network file systems), they are found by looking.
+    /// Watches the folder for file system notifications. Without it, and on network file
+    /// systems, which do not notify, only polling (`reload.poll_interval`) finds changes.
     pub watch: bool,
-    /// How long the folder must have been quiet before it is read: whoever copies a plugin
-    /// and its settings has that long between the two.
+    /// Time without further changes before the folder is read. A deployment must copy a
+    /// plugin and its settings within this time, or both are loaded separately.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub debounce: Duration,
-    /// How often to look in any case, also at the files of the certificate.
+    /// Interval at which the folder and the certificate files are checked for changes,
+    /// whether notifications work or not.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub poll: Duration,
+    pub poll_interval: Duration,
 }
 
 impl Default for ReloadConfig {
     fn default() -> Self {
-        Self { watch: true, debounce: Duration::from_millis(200), poll: Duration::from_secs(5) }
-    }
-}
-
-/// `[cache]`: decisions that are used again.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CacheConfig {
-    /// Whether decisions are kept for other calls, as far as plugins allow.
-    pub enabled: bool,
-    /// Memory for decisions. Tools' results have 16 MiB beside it.
-    #[serde(with = "units::size")]
-    #[schemars(with = "units::SizeText")]
-    pub size: usize,
-    /// The longest that a decision or a tool's result is used, whatever its plugin says.
-    #[serde(with = "units::duration")]
-    #[schemars(with = "units::DurationText")]
-    pub max_ttl: Duration,
-    /// How long the same delivery gets the same answer, of the last 28,000 decisions, 3,500
-    /// tools and as many transfers. `0s`: plugins are asked again.
-    #[serde(with = "units::duration_or_none")]
-    #[schemars(with = "units::DurationText")]
-    pub deliveries: Option<Duration>,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
         Self {
-            enabled: true,
-            size: 64 << 20,
-            max_ttl: Duration::from_secs(5 * 60),
-            // Longer than anybody waits for an answer. Who reports what is over tries for
-            // longer, and is recognised by the journal.
-            deliveries: Some(Duration::from_secs(60)),
+            watch: true,
+            debounce: Duration::from_millis(200),
+            poll_interval: Duration::from_secs(5),
         }
     }
 }
 
-/// `[breaker]`: when a plugin that keeps failing is set aside.
+/// `[cache]`: the caches of decisions and of tools' results.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct BreakerConfig {
-    /// A plugin is set aside that failed so often within `breaker.window`, and at least
-    /// every second time. `0`: never. At most 10,000.
-    pub failures: u32,
-    /// The time in which failures are counted.
+pub struct CacheConfig {
+    /// Caches decisions and tools' results, if the plugin marks them as cacheable.
+    pub enabled: bool,
+    /// Memory of the decision cache. When it is full, entries are evicted. Tools' results
+    /// have a separate cache of 16 MiB.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
+    pub size: usize,
+    /// Longest time to live of an entry. A longer one that a plugin sets is shortened.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub window: Duration,
-    /// How long it is not asked, before one call tries it again.
-    #[serde(with = "units::duration")]
-    #[schemars(with = "units::DurationText")]
-    pub pause: Duration,
+    pub max_ttl: Duration,
 }
 
-impl Default for BreakerConfig {
+impl Default for CacheConfig {
     fn default() -> Self {
-        Self { failures: 10, window: Duration::from_secs(30), pause: Duration::from_secs(5) }
+        Self { enabled: true, size: 64 << 20, max_ttl: Duration::from_secs(5 * 60) }
     }
 }
 
-/// `[journal]`: events that were taken and not yet told to every observer.
+/// `[idempotency]`: replay of answers to redelivered requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdempotencyConfig {
+    /// Time for which a redelivered request gets the same answer, without a plugin running
+    /// again. Tool calls and transfers are replayed at least as long as their platform
+    /// redelivers them. Covers the last 28,000 decisions, 3,500 tool calls and 3,500
+    /// transfers. `0s` turns it off: plugins run again for each delivery.
+    #[serde(with = "units::duration_or_none")]
+    #[schemars(with = "units::DurationText")]
+    pub ttl: Option<Duration>,
+}
+
+impl Default for IdempotencyConfig {
+    fn default() -> Self {
+        // Longer than a platform waits for an answer. Events are redelivered for longer: the
+        // journal deduplicates them.
+        Self { ttl: Some(Duration::from_secs(60)) }
+    }
+}
+
+/// `[circuit_breaker]`: the circuit breaker of each hook of a plugin.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitBreakerConfig {
+    /// Failures within `circuit_breaker.window` that open the breaker, at most 10,000, if at
+    /// least half of the calls failed meanwhile. While it is open, the plugin is skipped. `0`:
+    /// the breaker never opens.
+    pub failure_threshold: u32,
+    /// Time window in which failures are counted.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
+    pub window: Duration,
+    /// Time for which an open breaker skips the plugin. Then one call probes it, and closes
+    /// the breaker if it succeeds.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
+    pub open_duration: Duration,
+}
+
+impl Default for CircuitBreakerConfig {
+    fn default() -> Self {
+        Self {
+            failure_threshold: 10,
+            window: Duration::from_secs(30),
+            open_duration: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `[journal]`: storage of accepted events.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
-    /// What a sender's acknowledgement waits for.
+    /// Durability of an event before its sender gets the acknowledgement.
     pub sync: Durability,
-    /// How long an event stays when every observer has had it; for as long, and among the
-    /// last 500,000 events, a delivery that comes again is recognised. An observer whose
-    /// plugin is gone for longer is forgotten.
+    /// Retention of events that every observer has acknowledged. Redelivered events are
+    /// recognized as duplicates for as long, among the last 500,000 events. The checkpoint of
+    /// an observer whose plugin is missing for longer is removed.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub keep: Duration,
-    /// How long an event waits for an observer that cannot take it; dead letters stay as
-    /// long.
+    pub retention: Duration,
+    /// Largest age of an event that an observer has not acknowledged, and of a dead letter.
+    /// An older one is removed.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub max_age: Duration,
-    /// Bytes of events and dead letters, beyond which no event is taken.
+    /// Largest total size of events and dead letters. Above it, events are rejected with 503.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_size: usize,
@@ -247,39 +275,42 @@ impl Default for JournalConfig {
     fn default() -> Self {
         Self {
             sync: Durability::Full,
-            // BlackBox goes on trying to deliver for 65 minutes.
-            keep: Duration::from_secs(2 * 60 * 60),
+            // BlackBox redelivers for 65 minutes.
+            retention: Duration::from_secs(2 * 60 * 60),
             max_age: Duration::from_secs(7 * 24 * 60 * 60),
-            // Some ten million events.
+            // About ten million events.
             max_size: 4 << 30,
         }
     }
 }
 
-/// When something counts as written.
+/// The durability that a write waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// Until the disk has the event.
+    /// The event is on the disk (fsync).
     Full,
-    /// Until the system has it: a loss of power (not a crash) can cost the last moments.
+    /// The event is with the operating system. It survives a crash of Plugboard, but a power
+    /// failure can lose the last moments.
     Normal,
 }
 
-/// `[events]`: telling observers.
+/// `[events]`: delivery of events to observers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
-    /// Events that one observer is told at the same time, of different calls. All observers
-    /// together never take more than half of `engine.instances`.
+    /// Events of different calls that one observer processes at the same time, at least 1.
+    /// All observers together use at most half of `engine.instances`.
     pub concurrency: usize,
-    /// After so many failures an event is a dead letter of the observer.
-    pub attempts: u32,
-    /// Before the second attempt; doubled for each further one.
+    /// Delivery attempts for one event, at least 1. After that, the event becomes a dead
+    /// letter of the observer.
+    pub max_attempts: u32,
+    /// Delay before the second attempt. It doubles with each further attempt (exponential
+    /// backoff with jitter).
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub backoff: Duration,
-    /// The longest wait between two attempts.
+    pub initial_backoff: Duration,
+    /// Longest delay between two attempts.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub max_backoff: Duration,
@@ -287,25 +318,26 @@ pub struct EventsConfig {
 
 impl Default for EventsConfig {
     fn default() -> Self {
-        // Some three minutes in all: a service that is restarted is back by then.
+        // About three minutes in all: enough for the restart of a service that an observer
+        // needs.
         Self {
             concurrency: 8,
-            attempts: 10,
-            backoff: Duration::from_millis(500),
+            max_attempts: 10,
+            initial_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(60),
         }
     }
 }
 
-/// `[calls]`: what is remembered of calls, as platforms tell it only once.
+/// `[calls]`: call contexts, the data that a platform sends only at the start of a call.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallsConfig {
-    /// How long after the end of a call.
+    /// Retention of a call's context after the end of the call.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
-    pub keep: Duration,
-    /// How long when no end is told.
+    pub retention: Duration,
+    /// Largest age of the context of a call whose end is not reported.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub max_age: Duration,
@@ -313,23 +345,24 @@ pub struct CallsConfig {
 
 impl Default for CallsConfig {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(10 * 60), max_age: Duration::from_secs(24 * 60 * 60) }
+        Self { retention: Duration::from_secs(10 * 60), max_age: Duration::from_secs(24 * 60 * 60) }
     }
 }
 
-/// `[kv]`: the values that plugins keep.
+/// `[kv]`: the plugins' key-value stores.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KvConfig {
-    /// Longest key.
+    /// Largest size of a key. A longer one fails with `too_large`.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_key: usize,
-    /// Longest value; 768 KiB at the most.
+    /// Largest size of a value, at most 768 KiB. A larger one fails with `too_large`.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_value: usize,
-    /// All keys and values of one plugin.
+    /// Largest total size of the keys and values of one plugin. Writes beyond it fail with
+    /// `quota`.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_total: usize,
@@ -341,23 +374,24 @@ impl Default for KvConfig {
     }
 }
 
-/// `[http]`: requests of plugins.
+/// `[http]`: the plugins' outbound HTTP requests.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// For a whole exchange; never longer than what is left of the plugin's own time.
+    /// Time limit of a whole request with its response. It never extends the plugin's own
+    /// time limit.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub timeout: Duration,
-    /// Largest request, headers included; 768 KiB at the most.
+    /// Largest size of a request with its headers, at most 768 KiB.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_request: usize,
-    /// Largest response, headers included; 768 KiB at the most.
+    /// Largest size of a response with its headers, at most 768 KiB.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_response: usize,
-    /// Requests of one plugin at the same time.
+    /// Concurrent requests of one plugin, at least 1. Further requests fail with `too_many`.
     pub concurrency: usize,
 }
 
@@ -365,7 +399,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(5),
-            // What a guest may pass at once.
+            // Within the limit of data in one host call.
             max_request: 512 << 10,
             max_response: 512 << 10,
             concurrency: 16,

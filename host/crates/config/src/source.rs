@@ -201,35 +201,39 @@ mod tests {
     #[test]
     fn variables_take_the_type_of_their_key() {
         let environment = [
-            ("PLUGBOARD_LIMITS_BODY", "2MiB"),
-            ("PLUGBOARD_LIMITS_CONNECTIONS", "7"),
+            ("PLUGBOARD_LIMITS_MAX_BODY", "2MiB"),
+            ("PLUGBOARD_LIMITS_MAX_CONNECTIONS", "7"),
             ("PLUGBOARD_ALLOWED_STS_HOSTS", "a, b"),
             ("PLUGBOARD_LOG_FORMAT", "json"),
             ("PLUGBOARD_SECRET", "1234"),
             ("PLUGBOARD_REJECT_STS_URL", ""),
-            ("PLUGBOARD_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces"),
+            ("PLUGBOARD_TRACES_OTLP_ENDPOINT", "http://127.0.0.1:4318/v1/traces"),
             ("PLUGBOARD_TRACES_HEADERS", "A: b, X-Key: s3cret"),
-            ("PLUGBOARD_TRACES_SAMPLE", "0.25"),
+            ("PLUGBOARD_TRACES_SAMPLE_RATIO", "0.25"),
         ];
         let config = load_with("", &environment, Flags::default()).unwrap().config;
-        assert_eq!(config.limits.body, 2 << 20);
-        assert_eq!(config.limits.connections, 7);
+        assert_eq!(config.limits.max_body, 2 << 20);
+        assert_eq!(config.limits.max_connections, 7);
         assert!(config.secret.unwrap().matches(b"1234"));
         assert!(config.routing.reject_sts_url.is_none());
         let traces = config.traces.unwrap();
-        assert_eq!((traces.headers.len(), traces.sample), (2, 0.25));
+        assert_eq!((traces.headers.len(), traces.sample_ratio), (2, 0.25));
     }
 
     #[test]
     fn invalid_variable_fails_and_unknown_one_warns() {
         let error =
-            load_with("", &[("PLUGBOARD_LIMITS_BUDGET", "soon")], Flags::default()).unwrap_err();
-        assert!(error.contains("PLUGBOARD_LIMITS_BUDGET") && error.contains("250ms"), "{error}");
-        let bad = [("PLUGBOARD_SENDERS_ALLOW", "::1, 10.0.0.0/33")];
+            load_with("", &[("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "soon")], Flags::default())
+                .unwrap_err();
+        assert!(
+            error.contains("PLUGBOARD_LIMITS_DECISION_TIMEOUT") && error.contains("250ms"),
+            "{error}"
+        );
+        let bad = [("PLUGBOARD_INGRESS_ALLOWED_NETWORKS", "::1, 10.0.0.0/33")];
         let error = load_with("", &bad, Flags::default()).unwrap_err();
         assert!(
-            error.starts_with("environment variable PLUGBOARD_SENDERS_ALLOW: ")
-                && error.contains("\"10.0.0.0/33\" is no network"),
+            error.starts_with("environment variable PLUGBOARD_INGRESS_ALLOWED_NETWORKS: ")
+                && error.contains("\"10.0.0.0/33\" is not a network"),
             "{error}"
         );
         let loaded = load_with("", &[("PLUGBOARD_LISTNE", "x"), ("OTHER", "x")], Flags::default());
@@ -253,9 +257,10 @@ mod tests {
 
     #[test]
     fn file_error_has_line_and_suggestion() {
-        let error = config("listen = '127.0.0.1:1'\n[limits]\nbugdet = '1s'\n").unwrap_err();
-        assert!(error.contains("plugboard.toml:3: unknown field `bugdet`"), "{error}");
-        assert!(error.contains("did you mean `budget`?"), "{error}");
+        let error =
+            config("listen = '127.0.0.1:1'\n[limits]\ndecison_timeout = '1s'\n").unwrap_err();
+        assert!(error.contains("plugboard.toml:3: unknown field `decison_timeout`"), "{error}");
+        assert!(error.contains("did you mean `decision_timeout`?"), "{error}");
         let error = config("secret = 5\n").unwrap_err();
         assert!(error.contains("plugboard.toml:1: a secret is text"), "{error}");
         let error = config("listen = 'nowhere'").unwrap_err();
@@ -295,9 +300,12 @@ mod tests {
             ("[plugin_limits]\nmemory = '1GiB'", "engine.max_memory"),
             ("[log]\nlevel = 'loud=so'", "log.level"),
             ("[log]\nlevel = 'inof'", "log.level"),
-            ("[limits]\nconnections = 9223372036854775807", "limits.connections"),
+            ("[limits]\nmax_connections = 9223372036854775807", "limits.max_connections"),
             ("[tls]\nkey = 'k'", "tls.certificate"),
-            ("[senders]\nallow = ['x']", "plugboard.toml:2: senders.allow: \"x\" is no network"),
+            (
+                "[ingress]\nallowed_networks = ['x']",
+                "plugboard.toml:2: ingress.allowed_networks: \"x\" is not a network",
+            ),
         ] {
             let error = config(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

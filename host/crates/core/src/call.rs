@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::call_id::CallId;
 use crate::platforms::Platform;
 
-/// One phone call, with the fields that the platform has sent so far.
+/// One phone call, with the fields that the platform has sent.
 ///
 /// All fields but `platform` are untrusted text. The type has no `Debug`, so that `{:?}`
 /// cannot write a phone number to the log.
@@ -19,7 +19,7 @@ pub struct Call {
     pub id: Arc<str>,
     /// The platform that reported the call.
     pub platform: Platform,
-    /// The platform's voice agent. None: the platform does not name it.
+    /// The platform's voice agent. `None`: the platform does not name it.
     pub agent: Option<String>,
     /// The caller ID, as sent.
     pub from: Option<String>,
@@ -35,9 +35,7 @@ impl Call {
         CallId::new(self.platform, Arc::clone(&self.id))
     }
 
-    /// A field's text by the name that templates, matches and `vary` use for
-    /// it: one of [`Call::FIXED_FIELDS`], else a metadata name. JSON strings
-    /// come without quotes, other values as JSON.
+    /// Returns the text of a field, or `None` if the call lacks it.
     ///
     /// `name` is one of [`Call::FIXED_FIELDS`] or a metadata name; templates, matches and
     /// `vary` use the same names. JSON strings come without quotes, `null` as empty text,

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use crate::platforms::Platform;
 
-/// The identity of a call: the family of its platform, and the platform's id for it.
+/// The identity of a call: the family of its platform, and the platform's id for the call.
 ///
-/// Platforms of one family are brands of one another: their requests are mixed
-/// within a call. Cloning copies no text. No `Debug` and no `Display`: the id is text
-/// from outside.
+/// The requests of all platforms in a family are mixed within a call. Cloning copies no text.
+/// The type has no `Debug` and no `Display`, because the id is untrusted text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallId {
     family: &'static str,
@@ -21,12 +20,12 @@ impl CallId {
         Self { family: platform.family, id: id.into() }
     }
 
-    /// The [family](crate::platforms::PlatformInfo::family) of the call's platform.
+    /// Returns the [family](crate::platforms::PlatformInfo::family) of the call's platform.
     pub fn family(&self) -> &'static str {
         self.family
     }
 
-    /// The platform's id for the call.
+    /// Returns the platform's id for the call.
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -16,11 +16,11 @@ use crate::platforms::{PLATFORMS, Platform};
 #[derive(Clone, Debug)]
 pub struct CallSelector {
     id: Arc<str>,
-    /// None: any family.
+    /// The selected platform family. `None`: every family.
     family: Option<&'static str>,
 }
 
-/// An invalid [`CallSelector`].
+/// The reason why a [`CallSelector`] is invalid.
 #[derive(Debug, ThisError)]
 pub enum InvalidCallSelector {
     /// The id is empty, and would select every call.
@@ -32,7 +32,8 @@ pub enum InvalidCallSelector {
 }
 
 impl CallSelector {
-    /// Selects the calls with this id, of the family of `platform` or of every family.
+    /// Creates a selector of the calls with this id, of the family of `platform` or of every
+    /// family.
     ///
     /// # Errors
     ///
@@ -50,12 +51,12 @@ impl CallSelector {
         Ok(Self { id: id.into(), family })
     }
 
-    /// Returns the platform's id of the call.
+    /// Returns the platform's id for the call.
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
-    /// Returns the selected platform family. None: all.
+    /// Returns the selected platform family. `None`: every family.
     pub fn family(&self) -> Option<&'static str> {
         self.family
     }
@@ -74,8 +75,8 @@ impl CallSelector {
         *self.id == *id && self.family.is_none_or(|selected| selected == family)
     }
 
-    /// Returns the identities that the selector selects among the platforms of this
-    /// version. An identity occurs once for each brand of its family.
+    /// Returns the selected identities among the platforms of this version. An identity occurs
+    /// once for each platform of its family.
     pub fn call_ids(&self) -> impl Iterator<Item = CallId> {
         let platforms = PLATFORMS
             .iter()

@@ -11,14 +11,13 @@ use crate::verdict::VerdictKind;
 /// cached: the URL is a template, which the router fills for each call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No opinion: the next plugin decides.
+    /// The plugin declines: the next plugin decides.
     Pass,
     /// The call is routed.
     Route {
-        /// The URL of the speech-to-speech service, validated. None: the platform's
-        /// default.
+        /// The validated URL of the speech-to-speech service. `None`: the platform's default.
         sts_url: Option<Arc<StsUrl>>,
-        /// The voice agent's prompt. None: the agent's own.
+        /// The voice agent's prompt. `None`: the agent keeps its own prompt.
         prompt: Option<Arc<str>>,
     },
     /// The call is rejected.
@@ -54,16 +53,16 @@ impl Verdict {
 /// A verdict with its cache policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// The verdict.
+    /// The verdict of the plugin.
     pub verdict: Verdict,
-    /// The terms for reuse. None: the verdict is not cacheable.
+    /// The terms for reuse. `None`: the verdict is not cacheable.
     pub cache_policy: Option<CachePolicy>,
 }
 
 /// The terms under which a verdict may be reused for other calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// The time to live.
+    /// The time to live in the cache.
     pub ttl: Duration,
     /// The names of the call fields that the verdict depends on.
     pub vary: Vec<String>,

@@ -13,20 +13,20 @@ use crate::verdict::VerdictKind;
 /// An event of a call.
 #[derive(Clone)]
 pub struct Event {
-    /// The call.
+    /// The call that the event belongs to.
     pub call: Arc<Call>,
-    /// The time, by the platform's clock.
+    /// The time of the event by the platform's clock.
     pub timestamp: jiff::Timestamp,
     /// The kind of event, with its data.
     pub body: EventBody,
-    /// The platform's id of the delivery within the call, as its adapter derives it. Events
-    /// of a call with the same id are one event. None: time and content identify the event.
+    /// The platform's id of the delivery within the call, as its adapter derives it. Events of
+    /// a call with the same id are one event. `None`: time and content identify the event.
     pub delivery_id: Option<Arc<str>>,
 }
 
 impl Event {
-    /// Returns what identifies the delivery among those of its call, apart from the
-    /// content: the delivery's id, else the time.
+    /// Returns the identity of the delivery within its call, apart from the content: the
+    /// delivery's id, or else the time.
     pub fn dedup_key(&self) -> (Option<&str>, Option<jiff::Timestamp>) {
         match &self.delivery_id {
             Some(name) => (Some(name), None),
@@ -34,7 +34,7 @@ impl Event {
         }
     }
 
-    /// Returns the time in RFC 3339, with milliseconds, or with more digits if it has more.
+    /// Returns the time in RFC 3339, with at least three digits of milliseconds.
     pub fn timestamp_text(&self) -> String {
         match self.timestamp.subsec_nanosecond() % 1_000_000 {
             0 => format!("{:.3}", self.timestamp),
@@ -52,13 +52,13 @@ pub enum EventBody {
     Initiated,
     /// The call was decided.
     Routed(Routing),
-    /// Audio flows.
+    /// The audio of the call started.
     Started,
     /// The caller or the agent spoke.
     Transcription {
-        /// The speaker.
+        /// The speaker of the text.
         role: Role,
-        /// The transcribed text.
+        /// The text of the speech.
         text: String,
     },
     /// The caller spoke over the agent.
@@ -67,20 +67,20 @@ pub enum EventBody {
     DtmfDigit(String),
     /// The agent used a tool.
     ToolInvoked {
-        /// The tool.
+        /// The name of the tool.
         name: String,
-        /// The arguments, as JSON.
+        /// The arguments of the tool, as JSON.
         arguments: Box<RawValue>,
-        /// The result as JSON, or the error.
+        /// The result of the tool as JSON, or its error.
         outcome: Result<Box<RawValue>, String>,
     },
-    /// The call ended.
+    /// The call ended, normally or not.
     Ended(CallEnding),
     /// The platform reports an error.
     Error(String),
-    /// An event without a kind of its own here.
+    /// An event of a kind that this model does not have.
     Other {
-        /// The platform's name of the kind.
+        /// The platform's name for the kind.
         kind: String,
         /// The platform's document, unchanged.
         payload: Box<RawValue>,
@@ -123,7 +123,7 @@ pub enum CallOutcome {
     Unknown,
     /// The call ended normally.
     Completed,
-    /// The call failed.
+    /// The call ended because of an error.
     Failed,
     /// The call was canceled.
     Canceled,
@@ -133,14 +133,14 @@ pub enum CallOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The human caller.
+    /// The human on the phone.
     User,
-    /// The voice agent.
+    /// The voice agent of the platform.
     Agent,
 }
 
 impl EventBody {
-    /// Returns the kind.
+    /// Returns the kind of the event.
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Initiated => EventKind::Initiated,
@@ -161,30 +161,30 @@ impl EventBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// The platform asks where a call goes.
+    /// The platform requests the decision for a call.
     Initiated,
-    /// It was decided: what, and by which plugin.
+    /// The call was decided; has the verdict and the plugin.
     Routed,
-    /// Audio flows.
+    /// The audio of the call started.
     Started,
-    /// Somebody said something.
+    /// The caller or the agent spoke.
     Transcription,
     /// The caller spoke over the agent.
     Interruption,
-    /// A key was pressed.
+    /// The caller pressed a key.
     DtmfDigit,
-    /// The agent used a tool: with which arguments, and what it got.
+    /// The agent used a tool; has the arguments and the result.
     ToolInvoked,
-    /// The call is over.
+    /// The call ended, normally or not.
     Ended,
-    /// Something went wrong.
+    /// The platform reported an error.
     Error,
-    /// A transfer, or what Plugboard has no name for.
+    /// A transfer, or an event of an unknown kind.
     Other,
 }
 
 impl EventKind {
-    /// Every kind.
+    /// All kinds, in the order of the variants.
     pub const ALL: [Self; 10] = [
         Self::Initiated,
         Self::Routed,
@@ -198,7 +198,7 @@ impl EventKind {
         Self::Other,
     ];
 
-    /// Returns the name in settings and metrics.
+    /// Returns the name of the kind in settings and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Initiated => "initiated",
@@ -229,7 +229,7 @@ impl EventKind {
 pub struct EventKinds(u32);
 
 impl EventKinds {
-    /// The empty set.
+    /// The set without any kind.
     pub const NONE: Self = Self(0);
 
     /// Returns the set of every kind.

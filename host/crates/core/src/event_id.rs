@@ -1,4 +1,4 @@
-//! The identity of an event.
+//! Identities of events, equal for redeliveries.
 
 /// The identity of an event: a hash over its call, delivery and content. Deliveries of one
 /// event have the same id. Plugins see it as the event's id.

@@ -32,8 +32,8 @@ pub struct ChainResult {
 pub enum Answer {
     /// A plugin routes the call.
     Route {
-        /// The URL, filled for this call. None: the platform's own default, also where the
-        /// platform takes no URL.
+        /// The URL, filled for this call. `None`: the platform uses its own default, or accepts
+        /// no URL.
         sts_url: Option<String>,
         /// The voice agent's prompt.
         prompt: Option<Arc<str>>,
@@ -46,7 +46,7 @@ pub enum Answer {
         /// `reject_sts_url`, else the fallback.
         sts_url: Option<String>,
     },
-    /// No plugin decided.
+    /// No plugin decided the call.
     Fallback {
         /// The operator's fallback URL, filled.
         sts_url: Option<String>,
@@ -63,7 +63,7 @@ impl Answer {
             Self::Reject { .. } => "reject",
             Self::Fallback { reason: FallbackReason::NoDecision, .. } => "pass",
             Self::Fallback { reason: FallbackReason::Stopped, .. } => "stopped",
-            Self::Fallback { reason: FallbackReason::DeadlineExceeded, .. } => "late",
+            Self::Fallback { reason: FallbackReason::DeadlineExceeded, .. } => "deadline_exceeded",
             Self::Fallback { reason: FallbackReason::Internal, .. } => "internal",
         }
     }
@@ -86,25 +86,22 @@ pub enum FallbackReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerSource {
-    /// The plugin ran.
+    /// The plugin ran for this call.
     #[default]
-    #[serde(rename = "ran")]
     Plugin,
     /// The cache had the answer.
-    #[serde(rename = "cached")]
     Cache,
     /// The plugin did not run, because its circuit breaker is open.
-    #[serde(rename = "set_aside")]
     CircuitOpen,
 }
 
 impl AnswerSource {
-    /// Returns the label in traces.
+    /// Returns the label in traces, metrics and the live feed.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Plugin => "ran",
-            Self::Cache => "cached",
-            Self::CircuitOpen => "set_aside",
+            Self::Plugin => "plugin",
+            Self::Cache => "cache",
+            Self::CircuitOpen => "circuit_open",
         }
     }
 }

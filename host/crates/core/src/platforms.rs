@@ -11,7 +11,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A platform that posts webhooks: one of [`PLATFORMS`].
+/// A platform that posts webhooks, one of [`PLATFORMS`].
 #[derive(Clone, Copy)]
 pub struct Platform(&'static PlatformInfo);
 
@@ -20,29 +20,30 @@ pub struct Platform(&'static PlatformInfo);
 pub struct PlatformInfo {
     /// The name in settings, in the contract with plugins and in logs.
     pub name: &'static str,
-    /// The name that the brands of one platform share: their headers are mixed within a
-    /// call. It is part of stored identities of calls and events, so it must not change.
+    /// The name that the brands of one platform share. The headers of all brands are mixed
+    /// within a call. The name is part of stored identities of calls and events, so it must not
+    /// change.
     pub family: &'static str,
-    /// Whether the platform takes the URL of a speech-to-speech service. A platform with an
-    /// agent of its own does not. Templates are then not filled, so one that names a field
-    /// which the platform's calls lack is no failure, and one plugin serves both kinds.
+    /// True if the platform accepts the URL of a speech-to-speech service. A platform with its
+    /// own agent does not. Its templates are not filled, so a template that names a missing
+    /// field does not fail, and one plugin serves both kinds of platforms.
     pub accepts_sts_url: bool,
-    /// Whether the platform can be told not to take a call. Otherwise `reject_sts_url` stands
-    /// in, and a rejection without it is logged as a warning.
+    /// True if the platform supports rejections. Otherwise, calls are routed to
+    /// `reject_sts_url`, and a rejection without it is logged as a warning.
     pub can_reject: bool,
-    /// Whether voice agents fetch the prompt of a call after the decision. Prompts of other
+    /// True if voice agents fetch the prompt of a call after the decision. Prompts of other
     /// platforms are not stored.
     pub fetches_prompt: bool,
-    /// Whether the platform asks for tools or transfers during a call. The start of its calls
+    /// True if the platform requests tools or transfers during a call. The start of its calls
     /// is then stored for plugins with these hooks, also when no plugin observes events.
     pub supports_mid_call: bool,
-    /// How long the platform retries a delivery that was not acknowledged. A repeated tool
-    /// request within this time gets the first answer.
+    /// The time for which the platform retries a delivery that was not acknowledged. A repeated
+    /// tool request within this time gets the first answer.
     pub redelivery_window: Duration,
 }
 
 impl Platform {
-    /// Returns the platform with these properties.
+    /// Creates the platform with these properties.
     pub const fn new(info: &'static PlatformInfo) -> Self {
         Self(info)
     }
@@ -120,11 +121,12 @@ const AVR_FAMILY: PlatformInfo = PlatformInfo {
     can_reject: false,
     fetches_prompt: true,
     supports_mid_call: false,
-    // AVR retries at once, if at all (WEBHOOK_RETRY), within WEBHOOK_TIMEOUT each.
+    // AVR retries at once, if at all (WEBHOOK_RETRY), and each attempt takes WEBHOOK_TIMEOUT at
+    // most.
     redelivery_window: Duration::from_secs(30),
 };
 
-/// Dasha BlackBox.
+/// The Dasha BlackBox platform.
 pub const BLACKBOX: Platform = Platform::new(&PlatformInfo {
     name: "blackbox",
     family: "blackbox",
@@ -136,7 +138,7 @@ pub const BLACKBOX: Platform = Platform::new(&PlatformInfo {
     redelivery_window: Duration::from_secs(3_905),
 });
 
-/// A platform for tests of what a new one needs; in no release.
+/// A platform for tests of platform support, absent from releases.
 #[cfg(feature = "toy-platform")]
 pub const TOY: Platform = Platform::new(&PlatformInfo {
     name: "toy",
@@ -148,7 +150,7 @@ pub const TOY: Platform = Platform::new(&PlatformInfo {
     redelivery_window: Duration::ZERO,
 });
 
-/// Every platform.
+/// All platforms of this build.
 pub const PLATFORMS: &[Platform] = &[
     AVR,
     DSAI,

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 use subtle::ConstantTimeEq;
 
-/// A secret: printable ASCII, not empty.
+/// A secret of printable ASCII, not empty.
 #[derive(Clone, JsonSchema)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Returns the secret in a header's value, which may have spaces. Returns None if the
+    /// Creates a secret from a header's value, which may have spaces. Returns `None` if the
     /// text is empty or is not printable ASCII.
     pub fn from_header_value(text: &str) -> Option<Self> {
         let is_valid = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
@@ -29,7 +29,7 @@ impl Secret {
         self.0.as_bytes().ct_eq(given).into()
     }
 
-    /// Returns the text, to send it.
+    /// Returns the text of the secret, to send it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -43,7 +43,7 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The message must not repeat what it was given.
+        // The message must not repeat the text, which may be a secret.
         let text = String::deserialize(deserializer)
             .map_err(|_| de::Error::custom("a secret is text in quotes"))?;
         if text.is_empty() || !text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tracing::{Instrument, Span};
 
-/// The target of spans that need a span around them. Without one, they are not recorded, so
-/// that a request that is not traced begins no partial traces.
+/// The target of spans that are recorded only inside another span. A request that is not traced
+/// therefore begins no partial traces.
 pub const CHILD_TARGET: &str = "plugboard::span";
 
 /// The target of spans that begin a trace.

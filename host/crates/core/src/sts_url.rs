@@ -1,13 +1,13 @@
 //! URL templates of speech-to-speech services, filled for each call.
 //!
-//! A template is RFC 6570 level 1 (simple expansion only). It is compiled once, and filled
-//! by percent-encoding everything but unreserved characters. Two more rules keep a caller
-//! from changing the shape of the URL: no expression may stand before the path (an
-//! unreserved `.` is enough to name another host), and no filled path may have a `.` or
-//! `..` segment (every URL parser resolves those, even when they are percent-encoded).
+//! A template is RFC 6570 level 1 (simple expansion only). It is compiled once, and filled with
+//! percent-encoded values, in which only unreserved characters stay. Two more rules keep a
+//! caller from changing the shape of the URL. No expression may precede the path, because an
+//! unreserved `.` is enough to name another host. No filled path may have a `.` or `..`
+//! segment, because every URL parser resolves it, even when it is percent-encoded.
 //!
-//! This is own code, because no crate compiles a template, checks these two rules, and
-//! takes metadata names with a hyphen.
+//! No crate compiles such a template, checks these two rules, and accepts metadata names with a
+//! hyphen.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -25,36 +25,36 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// for the whole head of a request.
 const MAX_LENGTH: usize = 8 * 1024;
 
-/// A URL or template that is refused.
+/// The reason why a URL or template is rejected.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum StsUrlError {
-    /// The template or the filled URL is too long.
+    /// The template or the filled URL is longer than 8 KiB.
     #[error("the URL is longer than {MAX_LENGTH} bytes")]
     TooLong,
-    /// It has a character that is not valid in a URL or template.
+    /// The text has a character that is not valid in a URL or template.
     #[error("{0:?} must be percent-encoded in a URL")]
     InvalidCharacter(char),
-    /// It has an unpaired brace, or an empty or invalid name in braces.
+    /// The text has an unpaired brace, or an empty or invalid name in braces.
     #[error(
         "`{{{0}` is not an expression; expected a call field such as {{id}} (RFC 6570, level 1)"
     )]
     InvalidExpression(String),
-    /// It has an expression in scheme, user, host or port.
+    /// The template has an expression in scheme, user, host or port.
     #[error("{{{0}}} stands before the path; only path and query may depend on the call")]
     BeforePath(String),
-    /// It is not a URL.
+    /// The text is not a URL.
     #[error("it is not a URL: {0}")]
     Unparsable(url::ParseError),
-    /// It has no host between `://` and the path.
+    /// The URL has no host between `://` and the path.
     #[error("it has no host after ://")]
     NoHost,
-    /// It has another scheme than ws, wss, http and https.
+    /// The URL has another scheme than ws, wss, http and https.
     #[error("its scheme is {0:?}; expected ws, wss, http or https, followed by ://")]
     UnsupportedScheme(String),
-    /// It has a fragment, which is never sent to a server.
+    /// The URL has a fragment, which is never sent to a server.
     #[error("it has a fragment (#), which no server would see")]
     Fragment,
-    /// Its host is not in the operator's `allowed_sts_hosts`.
+    /// The host of the URL is not in the operator's `allowed_sts_hosts`.
     #[error("its host {0:?} is not among allowed_sts_hosts")]
     HostNotAllowed(String),
     /// The call lacks a field that the template names.
@@ -96,7 +96,7 @@ enum TemplatePart {
     Field(Range<usize>),
 }
 
-/// A validated template. Filled for any call, it gives a URL of the shape that its author
+/// A validated template. The filled URL of any call has the shape that the template's author
 /// intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StsUrl {
@@ -109,14 +109,14 @@ impl StsUrl {
     ///
     /// # Errors
     ///
-    /// Fails if it is not a template, not a URL, or names a host that is not allowed.
+    /// Fails if the text is not a template, is not a URL, or names a host that is not allowed.
     pub fn parse(template: impl Into<String>, allowed: &AllowedHosts) -> Result<Self, StsUrlError> {
         let template = template.into();
         if template.len() > MAX_LENGTH {
             return Err(StsUrlError::TooLong);
         }
         let mut parts = compile(&template)?;
-        // It stays in memory for long.
+        // The template stays in memory for a long time.
         parts.shrink_to_fit();
         let url = Self { template, parts };
         url.validate(allowed)?;
@@ -164,7 +164,7 @@ impl StsUrl {
         &self.template
     }
 
-    /// Returns the size of its heap data, in bytes.
+    /// Returns the approximate size of its heap data, in bytes.
     pub fn size(&self) -> usize {
         self.template.capacity() + self.parts.capacity() * size_of::<TemplatePart>()
     }
@@ -173,8 +173,8 @@ impl StsUrl {
     ///
     /// # Errors
     ///
-    /// Fails if the call lacks a metadata field that the template names, or if its values
-    /// make the URL too long or put a dot segment into the path.
+    /// Fails if the call lacks a metadata field that the template names. Also fails if the
+    /// values make the URL too long or put a dot segment into the path.
     pub fn fill(&self, call: &Call) -> Result<String, StsUrlError> {
         let mut url = String::with_capacity(self.template.len() + 64);
         for part in &self.parts {
@@ -258,8 +258,8 @@ fn check_literal(literal: &str) -> Result<(), StsUrlError> {
 }
 
 /// Returns the host of an authority that every URL parser reads alike: a name of letters,
-/// digits, `-`, `_` and `.`, with an optional port. Saves the general parser's time in the
-/// usual case; a test compares the two.
+/// digits, `-`, `_` and `.`, with an optional port. This avoids the general parser in the usual
+/// case; a test compares the two.
 fn plain_host(authority: &str) -> Option<&str> {
     let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
     let is_plain_byte =
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_fields_and_encodes_everything_that_is_not_unreserved() {
+    fn fill_encodes_all_reserved_characters() {
         let url = parse("ws://sts:6030/{to}?uuid={id}&who={from}&c={channel}&a={agent}").unwrap();
         let call = call("x&a=b/?#\r\n%00 é+~-._", "5001", r#"{"channel":"PJSIP/2"}"#);
         assert_eq!(
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_cannot_name_the_host() {
+    fn caller_cannot_name_the_host() {
         for template in ["ws:///{from}", "http:////{to}/", "ws://?{from}"] {
             assert_eq!(parse(template), Err(StsUrlError::NoHost), "{template}");
         }

@@ -11,7 +11,7 @@ use crate::platforms::AVR;
 ///
 /// # Panics
 ///
-/// When `metadata` is not a JSON object.
+/// Panics if `metadata` is not a JSON object.
 #[expect(clippy::expect_used, reason = "for tests alone")]
 pub fn call(from: &str, to: &str, metadata: &str) -> Call {
     let metadata: BTreeMap<String, Box<RawValue>> =

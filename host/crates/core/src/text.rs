@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Truncates a text to `max_len` bytes and replaces control characters with spaces, so that
-/// it cannot pass for a line of its own.
+/// Truncates a text to `max_len` bytes and replaces control characters with spaces, so that it
+/// cannot begin a new line of the log.
 pub fn sanitize(text: &str, max_len: usize) -> String {
     truncate(text, max_len).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,14 +1,14 @@
 //! Serde of durations and sizes in configuration and settings: text with a unit.
 //!
-//! Parsing is that of jiff and bytesize. Their serde modules are not used, because they do
-//! not fit what operators write and read:
+//! The crates jiff and bytesize parse the texts. Their serde modules are not used, because they
+//! do not fit this configuration:
 //!
-//! * `jiff::fmt::serde::unsigned_duration::friendly` refuses days (`"7d"` is a default) and
+//! * `jiff::fmt::serde::unsigned_duration::friendly` rejects days (`"7d"` is a default) and
 //!   accepts zero. Its error for a number without a unit is "expected an unsigned duration
 //!   string", without an example.
-//! * `ByteSize` accepts a number without a unit (`max_body = 16`) and zero, rounds what it
-//!   writes (1025 becomes `"1.0 KiB"`, so a documented default would differ from the real
-//!   one), and its error is "expected parsable string".
+//! * `ByteSize` accepts a number without a unit (`max_body = 16`) and zero. It rounds written
+//!   values: 1025 becomes `"1.0 KiB"`, so a documented default would differ from the real one.
+//!   Its error is "expected parsable string".
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub mod duration {
     ///
     /// # Errors
     ///
-    /// Fails if it is not text with a unit, is zero, or is longer than a year.
+    /// Fails if the value is not text with a unit, is zero, or is longer than a year.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = Deserialize::deserialize(deserializer).map_err(with_duration_hint)?;
         parse_duration(text).map_err(de::Error::custom)
@@ -90,7 +90,7 @@ pub mod size {
     ///
     /// # Errors
     ///
-    /// Fails if it is not a size as text, is zero, or exceeds `usize`.
+    /// Fails if the value is not a size as text, is zero, or exceeds `usize`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
         let text: String = Deserialize::deserialize(deserializer)?;
         text.parse::<ByteSize>()
@@ -105,8 +105,8 @@ pub mod size {
             })
     }
 
-    /// Writes a size in the largest unit that divides it: exact, as the documented defaults
-    /// need.
+    /// Writes a size in the largest unit that divides it. The text is exact, as the documented
+    /// defaults require.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ fn parse_duration(text: String) -> Result<Duration, String> {
         .ok_or_else(|| {
             format!(
                 "{text:?} is not a duration: expected a number above zero and a unit, such as \
-                 \"250ms\" or \"2s\", a year at the most"
+                 \"250ms\" or \"2s\", at most a year"
             )
         })
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_required() {
+    fn durations_and_sizes_require_a_unit() {
         let read = |text: &str| toml::from_str::<Sample>(text).map_err(|e| e.message().to_owned());
         assert_eq!(read("time = '250ms'").unwrap().time, Duration::from_millis(250));
         assert_eq!(read("time = '1m 30s'").unwrap().time, Duration::from_secs(90));

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerdictKind {
-    /// The plugin has no opinion.
+    /// The plugin declines to decide.
     Pass,
     /// The call is routed.
     Route,
@@ -13,7 +13,7 @@ pub enum VerdictKind {
 }
 
 impl VerdictKind {
-    /// Returns the label.
+    /// Returns the name in journal, metrics and traces.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",

@@ -1,13 +1,13 @@
-//! SSRF protection: the addresses to which a granted name may lead.
+//! SSRF protection: the addresses to which a granted name may resolve.
 //!
-//! A granted name is not enough. Its DNS decides where it leads, and may answer 127.0.0.1, the
-//! operator's database, or the metadata service that hands out a cloud's credentials. It may do
-//! so only at the second lookup, after an answer that passed. A plugin that takes a part of the
-//! name from a caller (`*.example.com`) lets the caller choose. Therefore the address of each
-//! connection is checked, and an address of the operator's network needs a grant that names it.
+//! A granted name is not enough. Its DNS server may answer with 127.0.0.1, the address of the
+//! operator's database, or that of a cloud metadata service, which returns credentials. It may
+//! do so only at the second lookup, after an answer that passed (DNS rebinding). A plugin that
+//! takes a part of the name from a caller (`*.example.com`) lets the caller choose. Therefore
+//! the address of each connection is checked, and a private address needs its own grant.
 //!
-//! The lists follow IANA's registries of special-purpose addresses. They reject more than these
-//! where an address is in doubt: of IPv6, only 2000::/3 is public at all.
+//! The lists follow IANA's registries of special-purpose addresses. In doubt they reject more
+//! than these: of IPv6, only 2000::/3 is public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,20 +25,20 @@ const fn v6(a: u16, b: u16, c: u16, length: u8) -> Ipv6Net {
 const SPECIAL_PURPOSE_V4: &[(Ipv4Net, &str)] = &[
     (v4(0, 0, 0, 0, 8), "this machine"),
     (v4(10, 0, 0, 0, 8), "private"),
-    (v4(100, 64, 0, 0, 10), "a provider's own"),
+    (v4(100, 64, 0, 0, 10), "carrier-grade NAT"),
     (v4(127, 0, 0, 0, 8), "this machine"),
-    (v4(169, 254, 169, 254, 32), "a cloud's metadata service"),
+    (v4(169, 254, 169, 254, 32), "cloud metadata service"),
     (v4(169, 254, 0, 0, 16), "link-local"),
-    // Azure's agent, on every machine there; only its number is public.
-    (v4(168, 63, 129, 16, 32), "a cloud's metadata service"),
+    // Azure's platform services; the address is public, the services are not.
+    (v4(168, 63, 129, 16, 32), "cloud metadata service"),
     (v4(172, 16, 0, 0, 12), "private"),
     (v4(192, 0, 0, 0, 24), "reserved for protocols"),
-    (v4(192, 0, 2, 0, 24), "for documentation"),
-    (v4(192, 88, 99, 0, 24), "a relay to IPv6"),
+    (v4(192, 0, 2, 0, 24), "documentation"),
+    (v4(192, 88, 99, 0, 24), "6to4 relay"),
     (v4(192, 168, 0, 0, 16), "private"),
-    (v4(198, 18, 0, 0, 15), "for benchmarks"),
-    (v4(198, 51, 100, 0, 24), "for documentation"),
-    (v4(203, 0, 113, 0, 24), "for documentation"),
+    (v4(198, 18, 0, 0, 15), "benchmarking"),
+    (v4(198, 51, 100, 0, 24), "documentation"),
+    (v4(203, 0, 113, 0, 24), "documentation"),
     (v4(224, 0, 0, 0, 4), "multicast"),
     (v4(255, 255, 255, 255, 32), "broadcast"),
     (v4(240, 0, 0, 0, 4), "reserved"),
@@ -49,21 +49,21 @@ const SPECIAL_PURPOSE_V4: &[(Ipv4Net, &str)] = &[
 const SPECIAL_PURPOSE_V6: &[(Ipv6Net, &str)] = &[
     (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), "this machine"),
     (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "this machine"),
-    // The position of the IPv4 address in it is chosen by each network.
-    (v6(0x64, 0xff9b, 1, 48), "a translation to IPv4"),
-    (v6(0x100, 0, 0, 64), "for discarding"),
+    // Each network chooses the position of the IPv4 address.
+    (v6(0x64, 0xff9b, 1, 48), "IPv4 translation"),
+    (v6(0x100, 0, 0, 64), "discard-only"),
     (v6(0xfc00, 0, 0, 7), "private"),
     (v6(0xfe80, 0, 0, 10), "link-local"),
     (v6(0xfec0, 0, 0, 10), "private (site-local)"),
     (v6(0xff00, 0, 0, 8), "multicast"),
-    (v6(0x2001, 0, 0, 32), "a tunnel over IPv4 (Teredo)"),
+    (v6(0x2001, 0, 0, 32), "Teredo tunnel"),
     (v6(0x2001, 0, 0, 23), "reserved for protocols"),
-    (v6(0x2001, 0xdb8, 0, 32), "for documentation"),
-    (v6(0x2002, 0, 0, 16), "a tunnel over IPv4 (6to4)"),
-    (v6(0x3fff, 0, 0, 20), "for documentation"),
+    (v6(0x2001, 0xdb8, 0, 32), "documentation"),
+    (v6(0x2002, 0, 0, 16), "6to4 tunnel"),
+    (v6(0x3fff, 0, 0, 20), "documentation"),
 ];
 
-/// The IPv6 addresses that are allocated as public.
+/// IPv6 addresses that are allocated as public.
 const GLOBAL_UNICAST_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
 /// IPv6 networks whose last 32 bits are an IPv4 address: mapped, compatible, translated
@@ -74,7 +74,7 @@ const V4_EMBEDDING_NETWORKS: &[Ipv6Net] = &[
     v6(0x64, 0xff9b, 0, 96),
 ];
 
-/// Returns the address at which a connection ends: of IPv4 within IPv6, the IPv4 address.
+/// Returns the effective address of a connection: the IPv4 address if it is embedded in IPv6.
 pub fn canonical_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(address_v6) = address else { return address };
     if address_v6.is_unspecified() || address_v6.is_loopback() {
@@ -87,8 +87,8 @@ pub fn canonical_address(address: IpAddr) -> IpAddr {
     address
 }
 
-/// Returns why a name must not lead to this address without a grant of the address. None:
-/// the address is public. Expects a result of [`canonical_address`].
+/// Returns the purpose of an address that is not public and therefore needs its own grant.
+/// `None`: the address is public. Expects a result of [`canonical_address`].
 pub fn special_purpose(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => SPECIAL_PURPOSE_V4
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn most_specific_network_gives_the_reason() {
-        assert_eq!(special_purpose_of("169.254.169.254"), Some("a cloud's metadata service"));
+        assert_eq!(special_purpose_of("169.254.169.254"), Some("cloud metadata service"));
         assert_eq!(special_purpose_of("255.255.255.255"), Some("broadcast"));
-        assert_eq!(special_purpose_of("2001::1"), Some("a tunnel over IPv4 (Teredo)"));
+        assert_eq!(special_purpose_of("2001::1"), Some("Teredo tunnel"));
     }
 }

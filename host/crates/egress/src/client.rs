@@ -1,4 +1,4 @@
-//! Sends requests within the grants and the limits of one version of a plugin.
+//! HTTP client of one version of a plugin: enforces its grants and limits.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use plugboard_tls::client_roots::{self as tls, MissingRootCertificates};
 /// The `user-agent` of requests for which the plugin sets none.
 const USER_AGENT: &str = concat!("plugboard/", env!("CARGO_PKG_VERSION"));
 
-/// Idle connections that are kept for each host.
+/// Number of idle connections kept for each host.
 const IDLE_CONNECTIONS: usize = 2;
 
-/// How long an idle connection is kept; shorter than most servers keep theirs.
+/// Lifetime of an idle connection; shorter than that of most servers.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// Longest quotation from libraries and servers in an error message, in bytes.
@@ -43,9 +43,9 @@ pub struct HttpClient {
 
 /// The destination of requests that grants and limits allow.
 enum Transport {
-    /// The hosts that their URLs name.
+    /// Sends requests to the hosts of their URLs.
     Network(NetworkClient),
-    /// Prepared responses.
+    /// Answers requests with prepared responses.
     Mock(Arc<HttpMock>),
 }
 
@@ -56,7 +56,7 @@ struct NetworkClient {
 
 /// The HTTP client could not be created.
 #[derive(Debug, Error)]
-#[error("cannot make an HTTP client")]
+#[error("cannot create the HTTP client")]
 pub struct HttpClientError(#[from] reqwest::Error);
 
 impl HttpClient {
@@ -98,7 +98,7 @@ impl HttpClient {
         ))
     }
 
-    /// Creates a client that sends nothing: a mock answers the requests that grants and
+    /// Creates a client without network access: a mock answers the requests that grants and
     /// limits allow.
     pub fn with_mock(grants: HttpGrants, limits: HttpLimits, mock: Arc<HttpMock>) -> Self {
         Self::with_transport(Transport::Mock(mock), grants, limits)
@@ -109,8 +109,8 @@ impl HttpClient {
         Self { transport: wire, grants, limits, permits: slots }
     }
 
-    /// Returns why https cannot work on this machine, and what to do, for the log when the
-    /// plugin is loaded.
+    /// Returns the reason and the remedy if https cannot work on this machine, for the log
+    /// when the plugin is loaded.
     pub fn missing_roots_advice(&self) -> Option<String> {
         match &self.transport {
             Transport::Network(network) => {
@@ -195,18 +195,18 @@ impl HttpClient {
 
     fn too_large(&self) -> HttpError {
         HttpError::TooLarge(format!(
-            "a response of more than {} bytes",
+            "the response has more than {} bytes",
             self.limits.max_response_size
         ))
     }
 }
 
 impl NetworkClient {
-    /// Returns our own error if it is one, else the root cause of the library's. The
-    /// library's own message may contain the URL.
+    /// Returns this crate's error if the chain of causes has one, else the root cause of the
+    /// library's error. The library's own message may contain the URL.
     fn describe_error(&self, error: reqwest::Error) -> HttpError {
         if error.is_builder() {
-            return HttpError::InvalidRequest("the URL is none that HTTP can carry".to_owned());
+            return HttpError::InvalidRequest("HTTP cannot carry this URL".to_owned());
         }
         let mut reason = None;
         let mut cause: Option<&dyn Error> = Some(&error);
@@ -231,7 +231,7 @@ impl NetworkClient {
     }
 }
 
-/// Checks a redirect as if the plugin had requested its target.
+/// Checks the target of a redirect like the URL of a request.
 fn redirect_action(grants: &HttpGrants, attempt: Attempt<'_>) -> Action {
     if attempt.previous().len() > MAX_REDIRECTS {
         let text = format!("more than {MAX_REDIRECTS} redirects");
@@ -248,10 +248,10 @@ fn redirect_action(grants: &HttpGrants, attempt: Attempt<'_>) -> Action {
 
 fn check_redirect(grants: &HttpGrants, attempt: &Attempt<'_>) -> Result<Target, HttpError> {
     let target = Target::from_url(attempt.url())
-        .map_err(|problem| HttpError::NotGranted(format!("a redirect: {problem}")))?;
+        .map_err(|problem| HttpError::NotGranted(format!("redirect: {problem}")))?;
     let was_tls = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
     if was_tls && !target.tls {
-        return Err(HttpError::NotGranted(format!("a redirect from https to http, to {target}")));
+        return Err(HttpError::NotGranted(format!("redirect from https to http ({target})")));
     }
     grants.check_target(&target)?;
     Ok(target)

@@ -1,17 +1,16 @@
-//! What the operator grants: entries of `grants.http`.
+//! Grants of hosts: the entries of `grants.http`.
 //!
-//! An entry is `HOST` or `HOST:PORT`, where HOST is
+//! An entry is `HOST` or `HOST:PORT`, where HOST is one of:
 //!
-//! * a name, `crm.example.com`; case and a dot at the end do not matter,
-//! * `*.example.com`: each name under it, at any depth, but not itself,
+//! * a name, `crm.example.com`; case and a trailing dot are ignored,
+//! * `*.example.com`: each name below it, at any depth, but not `example.com` itself,
 //! * an address, `10.1.2.3` or `[fd00::1]`,
 //! * a network, `10.0.0.0/8` (`10.0.0.0/8:8080`) or `fd00::/8` (`[fd00::]/8:8080`).
 //!
-//! Without a port it is 80 for http and 443 for https. An address or a network
-//! grants URLs that name such an address, and is what makes a granted name that
-//! leads into the operator's own network work, for the same port:
-//! `["crm.internal:8080", "10.0.0.0/8:8080"]`. An IPv4 address within IPv6 is
-//! judged as what it is, IPv4; `::/0` does not grant it.
+//! An entry without a port grants port 80 for http and 443 for https. An address or a network
+//! grants URLs with such an address. A granted name that resolves to a private address needs
+//! such an entry as well, for the same port: `["crm.internal:8080", "10.0.0.0/8:8080"]`. An
+//! IPv4 address within IPv6 counts as IPv4; `::/0` does not grant it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,7 +24,7 @@ use super::HttpError;
 use super::address_policy;
 use super::target::{Target, TargetHost, strip_trailing_dot};
 
-/// The hosts that one plugin may reach. Default: none.
+/// Hosts that one plugin may reach. Default: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct HttpGrants(Vec<Grant>);
@@ -33,7 +32,7 @@ pub struct HttpGrants(Vec<Grant>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Grant {
     pattern: HostPattern,
-    /// None: the default port of the scheme.
+    /// `None`: the default port of the scheme.
     port: Option<u16>,
 }
 
@@ -45,9 +44,9 @@ enum HostPattern {
     Network(IpNet),
 }
 
-/// An invalid entry.
+/// Error of an invalid entry of `grants.http`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{entry:?} is no grant: {problem}; {remedy}")]
+#[error("{entry:?} is not a valid grant: {problem}; {remedy}")]
 pub struct GrantError {
     entry: String,
     problem: &'static str,
@@ -60,7 +59,7 @@ impl HttpGrants {
         self.0.is_empty()
     }
 
-    /// Returns the entries in normalized form.
+    /// Returns the entries in their normalized form.
     pub fn entries(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(Grant::to_string)
     }
@@ -84,7 +83,7 @@ impl HttpGrants {
             return Ok(());
         }
         Err(HttpError::NotGranted(format!(
-            "{target} is in no entry of `grants.http`; to allow it, add \"{target}\""
+            "no entry of `grants.http` includes {target}; to allow it, add \"{target}\""
         )))
     }
 
@@ -101,8 +100,8 @@ impl HttpGrants {
         }
         let entry = Target { host: TargetHost::Address(address), ..target.clone() };
         Err(HttpError::AddressRefused(format!(
-            "{target} leads to {address} ({reason}), which no entry of `grants.http` names; to \
-             allow it, add \"{entry}\""
+            "{target} resolves to {address} ({reason}), which no entry of `grants.http` includes; \
+             to allow it, add \"{entry}\""
         )))
     }
 
@@ -144,7 +143,7 @@ impl HostPattern {
     }
 }
 
-/// Returns the error for an invalid entry: the reason, and what to write instead.
+/// Reason and remedy of an invalid entry.
 type GrantProblem = (&'static str, String);
 
 const FORMAT_HINT: &str = "write HOST:PORT, as in \"crm.example.com:443\"";
@@ -183,7 +182,7 @@ impl Grant {
             let target = Url::parse(entry).ok().and_then(|url| Target::from_url(&url).ok());
             let remedy =
                 target.map_or_else(|| FORMAT_HINT.to_owned(), |it| format!("write \"{it}\""));
-            return Err(("it has a scheme, and no grant is for a part of a host", remedy));
+            return Err(("it has a scheme, but a grant is a host and a port", remedy));
         }
         if entry.contains(|c: char| c.is_whitespace() || c.is_control() || "@?#\\%".contains(c)) {
             return Err(("it is more than a host and a port", FORMAT_HINT.to_owned()));
@@ -191,7 +190,7 @@ impl Grant {
         let (host, rest) = match entry.strip_prefix('[') {
             Some(inner) => inner
                 .split_once(']')
-                .ok_or(("it has a bracket too few", "write \"[ADDRESS]:PORT\"".to_owned()))?,
+                .ok_or(("its closing bracket is missing", "write \"[ADDRESS]:PORT\"".to_owned()))?,
             None if entry.matches(':').count() > 1 => return Self::parse_bare_v6(entry),
             None => entry.split_at(entry.find(['/', ':']).unwrap_or(entry.len())),
         };
@@ -204,14 +203,17 @@ impl Grant {
         };
         let port = match rest.strip_prefix(':') {
             Some(port) => Some(parse_number(port).filter(|port| *port > 0).ok_or_else(|| {
-                ("its port is no number from 1 to 65535", "leave it out for 80 and 443".to_owned())
+                ("its port is not a number from 1 to 65535", "omit it for 80 and 443".to_owned())
             })?),
             None if rest.is_empty() => None,
             None => return Err(("it is more than a host and a port", FORMAT_HINT.to_owned())),
         };
         let pattern = if entry.starts_with('[') {
             let address = host.parse().map(IpAddr::V6).map_err(|_| {
-                ("what is in brackets is no IPv6 address", "write \"[ADDRESS]:PORT\"".to_owned())
+                (
+                    "the text in brackets is not an IPv6 address",
+                    "write \"[ADDRESS]:PORT\"".to_owned(),
+                )
             })?;
             parse_network(address, length)?
         } else if let Some(length) = length {
@@ -222,7 +224,8 @@ impl Grant {
         Ok(Self { pattern, port })
     }
 
-    /// `fd00::/8`. `::1:8080` is ambiguous: the 8080 may be a part of the address.
+    /// Parses an IPv6 network without brackets, such as `fd00::/8`. Rejects `::1:8080` as
+    /// ambiguous: the 8080 may be a part of the address.
     fn parse_bare_v6(entry: &str) -> Result<Self, GrantProblem> {
         let (address, length) = entry.split_once('/').unwrap_or((entry, ""));
         match (address.parse().map(IpAddr::V6), parse_number(length)) {
@@ -230,7 +233,7 @@ impl Grant {
                 Ok(Self { pattern: parse_network(address, Some(length))?, port: None })
             }
             _ => Err((
-                "an IPv6 address has brackets here, as its port would look like a part of it",
+                "an IPv6 address must be in brackets, which separate it from a port",
                 "write \"[ADDRESS]\", \"[ADDRESS]:PORT\" or \"[ADDRESS]/LENGTH:PORT\"".to_owned(),
             )),
         }
@@ -238,10 +241,10 @@ impl Grant {
 }
 
 fn path_problem() -> GrantProblem {
-    ("it has a path, and no grant is for a part of a host", FORMAT_HINT.to_owned())
+    ("it has a path, but a grant is a host and a port", FORMAT_HINT.to_owned())
 }
 
-/// Parses digits only; `parse` would also accept a sign.
+/// Parses a number of digits only; `parse` would also accept a sign.
 fn parse_number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -253,17 +256,17 @@ fn parse_network(address: IpAddr, length: Option<u16>) -> Result<HostPattern, Gr
     let network = u8::try_from(length)
         .ok()
         .and_then(|length| IpNet::new(address, length).ok())
-        .ok_or(("its network has too many bits", "32 are all of IPv4, 128 of IPv6".to_owned()))?;
-    // A narrow or a wide network may be meant, and the wide one would grant more than was
-    // written.
+        .ok_or(("its prefix length is too large", "IPv4 has 32 bits, IPv6 has 128".to_owned()))?;
+    // The author may mean the address or the network; the network would grant more than the
+    // address.
     if network.trunc() != network {
-        let remedy = format!("write \"{}\", or \"{address}\" for it alone", network.trunc());
-        return Err(("its address is not the first one of its network", remedy));
+        let remedy = format!("write \"{}\", or \"{address}\" for one host", network.trunc());
+        return Err(("its address is not the first of its network", remedy));
     }
     Ok(HostPattern::Network(canonical_network(network)))
 }
 
-/// Grants are normalized as addresses are ([`address_policy::canonical_address`]).
+/// Returns the network in the form of [`address_policy::canonical_address`].
 fn canonical_network(network: IpNet) -> IpNet {
     let length = network.prefix_len().checked_sub(96);
     match (network, address_policy::canonical_address(network.addr()), length) {
@@ -280,14 +283,14 @@ fn parse_host(host: &str) -> Result<HostPattern, GrantProblem> {
         None => (host, false),
     };
     if name.contains('*') {
-        let remedy = "write the names, or \"*.example.com\" for all under one".to_owned();
-        return Err(("a `*` stands only before a name and a dot", remedy));
+        let remedy = "write the names, or \"*.example.com\" for all names below one".to_owned();
+        return Err(("`*` is allowed only in front of a dot and a name", remedy));
     }
     match Host::parse(name) {
         Ok(Host::Domain(name)) => {
             let name = strip_trailing_dot(&name);
             if name.len() > 253 || name.split('.').any(str::is_empty) {
-                return Err(("its host is no name", FORMAT_HINT.to_owned()));
+                return Err(("its host is not a valid name", FORMAT_HINT.to_owned()));
             }
             Ok(if is_wildcard {
                 HostPattern::Subdomains(format!(".{name}"))
@@ -301,9 +304,9 @@ fn parse_host(host: &str) -> Result<HostPattern, GrantProblem> {
             parse_network(address.into(), None)
         }
         Ok(Host::Ipv4(address)) => {
-            Err(("its host is an address in disguise", format!("write \"{address}\"")))
+            Err(("its host is an encoded IPv4 address", format!("write \"{address}\"")))
         }
-        Ok(Host::Ipv6(_)) | Err(_) => Err(("its host is no name", FORMAT_HINT.to_owned())),
+        Ok(Host::Ipv6(_)) | Err(_) => Err(("its host is not a valid name", FORMAT_HINT.to_owned())),
     }
 }
 

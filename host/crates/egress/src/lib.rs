@@ -1,17 +1,18 @@
-//! HTTP requests of plugins: only to where the operator's grants allow.
+//! HTTP requests of plugins, limited to the hosts that the operator grants.
 //!
 //! A request passes three checks:
 //!
-//! 1. `message`: it is a valid HTTP request, with nothing in it that could hide another one.
+//! 1. `message`: the request is valid HTTP, and no header can smuggle a second request.
 //! 2. [`HttpGrants`]: the URL's host and port are granted, as the URL standard reads them
 //!    (`0x7f.1` is 127.0.0.1).
 //! 3. `address_policy`: the address to connect to is public, or granted as an address (SSRF
-//!    protection). The resolver of the connection itself asks, so a name cannot resolve to
-//!    another address afterwards. An IPv4 address within IPv6 counts as IPv4.
+//!    protection). The check runs in the resolver of the connection itself, so a name cannot
+//!    resolve to another address afterwards (DNS rebinding). An IPv4 address within IPv6
+//!    counts as IPv4.
 //!
-//! A redirect passes all of them again. [`HttpClient`] sends the request within [`HttpLimits`], or
-//! a [`HttpMock`] answers instead of the network. Each version of a plugin has a client of its own,
-//! so that a connection that one version was granted never serves another.
+//! The URL of each redirect passes the checks again. [`HttpClient`] sends the request within
+//! [`HttpLimits`], or a [`HttpMock`] answers instead of the network. Each version of a plugin
+//! has its own client, so that a connection granted to one version never serves another.
 
 #![forbid(unsafe_code)]
 
@@ -35,11 +36,11 @@ pub use self::client::HttpClient;
 pub use self::grants::HttpGrants;
 pub use self::mock::{HttpMock, MockResponse};
 
-/// The most redirects that one request follows. To another host or port they carry no
-/// `authorization` and no `cookie`, but all other headers.
+/// Maximum number of redirects that one request follows. A redirect to another host or port
+/// drops `authorization` and `cookie`, and keeps all other headers.
 pub const MAX_REDIRECTS: usize = 5;
 
-/// The limits of one plugin's requests.
+/// Limits of one plugin's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Time for one exchange, from the lookup of the name to the end of the body.
@@ -53,48 +54,48 @@ pub struct HttpLimits {
 }
 
 impl HttpLimits {
-    /// Returns the concurrency, limited to what a semaphore can count.
+    /// Returns the concurrency, at most the maximum of a semaphore.
     fn max_concurrency(&self) -> usize {
         self.concurrency.min(Semaphore::MAX_PERMITS)
     }
 }
 
-/// A plugin's request.
+/// An HTTP request of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// The method, in upper case.
+    /// HTTP method, in upper case.
     pub method: String,
     /// An http or https URL.
     pub url: String,
-    /// The headers, in order; a name may occur more than once.
+    /// Headers, in order; a name may occur more than once.
     pub headers: Vec<(String, String)>,
-    /// The body; empty: none.
+    /// Body; empty if the request has none.
     pub body: Vec<u8>,
-    /// Time for the whole response. None: the operator's limit, which is also the maximum.
+    /// Time limit for the whole response. `None`: the operator's limit, which is also the
+    /// maximum.
     pub timeout: Option<Duration>,
 }
 
 /// The response after redirects. Any status is a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
-    /// The status code.
+    /// Status code of the response.
     pub status: u16,
-    /// The headers, with names in lower case. Bytes that are not UTF-8 are replaced in
-    /// values.
+    /// Headers, with names in lower case. Values replace bytes that are not UTF-8.
     pub headers: Vec<(String, String)>,
-    /// The whole body.
+    /// Whole body, without its transfer encoding.
     pub body: Vec<u8>,
 }
 
-/// Why there is no response. The messages go to the plugin and to the operator's log. They
-/// name hosts, ports and addresses, never a path or a query, which may contain callers'
-/// numbers.
+/// Reason for the absence of a response. The messages go to the plugin and to the operator's
+/// log. They name hosts, ports and addresses, never a path or a query, which may contain
+/// callers' numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HttpError {
     /// The settings do not grant this host and port.
     #[error("not granted: {0}")]
     NotGranted(String),
-    /// The name leads only to addresses that the settings do not grant.
+    /// The name resolves only to addresses that the settings do not grant.
     #[error("address refused: {0}")]
     AddressRefused(String),
     /// The method, the URL or a header is invalid, or the header is set by the host.
@@ -104,10 +105,10 @@ pub enum HttpError {
     #[error("too large: {0}")]
     TooLarge(String),
     /// The response was not complete in time.
-    #[error("no whole response in time")]
+    #[error("no complete response in time")]
     Timeout,
     /// The plugin has too many concurrent requests.
-    #[error("too many requests on the way at once")]
+    #[error("too many concurrent requests")]
     TooManyRequests,
     /// The server could not be reached, or closed the connection.
     #[error("failed: {0}")]
@@ -128,8 +129,8 @@ impl HttpError {
         }
     }
 
-    /// Returns whether the plugin requested what it may not do, as opposed to a failure on
-    /// the way.
+    /// Returns whether the host refused the request, as opposed to a failure of the network
+    /// or the server.
     pub fn is_refusal(&self) -> bool {
         !matches!(self, Self::Timeout | Self::Failed(_))
     }

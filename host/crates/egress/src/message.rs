@@ -1,4 +1,4 @@
-//! Converts a plugin's request into one that can be sent.
+//! Validation of a plugin's request, and its conversion to the HTTP library's type.
 
 use reqwest::Method;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -8,8 +8,8 @@ use super::target::Target;
 use super::{HttpError, HttpRequest};
 use plugboard_core::text::truncate;
 
-/// Headers that define where the message ends, where it goes, or the connection. A plugin
-/// that sets them could hide a second request in the first. All headers that start with
+/// Headers that control the framing, the target or the connection of a message. A plugin that
+/// sets them could smuggle a second request into the first. All headers that start with
 /// `proxy-` are rejected as well.
 const FORBIDDEN_HEADERS: &[&str] = &[
     "connection",
@@ -24,7 +24,7 @@ const FORBIDDEN_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
-/// Longest quotation of a header's name in a message, in bytes.
+/// Longest quotation of a header name in an error message, in bytes.
 const MAX_QUOTED_NAME: usize = 64;
 
 /// Returns the request to send, and its target.
@@ -39,7 +39,7 @@ pub fn validate_request(
     let size = request_size(&request);
     if size > max_size {
         return Err(HttpError::TooLarge(format!(
-            "a request of {size} bytes, and {max_size} are allowed"
+            "the request has {size} bytes; expected at most {max_size}"
         )));
     }
     let method = match &*request.method {
@@ -52,12 +52,12 @@ pub fn validate_request(
         "OPTIONS" => Method::OPTIONS,
         _ => {
             return Err(invalid_request(
-                "the method is none of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS",
+                "the method is not one of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS",
             ));
         }
     };
     let mut url = Url::parse(&request.url)
-        .map_err(|error| HttpError::InvalidRequest(format!("the URL is none: {error}")))?;
+        .map_err(|error| HttpError::InvalidRequest(format!("the URL is invalid: {error}")))?;
     url.set_fragment(None);
     let target = Target::from_url(&url).map_err(invalid_request)?;
     let mut outgoing = reqwest::Request::new(method, url);
@@ -76,21 +76,19 @@ fn request_size(request: &HttpRequest) -> usize {
     headers.sum::<usize>() + request.method.len() + request.url.len() + request.body.len()
 }
 
-/// Returns the bytes of a header with its colon, its space and the end of its line.
+/// Returns the size of a header in bytes, with its colon, space and line break.
 pub fn header_size(name: usize, value: usize) -> usize {
     name + value + 4
 }
 
 fn validate_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HttpError> {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-        return Err(invalid_request(
-            "a header's name is empty or has characters that none can have",
-        ));
+        return Err(invalid_request("a header name is empty or has an invalid character"));
     };
     let quoted = truncate(name.as_str(), MAX_QUOTED_NAME);
     if FORBIDDEN_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
         return Err(HttpError::InvalidRequest(format!(
-            "the header `{quoted}` is the host's to set"
+            "only the host may set the header `{quoted}`"
         )));
     }
     let Ok(value) =

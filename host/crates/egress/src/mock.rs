@@ -1,6 +1,6 @@
-//! Prepared responses instead of the network, to try a plugin without its services.
+//! Mock of the network: prepared responses, to test a plugin without its services.
 //!
-//! Grants and limits apply as they do to real requests.
+//! Grants and limits apply as for real requests.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{HttpError, HttpResponse};
 #[derive(Debug)]
 pub struct HttpMock {
     responses: Mutex<Vec<MockResponse>>,
-    /// The advice for a request without a response.
+    /// Advice in the error of a request without a response.
     hint: &'static str,
 }
 
@@ -22,26 +22,26 @@ pub struct HttpMock {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MockResponse {
-    /// The method, in upper case.
+    /// HTTP method, in upper case.
     method: String,
-    /// The whole URL without a fragment, compared character by character.
+    /// Whole URL without a fragment, compared character by character.
     url: String,
-    /// The status code.
+    /// Status code of the response.
     status: u16,
-    /// The headers of the response.
+    /// Headers of the response.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    /// The body: a text as it is, any other value as JSON. Absent: empty.
+    /// Body: a text is sent unchanged, any other value as JSON. Absent: empty.
     #[serde(default)]
     body: Value,
-    /// The number of requests that it answers, before the next matching response is used.
+    /// Number of requests that this response answers before the next matching one is used.
     /// Absent: unlimited.
     times: Option<u32>,
 }
 
 impl HttpMock {
-    /// Creates a mock that answers with the first matching response that is not used up.
-    /// `hint` is the advice for requests without one.
+    /// Creates a mock that answers with the first matching response that has uses left.
+    /// `hint` is the advice in the error of a request without a response.
     pub fn new(responses: Vec<MockResponse>, hint: &'static str) -> Self {
         Self { responses: Mutex::new(responses), hint }
     }

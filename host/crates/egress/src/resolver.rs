@@ -1,4 +1,4 @@
-//! Resolves names, and keeps the addresses to which a request may connect.
+//! Name resolution with SSRF protection: returns only addresses that the grants allow.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use super::target::Target;
 use super::{HttpError, HttpGrants};
 
 tokio::task_local! {
-    /// The hop that is under way. reqwest asks a resolver for a name without the port that
-    /// a grant is about. It asks while the request that needs the answer polls it, so the
-    /// request can pass its target through a task local.
+    /// Target of the current hop. reqwest passes only the name to a resolver, but grants also
+    /// apply to the port. It calls the resolver in the poll of the request, so the request
+    /// can pass its target in a task-local variable.
     static CURRENT_TARGET: RefCell<Target>;
 }
 
@@ -22,9 +22,9 @@ pub async fn with_target<T>(target: Target, exchange: impl Future<Output = T>) -
     CURRENT_TARGET.scope(RefCell::new(target), exchange).await
 }
 
-/// Sets the target to which a redirect leads.
+/// Sets the target of a redirect.
 pub fn set_target(target: Target) {
-    // Without an exchange there is no hop, and no name is resolved.
+    // Fails only outside an exchange, where no name is resolved.
     let _ = CURRENT_TARGET.try_with(|current| *current.borrow_mut() = target);
 }
 
@@ -50,14 +50,14 @@ impl Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        // Read here and not in the future, which another task may poll.
+        // Read before the future runs, because another task may poll the future.
         let target = current_target().filter(|target| target.matches_name(name.as_str()));
         let (grants, lookups) = (self.grants.clone(), Arc::clone(&self.lookup_permits));
         Box::pin(async move {
-            // If another name was checked than the one that is resolved, that is a bug, and
-            // must fail.
+            // A mismatch of the checked and the resolved name is a bug of the host, and must
+            // fail.
             let target = target.ok_or_else(|| {
-                HttpError::NotGranted("a name that the request does not have".to_owned())
+                HttpError::NotGranted("the resolved name is not the host of the request".to_owned())
             })?;
             grants.check_target(&target)?;
             let addresses = resolve_host(name.as_str().to_owned(), &target, lookups).await?;
@@ -75,7 +75,7 @@ async fn resolve_host(
     let to_failed = |error: &dyn std::fmt::Display| HttpError::Failed(format!("{target}: {error}"));
     let permit = lookup_permits.acquire_owned().await.map_err(|error| to_failed(&error))?;
     let port = target.port;
-    // In a task of its own, which ends with the lookup even if the request is cancelled.
+    // A separate task holds the permit until the lookup ends, even if the request is cancelled.
     let lookup = tokio::spawn(async move {
         let _permit = permit;
         tokio::net::lookup_host((name, port)).await.map(Iterator::collect)
@@ -137,7 +137,7 @@ mod tests {
         assert!(error.downcast_ref::<HttpError>().unwrap().is_refusal());
         with_target(target("http://localhost/"), async {
             assert!(resolve("LOCALHOST").await.is_ok());
-            // This name has an address.
+            // This name would resolve without the check.
             assert!(resolve("127.0.0.1").await.is_err());
             set_target(target("http://localhost:81/"));
             assert!(resolve("localhost").await.is_err());

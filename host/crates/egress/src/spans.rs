@@ -1,4 +1,4 @@
-//! The spans of a plugin's requests.
+//! Tracing spans of a plugin's requests.
 
 use std::fmt::Display;
 
@@ -34,8 +34,8 @@ pub fn record_request(span: &Span, method: &str, host: &dyn Display, port: u16) 
     span.record("server.port", i64::from(port));
 }
 
-/// Records the response of a request. A status of 4xx or 5xx is no error of the span: the
-/// plugin judges it.
+/// Records the response of a request. A status of 4xx or 5xx is not an error of the span:
+/// the plugin interprets it.
 pub fn record_response(span: &Span, status: u16) {
     span.record("http.response.status_code", i64::from(status));
 }

@@ -1,4 +1,4 @@
-//! The target of a request: the part of a URL that grants are about.
+//! Target of a request: the part of a URL that grants apply to.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,18 +11,18 @@ const MAX_HOST_LENGTH: usize = 253;
 /// Host, port and scheme of one request, or of one hop of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The host.
+    /// Host name or address.
     pub host: TargetHost,
-    /// The port.
+    /// Port, explicit or by default.
     pub port: u16,
-    /// Whether the scheme is https.
+    /// True if the scheme is https.
     pub tls: bool,
 }
 
 /// A host as a URL names it, normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetHost {
-    /// A name in lower-case ASCII, without the dot at the end.
+    /// A name in lower-case ASCII, without a trailing dot.
     Name(String),
     /// An address as the URL standard reads it: `0x7f.1` is 127.0.0.1.
     Address(IpAddr),
@@ -38,23 +38,23 @@ impl Target {
         let tls = match url.scheme() {
             "http" => false,
             "https" => true,
-            _ => return Err("the URL is neither http nor https"),
+            _ => return Err("the URL's scheme is neither http nor https"),
         };
-        // A reader may take the user name in `http://granted@other/` for the host.
+        // A reader may mistake the user name in `http://granted@other/` for the host.
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("the URL has a user name or a password: send them in a header");
+            return Err("the URL has a user name or a password; send them in a header");
         }
         let host = match url.host() {
             Some(Host::Domain(name)) => TargetHost::Name(strip_trailing_dot(name).to_owned()),
             Some(Host::Ipv4(address)) => TargetHost::Address(address.into()),
             Some(Host::Ipv6(address)) => TargetHost::Address(address.into()),
-            None => return Err("the URL names no host"),
+            None => return Err("the URL has no host"),
         };
         if matches!(&host, TargetHost::Name(name) if name.is_empty() || name.len() > MAX_HOST_LENGTH)
         {
-            return Err("the URL's host is empty, or longer than a name can be");
+            return Err("the URL's host is empty or longer than 253 bytes");
         }
-        let port = url.port_or_known_default().ok_or("the URL names no port")?;
+        let port = url.port_or_known_default().ok_or("the URL has no port")?;
         Ok(Self { host, port, tls })
     }
 
@@ -63,7 +63,7 @@ impl Target {
         self.port == if self.tls { 443 } else { 80 }
     }
 
-    /// Returns whether a name to be resolved is the one of this target.
+    /// Returns whether a name to be resolved is the host of this target.
     pub fn matches_name(&self, name: &str) -> bool {
         matches!(&self.host, TargetHost::Name(host_name) if host_name.eq_ignore_ascii_case(strip_trailing_dot(name)))
     }
@@ -88,7 +88,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Returns a name without the dot of a fully qualified one.
+/// Returns a name without the trailing dot of a fully qualified name.
 pub fn strip_trailing_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

@@ -1,4 +1,4 @@
-//! Tests against local servers that answer byte by byte what the test wants.
+//! Tests against local servers whose responses the test defines byte by byte.
 
 mod server;
 mod tls;
@@ -91,13 +91,13 @@ async fn granted_name_resolving_to_loopback_is_rejected() {
     let error = fetch(&client(std::slice::from_ref(&name)), url()).await.unwrap_err();
     assert_eq!(error.label(), "address_refused");
     let text = error.to_string();
-    assert!(text.contains(&format!("localhost:{port} leads to ")), "{text}");
+    assert!(text.contains(&format!("localhost:{port} resolves to ")), "{text}");
     assert!(!text.contains("4930123"), "{text}");
     for entry in ["127.0.0.0/8".to_owned(), format!("127.0.0.1:{}", port ^ 1)] {
         let error = fetch(&client(&[name.clone(), entry]), url()).await.unwrap_err();
         assert_eq!(error.label(), "address_refused");
     }
-    // An address alone does not grant the name.
+    // A grant of the address does not grant the name.
     let error = fetch(&client(&[server.address()]), url()).await.unwrap_err();
     assert_eq!(error.label(), "not_granted");
     assert_eq!(server.requests().len(), 0);
@@ -126,10 +126,10 @@ async fn ungranted_hosts_are_not_contacted() {
 #[tokio::test]
 async fn redirects_within_the_grants_are_followed() {
     let other = TestServer::start(|_| http_response("200 OK", "", "there"));
-    let there = other.url("/b");
+    let target = other.url("/b");
     let server = TestServer::start(move |head| match head {
         head if head.starts_with("GET /self ") => redirect("302 Found", "/there"),
-        _ => redirect("307 Temporary Redirect", &there),
+        _ => redirect("307 Temporary Redirect", &target),
     });
     let name = format!("localhost:{}", server.port());
     let client = client(&[server.address(), other.address(), name.clone()]);
@@ -153,12 +153,12 @@ async fn redirects_within_the_grants_are_followed() {
 
 #[tokio::test]
 async fn redirects_outside_the_grants_are_rejected() {
-    let elsewhere = TestServer::start(|_| http_response("200 OK", "", ""));
-    let port = elsewhere.port();
-    for (place, label) in [
+    let ungranted = TestServer::start(|_| http_response("200 OK", "", ""));
+    let port = ungranted.port();
+    for (location, label) in [
         ("http://169.254.169.254/latest/4930123".to_owned(), "not_granted"),
         ("http://[fd00:ec2::254]/".to_owned(), "not_granted"),
-        (elsewhere.url("/"), "not_granted"),
+        (ungranted.url("/"), "not_granted"),
         (format!("//127.1:{port}/"), "not_granted"),
         (format!("http://localhost:{port}/"), "address_refused"),
         (format!("http://LOCALHOST:{port}/"), "address_refused"),
@@ -166,15 +166,15 @@ async fn redirects_outside_the_grants_are_rejected() {
         ("http://a:b@127.0.0.1/".to_owned(), "not_granted"),
         ("ftp://127.0.0.1/".to_owned(), "not_granted"),
     ] {
-        let location = place.clone();
-        let server = TestServer::start(move |_| redirect("302 Found", &location));
+        let target = location.clone();
+        let server = TestServer::start(move |_| redirect("302 Found", &target));
         let client = client(&[server.address(), format!("localhost:{port}")]);
         let error = fetch(&client, server.url("/")).await.unwrap_err();
-        assert_eq!(error.label(), label, "{place}: {error}");
+        assert_eq!(error.label(), label, "{location}: {error}");
         assert!(!error.to_string().contains("4930123"), "{error}");
     }
-    assert_eq!(elsewhere.requests().len(), 0);
-    // What has no host is not followed at all.
+    assert_eq!(ungranted.requests().len(), 0);
+    // A redirect to a URL without a host is not followed.
     let server = TestServer::start(|_| redirect("302 Found", "file:///etc/passwd"));
     let response = fetch(&client(&[server.address()]), server.url("/")).await.unwrap();
     assert_eq!((response.status, &*response.body), (302, &b""[..]));
@@ -200,7 +200,7 @@ async fn redirects_are_limited_to_five() {
 async fn oversized_bodies_are_rejected() {
     let chunk = format!("1000\r\n{}\r\n", "a".repeat(0x1000));
     for parts in [
-        // Nothing follows what is announced: it is not waited for.
+        // The client rejects the announced length without waiting for the body.
         vec![bytes_part("HTTP/1.1 200 OK\r\ncontent-length: 10001\r\n\r\n")],
         vec![
             bytes_part("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
@@ -237,7 +237,7 @@ async fn shortest_timeout_applies_to_head_and_body() {
         max_response_size: 1000,
         concurrency: 1,
     };
-    for (limit, own, left) in [
+    for (limit, request_timeout, remaining) in [
         (short, None, LONG_TIMEOUT),
         (LONG_TIMEOUT, Some(short), LONG_TIMEOUT),
         (LONG_TIMEOUT, None, short),
@@ -248,13 +248,13 @@ async fn shortest_timeout_applies_to_head_and_body() {
         let client = client_with_limits(&[server.address()], limits(limit));
         for path in ["/body", "/head"] {
             let start = Instant::now();
-            let request = HttpRequest { timeout: own, ..get(server.url(path)) };
-            assert_eq!(client.send(request, left).await, Err(HttpError::Timeout));
-            // Its last word comes after ten seconds.
+            let request = HttpRequest { timeout: request_timeout, ..get(server.url(path)) };
+            assert_eq!(client.send(request, remaining).await, Err(HttpError::Timeout));
+            // The server's response ends after ten seconds.
             assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
     }
-    // Nothing was sent without time.
+    // A request with a timeout of zero is not sent.
     assert_eq!(server.requests().len(), 10);
 }
 
@@ -272,7 +272,7 @@ async fn concurrent_requests_are_limited() {
     let mut labels = results.map(|result| result.map_or_else(|error| error.label(), |_| "ok"));
     labels.sort_unstable();
     assert_eq!(labels, ["ok", "ok", "too_many"]);
-    // Who gives up makes room.
+    // Cancelled requests release their permits.
     for _ in 0..3 {
         let both = async { tokio::join!(fetch_once(), fetch_once()) };
         assert!(tokio::time::timeout(Duration::from_millis(20), both).await.is_err());
@@ -292,18 +292,18 @@ async fn connections_are_reused() {
 
 #[tokio::test]
 async fn failure_messages_name_host_without_path() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let broken =
         TestServer::start(|_| vec![bytes_part("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\na")]);
-    let nonsense = TestServer::start(|_| vec![bytes_part("4930123\r\n\r\n")]);
+    let malformed = TestServer::start(|_| vec![bytes_part("4930123\r\n\r\n")]);
     let client = client(&[
-        free.to_string(),
+        closed.to_string(),
         broken.address(),
-        nonsense.address(),
+        malformed.address(),
         "nowhere.invalid".to_owned(),
     ]);
     for host in
-        [free.to_string(), broken.address(), nonsense.address(), "nowhere.invalid".to_owned()]
+        [closed.to_string(), broken.address(), malformed.address(), "nowhere.invalid".to_owned()]
     {
         let error = fetch(&client, format!("http://{host}/4930123?4930123")).await.unwrap_err();
         assert_eq!(error.label(), "failed");

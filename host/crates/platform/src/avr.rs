@@ -1,6 +1,6 @@
 //! AVR Core and its rebrand DSAI: one format, two brands of headers, which deployments mix.
 //!
-//! AVR numbers neither its events nor its retries. Its events are told apart by time and content.
+//! AVR numbers neither its events nor its retries, so time and content distinguish its events.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::json::{PhoneNumber, check_name, object, parse_json};
-use super::{
+use super::adapter::{
     BadRequest, PlatformAdapter, PlatformRequest, PromptEndpoint, Reply, RequestLimits,
-    Unauthorized,
 };
+use super::json::{PhoneNumber, check_name, object, parse_json};
+use plugboard_config::credentials::Unauthorized;
 use plugboard_config::{Config, ServerLimits};
 use plugboard_core::call::{Call, TextRef};
 use plugboard_core::call_id::CallId;
@@ -52,13 +52,13 @@ impl PlatformAdapter for AvrAdapter {
     }
 
     fn request_limits(&self) -> RequestLimits {
-        let ServerLimits { body, body_timeout, budget, .. } = self.limits;
+        let ServerLimits { max_body, body_timeout, decision_timeout, .. } = self.limits;
         RequestLimits {
-            max_body: body,
-            max_body_key: "limits.body",
+            max_body,
+            max_body_key: "limits.max_body",
             body_timeout,
             body_timeout_key: "limits.body_timeout",
-            tool_timeout: budget,
+            tool_timeout: decision_timeout,
         }
     }
 
@@ -66,9 +66,9 @@ impl PlatformAdapter for AvrAdapter {
         self.secret.is_none()
     }
 
-    /// Checks the shared secret. The header of either brand is sufficient; if both are
-    /// sent, both must match. An empty header counts as absent, because a platform without
-    /// a secret sends one.
+    /// Checks the shared secret. The header of either brand is sufficient; if both are sent,
+    /// both must match. An empty header counts as absent, because a platform without a secret
+    /// sends one.
     fn check_headers(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
         let Some(secret) = &self.secret else { return Ok(()) };
         let mut has_secret = false;
@@ -171,7 +171,7 @@ fn parse_event(headers: &HeaderMap, body: &[u8]) -> Result<Event, BadRequest> {
     Ok(Event { call: Arc::new(call), timestamp: envelope.timestamp, body, delivery_id: None })
 }
 
-/// AVR's event says that a call has ended, and nothing more.
+/// Returns the ending of an AVR call: the event has no details.
 fn unknown_ending() -> CallEnding {
     let report = RawValue::NULL.to_owned();
     CallEnding { outcome: CallOutcome::Unknown, reason: None, duration: None, report }
@@ -220,7 +220,7 @@ struct ErrorPayload {
     message: String,
 }
 
-/// What the dialplan adds: any fields, of which `from` and `to` have a meaning.
+/// The dialplan's fields, of which `from` and `to` have a meaning.
 struct CallPayload {
     from: Option<String>,
     to: Option<String>,
@@ -253,7 +253,7 @@ impl<'de> Deserialize<'de> for CallPayload {
     }
 }
 
-/// Not derived, because serde_json reports an enum that is not text as a syntax error.
+/// Parses a role. A derived parser would report an enum that is not text as a syntax error.
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
     match &*TextRef::deserialize(deserializer)?.0 {
         "user" => Ok(Role::User),
@@ -277,7 +277,7 @@ mod tests {
 
     fn error(body: &str) -> String {
         match parse_event(&HeaderMap::new(), body.as_bytes()) {
-            Ok(_) => panic!("{body} was taken"),
+            Ok(_) => panic!("{body} was accepted"),
             Err(error) => error.message,
         }
     }

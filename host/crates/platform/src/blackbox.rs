@@ -1,16 +1,17 @@
-//! Dasha BlackBox: one document for each webhook, told apart by its `type`.
+//! Dasha BlackBox: one document for each webhook, with the kind in its `type`.
 //!
-//! **The report of a call that is over** is one delivery of many events: a `transcription` for
-//! each entry that can be understood, at most [`MAX_TRANSCRIPT_ENTRIES`], and `ended` with the
-//! document as it came. Observers therefore need not know whether a transcript comes at once or
-//! entry by entry. A report is not sent again, so details of it that are not as expected are
-//! left out ([`Lenient`]). In requests that wait for an answer they are rejected by name.
+//! **The report of an ended call** is one delivery of many events. It has a `transcription` for
+//! each entry that can be parsed, at most [`MAX_TRANSCRIPT_ENTRIES`], and `ended` with the
+//! unchanged document. Observers therefore receive the same events whether a platform sends the
+//! transcript at once or entry by entry. A report is not sent again, so its invalid details are
+//! left out ([`Lenient`]). In requests that wait for an answer, invalid details are rejected by
+//! name.
 //!
-//! **The identity of a delivery** within its call is the type with the delivery's id. Without an
-//! id it is the type with the status, for types of which a call has one document in each status
-//! (start, reports), else the type with a hash of the document. Each transcript entry adds its
-//! place in the document. Tools and transfers without an id have no identity: the same tool may
-//! well be wanted twice, and then runs twice.
+//! **The identity of a delivery** within its call is the type with the delivery's id. Without
+//! an id, it is the type with the status, for types that occur once per status (start,
+//! reports). For all other types it is the type with a hash of the document. Each transcript
+//! entry adds its place in the document. Tools and transfers without an id have no identity,
+//! because the same tool may be used twice on purpose, and then runs twice.
 
 use std::sync::Arc;
 
@@ -19,13 +20,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::adapter::{
+    BadRequest, EmptyObject, PlatformAdapter, PlatformRequest, Reply, RequestLimits, ToolAnswer,
+    ToolFailure, ToolUse, Transfer,
+};
 use super::json::{
     BoundedList, JsonObject, Lenient, MAX_NAME, PhoneNumber, check_name, parse_json,
 };
-use super::{
-    BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits, ToolAnswer, ToolFailure,
-    ToolUse, Transfer, Unauthorized,
-};
+use plugboard_config::credentials::Unauthorized;
 use plugboard_config::{BlackBoxConfig, BlackBoxFallback, Config};
 use plugboard_core::call::{Call, TextRef};
 use plugboard_core::event::{CallEnding, CallOutcome, Event, EventBody, Role};
@@ -34,11 +36,11 @@ use plugboard_core::platforms::BLACKBOX;
 
 const DELIVERY_ID_HEADER: &str = "x-blackbox-delivery-id";
 
-/// Longest delivery id, in bytes. Real ones are UUIDs.
+/// Maximum length of a delivery id, in bytes. Real ids are UUIDs.
 const MAX_DELIVERY_ID: usize = 256;
 
-/// The most transcript entries that become events: ten hours of talk. The rest is in the
-/// report only.
+/// Maximum number of transcript entries that become events: ten hours of talk. Further entries
+/// are in the report only.
 const MAX_TRANSCRIPT_ENTRIES: usize = 10_000;
 
 /// Creates the adapter from the configuration.
@@ -98,8 +100,7 @@ impl PlatformAdapter for BlackBoxAdapter {
         })
     }
 
-    /// An agent can use every answer; the status 404 is for the people who configure the
-    /// agent.
+    /// An agent can use every answer. The status 404 helps to find a wrong name in its configuration.
     fn tool_reply(&self, answer: &ToolAnswer) -> Reply {
         let (error, code) = match answer {
             ToolAnswer::Value(value) => return Reply::json(&**value),
@@ -160,7 +161,7 @@ struct ToolErrorReply<'a> {
 struct WebhookDocument<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<TextRef<'a>>,
-    /// The field of older examples.
+    /// The type's field in older examples.
     #[serde(borrow)]
     event_type: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -247,13 +248,13 @@ impl WebhookDocument<'_> {
             (None, None) => return Err(missing_field("type")),
         };
         check_name("type", &kind)?;
-        // A report is sent once and stored completely in any case, so invalid details do
-        // not reject it. In requests that wait for an answer they do.
+        // A report is sent once and stored completely, so invalid details do not reject it.
+        // They reject requests that wait for an answer.
         let strict = matches!(&*kind, START | TOOL | TRANSFER);
         let call = Arc::new(self.parse_call(strict)?);
         let delivery_id = delivery_id.map(|id| format!("{kind}/{id}"));
-        // A call has at most one of these documents in each status; it may have any number
-        // of others.
+        // A call has at most one of these documents in each status, and any number of other
+        // documents.
         let singleton_id = || {
             let status = self.status.0.as_deref().filter(|status| status.len() <= MAX_NAME);
             let status = status.unwrap_or_default();
@@ -300,7 +301,7 @@ impl WebhookDocument<'_> {
             }
             _ => {
                 let timestamp = first_timestamp([&self.timestamp, &self.completed_time]);
-                // A call may have one of them or many.
+                // A call may have one of these documents or many.
                 let delivery_id = delivery_id.unwrap_or_else(|| content_id(&kind, body));
                 let other = EventBody::Other { kind, payload: raw_document(body)? };
                 PlatformRequest::Events(vec![event(other, timestamp, Some(delivery_id.into()))])
@@ -313,7 +314,7 @@ impl WebhookDocument<'_> {
         let Sip { from_user, to_user } = sip.unwrap_or_default();
         let [mut from, mut to] =
             [from_user, to_user].map(|party| party.and_then(|number| number.0));
-        // The number of the remote party: the callee of an outbound call, else the caller.
+        // The number of the remote party is the callee of an outbound call, or else the caller.
         let outbound =
             self.call_type.is_some_and(|call_type| call_type.get().starts_with("\"Outbound"));
         let remote_number = if outbound { &mut to } else { &mut from };
@@ -332,8 +333,8 @@ impl WebhookDocument<'_> {
             ("serverJobId", self.server_job_id),
             ("sip", self.sip),
         ];
-        // The platform's fields come first, and the call's before the agent's: a lookup by
-        // name finds the first one.
+        // The platform's fields come first, then those of the call, then those of the agent,
+        // because a lookup by name finds the first one.
         let platform_fields =
             platform_fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let custom_fields = call_data.0.iter().chain(&agent_data.0);
@@ -369,8 +370,8 @@ impl WebhookDocument<'_> {
             tracing::warn!(
                 call = &*call.id,
                 entries = total,
-                told = MAX_TRANSCRIPT_ENTRIES,
-                "a transcript is longer than is told by the entry; the report has all of it"
+                limit = MAX_TRANSCRIPT_ENTRIES,
+                "transcript exceeds the limit of transcription events; the report has all entries"
             );
         }
         let event = |(place, entry): (usize, Lenient<TranscriptEntry>)| {
@@ -451,10 +452,10 @@ fn content_id(kind: &str, body: &[u8]) -> String {
 }
 
 fn empty_arguments() -> Box<RawValue> {
-    serde_json::value::to_raw_value(&super::EmptyObject {}).unwrap_or_default()
+    serde_json::value::to_raw_value(&EmptyObject {}).unwrap_or_default()
 }
 
-/// Converts seconds to a duration, if they are valid.
+/// Converts seconds to milliseconds, if they are valid.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
 fn milliseconds(seconds: f64) -> Option<u64> {
     (0.0..1e12).contains(&seconds).then(|| (seconds * 1e3).round() as u64)

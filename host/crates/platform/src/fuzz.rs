@@ -1,7 +1,8 @@
 //! Fuzz targets for the parsers of all adapters.
 //!
 //! A target changes real documents, field by field and byte by byte. Every body is parsed or
-//! rejected, without a panic; an accepted one holds what [`PlatformAdapter::parse`] promises.
+//! rejected without a panic. An accepted body has the properties that
+//! [`PlatformAdapter::parse`] guarantees.
 //!
 //! The targets run for a few seconds with the tests. To run them longer:
 //!
@@ -17,12 +18,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use serde_json::Value;
 
+use super::tests::all_adapters;
 use super::*;
-use plugboard_config::{Flags, load};
+use plugboard_core::call::Call;
 use plugboard_core::json_depth;
 use plugboard_core::platforms::PLATFORMS;
 
-/// Real documents.
+/// Real documents of the platforms.
 const SEEDS: [&str; 16] = [
     include_str!("../../../../tests/fixtures/avr/call_ended.json"),
     include_str!("../../../../tests/fixtures/avr/call_initiated.json"),
@@ -43,16 +45,14 @@ const SEEDS: [&str; 16] = [
 ];
 
 fn adapter(name: &str) -> Arc<dyn PlatformAdapter> {
-    let environment = [("PLUGBOARD_BLACKBOX_ENABLED".to_owned(), "true".to_owned())];
-    let config = load(Flags::default(), environment).unwrap().config;
-    adapters(&config).into_iter().find(|adapter| adapter.name() == name).unwrap()
+    all_adapters().into_iter().find(|adapter| adapter.name() == name).unwrap()
 }
 
 fn seed() -> impl Strategy<Value = &'static str> {
     prop::sample::select(SEEDS.as_slice())
 }
 
-/// Any JSON of limited size.
+/// Generates any JSON of limited size.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -75,13 +75,13 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A real document with some fields changed, removed or added.
+/// Generates a real document with some fields changed, removed or added.
 fn mutant() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), prop::option::of(json()));
     (seed(), prop::collection::vec(change, 0..4)).prop_map(|(seed, changes)| {
         let mut document: Value = serde_json::from_str(seed).unwrap();
         for (selector, value) in changes {
-            // A field of the document, or of one of its objects.
+            // The changed object is the document, or one of its objects.
             let fields = document.as_object_mut().unwrap();
             let names: Vec<String> = fields.keys().cloned().collect();
             let Some(name) = names.get(selector.index(names.len().max(1))) else { continue };
@@ -100,7 +100,7 @@ fn mutant() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A real document with some bytes changed.
+/// Generates a real document with some bytes changed.
 fn corrupted() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
     (seed(), prop::collection::vec(change, 1..8)).prop_map(|(seed, changes)| {
@@ -140,7 +140,7 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
-/// Checks what the code behind the parser relies on.
+/// Checks the properties that the code after the parser relies on.
 fn check_request(message: PlatformRequest) {
     let is_call = |call: &Call| {
         assert!((1..=128).contains(&call.id.len()));
@@ -155,7 +155,7 @@ fn check_request(message: PlatformRequest) {
             is_call(&event.call);
         }
         PlatformRequest::Events(events) => {
-            let first = Arc::clone(&events.first().expect("something happened").call);
+            let first = Arc::clone(&events.first().expect("at least one event").call);
             is_call(&first);
             for event in events {
                 assert!(Arc::ptr_eq(&event.call, &first));
@@ -178,7 +178,7 @@ fn fuzz(name: &str) {
     let seconds = std::env::var("PLUGBOARD_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(4));
     let adapter = adapter(name);
-    let (cases, taken) = (Cell::new(0_u32), Cell::new(0_u32));
+    let (cases, accepted) = (Cell::new(0_u32), Cell::new(0_u32));
     while Instant::now() < end {
         let config = Cases { cases: 200, failure_persistence: None, ..Cases::default() };
         let result = TestRunner::new(config).run(&(headers(), body()), |(headers, body)| {
@@ -188,7 +188,7 @@ fn fuzz(name: &str) {
             }
             match adapter.parse(&headers, &body) {
                 Ok(message) => {
-                    taken.set(taken.get() + 1);
+                    accepted.set(accepted.get() + 1);
                     check_request(message);
                 }
                 Err(error) => prop_assert!(!error.message.is_empty()),
@@ -202,9 +202,9 @@ fn fuzz(name: &str) {
             panic!("{name}: {error}");
         }
     }
-    let (cases, taken) = (cases.get(), taken.get());
-    eprintln!("{name}: {cases} cases, {taken} taken");
-    assert!(taken > 0 && taken < cases, "{name}: {taken} of {cases} taken");
+    let (cases, accepted) = (cases.get(), accepted.get());
+    eprintln!("{name}: {cases} cases, {accepted} accepted");
+    assert!(accepted > 0 && accepted < cases, "{name}: {accepted} of {cases} accepted");
 }
 
 #[test]

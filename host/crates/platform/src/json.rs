@@ -1,8 +1,8 @@
-//! Reads JSON from platforms; an error names the field that is wrong.
+//! Parsing of JSON from platforms; an error names the invalid field.
 //!
 //! Metadata and nested documents stay text (`RawValue`), so that they reach plugins unchanged.
-//! Lists and objects are read only as far as they are used: a body of some megabytes can hold
-//! many times as much as parsed values.
+//! Lists and objects are parsed only as far as they are used, because parsed values can take
+//! many times the memory of a body of some megabytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visito
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::BadRequest;
+use super::adapter::BadRequest;
 use plugboard_core::call::TextRef;
 
 /// Parses JSON; `parent` is the path of the parsed part.
@@ -28,7 +28,7 @@ pub(super) fn parse_json<'a, T: Deserialize<'a>>(
             };
             return BadRequest { message: format!("{what} is not JSON: {error}") };
         }
-        // Parsed again with the path tracked, so that valid requests do not pay for it.
+        // The second parse tracks the path, so that valid requests do not pay for it.
         let json = &mut serde_json::Deserializer::from_slice(json);
         let Err(error) = serde_path_to_error::deserialize::<_, T>(json) else {
             return BadRequest { message: error.to_string() };
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for PhoneNumber {
     }
 }
 
-/// The most fields that are read of an object; real ones have some tens.
+/// Maximum number of fields that are read of an object; real objects have some tens.
 const MAX_FIELDS: usize = 4_096;
 
 /// A JSON object with raw values, in its order, up to the first [`MAX_FIELDS`] fields;
@@ -107,8 +107,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
     }
 }
 
-/// The first entries of a list, and its length: parsed, a list as long as a body may be
-/// would take many times the memory.
+/// The first entries of a list, and its length. A parsed list as long as a body may be would
+/// take many times the memory.
 pub(super) struct BoundedList<T, const MAX: usize> {
     pub(super) entries: Vec<T>,
     pub(super) total: usize,
@@ -159,7 +159,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
     }
 }
 
-/// A raw JSON object.
+/// Parses a raw value that must be a JSON object.
 pub(super) fn object<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<&'de RawValue, D::Error> {
@@ -171,7 +171,7 @@ pub(super) fn object<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Longest id or name, in bytes. Ids of calls are UUIDs (36) and the like.
+/// Maximum length of an id or name, in bytes. Ids of calls are UUIDs (36) or similar.
 pub(super) const MAX_NAME: usize = 128;
 
 /// Rejects an id or name that is empty or too long; `field` is its path.

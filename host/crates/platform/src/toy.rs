@@ -1,4 +1,5 @@
-//! A platform for tests of what a new one needs. It posts lines of words, and gets some back.
+//! A minimal platform for tests of platform support. It posts lines of words, and receives
+//! lines.
 //!
 //! It is compiled with the feature `toy-platform` only, which no release has.
 
@@ -8,8 +9,9 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
-use super::{BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits, Unauthorized};
+use super::adapter::{BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits};
 use plugboard_config::Config;
+use plugboard_config::credentials::Unauthorized;
 use plugboard_core::call::Call;
 use plugboard_core::event::{Event, EventBody};
 use plugboard_core::outcome::Answer;

@@ -1,13 +1,12 @@
-//! Finds the plugins of a chain that a call may concern, without looking at the others.
+//! The index of a chain: finds the plugins that may match a call, without checking the others.
 //!
-//! The index takes one field of each plugin's `match`: the one with the narrowest patterns. A
-//! plugin is a candidate for a call if the call's value of that field equals one of the patterns,
-//! or starts with the literal text at the beginning of one. Both are hash lookups. Their cost
-//! depends on the length of the value and not on the number of patterns, so plugins that do not
-//! match cost nothing.
+//! The index uses one field of each plugin's `match`: the field with the narrowest patterns. A
+//! plugin is a candidate if the call's value of that field equals a pattern or starts with the
+//! literal prefix of one. Both are hash lookups. Their cost depends on the length of the value
+//! and not on the number of patterns, so plugins that do not match cost nothing.
 //!
-//! The chain then checks all settings of the candidates. Plugins without a `match`, and those of
-//! which every field has a pattern that begins with a wildcard, are candidates for every call.
+//! The chain then checks all settings of the candidates. A plugin without a `match`, or with a
+//! pattern that begins with a wildcard in every field, is a candidate for every call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,14 +22,14 @@ use plugboard_runtime::plugin::settings::{CallField, Settings, literal_prefix};
 /// The index of one chain. Positions are those in the chain.
 #[derive(Default)]
 pub struct ChainIndex {
-    /// A few entries, so a list is enough.
+    /// The indexes of all platforms. There are few, so a list is sufficient.
     platforms: Vec<(Platform, PlatformIndex)>,
 }
 
 /// The candidates for calls of one platform.
 #[derive(Default)]
 struct PlatformIndex {
-    /// Candidates for every call.
+    /// Plugins that are candidates for every call.
     always: Vec<u32>,
     by_field: Vec<(CallField<'static>, FieldIndex)>,
 }
@@ -39,7 +38,8 @@ struct PlatformIndex {
 #[derive(Default)]
 struct FieldIndex {
     exact: HashMap<Box<str>, Vec<u32>>,
-    /// By length in bytes, so that each length needs one lookup.
+    /// Plugins by literal prefix, grouped by its length in bytes, so that each length needs one
+    /// lookup.
     prefixes: BTreeMap<usize, HashMap<Box<str>, Vec<u32>>>,
 }
 
@@ -55,7 +55,7 @@ impl ChainIndex {
         Self { platforms: PLATFORMS.iter().map(platform_index).collect() }
     }
 
-    /// Returns the positions of the plugins that the call may concern, in order, each once.
+    /// Returns the positions of the plugins that may match the call, in order, each once.
     pub fn candidates(&self, call: &Call) -> Vec<u32> {
         let entry = self.platforms.iter().find(|(platform, _)| *platform == call.platform);
         let Some((_, index)) = entry else { return Vec::new() };
@@ -118,14 +118,14 @@ impl FieldIndex {
     }
 }
 
-/// How many values a pattern matches, roughly.
+/// The approximate number of values that a pattern matches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Breadth {
-    /// Certain texts.
+    /// The pattern matches certain texts only.
     Exact,
-    /// Texts with certain prefixes.
+    /// The pattern matches texts with a certain prefix.
     Prefix,
-    /// Any text, as far as prefixes tell.
+    /// The pattern has no literal prefix.
     Any,
 }
 
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(places("1", "5001", r#"{"channel":"PJSIP/1"}"#), [1, 4, 5, 6]);
         // A metadata field with the name of a standard field is another field.
         assert_eq!(places("1", "2", r#"{"to":"5001"}"#), [1, 6]);
-        // Half a character is no prefix.
+        // A prefix never ends inside a character.
         assert_eq!(places("1", "é", "{}"), [1, 6]);
     }
 

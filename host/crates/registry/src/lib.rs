@@ -1,8 +1,8 @@
 //! Generations: the immutable set of plugins that serves a request.
 //!
-//! One generation is current at a time. A request takes it once and keeps it to its end, so it
-//! sees one set of versions and settings. [`Registry::publish`] swaps the current generation;
-//! [`reload`] makes the next one from the plugin folder.
+//! One generation is current at a time. A request takes the current generation once and keeps
+//! it to its end, so it sees one set of versions and settings. [`Registry::publish`] swaps the
+//! current generation; [`reload`] creates the next one from the plugin folder.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub struct Generation {
     /// first one after start.
     pub number: u64,
     decision_chain: Chain,
-    /// Chains by the name of the tool.
+    /// Chains of the tools hook, by the name of the tool.
     tools: BTreeMap<Box<str>, Chain>,
     transfers: Chain,
     event_kinds: EventKinds,
@@ -43,20 +43,20 @@ pub struct Generation {
 /// A plugin in the folder, whether it serves or not.
 #[derive(Clone)]
 pub struct PluginEntry {
-    /// The plugin's name.
+    /// The name of the plugin.
     pub name: String,
-    /// Its file.
+    /// The path of its component file.
     pub file: PathBuf,
-    /// The serving version: the last one that could be loaded.
+    /// The serving version: the last version that could be loaded.
     pub plugin: Option<Arc<Plugin>>,
-    /// Whether its settings disable it.
+    /// True if its settings disable the plugin.
     pub disabled: bool,
-    /// Why the version in the folder does not serve.
+    /// The reason why the version in the folder does not serve.
     pub error: Option<LastError>,
 }
 
 impl PluginEntry {
-    /// Returns whether no version serves although one should.
+    /// Returns whether the plugin is enabled but no version serves.
     pub fn is_broken(&self) -> bool {
         self.plugin.is_none() && self.error.is_some()
     }
@@ -113,7 +113,7 @@ impl Generation {
         &self.decision_chain
     }
 
-    /// Returns the chain of a tool. None: no plugin has such a tool.
+    /// Returns the chain of a tool. `None`: no plugin has such a tool.
     pub fn tool(&self, name: &str) -> Option<&Chain> {
         self.tools.get(name)
     }
@@ -128,19 +128,19 @@ impl Generation {
         &self.transfers
     }
 
-    /// Returns whether some plugin answers tools or transfers, and so needs what the
-    /// platform said at the start of a call.
+    /// Returns whether some plugin answers tools or transfers, which needs the call data of the
+    /// call's start.
     pub fn needs_call_context(&self) -> bool {
         !self.tools.is_empty() || !self.transfers.plugins().is_empty()
     }
 
-    /// Returns the plugins that should serve and do not.
+    /// Returns the enabled plugins of which no version serves.
     pub fn broken(&self) -> impl Iterator<Item = &PluginEntry> {
         self.entries.iter().filter(|entry| entry.is_broken())
     }
 }
 
-/// The current generation, and notifications of the next ones.
+/// The current generation, with notifications of later ones.
 pub struct Registry {
     current: ArcSwap<Generation>,
     changes: watch::Sender<Arc<Generation>>,

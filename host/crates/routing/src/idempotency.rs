@@ -3,18 +3,18 @@
 //! Platforms repeat a delivery whose answer they did not receive. Concurrent deliveries
 //! with the same key share one computation.
 //!
-//! Answers are kept in two maps. When the newer map is full or older than the time to
-//! live, it becomes the older one, and the older one is dropped as a whole. Entries hold
-//! two hashes instead of texts, because every call adds one: texts made up most of the
-//! cost of a cached decision.
+//! Answers are kept in two maps. When the newer map is full or older than the time to live, it
+//! becomes the older one, and the older one is dropped as a whole. Entries hold two hashes
+//! instead of texts, because every call adds an entry, and texts were most of the cost of a
+//! cached decision.
 //!
-//! `moka::future::Cache::get_with` coalesces and expires as well, but it costs more. CPU
-//! time per delivery, median of 20 interleaved rounds of 20,000 deliveries on a busy
-//! machine: 1.0 µs here and 8.8 µs there for a new delivery, which every call is; 0.6 µs
-//! and 8.5 µs for a repeated one (fastest rounds: 0.5 and 4.4 µs; 0.4 and 1.2 µs).
+//! `moka::future::Cache::get_with` coalesces and expires as well, but costs more. CPU time per
+//! delivery, median of 20 interleaved rounds of 20,000 deliveries on a busy machine: 1.0 µs
+//! here and 8.8 µs there for a new delivery, 0.6 µs and 8.5 µs for a repeated one (fastest
+//! rounds: 0.5 and 4.4 µs; 0.4 and 1.2 µs).
 //!
-//! Of a decision, the result of the chain is kept and not the answer: it is smaller, and the
-//! answer is filled again for the same call.
+//! The cache keeps the chain's result of a decision, and not the answer. The result is smaller,
+//! and the answer is filled again for the same call.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -26,11 +26,11 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-/// How late a plugin's answer may be: a few ticks of the engine.
+/// The maximum delay of a plugin's answer after its deadline: a few ticks of the engine.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Bytes of the texts in one map, without those that the decision cache shares. Only a
-/// plugin that returns a long prompt of its own for each call reaches it.
+/// Maximum bytes of the texts in one map, without texts that the decision cache shares. Only a
+/// plugin that returns a long prompt for each call reaches it.
 const MAX_TEXT_BYTES: usize = 32 << 20;
 
 /// The identity of a delivery, as two hashes with different secret keys. A collision is
@@ -46,7 +46,7 @@ impl Hash for IdempotencyKey {
     }
 }
 
-/// Returns the hash that it is given.
+/// A hasher that returns its input, which is a hash.
 #[derive(Default)]
 struct PrehashedHasher(u64);
 
@@ -55,7 +55,7 @@ impl Hasher for PrehashedHasher {
         self.0 = hash;
     }
 
-    /// Not used: an [`IdempotencyKey`] writes a `u64`.
+    /// Unused, because an [`IdempotencyKey`] writes a `u64`.
     fn write(&mut self, _: &[u8]) {}
 
     fn finish(&self) -> u64 {
@@ -67,18 +67,18 @@ type AnswerMap<A> = HashMap<IdempotencyKey, AnswerSlot<A>, BuildHasherDefault<Pr
 
 /// An answer that can be replayed. Cheap to clone.
 pub trait Weigh: Clone {
-    /// Bytes of its texts, without those that another cache shares.
+    /// Returns the bytes of the answer's texts, without texts that another cache shares.
     fn bytes(&self) -> usize;
 }
 
-/// An answer that is being computed. Other deliveries wait for it. If the first one is
+/// An answer that is being computed, for which other deliveries wait. If the first delivery is
 /// cancelled, the next one computes it.
 type PendingAnswer<A> = Arc<OnceCell<A>>;
 
-/// The answer to a delivery, and whether an earlier delivery got it first.
+/// The answer to a delivery, with its origin.
 #[derive(Debug)]
 pub enum Replay<A> {
-    /// The delivery is the first one, and its answer was computed.
+    /// The delivery is the first with its key, and its answer was computed.
     Fresh(A),
     /// An equal delivery was answered before, or at the same time.
     Replayed(A),
@@ -92,6 +92,11 @@ impl<A> Replay<A> {
         matches!(self, Self::Fresh(_))
     }
 
+    /// Returns whether this is the answer of an equal delivery.
+    pub fn is_replayed(&self) -> bool {
+        matches!(self, Self::Replayed(_))
+    }
+
     /// Returns the answer; `None` if the delivery timed out.
     pub fn into_answer(self) -> Option<A> {
         match self {
@@ -103,9 +108,9 @@ impl<A> Replay<A> {
 
 /// The state of a delivery.
 enum KeyState<A> {
-    /// It has no answer yet.
+    /// The delivery has no answer yet.
     Pending(IdempotencyKey, PendingAnswer<A>),
-    /// It was answered.
+    /// The delivery has an answer.
     Answered(A),
 }
 
@@ -120,9 +125,9 @@ enum AnswerSlot<A> {
 
 /// The answers to recent deliveries.
 pub struct IdempotencyCache<A> {
-    /// How long an answer is kept at least, unless the maps are full.
+    /// Minimum time for which an answer is kept, unless the maps are full.
     ttl: Duration,
-    /// Answers in one of the two maps.
+    /// Number of answers in one of the two maps.
     capacity: usize,
     hash_keys: [RandomState; 2],
     maps: Mutex<AnswerMaps<A>>,
@@ -137,8 +142,8 @@ struct AnswerMaps<A> {
 }
 
 impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
-    /// An empty cache. Each of the two maps holds `capacity` answers; slightly less than
-    /// 7/8 of a power of two makes the best use of memory.
+    /// Creates an empty cache. Each of the two maps holds `capacity` answers; slightly less
+    /// than 7/8 of a power of two makes the best use of memory.
     pub fn new(ttl: Duration, capacity: usize) -> Self {
         let (newer, older, since) = (new_map(capacity), AnswerMap::default(), Instant::now());
         let maps = AnswerMaps { newer, older, newer_since: since, bytes: 0 };
@@ -164,9 +169,8 @@ impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
         key.hash_one(call)
     }
 
-    /// Returns the answer to a delivery of a call; computes it with `answer` unless an
-    /// equal delivery was answered before. `identity` and the call's id tell deliveries
-    /// apart.
+    /// Returns the answer to a delivery of a call. Computes it with `answer` unless an equal
+    /// delivery was answered before. `identity` and the call's id distinguish deliveries.
     ///
     /// `answer` must keep the deadline. An equal delivery may have a later one, so this
     /// one waits for it only until shortly after its own.
@@ -213,7 +217,8 @@ impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {
         };
         drop(maps);
         if let Some(expired) = expired {
-            // Tens of thousands of entries: too many to drop within a request.
+            // The map has tens of thousands of entries, which takes too long to drop within a
+            // request.
             tokio::task::spawn_blocking(move || drop(expired));
         }
         state
@@ -247,15 +252,15 @@ impl<A> AnswerMaps<A> {
         let newer = mem::replace(&mut self.newer, new_map(capacity));
         let mut expired = vec![mem::replace(&mut self.older, newer)];
         if age >= 2 * ttl {
-            // No delivery came for so long that both maps are too old.
+            // There was no delivery for so long that both maps are too old.
             expired.push(mem::take(&mut self.older));
         }
         Some(expired)
     }
 }
 
-/// A map that does not grow while requests wait for the lock. The system provides memory
-/// only as it is used.
+/// Creates a map that does not grow while requests wait for the lock. The system provides
+/// memory only as it is used.
 fn new_map<A>(capacity: usize) -> AnswerMap<A> {
     AnswerMap::with_capacity_and_hasher(capacity, BuildHasherDefault::default())
 }
@@ -272,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Returns whether a delivery is a repeated one, and answers it.
+    /// Answers a delivery. Returns whether it is a repeated one.
     fn is_replay(cache: &IdempotencyCache<Arc<str>>, identity: &impl Hash, now: Instant) -> bool {
         match cache.look_up(identity, now) {
             KeyState::Pending(key, _) => cache.record_answer(key, "c", &"".into()),
@@ -319,11 +324,11 @@ mod tests {
             maps.newer.len() + maps.older.len()
         };
         assert!(count() <= 2 * CAPACITY);
-        // A plugin that returns a long text of its own for each call.
+        // The answers of a plugin that returns a long text for each call.
         let text: Arc<str> = "x".repeat(1 << 20).into();
         for nth in 0..200 {
             let KeyState::Pending(key, _) = cache.look_up(&("b", nth), now) else {
-                panic!("it came before");
+                panic!("the delivery is not new");
             };
             cache.record_answer(key, "c", &text);
         }

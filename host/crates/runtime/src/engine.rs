@@ -26,64 +26,65 @@ use plugboard_config::EngineConfig;
 /// thread, and the longest delay of its deadline.
 pub const TICK: Duration = Duration::from_millis(5);
 
-/// How long a guest keeps its CPU permit while others wait for one. Short enough that an
-/// endless guest delays few others, long enough that guests that do end are not all late
-/// together.
+/// Longest time that a guest keeps its CPU permit while others wait for one. It is short, so
+/// that an endless guest delays few others. It is long enough that some of many concurrent
+/// guests finish in time; with a shorter slice all of them could miss their deadlines.
 pub const TIME_SLICE: Duration = Duration::from_millis(50);
 
-/// Core instances of one component instance. A Rust component has three (module, shim,
-/// fixup), those of componentize-py and componentize-js have more. The pool reserves as
-/// many for each slot, so that instantiation in a free slot does not fail.
+/// Maximum number of core instances of one component instance. A Rust component has three
+/// (module, shim, fixup); components of componentize-py and componentize-js have more. The
+/// pool reserves this number for each slot, so that instantiation in a free slot succeeds.
 pub const MAX_CORE_INSTANCES: u32 = 32;
-/// Tables of one component instance, as [`MAX_CORE_INSTANCES`].
+/// Maximum number of tables of one component instance; see [`MAX_CORE_INSTANCES`].
 pub const MAX_TABLES: u32 = 32;
-/// Memories of one component instance, as [`MAX_CORE_INSTANCES`].
+/// Maximum number of memories of one component instance; see [`MAX_CORE_INSTANCES`].
 pub const MAX_MEMORIES: u32 = 4;
 
-/// Elements of one table: as many as componentize-py needs.
+/// Maximum number of elements of one table; componentize-py needs the most.
 pub const MAX_TABLE_ELEMENTS: usize = 100_000;
 
-/// Metadata of one instance, in bytes: as many as componentize-js needs.
+/// Maximum size of an instance's metadata, in bytes; componentize-js needs the most.
 const MAX_INSTANCE_SIZE: usize = 10 << 20;
 
 /// Bytes of a slot's memory and stack that stay resident between calls. With
-/// `pagemap_scan`, only the pages that a call wrote are reset, so a large value costs
-/// nothing; without it, all of them are overwritten with zeros.
+/// `pagemap_scan`, a reset touches only the pages that a call wrote, so a large value is
+/// free; without it, a reset overwrites all of them with zeros.
 const KEEP_RESIDENT_SCANNED: usize = 1 << 20;
 const KEEP_RESIDENT_UNSCANNED: usize = 64 << 10;
 
-/// Frames of a trap's backtrace for authors. The rest of a deep recursion repeats them.
+/// Maximum number of frames of a trap's backtrace for authors. Further frames of a deep
+/// recursion repeat these.
 const MAX_INSPECTED_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(64);
 
-/// Guard region per memory, in bytes, if the process may not reserve wasmtime's default
-/// of 4 GiB for each memory. (The default makes bounds checks free.)
+/// Size of the guard region of a memory, in bytes, if the process cannot reserve wasmtime's
+/// default of 4 GiB for each memory. The default makes bounds checks free.
 const SMALL_GUARD: u64 = 64 << 10;
 
 /// Purpose of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Serving calls: with the least work, none of which a guest can multiply.
+    /// Serves calls: minimal overhead, none of which a guest can multiply.
     Serve {
         /// Worker threads of the async runtime.
         threads: usize,
     },
-    /// Inspecting a plugin for its author, one call at a time: instructions are counted,
-    /// and a trap reports file and line, if the guest has debug information.
+    /// Inspects a plugin for its author, one call at a time: counts instructions, and
+    /// reports file and line of a trap if the guest has debug information.
     Inspect,
 }
 
-/// Where instances get their memory from.
+/// Source of the memory of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocation {
     /// Slots reserved at start, with 4 GiB of address space each.
     Pool,
     /// Slots reserved at start, as large as `engine.max_memory`.
     SmallPool,
-    /// The system, for each call.
+    /// Memory from the system, allocated for each call.
     OnDemand,
 }
 
-/// The engine of the process, with the permits in front of it. Cheap to clone.
+/// Engine of the process, with its permits. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
 
@@ -99,11 +100,11 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// All classes.
+    /// All priority classes, highest first.
     pub const ALL: [Self; 3] = [Self::Decision, Self::MidCall, Self::Event];
 }
 
-/// CPU permit; released on drop.
+/// Permit to use the CPU; released on drop.
 pub struct CpuPermit {
     _permit: OwnedSemaphorePermit,
     /// Permit of the priority class, for those below [`Priority::Decision`].
@@ -113,9 +114,9 @@ pub struct CpuPermit {
 /// Statistics of the instance pool.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineStats {
-    /// Slots of the pool.
+    /// Number of slots of the pool.
     pub instances: u64,
-    /// Slots in use.
+    /// Number of slots in use.
     pub used: u64,
 }
 
@@ -136,14 +137,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When the machine cannot run WebAssembly code, or start a thread.
+    /// Fails if the machine cannot run WebAssembly code, or cannot start a thread.
     pub fn start(config: &EngineConfig, purpose: Purpose) -> anyhow::Result<Self> {
         let mut errors = Vec::new();
         let (threads, candidates) = match purpose {
             Purpose::Serve { threads } => {
                 (threads, &[Allocation::Pool, Allocation::SmallPool, Allocation::OnDemand][..])
             }
-            // One call at a time does not pay for a pool.
+            // A pool costs more than it saves if calls run one at a time.
             Purpose::Inspect => (1, &[Allocation::OnDemand][..]),
         };
         let selected = candidates.iter().find_map(|&allocation| {
@@ -161,8 +162,8 @@ impl Engine {
         if !errors.is_empty() {
             tracing::warn!(
                 ?allocation,
-                refused = errors.join("; "),
-                "no room for the pool of instances; calls will be slower (see `ulimit -v`)"
+                errors = errors.join("; "),
+                "cannot reserve the instance pool; calls will be slower (see `ulimit -v`)"
             );
         }
         start_ticker(&wasm)?;
@@ -174,44 +175,44 @@ impl Engine {
             instances: config.instances,
             instance_permits: Arc::new(Semaphore::new(config.instances as usize)),
             // Leaves one thread for the listeners and for guests that run less than a
-            // tick. A single thread is shared tick by tick.
+            // tick. With a single thread, listeners and guests alternate tick by tick.
             cpu_permits: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
-            // Guests of these classes first queue among themselves, so that they have at
-            // most half of the permits, however many they are.
+            // Guests of these classes first acquire a permit of their class, so that each
+            // class has at most half of the permits.
             mid_call_cpu_permits: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
             event_cpu_permits: Arc::new(Semaphore::new((threads.saturating_sub(1) / 2).max(1))),
         })))
     }
 
-    /// wasmtime's engine.
+    /// Returns the engine of wasmtime.
     pub fn wasm(&self) -> &wasmtime::Engine {
         &self.0.wasm
     }
 
-    /// Its purpose.
+    /// Returns the purpose of this engine.
     pub fn purpose(&self) -> Purpose {
         self.0.purpose
     }
 
-    /// Where its instances get their memory from.
+    /// Returns the source of the memory of instances.
     pub fn allocation(&self) -> Allocation {
         self.0.allocation
     }
 
-    /// Largest memory limit of a plugin, in bytes.
+    /// Returns the largest memory limit of a plugin, in bytes.
     pub fn max_memory(&self) -> usize {
         self.0.max_memory
     }
 
-    /// Statistics of the pool.
+    /// Returns the statistics of the pool.
     pub fn stats(&self) -> EngineStats {
         let free = self.0.instance_permits.available_permits() as u64;
         let instances = u64::from(self.0.instances);
         EngineStats { instances, used: instances.saturating_sub(free) }
     }
 
-    /// Concurrency limit of a priority class: half of the pool for events, a quarter for
-    /// tools and transfers, so that decisions always find a slot.
+    /// Returns the concurrency limit of a priority class: half of the pool for events, a
+    /// quarter for tools and transfers, so that a quarter remains for decisions.
     pub fn concurrency_limit(&self, priority: Priority) -> usize {
         let instances = self.0.instances as usize;
         let limit = match priority {
@@ -222,12 +223,12 @@ impl Engine {
         limit.max(1)
     }
 
-    /// Takes a slot of the pool, if one is free. Hold it as long as the instance.
+    /// Acquires a slot of the pool, if one is free. Hold it as long as the instance.
     pub fn try_acquire_instance(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.instance_permits).try_acquire_owned().ok()
     }
 
-    /// Waits for a slot of the pool. `None`: none became free before the deadline.
+    /// Waits for a slot of the pool. `None`: no slot became free before the deadline.
     pub async fn acquire_instance(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.0.instance_permits).acquire_owned();
         tokio::time::timeout_at(deadline, permit).await.ok()?.ok()
@@ -255,7 +256,7 @@ fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) 
         // A shared memory would outlive the limits of an instance.
         .wasm_memory64(false);
     match purpose {
-        // Nothing bounds the work of reading a guest's debug information.
+        // The work of reading a guest's debug information is unbounded.
         Purpose::Serve { .. } => wasm.wasm_backtrace_details(WasmBacktraceDetails::Disable),
         Purpose::Inspect => wasm
             .consume_fuel(true)
@@ -292,7 +293,7 @@ fn wasm_config(config: &EngineConfig, purpose: Purpose, allocation: Allocation) 
     wasm
 }
 
-/// Starts the thread that advances the epoch. It ends with the last engine.
+/// Starts the thread that advances the epoch. It ends after the last engine is dropped.
 fn start_ticker(engine: &wasmtime::Engine) -> anyhow::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
@@ -314,13 +315,17 @@ mod tests {
         let engine =
             Engine::start(&EngineConfig::default(), Purpose::Serve { threads: 4 }).unwrap();
         let first = engine.acquire_cpu(Priority::Event).await.unwrap();
-        let soon = Duration::from_millis(50);
-        assert!(tokio::time::timeout(soon, engine.acquire_cpu(Priority::Event)).await.is_err());
+        let short_wait = Duration::from_millis(50);
+        assert!(
+            tokio::time::timeout(short_wait, engine.acquire_cpu(Priority::Event)).await.is_err()
+        );
         let _calls = [
             engine.acquire_cpu(Priority::Decision).await.unwrap(),
             engine.acquire_cpu(Priority::Decision).await.unwrap(),
         ];
         drop(first);
-        assert!(tokio::time::timeout(soon, engine.acquire_cpu(Priority::Event)).await.is_ok());
+        assert!(
+            tokio::time::timeout(short_wait, engine.acquire_cpu(Priority::Event)).await.is_ok()
+        );
     }
 }

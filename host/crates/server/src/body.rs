@@ -1,5 +1,4 @@
-//! Reading of request bodies, with limits for size, time, and the memory of all bodies
-//! together.
+//! Reading of request bodies, with limits on size, time, and the memory of all bodies together.
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ const BUDGET_KIB: u32 = 128 << 10;
 
 /// The memory budget of all requests.
 pub(super) struct BodyBudget {
-    /// In KiB.
+    /// One permit for each KiB of the budget.
     permits: Arc<Semaphore>,
 }
 
@@ -36,7 +35,7 @@ impl BodyBudget {
     /// Waits for the budget of a body of this size.
     async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(BUDGET_KIB).min(BUDGET_KIB);
-        // Fails only if the semaphore is closed, and it never is.
+        // This fails only if the semaphore is closed, which never happens.
         Arc::clone(&self.permits).acquire_many_owned(kib).await.ok()
     }
 }

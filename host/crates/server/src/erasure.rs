@@ -1,14 +1,15 @@
-//! Erasure of a call: its events, delivered or not, dead letters, call context, cached
-//! answers, live feed, the last error of a plugin about it, and plugins' values about it.
-//! When it returns, the data is gone from memory, from the store, and from the bytes of
-//! the store's files. Later data of the call is new data.
+//! Erasure of a call: events, dead letters, call context, cached answers, live feed, plugins'
+//! values about it, and the last error of a plugin about it. When it returns, the data is
+//! removed from memory, from the store, and from the bytes of the store's files. Later data of
+//! the call is new data.
 //!
-//! The order matters. The dispatcher first holds the call's deliveries. The journal then drops the
-//! context and asks the store in one step that no append comes between, so that the position in
-//! the writer's queue separates earlier events from later ones. Tombstones tell the consumers how
-//! far the erasure reached. Plugins that work on the call are waited for; as a tool knew the call,
-//! the call is erased once more after it. Values, cached answers and last errors go last. A
-//! decision that is made meanwhile counts as later.
+//! The order matters. The dispatcher first holds the call's deliveries. The journal then evicts
+//! the context and sends the erasure to the store in one step, without an append in between.
+//! The position in the writer's queue therefore separates earlier events from later ones.
+//! Tombstones pass the erased range to the consumers. The erasure then waits for plugins that
+//! process the call. A tool may have stored data of the call meanwhile, so the call is erased
+//! again after it. Values, cached answers and last errors are erased last. A concurrent
+//! decision counts as later.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,21 +23,20 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_store::erase::ErasureResult;
 use plugboard_store::{Store, StoreError};
 
-/// How long to wait for plugins that are at work on the call, because they may still write
-/// values. Their `event_timeout` is 5 s by default.
+/// Maximum wait for plugins that process the call, because they may still write values. Their
+/// `event_timeout` is 5 s by default.
 const PLUGIN_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The number of erased items.
+/// The numbers of erased items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasedCounts {
-    /// Events of the journal.
+    /// Number of erased events of the journal.
     pub events: u64,
-    /// Dead letters, with their events.
-    #[serde(rename = "dead")]
+    /// Number of erased dead letters, with their events.
     pub dead_letters: u64,
-    /// Call contexts: one, or one for each platform that has a call of this id.
+    /// Number of erased call contexts: one for each platform that has a call of this id.
     pub calls: u64,
-    /// Plugins' values.
+    /// Number of erased values of plugins.
     pub values: u64,
 }
 
@@ -48,8 +48,8 @@ pub enum ErasureError {
     Store(#[from] StoreError),
     /// A plugin may still write a value about the call.
     #[error(
-        "all is erased that was there, but a plugin is still at work on the call, and may keep \
-         something of it; ask once more when it is done"
+        "the stored data is erased, but a plugin is still processing the call and may store new \
+         values; repeat the request when it has finished"
     )]
     ErasureIncomplete,
 }
@@ -69,14 +69,13 @@ impl fmt::Display for ErasedCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, dead_letters: dead, calls, values } = *self;
         if *self == Self::default() {
-            return f.write_str("nothing was kept about this call");
+            return f.write_str("nothing is stored about this call");
         }
-        let counted = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let counted = |count, noun| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
         write!(f, "erased {}, {}", counted(events, "event"), counted(dead, "dead letter"))?;
         match calls {
             0 => {}
-            1 => f.write_str(", the memory of the call")?,
-            _ => write!(f, ", the memory of {calls} calls of this name")?,
+            count => write!(f, ", {}", counted(count, "call context"))?,
         }
         write!(f, ", {}", counted(values, "plugin value"))
     }
@@ -86,7 +85,7 @@ impl fmt::Display for ErasedCounts {
 ///
 /// # Errors
 ///
-/// The call is not erased, or not completely; try again.
+/// Fails if the call is not erased, or not completely; the operator should retry.
 pub async fn erase_call(
     services: Services,
     call: CallSelector,
@@ -94,8 +93,8 @@ pub async fn erase_call(
     let task = tokio::spawn(async move {
         let Services { registry, mid_call, idempotency, journal, store, dispatcher, live, .. } =
             services;
-        // At once, because it needs no store; and again when nothing in flight can set it
-        // any more.
+        // Last errors are erased now, which needs no store, and again when no request in flight
+        // can set them any more.
         let erase_last_errors =
             || registry.current().plugins().for_each(|plugin| plugin.erase_last_error(&call));
         erase_last_errors();
@@ -105,12 +104,12 @@ pub async fn erase_call(
         let mut erased = journal.erase(&call).await?;
         let mut all_ended = true;
         if is_in_flight || mid_call.is_in_flight(&call) {
-            // The request has seen events that were erased, and may report them.
+            // The request has read events that were erased, and may report them.
             all_ended = mid_call.wait_for_call(&call, PLUGIN_WAIT_TIMEOUT).await;
             erased = erased.merge(journal.erase(&call).await?);
         }
         delivery_hold.set_erased_range(erased.range);
-        // Plugins may write values until then.
+        // Plugins may write values until their deliveries have ended.
         all_ended &= delivery_hold.wait_for_deliveries(PLUGIN_WAIT_TIMEOUT).await;
         idempotency.iter().for_each(|answers| answers.erase(call.id()));
         mid_call.erase(call.id());
@@ -119,8 +118,8 @@ pub async fn erase_call(
         let values = store.erase_values(Arc::clone(call.id())).await?;
         store.truncate_wal().await?;
         let counts = ErasedCounts::new(&erased, values);
-        let ErasedCounts { events, dead_letters: dead, calls, values } = counts;
-        tracing::info!(call = &**call.id(), events, dead, calls, values, "a call is erased");
+        let ErasedCounts { events, dead_letters, calls, values } = counts;
+        tracing::info!(call = &**call.id(), events, dead_letters, calls, values, "call erased");
         if all_ended { Ok(counts) } else { Err(ErasureError::ErasureIncomplete) }
     });
     task.await.unwrap_or(Err(ErasureError::Store(StoreError::Closed)))
@@ -130,7 +129,7 @@ pub async fn erase_call(
 ///
 /// # Errors
 ///
-/// The call is not erased, or not completely.
+/// Fails if the call is not erased, or not completely.
 pub async fn erase_offline(
     store: &dyn Store,
     call: &CallSelector,
@@ -150,14 +149,14 @@ mod tests {
         let text = |events, dead, calls, values| {
             ErasedCounts { events, dead_letters: dead, calls, values }.to_string()
         };
-        assert_eq!(text(0, 0, 0, 0), "nothing was kept about this call");
+        assert_eq!(text(0, 0, 0, 0), "nothing is stored about this call");
         assert_eq!(
             text(12, 1, 1, 2),
-            "erased 12 events, 1 dead letter, the memory of the call, 2 plugin values"
+            "erased 12 events, 1 dead letter, 1 call context, 2 plugin values"
         );
         assert_eq!(
             text(1, 0, 2, 0),
-            "erased 1 event, 0 dead letters, the memory of 2 calls of this name, 0 plugin values"
+            "erased 1 event, 0 dead letters, 2 call contexts, 0 plugin values"
         );
         assert_eq!(text(0, 0, 0, 1), "erased 0 events, 0 dead letters, 1 plugin value");
     }

@@ -16,13 +16,13 @@ use plugboard_store::StoreError;
 /// waits for the retry.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// An error response.
+/// An error response with status, code and message.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: String,
-    /// `Retry-After`, in seconds.
+    /// The value of `Retry-After`, in seconds.
     retry_after: Option<u32>,
 }
 
@@ -32,109 +32,113 @@ impl ErrorResponse {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+        Self::new(StatusCode::NOT_FOUND, "not_found", "no resource at this path")
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        let message = "this path takes another method";
+        let message = "this path does not support the method";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
     pub(super) fn too_large(most: usize, key: &str) -> Self {
-        let message = format!("the body has more than {most} bytes ({key})");
+        let message = format!("the body is larger than {most} bytes ({key})");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 
     pub(super) fn body_timeout(key: &str) -> Self {
-        // Not 408: BlackBox never sends a report again after it.
-        let message = format!("the body did not arrive in time ({key})");
+        // The status is not 408, because BlackBox never sends a report again after it.
+        let message = format!("the body did not arrive within the time limit ({key})");
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "body_timeout", message);
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     pub(super) fn too_many_large_bodies() -> Self {
-        let message = "too many large bodies are being read now";
+        let message = "too many large request bodies at the moment";
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     pub(super) fn internal() -> Self {
-        tracing::error!("the host panicked over a request; please report it");
-        let message = "the service failed over this request";
+        tracing::error!("Plugboard panicked while it handled a request; please report it");
+        let message = "internal error; the log has the details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
     pub(super) fn body_unreadable() -> Self {
-        let message = "the body could not be read";
+        let message = "the request body could not be read";
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
     pub(super) fn ip_not_allowed() -> Self {
-        let message = "this address may not send (senders.allow)";
-        Self::new(StatusCode::FORBIDDEN, "sender_not_allowed", message)
+        let message = "the sender's address is not in ingress.allowed_networks";
+        Self::new(StatusCode::FORBIDDEN, "ip_not_allowed", message)
     }
 
-    /// The sender exceeds its rate limit, and has budget again after `wait`.
+    /// Creates the response to a sender that exceeds its rate limit, and has budget again after
+    /// `wait`.
     pub(super) fn too_many_requests(wait: Duration) -> Self {
-        let message = "this address sends too much (senders.rate)";
+        let message = "the sender exceeds its rate limit (ingress.rate_limit)";
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message);
-        // Round up, so that the sender does not come back too early.
+        // The seconds are rounded up, so that the sender does not retry too early.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX).max(1);
         Self { retry_after: Some(seconds), ..error }
     }
 
     pub(super) fn https_expected() -> Self {
-        let message = "this port takes https only (tls.certificate)";
+        let message = "this port accepts only HTTPS (tls.certificate)";
         Self::new(StatusCode::BAD_REQUEST, "https_expected", message)
     }
 
-    /// The store rejects a write or a read. The sender should retry.
+    /// Creates the response to a write or read that the store rejects. The sender should retry.
     pub(super) fn from_store_error(error: &StoreError) -> Self {
         let (code, message) = match error {
             // Operators find the details in the log.
-            StoreError::Unavailable(_) => ("store_unavailable", "the store cannot be used now"),
-            StoreError::Full => ("store_full", "there is no room in the store now"),
-            StoreError::Overloaded => ("overloaded", "too much is waiting for the store"),
-            StoreError::Closed => ("stopping", "the service is stopping"),
+            StoreError::Unavailable(_) => ("store_unavailable", "the store is unavailable"),
+            StoreError::Full => ("store_full", "the store or its disk is full"),
+            StoreError::Overloaded => ("overloaded", "the write queue of the store is full"),
+            StoreError::Closed => ("stopping", "the server is stopping"),
         };
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
-    /// The erasure failed or is incomplete. The operator should retry.
+    /// Creates the response to an erasure that failed or is incomplete. The operator should
+    /// retry.
     pub(super) fn from_erasure_error(error: &ErasureError) -> Self {
         match error {
             ErasureError::Store(error) => Self::from_store_error(error),
             ErasureError::ErasureIncomplete => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "still_told", error.to_string())
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "erasure_incomplete", error.to_string())
             }
         }
     }
 
     pub(super) fn prompt_not_found() -> Self {
-        let message = "no prompt is remembered for this call";
-        Self::new(StatusCode::NOT_FOUND, "no_instructions", message)
+        let message = "no prompt is stored for this call";
+        Self::new(StatusCode::NOT_FOUND, "prompt_not_found", message)
     }
 
-    /// A page of another site uses the operator's browser.
+    /// Creates the response to a request that a page of another site sent with the operator's
+    /// browser.
     pub(super) fn cross_site() -> Self {
-        let message = "a browser asks for another site than this one (Origin, Sec-Fetch-Site)";
+        let message =
+            "a browser sent the request from a page of another site (Origin, Sec-Fetch-Site)";
         Self::new(StatusCode::FORBIDDEN, "cross_site", message)
     }
 
     pub(super) fn host_not_allowed() -> Self {
-        let message = "without an admin_token, ask by an IP address or `localhost`, and by no \
-                       other name (Host)";
+        let message = "without an admin_token, the Host header must be an IP address or \
+                       `localhost`";
         Self::new(StatusCode::FORBIDDEN, "host_not_allowed", message)
     }
 
     pub(super) fn unauthorized_admin() -> Self {
-        let message = "show the admin_token as `Authorization: Bearer`";
+        let message = "expected the admin_token as `Authorization: Bearer`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
-    /// The status and the code, for a span.
+    /// Returns the status and the code, for a span.
     pub(super) fn status_and_code(&self) -> (u16, &'static str) {
         (self.status.as_u16(), self.code)
     }
@@ -153,8 +157,10 @@ impl From<ReloadError> for ErrorResponse {
 impl From<SubscribeError> for ErrorResponse {
     fn from(error: SubscribeError) -> Self {
         let (code, message) = match error {
-            SubscribeError::TooMany => ("too_many_readers", "as many read this as may at a time"),
-            SubscribeError::Stopping => ("stopping", "the service is stopping"),
+            SubscribeError::TooMany => {
+                ("too_many_subscribers", "the live feed has its maximum of subscribers")
+            }
+            SubscribeError::Stopping => ("stopping", "the server is stopping"),
         };
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
@@ -185,7 +191,7 @@ impl IntoResponse for ErrorResponse {
             message: &'a str,
         }
         // The message may quote text of the sender.
-        tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request refused");
+        tracing::debug!(status = self.status.as_u16(), message = ?self.message, "request rejected");
         let error = ErrorDetail { code: self.code, message: &self.message };
         let mut response = (self.status, json_response(&ErrorBody { error })).into_response();
         if let Some(seconds) = self.retry_after {
@@ -201,15 +207,15 @@ pub(super) fn json_response(document: &impl Serialize) -> Response {
     match serde_json::to_vec(document) {
         Ok(body) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
         Err(error) => {
-            // Serialization fails only for maps whose keys are not strings; there are
-            // none.
-            tracing::error!(%error, "an answer is no JSON");
+            // Serialization fails only for maps whose keys are not strings, and no document has
+            // one.
+            tracing::error!(%error, "cannot serialize a response");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-/// Every error response as status, code and message, for the reference.
+/// Returns every error response as status, code and message, for the reference.
 #[doc(hidden)]
 pub fn all_error_responses() -> Vec<(u16, &'static str, String)> {
     [
@@ -222,7 +228,7 @@ pub fn all_error_responses() -> Vec<(u16, &'static str, String)> {
         ErrorResponse::not_found(),
         ErrorResponse::prompt_not_found(),
         ErrorResponse::method_not_allowed(),
-        ErrorResponse::too_large(1 << 20, "limits.body"),
+        ErrorResponse::too_large(1 << 20, "limits.max_body"),
         ErrorResponse::too_many_requests(Duration::from_secs(1)),
         ErrorResponse::internal(),
         ErrorResponse::body_timeout("limits.body_timeout"),

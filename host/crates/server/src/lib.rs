@@ -7,6 +7,7 @@
 
 mod admin;
 mod admission;
+mod app_state;
 mod body;
 pub mod erasure;
 mod error;
@@ -14,6 +15,7 @@ mod listener;
 pub mod live;
 pub mod metrics;
 mod services;
+mod unmask_audit;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -26,34 +28,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::AdmissionPolicy;
+use self::app_state::AppState;
 use self::body::BodyBudget;
 #[doc(hidden)]
 pub use self::error::all_error_responses;
 use self::listener::{Listener, ListenerLimits};
 use self::metrics::Metrics;
 pub use self::services::Services;
+use self::unmask_audit::UnmaskAudit;
 use plugboard_config::Config;
-use plugboard_platform::{self as platform, PlatformAdapter};
+use plugboard_platform as platform;
 
-/// Open connections of the admin listener.
+/// Maximum number of open connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 256;
 
-/// The state that request handlers share.
-struct AppState {
-    config: Config,
-    services: Services,
-    metrics: Arc<Metrics>,
-    /// The enabled platforms.
-    adapters: Vec<Arc<dyn PlatformAdapter>>,
-    body_budget: BodyBudget,
-    unmask_audit: admin::UnmaskAudit,
-    /// Names of the plugins that were broken when the server was bound.
-    broken_at_start: Vec<String>,
-    /// Cancelled when the server begins to drain.
-    stop: CancellationToken,
-}
-
-/// A server whose addresses are bound.
+/// A server with bound addresses.
 pub struct Server {
     app: AppState,
     webhooks: TcpListener,
@@ -65,7 +54,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound.
+    /// Fails if an address cannot be bound.
     pub fn bind(config: Config, services: Services, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let bind = |key, address| {
             listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
@@ -76,7 +65,7 @@ impl Server {
         let app = AppState {
             adapters: platform::adapters(&config),
             body_budget: BodyBudget::default(),
-            unmask_audit: admin::UnmaskAudit::default(),
+            unmask_audit: UnmaskAudit::default(),
             broken_at_start: generation.broken().map(|entry| entry.name.clone()).collect(),
             stop: CancellationToken::new(),
             config,
@@ -86,30 +75,30 @@ impl Server {
         Ok(Self { app, webhooks, admin })
     }
 
-    /// The address of the webhook listener.
+    /// Returns the address of the webhook listener.
     ///
     /// # Errors
     ///
-    /// The system does not report it.
+    /// Fails if the system does not report the address.
     pub fn webhook_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.webhooks.local_addr()?)
     }
 
-    /// The address of the admin listener.
+    /// Returns the address of the admin listener.
     ///
     /// # Errors
     ///
-    /// The system does not report it.
+    /// Fails if the system does not report the address.
     pub fn admin_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.admin.local_addr()?)
     }
 
     /// Serves until `stop` is cancelled, then drains: requests in flight finish, within
-    /// `limits.shutdown`. The admin listener stays up until the last webhook is answered,
-    /// so that probes can tell why the server is not ready.
+    /// `limits.shutdown_grace_period`. The admin listener stays up until the last webhook is
+    /// answered, so that probes can report why the server is not ready.
     pub async fn run(self, stop: CancellationToken) {
         let Self { app, webhooks, admin } = self;
-        // From here on, handlers see that the server stops.
+        // Handlers now see that the server stops.
         let app = Arc::new(AppState { stop: stop.clone(), ..app });
         let (limits, services) = (&app.config.limits, &app.services);
         let (http, network) = (app.metrics.http(), app.metrics.network());
@@ -137,11 +126,11 @@ impl Server {
                 move |status| http.webhooks.count(status)
             },
             limits: ListenerLimits {
-                max_connections: limits.connections,
+                max_connections: limits.max_connections,
                 header_timeout: limits.header_timeout,
-                drain_timeout: limits.shutdown,
+                drain_timeout: limits.shutdown_grace_period,
             },
-            admission: AdmissionPolicy::new(&app.config.senders, network).map(Arc::new),
+            admission: AdmissionPolicy::new(&app.config.ingress, network).map(Arc::new),
             tls: services.tls.clone(),
             exposes_peer: false,
         };
@@ -149,12 +138,12 @@ impl Server {
         tasks.spawn(admin.serve(drained.clone()));
         if let Some(tls) = services.tls.clone() {
             let counters = network.certificate.clone();
-            tasks.spawn(tls.watch(app.config.reload.poll, counters, drained.clone()));
+            tasks.spawn(tls.watch(app.config.reload.poll_interval, counters, drained.clone()));
         }
         webhooks.serve(stop).await;
         // Tools and transfers continue after their platform has hung up.
-        if !services.mid_call.wait_until_idle(limits.shutdown).await {
-            tracing::warn!("stopping while tools are at work");
+        if !services.mid_call.wait_until_idle(limits.shutdown_grace_period).await {
+            tracing::warn!("stopping with tool calls in progress");
         }
         drained.cancel();
         tasks.close();

@@ -1,12 +1,12 @@
 //! Listeners: connection limits, timeouts, and graceful shutdown.
 
 mod handshake;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,29 +25,26 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use self::handshake::Handshake;
+use self::write_timeout::with_write_timeout;
 use super::admission::AdmissionPolicy;
 use plugboard_tls::Tls;
 
 /// Delay before the next `accept` when the system is out of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Minimum interval between log messages about that.
+/// Minimum interval of log messages about that.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Length of the accept queue. The usual 128 is too short for a burst of calls: the
-/// senders would retry after a second. The system caps it (`net.core.somaxconn`).
+/// Length of the accept queue. The usual 128 is too short for a burst of calls: the senders
+/// would retry after a second. The system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 
-/// How long sent data may stay unacknowledged. Streams send rarely, and would otherwise
-/// keep a dead connection for a quarter of an hour.
+/// Maximum time for which sent data may stay unacknowledged. Streams send rarely, and would
+/// otherwise keep a dead connection for a quarter of an hour.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A connection with a write timeout.
-type WriteTimeoutStream = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// Listens on an address.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -55,9 +52,9 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Otherwise a restart must wait for the connections of the last run to expire.
+    // Without this option, a restart must wait for the connections of the last run to expire.
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it.
+    // Accepted connections inherit the timeout.
     #[cfg(target_os = "linux")]
     SockRef::from(&socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     socket.bind(address)?;
@@ -66,30 +63,30 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The limits of a listener.
 pub(super) struct ListenerLimits {
-    /// Open connections; more wait in the accept queue.
+    /// Maximum number of open connections; further connections wait in the accept queue.
     pub(super) max_connections: usize,
-    /// For the head of a request, also on an idle connection; and for the peer to read the
-    /// next part of a response.
+    /// Timeout for the head of a request, also on an idle connection, and for the peer to read
+    /// the next part of a response.
     pub(super) header_timeout: Duration,
-    /// For requests in flight, once the listener stops.
+    /// Timeout for requests in flight after the listener stops.
     pub(super) drain_timeout: Duration,
 }
 
 /// A bound listener with its routes.
 pub(super) struct Listener<C> {
-    /// The listening socket.
+    /// The socket that accepts connections.
     pub(super) socket: TcpListener,
     /// The routes that answer requests.
     pub(super) routes: Router,
     /// Receives the status of every response.
     pub(super) count_status: C,
-    /// The limits.
+    /// The limits of its connections.
     pub(super) limits: ListenerLimits,
     /// The admission policy, if any.
     pub(super) admission: Option<Arc<AdmissionPolicy>>,
     /// The certificate. `None`: plain HTTP.
     pub(super) tls: Option<Arc<Tls>>,
-    /// Whether requests carry their [`Peer`] as an extension.
+    /// True if requests carry their [`Peer`] as an extension.
     pub(super) exposes_peer: bool,
 }
 
@@ -158,12 +155,12 @@ impl<C: Fn(u16) + Clone + Send + Sync + 'static> Listener<C> {
                         let connection = http.serve_connection(TokioIo::new(stream), service);
                         log_connection_end(watcher.watch(connection).await);
                     }
-                    Err(error) => tracing::debug!(%error, "no handshake"),
+                    Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 }
                 drop(permit);
             });
         }
-        // New connections are refused from here on.
+        // New connections are refused after this.
         drop(socket);
         if timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!(waited = ?limits.drain_timeout, "stopping with requests in flight");
@@ -203,14 +200,6 @@ fn connection_service(
     })
 }
 
-/// A connection that is closed when its peer does not read: it would otherwise stay open
-/// indefinitely.
-fn with_write_timeout(stream: TcpStream, write_timeout: Duration) -> WriteTimeoutStream {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(write_timeout));
-    Box::pin(stream)
-}
-
 fn log_connection_end(result: hyper::Result<()>) {
     if let Err(error) = result {
         // The peer closed the connection, or does not speak HTTP.
@@ -218,8 +207,8 @@ fn log_connection_end(result: hyper::Result<()>) {
     }
 }
 
-/// Accepts the next connection, when the limit allows one. `last_warning` is the time of
-/// the last log message about a lack of file descriptors.
+/// Accepts the next connection, when the limit allows one. `last_warning` is the time of the
+/// last log message about missing file descriptors.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
@@ -230,10 +219,9 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Responses are one small write each; Nagle's algorithm would only delay
-                // them.
+                // Each response is one small write, which Nagle's algorithm would only delay.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
                 return (stream, peer.ip().to_canonical(), permit);
             }
@@ -244,8 +232,8 @@ async fn accept(
                     *last_warning = Some(now);
                     tracing::error!(
                         %error,
-                        "cannot take connections and keeps trying; if these are too many open \
-                         files, allow more (LimitNOFILE=, ulimit -n) or lower limits.connections"
+                        "cannot accept connections, retrying; if too many files are open, raise \
+                         the limit (LimitNOFILE=, ulimit -n) or lower limits.max_connections"
                     );
                 }
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;

@@ -18,25 +18,25 @@ use plugboard_tls::Tls;
 /// Handles to the services that requests, metrics and erasure use. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
-    /// The WebAssembly engine.
+    /// The engine that runs plugins.
     pub engine: Engine,
     /// The generation of plugins that serves.
     pub registry: Arc<Registry>,
     /// The decision chain with its cache.
     pub router: Arc<Router>,
-    /// Tools and transfers.
+    /// The service that answers tools and transfers.
     pub mid_call: Arc<MidCall>,
-    /// The results of decisions that a platform may request again. `None`: switched off.
+    /// The results of recent decisions, for redeliveries. `None`: disabled.
     pub idempotency: Option<Arc<IdempotencyCache<ChainResult>>>,
-    /// Accepts events.
+    /// The journal, which accepts events.
     pub journal: Arc<Journal>,
-    /// The durable store.
+    /// The store, which keeps durable data.
     pub store: Arc<dyn Store>,
-    /// Delivers events to observers.
+    /// The dispatcher, which delivers events to observers.
     pub dispatcher: Arc<Dispatcher>,
     /// The live feed for operators.
     pub live: Live,
-    /// Requests reloads of the plugin folder.
+    /// The handle that requests reloads of the plugin folder.
     pub reload: ReloadHandle,
     /// The certificate of the webhook listener. `None`: plain HTTP.
     pub tls: Option<Arc<Tls>>,

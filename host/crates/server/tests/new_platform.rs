@@ -29,10 +29,10 @@ use plugboard_server::{Server, Services};
 use plugboard_store::Store;
 use plugboard_store::sqlite::SqliteStore;
 
-/// Decisions in one of the idempotency cache's two maps.
+/// Number of decisions in one of the idempotency cache's two maps.
 const IDEMPOTENCY_CAPACITY: usize = 100;
 
-/// A sample plugin, as `cargo xtask test` builds it.
+/// Returns a sample plugin, as `cargo xtask test` builds it.
 fn sample_plugin(name: &str) -> Vec<u8> {
     let test = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(3).unwrap().join("plugins").join(name);
@@ -40,7 +40,7 @@ fn sample_plugin(name: &str) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask test`", path.display()))
 }
 
-/// A server on free ports. Needs a runtime.
+/// Returns a server on free ports. Needs a runtime.
 async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let data = folder.join("data");
     let flags = Flags {
@@ -75,17 +75,17 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         Duration::from_secs(1),
     );
     tokio::spawn(supervisor.run(CancellationToken::new()));
-    // The observers of the generation are known to the store.
+    // The store must have a consumer for each observer of the generation.
     assert!(
         dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await
     );
     let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
     let services = Services {
         router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
-        mid_call: Arc::new(MidCall::new(&engine, &config.cache)),
+        mid_call: Arc::new(MidCall::new(&engine, &config.cache, &config.idempotency)),
         idempotency: config
-            .cache
-            .deliveries
+            .idempotency
+            .ttl
             .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
         engine,
         registry,
@@ -136,7 +136,7 @@ async fn new_platform_is_served_end_to_end() {
     assert_eq!(long.0, StatusCode::PAYLOAD_TOO_LARGE);
     let unauthorized = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
     assert_eq!(unauthorized.0, StatusCode::UNAUTHORIZED);
-    // AVR's calls are not the toy platform's.
+    // The plugin does not match calls of AVR.
     let call = r#"{"uuid":"u","type":"call_initiated","timestamp":"2026-01-01T00:00:00Z",
         "payload":{"to":"5001"}}"#;
     let avr = post(format!("http://{address}/events"), false, call).await;

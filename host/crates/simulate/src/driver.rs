@@ -1,6 +1,5 @@
-//! Plays many calls, within a concurrency, a rate and a duration.
+//! The driver: plays many calls, within a concurrency, a rate and a duration.
 
-use std::io;
 use std::num::NonZeroU32;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
+use super::end::SimulationEnd;
 use super::monitor::SimulationMonitor;
 use super::scenario::{CallScript, SimulatedCall};
 use super::sender::EventSender;
@@ -20,9 +20,9 @@ use super::sender::EventSender;
 pub struct LoadProfile {
     /// The number of calls.
     pub calls: u64,
-    /// Calls started per second, if the concurrency allows it.
+    /// The number of calls that start per second, if the concurrency allows it.
     pub rate: Option<f64>,
-    /// The most concurrent calls.
+    /// The maximum number of concurrent calls.
     pub concurrency: NonZeroU32,
     /// The pause between an event's answer and the next event of its call.
     pub event_interval: Duration,
@@ -30,36 +30,21 @@ pub struct LoadProfile {
     pub max_duration: Duration,
 }
 
-/// Why a run ended.
-#[derive(Debug)]
-pub enum SimulationEnd {
-    /// All calls were played.
-    Complete,
-    /// A signal stopped it.
-    Interrupted,
-    /// The maximum duration was reached.
-    TimeLimitReached,
-    /// The first connection failed, for this reason.
-    Unreachable(String),
-    /// An acknowledged event could not be recorded.
-    RecordFailed(io::Error),
-}
-
-/// A run. Each task that plays calls takes the next number.
+/// A run of the simulation. Each task that plays calls takes the next number.
 pub struct Simulation {
-    /// The scenario.
+    /// The scenario of every call.
     pub script: CallScript,
-    /// The load.
+    /// The load of the run.
     pub load_profile: LoadProfile,
-    /// The sender.
+    /// The sender of the events.
     pub sender: EventSender,
-    /// The monitor.
+    /// The monitor of the run.
     pub monitor: SimulationMonitor,
     calls_started: AtomicU64,
 }
 
 impl Simulation {
-    /// Creates a run before its first call.
+    /// Creates a run that has not started.
     pub fn new(
         script: CallScript,
         load: LoadProfile,
@@ -75,8 +60,7 @@ impl Simulation {
         }
     }
 
-    /// Plays until all calls are done or the run must end. Events under way are then
-    /// abandoned.
+    /// Plays until all calls are done or the run must end. Events in flight are then abandoned.
     pub async fn play(self: &Arc<Self>, stop: impl Future<Output = ()>) -> SimulationEnd {
         let start = Instant::now();
         let mut players = JoinSet::new();
@@ -104,7 +88,7 @@ impl Simulation {
             () = stop => SimulationEnd::Interrupted,
             () = sleep(self.load_profile.max_duration) => SimulationEnd::TimeLimitReached,
         };
-        // From here on the statistics do not change.
+        // The statistics do not change after this.
         players.shutdown().await;
         ending
     }
@@ -116,8 +100,8 @@ impl Simulation {
                 return Ok(());
             }
             if let Some(rate) = self.load_profile.rate {
-                // Scheduled by the clock and not after the last call, so that a delay is
-                // made up for.
+                // The clock determines the start of a call, not the previous call, so that a
+                // delay is compensated.
                 let offset = Duration::try_from_secs_f64(index as f64 / rate);
                 match offset.ok().and_then(|after| start.checked_add(after)) {
                     Some(start_at) => sleep_until(start_at).await,
@@ -129,13 +113,13 @@ impl Simulation {
     }
 
     async fn play_call(&self, number: u64) -> Result<(), SimulationEnd> {
-        // Random for any seed, so that a second run has other calls.
+        // The id is random for any seed, so that a second run has other calls.
         let mut call = SimulatedCall::new(&self.script, number, Uuid::new_v4());
         while let Some(event) = call.next_event(Timestamp::now()) {
             self.monitor.record_sending();
             let delivery = self.sender.send(&event.body).await;
-            // No await between the answer and the record, so that an acknowledged event is
-            // recorded even if the run is stopped now.
+            // There is no await between the answer and the record, so that an acknowledged
+            // event is recorded even if the run is stopped now.
             self.monitor.record_delivery(call.uuid(), &event, &delivery)?;
             if !call.is_over() && !self.load_profile.event_interval.is_zero() {
                 sleep(self.load_profile.event_interval).await;

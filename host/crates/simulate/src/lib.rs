@@ -1,11 +1,12 @@
 //! `plugboard simulate`: plays AVR Core, to try plugins and to measure.
 //!
-//! It plays the platform's side of the webhook and shares no code with the server but units and
-//! TLS for clients, so that a mistake of the server is not repeated here.
+//! It plays the platform's side of the webhook. It shares only units and client TLS with the
+//! server, so that a defect of the server is not repeated here.
 
 #![forbid(unsafe_code)]
 
 mod driver;
+mod end;
 mod monitor;
 mod report;
 mod scenario;
@@ -30,7 +31,8 @@ use serde::de::{IntoDeserializer, value};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::driver::{LoadProfile, Simulation, SimulationEnd};
+use self::driver::{LoadProfile, Simulation};
+use self::end::SimulationEnd;
 use self::monitor::{EventOutput, SimulationMonitor};
 use self::report::SimulationReport;
 use self::scenario::CallScript;
@@ -40,57 +42,57 @@ use plugboard_core::units;
 /// The variable with AVR Core's secret, used without `--secret`.
 const SECRET_ENV_VAR: &str = "WEBHOOK_SECRET";
 
-/// Play AVR Core: send whole calls and report how they were answered.
+/// Simulate AVR Core: send calls and report the answers.
 #[derive(clap::Args)]
 #[command(after_help = "The exit status is 0 if all calls were played and every event was \
-                        acknowledged (2xx), 1 if not, and 2 if the command line makes no sense.")]
+                        acknowledged (2xx), 1 if not, and 2 if the command line is invalid.")]
 pub struct SimulateCommand {
-    /// Where events are posted
+    /// URL to which events are posted
     #[arg(default_value = "http://127.0.0.1:9000/events", value_parser = address)]
     url: Url,
-    /// The shared secret [default: the variable WEBHOOK_SECRET, if it is set]
+    /// Shared secret [default: the variable WEBHOOK_SECRET, if it is set]
     #[arg(long, value_parser = HeaderValue::from_str)]
     secret: Option<HeaderValue>,
-    /// Calls to play
+    /// Number of calls
     #[arg(long, value_name = "N", default_value = "1", value_parser = between(1, 1_000_000))]
     calls: u64,
-    /// Calls to begin per second [default: as many as --concurrency allows]
+    /// Calls that start per second [default: as many as --concurrency allows]
     #[arg(long, value_name = "CALLS_PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// Calls at the same time, at most
+    /// Concurrent calls, at most
     #[arg(long, value_name = "N", default_value = "50", value_parser = concurrency)]
     concurrency: NonZeroU32,
-    /// Events of a call between call_started and call_ended
+    /// Events of each call between call_started and call_ended
     #[arg(long, value_name = "N", default_value = "8", value_parser = between(0, 1_000_000))]
     events: u64,
-    /// Pause between the events of a call, such as 100ms
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = pause)]
-    pace: Duration,
-    /// Who calls
+    /// Time between the events of a call, such as 100ms
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration_or_zero)]
+    event_interval: Duration,
+    /// Number of the caller
     #[arg(long, value_name = "NUMBER", default_value = "2000")]
     from: String,
-    /// Who is called; given several times, each in turn
+    /// Called number; if given several times, calls use them in turn
     #[arg(long, value_name = "NUMBER", default_value = "5001")]
     to: Vec<String>,
-    /// How long an answer is waited for (AVR Core's WEBHOOK_TIMEOUT)
+    /// Time limit for an answer (AVR Core's WEBHOOK_TIMEOUT)
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
     timeout: Duration,
-    /// Further attempts for an event that failed, at once (AVR Core's WEBHOOK_RETRY)
+    /// Immediate retries of a failed event (AVR Core's WEBHOOK_RETRY)
     #[arg(long, value_name = "N", default_value = "0", value_parser = between(0, 100))]
     retries: u64,
-    /// Stop after this time, whatever is left to do
+    /// Stop after this time, also if calls remain
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
-    time: Duration,
-    /// Write every acknowledged event to this file, as a line of JSON each
+    max_duration: Duration,
+    /// Write every acknowledged event to this file, one line of JSON for each
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Say the same in every run [default: by chance]
+    /// Seed of the simulated speech, for the same events in every run [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Show every event with its answer [default: if there is one call, and no --json]
+    /// Show every event with its answer [default: with one call and without --json]
     #[arg(long)]
     show: bool,
-    /// Report as JSON; what --show shows is on standard error then
+    /// Print the report as JSON; --show then writes to standard error
     #[arg(long)]
     json: bool,
     /// No progress bar
@@ -98,7 +100,7 @@ pub struct SimulateCommand {
     quiet: bool,
 }
 
-/// Why a run could not be completed.
+/// The reason why a run could not be completed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// The command line or the environment is invalid.
@@ -115,7 +117,7 @@ impl SimulateCommand {
     ///
     /// # Errors
     ///
-    /// When the secret in the environment cannot be used, or the calls cannot be played.
+    /// Fails if the secret in the environment cannot be used, or the calls cannot be played.
     pub fn run(mut self) -> Result<bool, SimulateError> {
         if self.secret.is_none() {
             self.secret = read_secret_from_environment().map_err(SimulateError::Usage)?;
@@ -138,7 +140,7 @@ impl SimulateCommand {
             .map_err(SimulateError::Failed)
     }
 
-    /// Plays all calls, unless it is stopped. Returns the report, and an error that
+    /// Plays all calls, unless the run is stopped. Returns the report, and an error that
     /// occurred besides.
     async fn play(
         self,
@@ -168,8 +170,8 @@ impl SimulateCommand {
             calls,
             rate,
             concurrency,
-            event_interval: self.pace,
-            max_duration: self.time,
+            event_interval: self.event_interval,
+            max_duration: self.max_duration,
         };
         let simulation = Arc::new(Simulation::new(script, load_profile, sender, monitor));
 
@@ -180,14 +182,14 @@ impl SimulateCommand {
         let (stopped, record_error) = match ending {
             SimulationEnd::Complete => (None, None),
             SimulationEnd::Interrupted => (Some("interrupted"), None),
-            SimulationEnd::TimeLimitReached => (Some("time is up"), None),
+            SimulationEnd::TimeLimitReached => (Some("time limit reached"), None),
             SimulationEnd::RecordFailed(error) => {
                 let error = anyhow!(error).context(format!("cannot write {record_name}"));
                 (Some("cannot record"), Some(error))
             }
             SimulationEnd::Unreachable(cause) => anyhow::bail!(
-                "cannot connect to {url}: {cause}; is Plugboard there? Start it with \
-                 `plugboard serve`, or give the address where it takes webhooks"
+                "cannot connect to {url}: {cause}; start the server with `plugboard serve`, or \
+                 give the URL of its webhook listener"
             ),
         };
         Ok((
@@ -220,7 +222,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Not read by clap, which would show the value in its help.
+/// Reads the secret. clap does not read it, because it would show the value in its help.
 fn read_secret_from_environment() -> anyhow::Result<Option<HeaderValue>> {
     std::env::var_os(SECRET_ENV_VAR)
         .filter(|secret| !secret.is_empty())
@@ -262,6 +264,6 @@ fn duration(text: &str) -> Result<Duration, value::Error> {
     units::duration::deserialize(text.into_deserializer())
 }
 
-fn pause(text: &str) -> Result<Duration, value::Error> {
+fn duration_or_zero(text: &str) -> Result<Duration, value::Error> {
     units::duration_or_none::deserialize(text.into_deserializer()).map(Option::unwrap_or_default)
 }

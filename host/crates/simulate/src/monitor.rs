@@ -1,4 +1,4 @@
-//! Follows every event: statistics, record, log of events and progress bar.
+//! The monitor of a run: statistics, record, log of events and progress bar.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, LineWriter, Write};
@@ -8,12 +8,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::driver::SimulationEnd;
+use super::end::SimulationEnd;
 use super::scenario::{SimulatedEvent, SimulatedEventKind};
 use super::sender::{EventDelivery, SendOutcome};
 use super::stats::SimulationStats;
 
-/// The observed progress of a run.
+/// The monitor, which is notified of every event.
 pub struct SimulationMonitor {
     stats: Mutex<SimulationStats>,
     record: Option<Mutex<LineWriter<File>>>,
@@ -21,12 +21,12 @@ pub struct SimulationMonitor {
     progress_bar: ProgressBar,
 }
 
-/// The destination of the line per event.
+/// The destination of the line that each event writes.
 #[derive(Clone, Copy, Debug)]
 pub enum EventOutput {
-    /// Standard output.
+    /// Events are written to standard output.
     Stdout,
-    /// Standard error, because another output uses standard output.
+    /// Events are written to standard error, because another output uses standard output.
     Stderr,
 }
 
@@ -35,7 +35,7 @@ impl SimulationMonitor {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn new(
         record: Option<&Path>,
         story: Option<EventOutput>,
@@ -64,8 +64,8 @@ impl SimulationMonitor {
     ///
     /// # Errors
     ///
-    /// Returns why the run must end: the record cannot be written, or no connection ever
-    /// succeeded.
+    /// Returns the reason why the run must end: the record cannot be written, or no connection
+    /// ever succeeded.
     pub fn record_delivery(
         &self,
         call: Uuid,
@@ -76,12 +76,12 @@ impl SimulationMonitor {
             self.write_record(call, event, status).map_err(SimulationEnd::RecordFailed)?;
         }
         let failed = {
-            let mut figures = self.stats();
-            figures.record_delivery(event.kind, delivery);
-            if let Some(cause) = figures.unreachable_cause(delivery) {
+            let mut stats = self.stats();
+            stats.record_delivery(event.kind, delivery);
+            if let Some(cause) = stats.unreachable_cause(delivery) {
                 return Err(SimulationEnd::Unreachable(cause.to_owned()));
             }
-            figures.failures.total()
+            stats.failures.total()
         };
         if matches!(delivery.outcome, SendOutcome::Failed(_)) {
             self.progress_bar.set_message(failure_message(failed));
@@ -105,7 +105,7 @@ impl SimulationMonitor {
         self.progress_bar.inc(1);
     }
 
-    /// Finishes the output.
+    /// Removes the progress bar and finishes the output.
     pub fn finish(&self) {
         self.progress_bar.finish_and_clear();
     }
@@ -114,7 +114,7 @@ impl SimulationMonitor {
         let Some(record) = &self.record else { return Ok(()) };
         let SimulatedEvent { index: nth, kind, timestamp, .. } = event;
         let kind = kind.name();
-        // One write, so that a line is complete or absent.
+        // A line needs one write, so that it is complete or absent.
         let line = format!(
             "{{\"call\":\"{call}\",\"type\":\"{kind}\",\"timestamp\":\"{timestamp}\",\
              \"nth\":{nth},\"status\":{status}}}\n"
@@ -151,7 +151,7 @@ fn format_event(call: Uuid, event: &SimulatedEvent, delivery: &EventDelivery) ->
     let name = event.kind.name();
     let millis = delivery.latency.as_secs_f64() * 1000.0;
     let (status, note) = match &delivery.outcome {
-        // Quoted, so that no character of it controls the terminal.
+        // The URL is quoted, so that none of its characters controls the terminal.
         SendOutcome::Acknowledged { status, sts_url: Some(sts_url) } => {
             (status.to_string(), format!("sts_url {sts_url:?}"))
         }

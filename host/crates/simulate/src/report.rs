@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::stats::{LatencySamples, SimulationStats};
 
-/// The most hosts and the most kinds of failures that are listed.
+/// The maximum number of listed hosts, and of listed kinds of failures.
 const MAX_REPORT_ROWS: usize = 10;
 
 /// The report of a run.
 #[derive(Debug, Serialize)]
 pub struct SimulationReport {
     url: String,
-    /// Why the run ended early.
+    /// The reason why the run ended early.
     stopped: Option<&'static str>,
     seconds: f64,
     calls: CallTotals,
@@ -37,7 +37,7 @@ struct EventTotals {
     sent: u64,
     acknowledged: u64,
     failed: u64,
-    /// Sent, but abandoned before the answer.
+    /// Events that were sent, but abandoned before the answer.
     cut_off: u64,
     retries: u64,
     per_second: f64,
@@ -47,7 +47,7 @@ struct EventTotals {
 struct DecisionTotals {
     answered: u64,
     with_sts_url: u64,
-    /// Answered without a URL.
+    /// Decisions that were answered without a URL.
     without_sts_url: u64,
     hosts: Vec<NamedCount>,
 }
@@ -74,8 +74,8 @@ struct LatencyQuantiles {
 }
 
 impl SimulationReport {
-    /// Creates the report of a run of this number of calls and this duration, with the
-    /// reason if it was stopped.
+    /// Creates the report of a run of this number of calls and this duration, with the reason
+    /// if it was stopped.
     pub fn new(
         stats: &SimulationStats,
         url: String,
@@ -84,7 +84,7 @@ impl SimulationReport {
         stopped: Option<&'static str>,
     ) -> Self {
         let seconds = elapsed.as_secs_f64();
-        // No rate, rather than an infinite one.
+        // A run of no duration has the rate 0 instead of an infinite one.
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let &SimulationStats {
             finished_calls: finished,
@@ -145,7 +145,7 @@ fn summarize_latency(samples: &LatencySamples) -> Option<LatencyQuantiles> {
     })
 }
 
-/// Milliseconds with microsecond resolution.
+/// Converts to milliseconds with microsecond resolution.
 fn to_millis(micros: f64) -> f64 {
     micros.round() / 1000.0
 }
@@ -229,25 +229,25 @@ mod tests {
     }
 
     fn stats() -> SimulationStats {
-        let mut figures =
+        let mut stats =
             SimulationStats { finished_calls: 2, sent: 5, ..SimulationStats::default() };
-        figures.record_delivery(
+        stats.record_delivery(
             SimulatedEventKind::Initiated,
             &delivery(acknowledged_outcome(Some("ws://sts:6030/?a=1")), 0, 2),
         );
-        figures.record_delivery(
+        stats.record_delivery(
             SimulatedEventKind::Initiated,
             &delivery(acknowledged_outcome(None), 1, 4),
         );
-        figures.record_delivery(
+        stats.record_delivery(
             SimulatedEventKind::Ended,
             &delivery(acknowledged_outcome(None), 0, 1),
         );
-        figures.record_delivery(
+        stats.record_delivery(
             SimulatedEventKind::Ended,
             &delivery(SendOutcome::Failed(SendFailure::Status(503)), 1, 1),
         );
-        figures
+        stats
     }
 
     fn report() -> SimulationReport {

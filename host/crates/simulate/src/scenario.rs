@@ -23,20 +23,20 @@ const USER_LINES: [&str; 5] = [
 
 /// The properties that all calls of a run share.
 pub struct CallScript {
-    /// The caller.
+    /// The number of the caller.
     pub from: String,
-    /// The callees, in turn.
+    /// The called numbers, used in turn.
     pub to: Vec<String>,
-    /// Events of a call between `call_started` and `call_ended`.
+    /// Number of events of a call between `call_started` and `call_ended`.
     pub event_count: u32,
     /// The seed of the conversation; the same seed gives the same text.
     pub seed: u64,
 }
 
-/// Types of events.
+/// The type of a simulated event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SimulatedEventKind {
-    /// Asks where the call goes.
+    /// The platform requests the decision.
     Initiated,
     /// The call has audio.
     Started,
@@ -46,17 +46,17 @@ pub enum SimulatedEventKind {
     Interruption,
     /// The caller pressed a key.
     Digit,
-    /// The call is over.
+    /// The call has ended.
     Ended,
 }
 
 /// One event, ready to be posted.
 pub struct SimulatedEvent {
-    /// Its position in the call, from 0.
+    /// The position of the event in its call, from 0.
     pub index: u64,
-    /// Its type.
+    /// The type of the event.
     pub kind: SimulatedEventKind,
-    /// ISO 8601 with milliseconds. Call, type and timestamp identify the delivery.
+    /// The time in ISO 8601 with milliseconds. Call, type and timestamp identify the delivery.
     pub timestamp: String,
     /// The body to post.
     pub body: String,
@@ -71,7 +71,7 @@ pub struct SimulatedCall<'a> {
     next_index: u64,
     last_millisecond: i64,
     turn_count: u64,
-    // An interruption is only possible here.
+    // True after a turn of the agent. Only then is an interruption possible.
     is_agent_speaking: bool,
 }
 
@@ -92,8 +92,8 @@ impl SimulatedEventKind {
 impl<'a> SimulatedCall<'a> {
     /// Creates the call of this number, counted from 1, before its first event.
     pub fn new(script: &'a CallScript, number: u64, uuid: Uuid) -> Self {
-        // Seeds far apart for adjacent numbers (the constant is 2^64 divided by the golden
-        // ratio, as in splitmix64).
+        // Adjacent numbers get distant seeds (the constant is 2^64 divided by the golden ratio,
+        // as in splitmix64).
         let seed = script.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             script,
@@ -117,8 +117,8 @@ impl<'a> SimulatedCall<'a> {
         self.next_index > self.last_index()
     }
 
-    /// Creates the next event. It is at least a millisecond later than the previous one,
-    /// whatever the clock says: two events with the same time would be one delivery.
+    /// Creates the next event, at least a millisecond later than the previous one, even if the
+    /// clock stands still. Two events with the same time would be one delivery.
     pub fn next_event(&mut self, now: Timestamp) -> Option<SimulatedEvent> {
         if self.is_over() {
             return None;

@@ -1,4 +1,5 @@
-//! Posts events as AVR Core does: with a timeout, and with retries if configured.
+//! The sender of events, which behaves as AVR Core: with a timeout, and with retries if
+//! configured.
 
 use std::error::Error;
 use std::fmt;
@@ -15,7 +16,7 @@ use plugboard_tls::client_roots as tls;
 /// The header of the shared secret.
 const SECRET_HEADER: &str = "x-avr-webhook-secret";
 
-/// The most bytes of an answer that are read; longer than any answer that AVR can use.
+/// The maximum bytes of an answer that are read. No answer that AVR can use is longer.
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
 
 /// Posts events to one address.
@@ -30,7 +31,7 @@ pub struct EventSender {
 pub struct EventDelivery {
     /// The result of the last attempt.
     pub outcome: SendOutcome,
-    /// Attempts after the first one.
+    /// The number of attempts after the first one.
     pub retries: u32,
     /// The time from the first attempt to the answer, as a caller would wait.
     pub latency: Duration,
@@ -41,23 +42,23 @@ pub struct EventDelivery {
 pub enum SendOutcome {
     /// Acknowledged with a status of 2xx.
     Acknowledged {
-        /// The status.
+        /// The status of the answer.
         status: u16,
         /// The URL for the call, if the answer has one.
         sts_url: Option<String>,
     },
-    /// Not acknowledged.
+    /// The event was not acknowledged.
     Failed(SendFailure),
 }
 
-/// Why an event was not acknowledged.
+/// The reason why an event was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SendFailure {
     /// The answer had another status.
     Status(u16),
     /// There was no answer in time.
     Timeout,
-    /// The connection failed, for this reason.
+    /// The connection failed, with this cause.
     NoConnection(String),
     /// The connection was closed before the answer was complete.
     ConnectionBroken,
@@ -68,7 +69,7 @@ impl EventSender {
     ///
     /// # Errors
     ///
-    /// When the address needs TLS and this machine cannot use it.
+    /// Fails if the address needs TLS and this machine cannot use it.
     pub fn new(
         url: Url,
         secret: Option<HeaderValue>,
@@ -103,7 +104,7 @@ impl EventSender {
     /// Returns the address without its credentials.
     pub fn redacted_url(&self) -> String {
         let mut url = self.url.clone();
-        // Fails for URLs that cannot have credentials.
+        // This fails for URLs that cannot have credentials.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url.into()
@@ -181,8 +182,8 @@ fn root_cause(error: &reqwest::Error) -> String {
     }
 }
 
-/// Reads the body to its end, so that the connection can be reused; a longer one than an
-/// answer can be is cut.
+/// Reads the body to its end, so that the connection can be reused. A body that is longer than
+/// any valid answer is cut.
 async fn read_body(mut response: Response) -> reqwest::Result<Vec<u8>> {
     let mut body = Vec::new();
     while body.len() <= MAX_RESPONSE_BODY

@@ -8,36 +8,36 @@ use reqwest::Url;
 use super::scenario::SimulatedEventKind;
 use super::sender::{EventDelivery, SendFailure, SendOutcome};
 
-/// The most latencies that are kept; of more, a uniform sample.
+/// The maximum number of stored latencies. A larger number is sampled uniformly.
 const MAX_LATENCY_SAMPLES: usize = 1_000_000;
 
-/// The most distinct rows of a table; further ones are counted together.
+/// The maximum number of distinct rows of a table. Further rows are counted together.
 const MAX_COUNTED_NAMES: usize = 1_000;
 
-/// Longest name of a row, in characters.
+/// Maximum length of a row's name, in characters.
 const MAX_NAME_CHARS: usize = 100;
 
-/// The row of everything without a row of its own.
+/// Name of the row that counts everything without its own row.
 const OTHERS_NAME: &str = "others";
 
 /// The statistics of a run.
 #[derive(Default)]
 pub struct SimulationStats {
-    /// Calls of which every event was sent.
+    /// Number of calls of which every event was sent.
     pub finished_calls: u64,
-    /// Events that were sent.
+    /// Number of events that were sent.
     pub sent: u64,
-    /// Events that were acknowledged.
+    /// Number of events that were acknowledged.
     pub acknowledged: u64,
-    /// Attempts after the first one.
+    /// Number of attempts after the first one.
     pub retries: u64,
-    /// Whether any answer arrived, even an error.
+    /// True if any answer arrived, even an error.
     pub has_response: bool,
     /// Events that were not acknowledged, by reason.
     pub failures: NamedCounts,
-    /// Acknowledged `call_initiated` events.
+    /// Number of acknowledged `call_initiated` events.
     pub decisions: u64,
-    /// Answers with a URL, by host.
+    /// Number of answers with a URL, by host.
     pub sts_hosts: NamedCounts,
     /// Latencies of acknowledged `call_initiated` events.
     pub decision_latency: LatencySamples,
@@ -81,12 +81,12 @@ impl SimulationStats {
     }
 }
 
-/// Counts by name.
+/// Counters by name, in bounded memory.
 #[derive(Default)]
 pub struct NamedCounts(BTreeMap<String, u64>);
 
 impl NamedCounts {
-    /// Adds one.
+    /// Adds one to the counter of a name.
     pub fn increment(&mut self, mut name: String) {
         if let Some((end, _)) = name.char_indices().nth(MAX_NAME_CHARS) {
             name.truncate(end);
@@ -97,7 +97,7 @@ impl NamedCounts {
         *self.0.entry(name).or_default() += 1;
     }
 
-    /// Returns the total.
+    /// Returns the sum of all counters.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
@@ -123,7 +123,7 @@ impl NamedCounts {
 /// Latencies: all of them, or a uniform sample.
 #[derive(Default)]
 pub struct LatencySamples {
-    // In microseconds.
+    // The stored latencies, in microseconds.
     reservoir: Vec<u32>,
     count: u64,
     sum: u64,
@@ -131,7 +131,7 @@ pub struct LatencySamples {
 }
 
 impl LatencySamples {
-    /// Records a latency.
+    /// Adds a latency, or samples it.
     pub fn record(&mut self, latency: Duration) {
         let latency = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         self.count += 1;
@@ -170,7 +170,7 @@ impl LatencySamples {
     }
 }
 
-/// Returns the host of an address: the rest of it may identify a caller.
+/// Returns the host of an address, without the rest, which may identify a caller.
 fn sts_host(sts_url: &str) -> String {
     let url = Url::parse(sts_url).ok();
     match url.as_ref().and_then(|url| Some((url.host_str()?, url.port()))) {
@@ -220,18 +220,18 @@ mod tests {
 
     #[test]
     fn named_counts_are_bounded() {
-        let mut tally = NamedCounts::default();
+        let mut counts = NamedCounts::default();
         for name in 0..=MAX_COUNTED_NAMES {
-            tally.increment(format!("{name:04}"));
+            counts.increment(format!("{name:04}"));
         }
-        tally.increment("0007".to_owned());
-        assert_eq!(tally.0.len(), MAX_COUNTED_NAMES + 1);
-        assert_eq!(tally.total(), MAX_COUNTED_NAMES as u64 + 2);
-        let top = tally.top(2);
+        counts.increment("0007".to_owned());
+        assert_eq!(counts.0.len(), MAX_COUNTED_NAMES + 1);
+        assert_eq!(counts.total(), MAX_COUNTED_NAMES as u64 + 2);
+        let top = counts.top(2);
         let expected = [("0007", 2), ("0000", 1), (OTHERS_NAME, MAX_COUNTED_NAMES as u64 - 1)];
         assert_eq!(top, expected.map(|(name, count)| (name.to_owned(), count)));
-        let mut tally = NamedCounts::default();
-        tally.increment("é".repeat(MAX_NAME_CHARS + 1));
-        assert_eq!(tally.top(1), [("é".repeat(MAX_NAME_CHARS), 1)]);
+        let mut counts = NamedCounts::default();
+        counts.increment("é".repeat(MAX_NAME_CHARS + 1));
+        assert_eq!(counts.top(1), [("é".repeat(MAX_NAME_CHARS), 1)]);
     }
 }

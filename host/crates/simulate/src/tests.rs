@@ -24,8 +24,8 @@ fn parse(arguments: &[&str]) -> Result<SimulateCommand, clap::Error> {
 /// A posted request: the head in lower case, and the body.
 type PostedEvent = (String, Value);
 
-/// Answers every request with the result of the function for its number: a status and a
-/// body, or nothing for status 0.
+/// Answers every request with the result of `answer` for its number: a status and a body, or no
+/// answer for status 0.
 fn serve(
     answer: impl Fn(usize, &Value) -> (u16, String) + Clone + Send + 'static,
 ) -> (SocketAddr, mpsc::Receiver<PostedEvent>) {
@@ -35,13 +35,14 @@ fn serve(
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (tell, answer, count) = (posted_sender.clone(), answer.clone(), Arc::clone(&count));
+            let (event_sender, answer, count) =
+                (posted_sender.clone(), answer.clone(), Arc::clone(&count));
             thread::spawn(move || {
                 let mut stream = BufReader::new(stream.unwrap());
                 while let Some((head, body)) = read(&mut stream) {
                     let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     let (status, text) = answer(number, &body);
-                    let _ = tell.send((head, body));
+                    let _ = event_sender.send((head, body));
                     if status == 0 {
                         thread::sleep(Duration::from_secs(60));
                     }
@@ -72,8 +73,8 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<PostedEvent> {
 }
 
 fn accept(_: usize, body: &Value) -> (u16, String) {
-    let is_question = body["type"] == "call_initiated";
-    let text = if is_question { r#"{"sts_url":"ws://sts:6030/?from=2000"}"# } else { "{}" };
+    let is_decision = body["type"] == "call_initiated";
+    let text = if is_decision { r#"{"sts_url":"ws://sts:6030/?from=2000"}"# } else { "{}" };
     (200, text.to_owned())
 }
 
@@ -84,8 +85,8 @@ async fn run_simulation(
 ) -> anyhow::Result<(Value, Option<anyhow::Error>)> {
     let url = format!("http://{address}/events");
     let all = [&[&*url, "--quiet", "--json"], arguments].concat();
-    let (report, fault) = parse(&all)?.play(std::future::pending()).await?;
-    Ok((serde_json::to_value(report)?, fault))
+    let (report, error) = parse(&all)?.play(std::future::pending()).await?;
+    Ok((serde_json::to_value(report)?, error))
 }
 
 #[tokio::test]
@@ -95,9 +96,9 @@ async fn calls_are_sent_complete_and_in_order() {
     let record = file.path().to_str().unwrap();
     let arguments = ["--calls", "20", "--events", "5", "--concurrency", "4", "--secret", "s3cret"];
     let to = ["--to", "1", "--to", "2", "--record", record];
-    let (report, fault) = run_simulation(address, &[&arguments[..], &to].concat()).await.unwrap();
+    let (report, error) = run_simulation(address, &[&arguments[..], &to].concat()).await.unwrap();
 
-    assert!(fault.is_none());
+    assert!(error.is_none());
     assert_eq!(report["calls"]["finished"], 20);
     assert_eq!(report["events"]["sent"], 160);
     assert_eq!(report["events"]["acknowledged"], 160);
@@ -168,7 +169,7 @@ async fn retry_sends_identical_body() {
 
 #[tokio::test]
 async fn slow_response_counts_as_timeout() {
-    let (address, _told) = serve(|number, body| match number {
+    let (address, _posted) = serve(|number, body| match number {
         0 => (0, String::new()),
         _ => accept(number, body),
     });
@@ -179,22 +180,22 @@ async fn slow_response_counts_as_timeout() {
 
 #[tokio::test]
 async fn run_ends_at_time_limit() {
-    let (address, _told) = serve(|_, _| (0, String::new()));
+    let (address, _posted) = serve(|_, _| (0, String::new()));
     let file = tempfile::NamedTempFile::new().unwrap();
     let record = ["--record", file.path().to_str().unwrap()];
-    let arguments = ["--time", "200ms", "--calls", "1000000", "--timeout", "60s"];
+    let arguments = ["--max-duration", "200ms", "--calls", "1000000", "--timeout", "60s"];
     let arguments = [&arguments[..], &record[..]].concat();
     let start = Instant::now();
     let (report, _) = run_simulation(address, &arguments).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(30));
-    assert_eq!(report["stopped"], "time is up");
+    assert_eq!(report["stopped"], "time limit reached");
     assert_eq!(report["events"]["cut_off"], report["events"]["sent"]);
     assert_eq!(std::fs::metadata(file.path()).unwrap().len(), 0);
 }
 
 #[tokio::test]
 async fn calls_start_at_configured_rate() {
-    let (address, _told) = serve(accept);
+    let (address, _posted) = serve(accept);
     let start = Instant::now();
     let arguments = ["--calls", "11", "--events", "0", "--rate", "20"];
     let (report, _) = run_simulation(address, &arguments).await.unwrap();
@@ -206,12 +207,12 @@ async fn calls_start_at_configured_rate() {
 async fn run_stops_on_signal() {
     let (address, posted) = serve(accept);
     let url = format!("http://{address}/");
-    let arguments = [&*url, "--quiet", "--calls", "2", "--pace", "1h"];
+    let arguments = [&*url, "--quiet", "--calls", "2", "--event-interval", "1h"];
     let stop = async move {
         let next = move |_| posted.recv_timeout(Duration::from_secs(60)).unwrap();
         let both = move || [(), ()].map(next);
         tokio::task::spawn_blocking(both).await.unwrap();
-        // Waits for the answers, whose arrival nothing signals.
+        // Waits for the answers, because no signal marks their arrival.
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let (report, _) = parse(&arguments).unwrap().play(stop).await.unwrap();
@@ -225,15 +226,16 @@ async fn run_stops_on_signal() {
 async fn unreachable_server_fails_immediately() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = run_simulation(free, &["--calls", "1000000"]).await.unwrap_err().to_string();
-    let expected = format!("cannot connect to http://{free}/events: refused; is Plugboard there?");
+    let expected =
+        format!("cannot connect to http://{free}/events: refused; start the server with ");
     assert!(error.starts_with(&expected), "{error}");
 }
 
 #[tokio::test]
 async fn unwritable_record_ends_the_run() {
-    let (address, _told) = serve(accept);
-    let (report, fault) = run_simulation(address, &["--record", "/dev/full"]).await.unwrap();
-    assert!(format!("{:#}", fault.unwrap()).starts_with("cannot write /dev/full: "));
+    let (address, _posted) = serve(accept);
+    let (report, error) = run_simulation(address, &["--record", "/dev/full"]).await.unwrap();
+    assert!(format!("{:#}", error.unwrap()).starts_with("cannot write /dev/full: "));
     assert_eq!(report["events"]["sent"], 1);
     let error = run_simulation(address, &["--record", "/nowhere/at/all"]).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot write /nowhere/at/all");
@@ -248,17 +250,17 @@ fn invalid_arguments_are_rejected() {
         ["--rate", "NaN"],
         ["--concurrency", "0"],
         ["--concurrency", "10001"],
-        ["--pace", "5"],
-        ["--time", "0s"],
+        ["--event-interval", "5"],
+        ["--max-duration", "0s"],
         ["--secret", "a\nb"],
         ["--quiet", "ftp://127.0.0.1/"],
         ["--quiet", "nonsense"],
     ] {
-        let error = parse(&bad).err().unwrap_or_else(|| panic!("{bad:?} is taken"));
+        let error = parse(&bad).err().unwrap_or_else(|| panic!("{bad:?} is accepted"));
         assert_eq!(error.exit_code(), 2, "{bad:?}");
     }
-    let simulate = parse(&["--pace", "100ms", "--to", "1", "--to", "2"]).unwrap();
-    assert_eq!(simulate.pace, Duration::from_millis(100));
+    let simulate = parse(&["--event-interval", "100ms", "--to", "1", "--to", "2"]).unwrap();
+    assert_eq!(simulate.event_interval, Duration::from_millis(100));
     assert_eq!(simulate.to, ["1", "2"]);
     assert_eq!(simulate.url.as_str(), "http://127.0.0.1:9000/events");
 }

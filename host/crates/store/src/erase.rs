@@ -1,13 +1,13 @@
 //! The result of an erasure.
 
-use super::{JournalEvent, Seq};
+use super::journal_event::{JournalEvent, Seq};
 
 /// The range of an erasure in the journal. Later events of the call are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErasedRange {
-    /// All events up to here are erased.
+    /// Sequence number up to which all events are erased.
     pub up_to: Seq,
-    /// Redriven dead letters up to here are erased.
+    /// Sequence number up to which redriven dead letters are erased.
     pub redriven_up_to: Seq,
 }
 
@@ -21,13 +21,13 @@ impl ErasedRange {
 /// The number of erased rows, and their range.
 #[derive(Clone, Copy, Debug)]
 pub struct ErasureResult {
-    /// Events of the journal.
+    /// Number of erased events of the journal.
     pub events: u64,
-    /// Dead letters, with their events.
+    /// Number of erased dead letters.
     pub dead_letters: u64,
-    /// Call contexts.
+    /// Number of erased call contexts.
     pub calls: u64,
-    /// The range in the journal.
+    /// The erased range in the journal.
     pub range: ErasedRange,
 }
 

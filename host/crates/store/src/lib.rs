@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod erase;
+mod journal_event;
 pub mod sqlite;
+mod time;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,38 +23,15 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::erase::ErasureResult;
+pub use self::journal_event::{JournalEvent, NewEvent, Seq};
+pub use self::time::{UnixMs, unix_ago, unix_from_now, unix_now};
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
-use plugboard_core::event::{Event, EventKind, EventKinds};
+use plugboard_core::event::{EventKind, EventKinds};
 use plugboard_core::event_id::EventId;
 
-/// The result of a request. The work is done whether the future is awaited or not.
+/// The result of a request. The store does the work whether the future is awaited or not.
 pub type StoreFuture<T, E = StoreError> = BoxFuture<'static, Result<T, E>>;
-
-/// A sequence number: the position of an event in the journal. The first is 1.
-pub type Seq = i64;
-
-/// Milliseconds since the Unix epoch.
-pub type UnixMs = i64;
-
-/// Returns the time of the system clock, which is comparable across restarts.
-pub fn unix_now() -> UnixMs {
-    jiff::Timestamp::now().as_millisecond()
-}
-
-/// Returns the time `time` ago.
-pub fn unix_ago(time: Duration) -> UnixMs {
-    unix_now().saturating_sub(milliseconds(time))
-}
-
-/// Returns the time `time` from now.
-pub fn unix_from_now(time: Duration) -> UnixMs {
-    unix_now().saturating_add(milliseconds(time))
-}
-
-fn milliseconds(time: Duration) -> UnixMs {
-    UnixMs::try_from(time.as_millis()).unwrap_or(UnixMs::MAX)
-}
 
 /// The error of a request to the store.
 #[derive(Clone, Debug, Error)]
@@ -60,16 +39,13 @@ pub enum StoreError {
     /// The disk is full, the folder cannot be written, or another process has the
     /// file: a later request may succeed. The text includes the cause's, so the
     /// cause is not a `source`, which would repeat it.
-    #[error("the store cannot be used: {0}")]
+    #[error("the store is unavailable: {0}")]
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
     /// The journal has reached its limit.
-    #[error(
-        "the journal has reached journal.max_size with events that wait for an observer, and dead \
-         letters"
-    )]
+    #[error("the journal is full (journal.max_size): unprocessed events and dead letters fill it")]
     Full,
     /// Too many requests are queued.
-    #[error("too much is waiting to be written")]
+    #[error("the write queue of the store is full")]
     Overloaded,
     /// The store was closed.
     #[error("the store is closed")]
@@ -88,25 +64,10 @@ impl StoreError {
     }
 }
 
-/// An event to append.
-#[derive(Clone)]
-pub struct NewEvent {
-    /// The id, equal for redeliveries.
-    pub event_id: EventId,
-    /// When the event was accepted.
-    pub accepted_at: UnixMs,
-    /// The event, with the context of its call.
-    pub event: Arc<Event>,
-    /// Its call as JSON.
-    pub call: Arc<str>,
-    /// Its body as JSON.
-    pub body: Arc<str>,
-}
-
-/// What one request stores, in one transaction.
+/// The events and the call context that one request stores, in one transaction.
 #[derive(Clone, Default)]
 pub struct AppendBatch {
-    /// The events.
+    /// The events, all of the same call.
     pub events: Vec<NewEvent>,
     /// The new context of their call.
     pub call: Option<CallDocument>,
@@ -120,53 +81,25 @@ impl AppendBatch {
     }
 }
 
-impl NewEvent {
-    /// Returns the approximate memory, in bytes.
-    pub fn size(&self) -> usize {
-        /// Of an event, and of a metadata value, beside their texts.
-        const EVENT: usize = 400;
-        const VALUE: usize = 100;
-        // The texts are in memory twice: as JSON, and in the event.
-        let metadata = self.event.call.metadata.len();
-        EVENT + VALUE * metadata + 2 * (self.call.len() + self.body.len())
-    }
-}
-
 /// The context of a call, as a document.
 #[derive(Clone)]
 pub struct CallDocument {
-    /// The call.
+    /// The identity of the call.
     pub id: CallId,
-    /// The document, in JSON.
+    /// The document, as JSON.
     pub document: Arc<str>,
-    /// When it expires.
+    /// The time at which the context expires.
     pub expires_at: UnixMs,
 }
 
-/// What happens to an append that cannot be written now.
+/// The handling of an append that cannot be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendMode {
-    /// It fails; the platform delivers its events again.
+    /// The append fails, and the platform delivers its events again.
     Acknowledged,
-    /// It is held in memory, within limits, and written as soon as the store can,
+    /// The store holds the append in memory, within limits, and writes it as soon as it can,
     /// because no platform delivers its events again.
     Deferred,
-}
-
-/// An event of the journal.
-pub struct JournalEvent {
-    /// Its sequence number.
-    pub seq: Seq,
-    /// The id, equal for redeliveries.
-    pub event_id: EventId,
-    /// When the event was accepted.
-    pub accepted_at: UnixMs,
-    /// The only consumer of a redriven event. `None`: all consumers.
-    pub target: Option<Arc<str>>,
-    /// The event.
-    pub event: Arc<Event>,
-    /// Its approximate memory, in bytes.
-    pub size: usize,
 }
 
 impl Checkpoint {
@@ -176,19 +109,12 @@ impl Checkpoint {
     }
 }
 
-impl JournalEvent {
-    /// Returns the kind of the event.
-    pub fn kind(&self) -> EventKind {
-        self.event.body.kind()
-    }
-}
-
 /// The result of a read of the journal.
 #[derive(Default)]
 pub struct JournalPage {
     /// The events, in order.
     pub events: Vec<Arc<JournalEvent>>,
-    /// The last sequence number that the page covers: it has all events up to here.
+    /// The last sequence number that the page covers. The page has all events up to here.
     pub up_to: Seq,
 }
 
@@ -202,7 +128,7 @@ pub struct Checkpoint {
     pub unacked: Vec<(Seq, u32)>,
     /// The kinds of events that the plugin subscribes to.
     pub kinds: EventKinds,
-    /// When the plugin was last loaded.
+    /// The time at which the plugin was last loaded.
     pub last_seen: UnixMs,
 }
 
@@ -210,26 +136,26 @@ pub struct Checkpoint {
 pub struct Consumers {
     /// The name and the checkpoint of each.
     pub checkpoints: Vec<(String, Checkpoint)>,
-    /// The last event of earlier runs. Later ones were accepted in this run.
+    /// The last sequence number of earlier runs. Later events were accepted in this run.
     pub last_seq_before_start: Seq,
 }
 
-/// An event whose delivery to a consumer failed for good.
+/// An event that a consumer could not process in any attempt.
 #[derive(Clone)]
 pub struct DeadLetter {
-    /// Its number; 0 for a new one.
+    /// The number of the dead letter; 0 for a new one.
     pub id: i64,
-    /// The consumer's name.
+    /// The name of the consumer.
     pub consumer: Arc<str>,
-    /// The event's id.
+    /// The id of the event.
     pub event_id: EventId,
-    /// The event's kind.
+    /// The kind of the event.
     pub kind: EventKind,
     /// The platform's id for the call.
     pub call: String,
-    /// When the event was accepted.
+    /// The time at which the event was accepted.
     pub accepted_at: UnixMs,
-    /// When the last attempt failed.
+    /// The time at which the last attempt failed.
     pub dead_lettered_at: UnixMs,
     /// The number of attempts.
     pub attempts: u32,
@@ -240,41 +166,41 @@ pub struct DeadLetter {
 /// A list of dead letters.
 #[derive(Default)]
 pub struct DeadLetters {
-    /// Those that the filter selects.
+    /// The dead letters that the filter selects.
     pub letters: Vec<DeadLetter>,
     /// The number of all dead letters, by consumer.
     pub totals: Vec<(String, u64)>,
 }
 
-/// Selects dead letters.
+/// A filter that selects dead letters.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
-    /// Only the one with this number.
+    /// Selects only the dead letter with this number.
     pub id: Option<i64>,
-    /// Only those of this consumer.
+    /// Selects only the dead letters of this consumer.
     pub consumer: Option<String>,
-    /// Only those with greater numbers.
+    /// Selects only dead letters with greater numbers.
     pub after_id: i64,
-    /// At most this many.
+    /// The maximum number of selected dead letters.
     pub limit: u32,
 }
 
 /// A command on a value of a plugin.
 pub enum KvCommand {
-    /// Reads the value.
+    /// Reads the value of the key.
     Get,
-    /// Writes the value.
+    /// Writes the value of the key.
     Set {
-        /// The new value.
+        /// The value to write.
         value: Vec<u8>,
         /// The time until it expires. `None`: never.
         ttl: Option<Duration>,
     },
-    /// Removes the value.
+    /// Removes the value of the key.
     Delete,
-    /// Adds to a number.
+    /// Adds to the value, a decimal number.
     Increment {
-        /// The addend.
+        /// The number to add.
         by: i64,
         /// The time until a new value expires. `None`: never.
         ttl: Option<Duration>,
@@ -283,7 +209,7 @@ pub enum KvCommand {
     Swap {
         /// The expected value. `None`: no value.
         expected: Option<Vec<u8>>,
-        /// The new value.
+        /// The value to write.
         value: Vec<u8>,
         /// The time until it expires. `None`: never.
         ttl: Option<Duration>,
@@ -310,7 +236,7 @@ pub enum KvAnswer {
     Value(Option<Vec<u8>>),
     /// `Set` has written the value.
     Done,
-    /// Whether `Delete` found a value, or `Swap` has written one.
+    /// True if `Delete` found a value, or `Swap` has written one.
     Flag(bool),
     /// The sum of `Increment`.
     Number(i64),
@@ -320,25 +246,25 @@ pub enum KvAnswer {
 #[derive(Debug, Error)]
 pub enum KvError {
     /// The namespace would exceed its quota.
-    #[error("the values of this plugin would have more than {0} bytes (kv.max_total)")]
+    #[error("the plugin's values would exceed {0} bytes (kv.max_total)")]
     Quota(usize),
     /// The value is not a decimal number, or the sum exceeds 64 bits.
-    #[error("the value is no number, or the sum has more than 64 bits")]
+    #[error("the value is not a number, or the sum exceeds 64 bits")]
     NotANumber,
     /// The error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Which events to remove.
+/// The events that a retention run removes.
 #[derive(Clone, Debug)]
 pub struct RetentionPolicy {
-    /// Every consumer has acknowledged the events up to here.
+    /// The last sequence number up to which every consumer has acknowledged all events.
     pub acked_up_to: Seq,
-    /// Acknowledged events that were accepted before are removed.
+    /// A retention run removes acknowledged events that were accepted before this time.
     pub retain_since: UnixMs,
-    /// Events that were accepted before, and dead letters from before, are removed,
-    /// acknowledged or not.
+    /// A retention run removes events and dead letters from before this time, acknowledged or
+    /// not.
     pub expire_before: UnixMs,
     /// The size of events and dead letters, in bytes, above which appends fail.
     pub max_size: u64,
@@ -355,15 +281,15 @@ pub struct StoreStats {
     pub total_bytes: u64,
     /// The number of events that were removed though they were not acknowledged.
     pub expired: u64,
-    /// Whether there is more to remove now.
+    /// True if the next run can remove more events now.
     pub has_more: bool,
 }
 
 /// The interface of the store. See the [module](self).
 pub trait Store: Send + Sync {
-    /// Appends events, all or none, in the order of the requests. They are durable when
-    /// it resolves. Skips duplicates of events that were appended within `journal.keep`
-    /// and are among the last 500,000. Returns the number of new events.
+    /// Appends events, all or none, in the order of the requests. The events are durable when
+    /// the future resolves. Skips duplicates of events that were appended within
+    /// `journal.retention` and are among the last 500,000. Returns the number of new events.
     fn append(&self, batch: AppendBatch, mode: AppendMode) -> StoreFuture<usize>;
 
     /// Reads the events after a sequence number, at most `limit`.
@@ -384,10 +310,10 @@ pub trait Store: Send + Sync {
     /// Removes the checkpoint of a consumer.
     fn remove_consumer(&self, consumer: String) -> StoreFuture<()>;
 
-    /// Adds a dead letter with its event.
+    /// Adds a dead letter together with its event.
     fn add_dead_letter(&self, letter: DeadLetter, event: Arc<JournalEvent>) -> StoreFuture<()>;
 
-    /// Reads dead letters.
+    /// Reads the selected dead letters.
     fn dead_letters(&self, filter: DeadLetterFilter) -> StoreFuture<DeadLetters>;
 
     /// Appends dead letters to the journal again, each for its consumer only. Skips those
@@ -423,14 +349,14 @@ pub trait Store: Send + Sync {
     /// Empties the write-ahead log, so that removed data cannot be read from the files.
     fn truncate_wal(&self) -> StoreFuture<()>;
 
-    /// Removes events, dead letters, contexts and values that need not be kept.
+    /// Removes the events, dead letters, contexts and values that the policy does not retain.
     fn enforce_retention(&self, policy: RetentionPolicy) -> StoreFuture<StoreStats>;
 
     /// Returns the error of the last write, if it failed.
     ///
     /// # Errors
     ///
-    /// When the store could not be written, and no write has succeeded since.
+    /// Fails if the store could not be written, and no write has succeeded since.
     fn health(&self) -> Result<(), StoreError>;
 
     /// Finishes the queued requests and closes the store. Later requests fail with

@@ -1,4 +1,4 @@
-//! What the process reports of itself to operators: the log and OpenTelemetry traces.
+//! Telemetry of the process for operators: the log and OpenTelemetry traces.
 
 #![forbid(unsafe_code)]
 

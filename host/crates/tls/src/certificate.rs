@@ -1,4 +1,4 @@
-//! Reads a certificate and its private key from their files.
+//! Reading of a certificate and its private key from their files.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -21,23 +21,23 @@ use x509_cert::der::Decode;
 
 use plugboard_config::TlsConfig;
 
-/// Largest file, in bytes. A certificate chain has some kilobytes.
+/// Maximum size of a file, in bytes. A certificate chain has some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The protocol within TLS (ALPN).
+/// The ALPN name of the protocol within TLS.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Why the files cannot be used for TLS.
+/// The reason why the files cannot be used for TLS.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file cannot be read.
+    /// A file cannot be opened or read.
     #[error("{key}: cannot read {path}: {source}", path = .path.display())]
     Unreadable {
         /// The configuration key that names the file.
         key: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the system.
         source: io::Error,
     },
     /// The certificate file has no certificate.
@@ -54,34 +54,34 @@ pub enum TlsError {
         path = .0.display()
     )]
     NoKey(PathBuf),
-    /// A file is damaged.
+    /// A file is not valid PEM.
     #[error("{key}: {path} is not PEM: {source}", path = .path.display())]
     Pem {
         /// The configuration key that names the file.
         key: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the PEM parser.
         source: PemError,
     },
-    /// The key is damaged, or of an unknown kind.
+    /// The key is damaged, or has an unsupported type.
     #[error(
         "tls.key: the private key in {path} cannot be used ({source}); expected RSA of 2048 bits \
          or more, ECDSA with P-256 or P-384, or Ed25519",
         path = .path.display()
     )]
     Key {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
     /// The certificate cannot be parsed.
     #[error("tls.certificate: the first certificate in {path} cannot be used: {source}", path = .path.display())]
     Certificate {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
     /// The key does not belong to the certificate.
@@ -92,9 +92,9 @@ pub enum TlsError {
         certificate = .certificate.display()
     )]
     Mismatch {
-        /// The file of the key.
+        /// The path of the key file.
         key: PathBuf,
-        /// The file of the certificate.
+        /// The path of the certificate file.
         certificate: PathBuf,
     },
     /// The TLS library rejected the configuration.
@@ -107,17 +107,17 @@ pub(super) type FilesDigest = [u8; 32];
 
 /// A certificate with its key, ready for handshakes.
 pub(super) struct ServerCertificate {
-    /// The configuration of handshakes. Each certificate has sessions of its own, so that
-    /// no session of another certificate is resumed.
+    /// The configuration of handshakes. Each certificate has its own sessions, so that no
+    /// session of another certificate is resumed.
     pub(super) config: Arc<ServerConfig>,
     /// The digest of both files.
     pub(super) digest: FilesDigest,
-    /// When the certificate expires, if that is known.
+    /// The time at which the certificate expires, if it is known.
     pub(super) expires: Option<Timestamp>,
 }
 
 impl ServerCertificate {
-    /// Reads both files. None: their digest is `current_digest`. Blocks.
+    /// Reads both files. `None`: their digest is `current_digest`. Blocks the thread.
     pub(super) fn read(
         files: &TlsConfig,
         current_digest: Option<FilesDigest>,
@@ -181,20 +181,20 @@ fn build_certificate(
     Ok(ServerCertificate { config: Arc::new(config), digest, expires })
 }
 
-/// The end of a certificate's validity (`notAfter`, RFC 5280, 4.1.2.5). `None`: the
-/// certificate cannot be parsed.
+/// Returns the end of a certificate's validity (`notAfter`, RFC 5280, 4.1.2.5), or `None` if
+/// the certificate cannot be parsed.
 pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let end = certificate.tbs_certificate().validity().not_after.to_unix_duration();
     Timestamp::from_second(end.as_secs().try_into().ok()?).ok()
 }
 
-/// Reads a regular file; reading a pipe would never end.
+/// Reads a regular file. Reading a pipe would never end.
 fn read_file(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     let read = || {
         let file = OpenOptions::new()
             .read(true)
-            // Without it, opening a pipe waits for a writer.
+            // Without this flag, opening a pipe waits for a writer.
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(path)?;
         if !file.metadata()?.is_file() {

@@ -4,12 +4,12 @@ use std::error::Error;
 
 use reqwest::{Client, ClientBuilder};
 
-/// Why no certificate is trusted on this machine, for the operator.
+/// The reason why this machine trusts no certificate, for the operator.
 #[derive(Clone, Debug)]
 pub struct MissingRootCertificates(String);
 
 impl MissingRootCertificates {
-    /// What was found instead of root certificates, and what to do.
+    /// Returns the reason, and the steps that fix it.
     pub fn advice(&self) -> String {
         format!(
             "this machine has no root certificates ({}): install its `ca-certificates`, or name \
@@ -19,13 +19,13 @@ impl MissingRootCertificates {
     }
 }
 
-/// Creates a client that trusts the machine's root certificates, which are read now.
-/// Without any (slim containers) the client is created nevertheless: plain http works, and
-/// every https server is rejected, for the reason that is returned.
+/// Creates a client that trusts the machine's root certificates, which are read now. Without
+/// root certificates (slim containers), the client works for plain http. It rejects every https
+/// server, for the returned reason.
 ///
 /// # Errors
 ///
-/// When the client cannot be built.
+/// Fails if the client cannot be built.
 pub fn build_client(
     builder: impl Fn() -> ClientBuilder,
 ) -> Result<(Client, Option<MissingRootCertificates>), reqwest::Error> {
@@ -33,7 +33,8 @@ pub fn build_client(
     let _ = rustls::crypto::ring::default_provider().install_default();
     match builder().build() {
         Ok(client) => Ok((client, None)),
-        // If it fails with an empty set of roots too, missing roots are not the reason.
+        // If the client also fails with an empty set of roots, missing roots are not the
+        // reason.
         Err(error) => Ok((
             builder().tls_certs_only([]).build()?,
             Some(MissingRootCertificates(root_cause(&error))),
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn client_is_built_without_root_certificates() {
         let invalid = Certificate::from_der(b"nothing").unwrap();
-        // The first attempt fails, as on a machine without roots.
+        // The first attempt fails, as on a machine without root certificates.
         let fails = Cell::new(true);
         let builder =
             || Client::builder().tls_certs_only(fails.replace(false).then(|| invalid.clone()));

@@ -1,10 +1,10 @@
 //! TLS: the certificate of the webhook listener and its renewal; root certificates for clients.
 //!
-//! [`Tls`] reads certificate and key again at each `reload.poll`, on SIGHUP and on `POST /reload`,
-//! and compares their digest. A pair that fits replaces the current one for later handshakes;
-//! connections that are open keep theirs. A pair that does not fit changes nothing, and its error
-//! is remembered so that it is logged once. While only one of the two files is new, they do not
-//! fit, so a half-finished renewal never serves.
+//! [`Tls`] reads certificate and key again at each `reload.poll_interval`, on SIGHUP and on
+//! `POST /reload`, and compares their digest. A pair that matches replaces the current one for
+//! later handshakes; open connections keep theirs. A pair that does not match changes nothing,
+//! and its error is stored so that it is logged once. While only one of the two files is new,
+//! they do not match, so a half-finished renewal never serves.
 
 #![forbid(unsafe_code)]
 
@@ -30,19 +30,19 @@ use self::certificate::ServerCertificate;
 pub use self::certificate::TlsError;
 use plugboard_config::TlsConfig;
 
-/// How long before its expiry a certificate is warned of. Automatic renewal usually happens
-/// a month before (Let's Encrypt).
+/// Time before the expiry of a certificate at which warnings begin. Automatic renewal usually
+/// happens a month before (Let's Encrypt).
 const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// Time between two warnings of the same expiry.
+/// Minimum interval of warnings of the same expiry.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Counts changes of the certificate's files; each counter is shared with its clones.
+/// Counters of the changes of the certificate's files; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateCounters {
-    /// Certificates that replaced another one.
+    /// Number of certificates that replaced another one.
     pub renewed: Counter,
-    /// Changes of the files that could not be used.
+    /// Number of changes of the files that could not be used.
     pub rejected: Counter,
 }
 
@@ -50,16 +50,16 @@ pub struct CertificateCounters {
 pub struct Tls {
     files: TlsConfig,
     current: ArcSwap<ServerCertificate>,
-    /// Held while the files are read.
+    /// The state of the log, locked while the files are read.
     report_state: Mutex<ReportState>,
 }
 
-/// What was logged.
+/// The messages that were logged.
 #[derive(Default)]
 struct ReportState {
-    /// Why the present files are not used.
+    /// The reason why the present files are not used.
     last_error: Option<String>,
-    /// When the expiry was last warned of.
+    /// Time of the last warning of the expiry.
     expiry_warned_at: Option<Instant>,
 }
 
@@ -68,7 +68,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// When they cannot be read or used.
+    /// Fails if the files cannot be read or used.
     pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
         let Some(pair) = ServerCertificate::read(files, None)? else {
             // There is no current digest, so the files cannot be unchanged.
@@ -84,14 +84,14 @@ impl Tls {
         let left = end.duration_since(now);
         if left <= SignedDuration::ZERO {
             Some(format!(
-                "the certificate in {path} (tls.certificate) ended at {end}: whoever checks it does \
-                 not connect; put a new one there"
+                "the certificate in {path} (tls.certificate) expired at {end}: clients that verify \
+                 it do not connect; replace it"
             ))
         } else if left < EXPIRY_NOTICE {
             let days = left.as_hours() / 24;
             Some(format!(
-                "the certificate in {path} (tls.certificate) ends at {end}, in {days} days; put a \
-                 new one there"
+                "the certificate in {path} (tls.certificate) expires at {end}, in {days} days; \
+                 replace it"
             ))
         } else {
             None
@@ -103,8 +103,8 @@ impl Tls {
         Arc::clone(&self.current.load().config)
     }
 
-    /// Reloads the certificate every `poll` and on SIGHUP, if its files changed, until
-    /// `stop` is cancelled. A reload in progress is abandoned then.
+    /// Reloads the certificate at the interval `poll` and on SIGHUP, if its files changed,
+    /// until `stop` is cancelled. A reload in progress is then abandoned.
     pub async fn watch(
         self: Arc<Self>,
         poll: Duration,
@@ -119,7 +119,7 @@ impl Tls {
         let mut poll = interval_at(Instant::now() + poll, poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangups = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!(%error, "no certificate is taken up on SIGHUP"))
+            .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload the certificate"))
             .ok();
         loop {
             let hangup = async {
@@ -143,37 +143,39 @@ impl Tls {
         let Ok(read) =
             spawn_blocking(move || ServerCertificate::read(&files, Some(current_digest))).await
         else {
-            tracing::error!("reading the certificate panicked; please report it");
+            tracing::error!("Plugboard panicked while it read the certificate; please report it");
             return;
         };
         match read {
             Ok(None) => {
                 if state.last_error.take().is_some() {
-                    tracing::info!("the certificate's files are again what is served");
+                    tracing::info!("the certificate files match the serving certificate again");
                 }
             }
             Ok(Some(pair)) => {
                 let end = pair.expires.map(tracing::field::display);
                 let file = self.files.certificate.display();
-                tracing::info!(%file, end, "another certificate from now on");
+                tracing::info!(%file, end, "certificate renewed");
                 self.current.store(Arc::new(pair));
                 counters.renewed.inc();
                 *state = ReportState::default();
             }
             Err(error) => {
-                let complaint = error.to_string();
-                // Logged once, not at every reload.
-                if state.last_error.as_ref() != Some(&complaint) {
-                    tracing::error!("the certificate that was served is served on: {complaint}");
+                let message = error.to_string();
+                // The error is logged once, not at every reload.
+                if state.last_error.as_ref() != Some(&message) {
+                    tracing::error!(
+                        "cannot renew the certificate, the previous one stays: {message}"
+                    );
                     counters.rejected.inc();
-                    state.last_error = Some(complaint);
+                    state.last_error = Some(message);
                 }
             }
         }
         self.warn_before_expiry(&mut state);
     }
 
-    /// Warns of the certificate's expiry, once a day.
+    /// Logs a warning of the certificate's expiry, once a day.
     fn warn_before_expiry(&self, state: &mut ReportState) {
         if state.expiry_warned_at.is_some_and(|end| end.elapsed() < REMINDER_INTERVAL) {
             return;

@@ -64,7 +64,7 @@ fn load_errors_name_the_file_and_key() {
 }
 
 #[test]
-fn certificate_expiry_is_warned_of() {
+fn expiry_warning_begins_two_weeks_before_end() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path());
     write(&files, EXPIRED);
@@ -73,8 +73,8 @@ fn certificate_expiry_is_warned_of() {
     assert_eq!(warning("2020-06-01T00:00:00Z"), None);
     assert_eq!(warning("2020-12-17T23:00:00Z"), None);
     assert!(warning("2020-12-22T12:00:00Z").unwrap().contains("2021-01-01T00:00:00Z, in 9 days"));
-    assert!(warning("2021-01-01T00:00:00Z").unwrap().contains("ended at 2021-01-01T00:00:00Z"));
-    // One that is its own root.
+    assert!(warning("2021-01-01T00:00:00Z").unwrap().contains("expired at 2021-01-01T00:00:00Z"));
+    // The expiry of a self-signed certificate.
     let root = include_bytes!("../../../../tests/fixtures/tls/first-ca.pem");
     let root = CertificateDer::from_pem_slice(root).unwrap();
     let end = certificate::expiry(&root);
@@ -97,7 +97,7 @@ async fn only_valid_certificate_replaces_the_current_one() {
     tls.reload(&counters).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 0));
-    // One file after the other.
+    // The files are replaced one after the other.
     write(&files, [SECOND[0], FIRST[1]]);
     tls.reload(&counters).await;
     tls.reload(&counters).await;
@@ -107,7 +107,7 @@ async fn only_valid_certificate_replaces_the_current_one() {
     tls.reload(&counters).await;
     assert!(is_first());
     assert_eq!(counts(), (0, 2));
-    // Back again, and the same problem once more.
+    // The first certificate returns, and then the same error.
     write(&files, FIRST);
     tls.reload(&counters).await;
     write(&files, ["", FIRST[1]]);

@@ -10,46 +10,46 @@ use thiserror::Error;
 
 use super::toolchain::Toolchain;
 
-/// What a plugin of ours depends on.
+/// Package that every plugin depends on.
 const SDK_PACKAGE: &str = "plugboard-sdk";
 
-/// A crate that a plugin is built of.
+/// Crate of a plugin.
 #[derive(Debug)]
 pub(super) struct PluginCrate {
-    /// The package's name, which is the plugin's.
+    /// Name of the package, which is the name of the plugin.
     pub(super) name: String,
-    /// As cargo calls it.
+    /// Id of the package in cargo's messages.
     pub(super) id: PackageId,
-    /// Where its manifest is.
+    /// Folder of its manifest.
     pub(super) folder: PathBuf,
-    /// The folder of the workspace that it is in.
+    /// Folder of its workspace.
     pub(super) workspace: PathBuf,
 }
 
 impl PluginCrate {
-    /// Where its settings are, if it has any.
+    /// Returns the path of its settings, which are optional.
     pub(super) fn settings_file(&self) -> PathBuf {
         self.folder.join(format!("{}.toml", self.name))
     }
 }
 
-/// Why there is nothing to build.
+/// Error of the search for plugin crates.
 #[derive(Debug, Error)]
 pub(super) enum FindCratesError {
-    /// What was asked for cannot be.
+    /// The arguments are invalid.
     #[error("{0}")]
     Usage(String),
-    /// Cargo cannot say.
+    /// Cargo failed, or a folder cannot be read.
     #[error(transparent)]
     Cargo(#[from] anyhow::Error),
 }
 
-/// The plugins at these paths, each once; without a path, that of the working directory
-/// or of a folder around it.
+/// Returns the plugins at these paths, each once. Without a path, it returns the plugin of
+/// the working directory or of a folder above it.
 ///
 /// # Errors
 ///
-/// When a path leads to no plugin, or to a crate that cargo cannot read.
+/// If a path has no plugin, or cargo cannot read a crate.
 pub(super) fn find_plugin_crates(paths: &[PathBuf]) -> Result<Vec<PluginCrate>, FindCratesError> {
     let mut crates = Vec::<PluginCrate>::new();
     let mut seen_folders = BTreeSet::new();
@@ -57,7 +57,7 @@ pub(super) fn find_plugin_crates(paths: &[PathBuf]) -> Result<Vec<PluginCrate>, 
         crates.extend(candidates.into_iter().filter(|it| seen_folders.insert(it.folder.clone())));
     };
     if paths.is_empty() {
-        let here = std::env::current_dir().context("there is no working directory")?;
+        let here = std::env::current_dir().context("cannot determine the working directory")?;
         let manifest = here.ancestors().map(manifest_path).find(|manifest| manifest.is_file());
         match manifest {
             Some(manifest) => add(crates_of_manifest(&manifest)?),
@@ -68,7 +68,7 @@ pub(super) fn find_plugin_crates(paths: &[PathBuf]) -> Result<Vec<PluginCrate>, 
         let canonical = match path.canonicalize() {
             Ok(real) => real,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(usage_error(path, "is not there"));
+                return Err(usage_error(path, "does not exist"));
             }
             Err(error) => {
                 return Err(anyhow!(error)
@@ -97,7 +97,7 @@ fn manifest_path(folder: &Path) -> PathBuf {
     folder.join("Cargo.toml")
 }
 
-/// The plugins in the folders of a folder that is no crate itself.
+/// Returns the plugins in the subfolders of a folder that is not a crate.
 fn crates_in_folder(folder: &Path) -> Result<Vec<PluginCrate>, FindCratesError> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the folder {}", folder.display()))?;
@@ -113,25 +113,25 @@ fn crates_in_folder(folder: &Path) -> Result<Vec<PluginCrate>, FindCratesError> 
     if crates.is_empty() {
         return Err(usage_error(
             folder,
-            "has no plugin in it: neither it nor a folder in it has a Cargo.toml that depends on \
-             plugboard-sdk; `plugboard new` makes one",
+            "contains no plugin: neither the folder nor its subfolders have a Cargo.toml that \
+             depends on plugboard-sdk; create a plugin with `plugboard new`",
         ));
     }
     Ok(crates)
 }
 
-/// The plugin that a manifest is of, or those of its workspace.
+/// Returns the plugin of a manifest, or the plugins of its workspace.
 fn crates_of_manifest(manifest: &Path) -> Result<Vec<PluginCrate>, FindCratesError> {
     read_plugin_crates(manifest)?.filter(|plugins| !plugins.is_empty()).ok_or_else(|| {
         usage_error(
             manifest,
-            "is of no plugin: a plugin depends on plugboard-sdk, and has \
+            "is not the manifest of a plugin: a plugin depends on plugboard-sdk, and has \
              `crate-type = [\"cdylib\", \"rlib\"]` under [lib]",
         )
     })
 }
 
-/// None: it is of a crate that is something else.
+/// Returns the plugins of a manifest or of its workspace. None: the crate is not a plugin.
 fn read_plugin_crates(manifest: &Path) -> anyhow::Result<Option<Vec<PluginCrate>>> {
     let metadata = read_metadata(manifest)?;
     let workspace = metadata.workspace_root.as_std_path();
@@ -157,22 +157,22 @@ fn parent_folder(manifest: &Path) -> PathBuf {
 }
 
 fn is_plugin(package: &Package) -> bool {
-    // Its library: an example can be one, too.
+    // Only the library counts: an example can be a cdylib as well.
     package.targets.iter().any(|target| target.is_cdylib())
         && package.dependencies.iter().any(|dependency| dependency.name == SDK_PACKAGE)
 }
 
-/// What cargo says of a manifest's workspace.
+/// Returns the metadata of a manifest's workspace.
 fn read_metadata(manifest: &Path) -> anyhow::Result<Metadata> {
     let mut command = MetadataCommand::new().manifest_path(manifest).no_deps().cargo_command();
     Toolchain::in_folder(&parent_folder(manifest)).configure(&mut command);
-    let output = command.output().context("cannot start cargo; plugins are built with it")?;
+    let output = command.output().context("cannot start cargo, which builds the plugins")?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(anyhow!("cargo cannot read {}:\n{}", manifest.display(), stderr.trim_end()));
     }
     let answer = String::from_utf8_lossy(&output.stdout);
     MetadataCommand::parse(answer).with_context(|| {
-        format!("what cargo says of {} is not what was expected", manifest.display())
+        format!("cannot parse the output of `cargo metadata` for {}", manifest.display())
     })
 }

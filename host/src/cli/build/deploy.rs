@@ -1,4 +1,4 @@
-//! Deploys a component by a rename, so that a server sees the old file or the new one.
+//! Deploys a component with a rename, so that a server sees either the old or the new file.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,48 +13,48 @@ use thiserror::Error;
 use super::validate::ValidatedPlugin;
 use crate::cli::atomic_file::write_temporary;
 
-/// Between the numbers of plugins, so that others fit in.
+/// Distance between the numbers of plugins, which leaves room for others.
 const NUMBER_STEP: u32 = 10;
 
-/// Highest number. One of three digits would come before those of two.
+/// Highest number. A number of three digits would sort before those of two.
 const MAX_NUMBER: u32 = 99;
 
-/// A folder of plugins.
+/// Plugin folder that components are deployed to.
 pub(super) struct DeployFolder {
     path: PathBuf,
-    /// The plugins in it, settings that wait for theirs, and what was given a place.
+    /// Names of its plugins and settings, and the names that were chosen since.
     names: BTreeSet<String>,
 }
 
-/// Where a plugin stands in its folder.
+/// Name of a plugin in its folder.
 pub(super) struct DeployTarget {
     folder: PathBuf,
     name: String,
-    /// The same plugin under other names.
+    /// Other names of the same plugin.
     duplicates: Vec<String>,
 }
 
-/// What became of a plugin's settings.
+/// Effect of a deployment on the settings.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SettingsOutcome {
-    /// It has none.
+    /// The plugin has no settings.
     None,
-    /// Those in the folder stay.
+    /// The settings in the folder were kept.
     Unchanged,
-    /// Those of the crate were put there.
+    /// The settings of the crate were written.
     Written,
 }
 
-/// A name to deploy under: that of the file, without its ending.
+/// Name of the deployed file, without its extension.
 #[derive(Clone, Debug)]
 pub(super) struct DeployName(String);
 
-/// Why a name is none.
+/// Error of a name that is invalid.
 #[derive(Debug, Error)]
 pub(super) enum DeployNameError {
-    #[error("leave the ending out: {0}")]
+    #[error("omit the extension: {0}")]
     Extension(String),
-    #[error("a name is that of a file, such as 10-vip, without a folder")]
+    #[error("expected a file name without a folder, such as 10-vip")]
     NotAFileName,
 }
 
@@ -73,11 +73,11 @@ impl FromStr for DeployName {
 }
 
 impl DeployFolder {
-    /// The folder as it is now.
+    /// Opens a folder, and reads the names in it.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// If the folder cannot be read.
     pub(super) fn open(path: PathBuf) -> anyhow::Result<Self> {
         let entries = fs::read_dir(&path);
         let entries = entries.with_context(|| format!("cannot read {}", path.display()))?;
@@ -90,12 +90,12 @@ impl DeployFolder {
         Ok(Self { names: names.collect(), path })
     }
 
-    /// Where a plugin goes: to the name that is asked for, else where it stands already,
-    /// else after all others, which are also those that were given a place before.
+    /// Chooses the name of a plugin: the requested name, else its existing name, else a
+    /// number after all others. The names that were chosen before count as well.
     ///
     /// # Errors
     ///
-    /// When it stands there twice, or no number is left.
+    /// If the plugin has several names in the folder, or no number is free.
     pub(super) fn choose_target(
         &mut self,
         plugin: &str,
@@ -112,16 +112,18 @@ impl DeployFolder {
                 let next = last.map_or(NUMBER_STEP, |last| {
                     (last / NUMBER_STEP + 1).saturating_mul(NUMBER_STEP)
                 });
-                // Without room for others before it, if there is none.
+                // The next number without a gap, if no multiple is free.
                 let last = last.map_or(0, |last| last.saturating_add(1));
                 let next = [next, last].into_iter().find(|number| *number <= MAX_NUMBER);
                 let Some(next) = next else {
-                    bail!("no number is left after all others: say where it goes by --name");
+                    bail!(
+                        "no number is free after the existing plugins; choose a name with --name"
+                    );
                 };
                 format!("{next:02}-{plugin}")
             }
             (None, several) => bail!(
-                "{} has it more than once ({}): say which one by --name",
+                "{} has this plugin under several names ({}); choose one with --name",
                 self.path.display(),
                 several.join(", ")
             ),
@@ -132,13 +134,13 @@ impl DeployFolder {
     }
 }
 
-/// Whether a plugin folder takes these for one plugin: the file as cargo names it has
-/// underscores.
+/// Returns whether two names are the same plugin. The file of cargo has underscores instead
+/// of hyphens.
 pub(super) fn is_same_plugin(plugin: &str, other: &str) -> bool {
     plugin.replace('_', "-") == other.replace('_', "-")
 }
 
-/// The number that a name starts with, and the rest.
+/// Splits a name into its number, if it has one, and the rest.
 fn split_number(name: &str) -> (Option<u32>, &str) {
     match name.split_once('-') {
         Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -149,28 +151,28 @@ fn split_number(name: &str) -> (Option<u32>, &str) {
 }
 
 impl DeployTarget {
-    /// The component's file.
+    /// Returns the path of the component.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.wasm", self.name))
     }
 
-    /// The settings' file.
+    /// Returns the path of the settings.
     pub(super) fn settings(&self) -> PathBuf {
         self.folder.join(format!("{}.toml", self.name))
     }
 
-    /// Other files of the same plugin.
+    /// Returns other existing files of the same plugin.
     pub(super) fn existing_duplicates(&self) -> impl Iterator<Item = PathBuf> {
         let others = self.duplicates.iter().map(|name| self.folder.join(format!("{name}.wasm")));
         others.filter(|file| file.exists())
     }
 
-    /// Puts a plugin there, whole or not at all, with the settings that it was judged
-    /// with, unless those are there already.
+    /// Writes a plugin to the folder, completely or not at all. Writes its settings if the
+    /// folder has none or `replace` is set.
     ///
     /// # Errors
     ///
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub(super) fn deploy(
         &self,
         validated: &ValidatedPlugin,
@@ -185,8 +187,8 @@ impl DeployTarget {
         let text =
             validated.settings.as_deref().filter(|_| settings_outcome == SettingsOutcome::Written);
         let path = self.folder.display();
-        // Both are on the disk before either gets its name, and then they are one change
-        // to the server. The settings come first, as a plugin could be loaded without.
+        // Both files are written before the renames, so the server sees one change. The
+        // settings come first, because a plugin can be loaded without them.
         let write_all = || {
             let sources = &validated.sources;
             let text = text.map(|text| write_temporary(&settings, text, Some(&sources.settings)));
@@ -207,7 +209,7 @@ impl DeployTarget {
                 return Err(match restored {
                     Ok(()) => error,
                     Err(back) => error.context(format!(
-                        "the new {} is left without its plugin ({back})",
+                        "the previous {} could not be restored ({back})",
                         settings.display()
                     )),
                 });
@@ -216,12 +218,12 @@ impl DeployTarget {
             persist(component, &file)?;
         }
         let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        synced.with_context(|| format!("cannot write {path} to the disk"))?;
+        synced.with_context(|| format!("cannot sync {path} to the disk"))?;
         Ok(settings_outcome)
     }
 }
 
-/// Settings as they were. None: there were none.
+/// Copy of the previous settings. None: the file did not exist.
 struct SettingsBackup(Option<NamedTempFile>);
 
 impl SettingsBackup {
@@ -231,7 +233,7 @@ impl SettingsBackup {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         };
-        Ok(Self(copy().with_context(|| format!("cannot keep {} meanwhile", settings.display()))?))
+        Ok(Self(copy().with_context(|| format!("cannot back up {}", settings.display()))?))
     }
 
     fn restore(self, settings: &Path) -> io::Result<()> {
@@ -250,7 +252,7 @@ mod tests {
     use super::*;
     use plugboard_runtime::plugin::PluginFiles;
 
-    /// A folder with these empty files.
+    /// Creates a folder with these empty files.
     fn folder_with(files: &[&str]) -> (tempfile::TempDir, DeployFolder) {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
@@ -277,12 +279,12 @@ mod tests {
         assert_eq!(chosen_name(&["07-vip.wasm", "20-b.wasm"], "vip"), ok("07-vip"));
         assert_eq!(chosen_name(&["vip.wasm", "20-b.wasm"], "vip"), ok("vip"));
         assert_eq!(chosen_name(&["20-vip_two.wasm"], "vip-two"), ok("20-vip_two"));
-        // Settings that were put there before.
+        // Settings without a plugin determine the name.
         assert_eq!(chosen_name(&["40-vip.toml"], "vip"), ok("40-vip"));
-        // What only looks like it.
+        // Similar names are other plugins.
         assert_eq!(chosen_name(&["20-not-vip.wasm", "30-vip2.wasm"], "vip"), ok("40-vip"));
         assert_eq!(chosen_name(&[".60-vip.wasm", "70-vip.txt", "vip"], "vip"), ok("10-vip"));
-        // Where there is no round number left.
+        // No multiple of 10 is free.
         assert_eq!(chosen_name(&["95-a.wasm"], "vip"), ok("96-vip"));
         assert_eq!(chosen_name(&["98-a.wasm"], "vip"), ok("99-vip"));
         assert!(chosen_name(&["99-a.wasm"], "vip").unwrap_err().contains("--name"));
@@ -335,7 +337,7 @@ mod tests {
         assert_eq!(text().as_deref(), Some("a"));
         assert_eq!(place.deploy(&validated(Some("b")), true).unwrap(), SettingsOutcome::Written);
         assert_eq!(text().as_deref(), Some("b"));
-        // A crate that has none takes none away.
+        // A crate without settings keeps the existing ones.
         assert_eq!(place.deploy(&validated(None), true).unwrap(), SettingsOutcome::Unchanged);
         assert_eq!(fs::read_dir(files.path()).unwrap().count(), 2);
         assert_eq!(fs::read(place.file()).unwrap(), b"component");
@@ -352,13 +354,13 @@ mod tests {
         let sources = PluginFiles::with_adjacent_settings(files.path().join("own"));
         fs::write(&sources.settings, "").unwrap();
         chmod(&sources.settings, 0o600);
-        let judged = ValidatedPlugin { sources, ..validated(Some("a")) };
-        place.deploy(&judged, false).unwrap();
+        let plugin = ValidatedPlugin { sources, ..validated(Some("a")) };
+        place.deploy(&plugin, false).unwrap();
         assert_eq!(mode(&place.settings()), 0o600);
-        // What the operator made of it counts.
+        // The operator's permissions are kept.
         chmod(&place.settings(), 0o640);
         chmod(&place.file(), 0o604);
-        place.deploy(&judged, true).unwrap();
+        place.deploy(&plugin, true).unwrap();
         assert_eq!([mode(&place.settings()), mode(&place.file())], [0o640, 0o604]);
     }
 

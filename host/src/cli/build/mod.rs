@@ -1,8 +1,9 @@
 //! `plugboard build`: builds crates into components and deploys them to a plugin folder.
 //!
-//! A component is deployed only after the loader of the server loaded it with the settings that it
-//! will have. The bytes and the settings that were checked are the ones that are copied.
+//! Before a component is deployed, the loader of the server loads it with its future settings. The
+//! checked bytes and settings are then copied.
 
+mod cargo_build;
 mod crates;
 mod deploy;
 mod target;
@@ -17,50 +18,50 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use cargo_metadata::PackageId;
 
+use self::cargo_build::BuiltPlugin;
 use self::crates::{FindCratesError, PluginCrate};
 use self::deploy::{DeployFolder, DeployName, DeployTarget, SettingsOutcome, is_same_plugin};
-use self::toolchain::{BuiltPlugin, Toolchain};
+use self::toolchain::Toolchain;
 use self::validate::PluginValidator;
+use super::exit_status::{EXIT_BAD_CONFIG, EXIT_BAD_USAGE};
+use super::load_config::load_offline_configuration;
 use super::table::format_size;
-use super::{EXIT_BAD_CONFIG, EXIT_BAD_USAGE, load_offline_configuration};
 use plugboard_config::{Config, Flags};
 use plugboard_runtime::plugin::PluginFiles;
 
-/// Build plugins, see whether a server can load them, and deploy them
+/// Build plugins, check them with the loader of the server, and deploy them
 ///
-/// Builds with cargo ($CARGO, $RUSTC, $CARGO_TARGET_DIR and the crate's own toolchain
-/// count) for wasm32-wasip2, by the crate's release profile. A server that serves the
-/// folder takes up what is deployed at once.
+/// Builds with cargo for wasm32-wasip2 in the crate's release profile, and respects $CARGO,
+/// $RUSTC, $CARGO_TARGET_DIR and the crate's own toolchain. A running server loads the
+/// deployed files at once.
 ///
-/// The exit status is 0 when all is well, 1 when a plugin could not be built, loaded or
-/// deployed (all others were), 2 when there is nothing to build, 78 when the configuration
-/// cannot be read.
+/// The exit status is 0 on success, 1 if a plugin could not be built, loaded or deployed (the
+/// others were), 2 if there is nothing to build, and 78 if the configuration cannot be read.
 #[derive(clap::Args)]
 pub(super) struct BuildCommand {
-    /// Crates of plugins: their folders, or folders with such crates in them; of a
-    /// workspace, all of its plugins [default: the crate of the working directory]
+    /// Plugin crates: their folders, folders that contain such crates, or a workspace, for all
+    /// of its plugins [default: the crate of the working directory]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Copy what was built into this plugin folder, and the settings (NAME.toml beside
-    /// Cargo.toml) when it has none of that plugin
+    /// Copy the components into this plugin folder, with the settings (NAME.toml beside
+    /// Cargo.toml) if the folder has none for the plugin
     #[arg(long, value_name = "DIR")]
     deploy: Option<PathBuf>,
-    /// Name to deploy under; names make the order of the chain [default: the one that the
-    /// plugin has in the folder, else a number after all others]
+    /// Name of the deployed plugin. Names determine the order in the chain [default: the
+    /// plugin's name in the folder, else a number after all others]
     #[arg(long, value_name = "NN-NAME", requires = "deploy")]
     name: Option<DeployName>,
-    /// Replace the settings in the plugin folder by those of the crate
+    /// Replace the settings in the plugin folder with those of the crate
     #[arg(long, requires = "deploy")]
     settings: bool,
-    /// Keep the names of functions, and files and lines, for readable backtraces; makes a
-    /// larger file
+    /// Keep function names, files and lines for readable backtraces; the component gets larger
     #[arg(long)]
     debug_names: bool,
-    /// Install what is missing (rustup target add wasm32-wasip2) without asking
+    /// Install a missing target (rustup target add wasm32-wasip2) without asking
     #[arg(long)]
     yes: bool,
-    /// Configuration of the server that is to load them [default: plugboard.toml, if it is
-    /// there]
+    /// Configuration of the server that loads the plugins [default: plugboard.toml, if it
+    /// exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -100,7 +101,7 @@ impl BuildCommand {
             let names: Vec<&str> = crates.iter().map(|it| it.name.as_str()).collect();
             let names = names.join(", ");
             return Err(FindCratesError::Usage(format!(
-                "--name is for one plugin, and there are several: {names}"
+                "--name needs exactly one plugin, not several: {names}"
             )));
         }
         if self.deploy.is_some() {
@@ -115,12 +116,10 @@ impl BuildCommand {
             return Ok(Some(DeployFolder::open(path.clone())?));
         }
         let path = path.display();
-        Err(FindCratesError::Usage(format!(
-            "{path} (--deploy) is no folder; make it if it is to be one"
-        )))
+        Err(FindCratesError::Usage(format!("{path} (--deploy) is not a folder; create it first")))
     }
 
-    /// Builds, judges and deploys all; whether all went well.
+    /// Builds, checks and deploys all crates. Returns whether all of them succeeded.
     fn build(
         &self,
         crates: Vec<PluginCrate>,
@@ -128,9 +127,9 @@ impl BuildCommand {
         config: &Config,
     ) -> anyhow::Result<bool> {
         let mut tally = BuildTally::default();
-        // Before anything is built, as it may not be for nothing.
+        // The targets are chosen first, so that an error is reported before a long build.
         let mut targets = HashMap::<PackageId, DeployTarget>::new();
-        // In the order that was given, which makes that of new plugins in the chain.
+        // The order of the arguments determines the order of new plugins in the chain.
         let mut workspaces = Vec::<(PathBuf, Vec<PluginCrate>)>::new();
         for plugin_crate in crates {
             match folder
@@ -163,8 +162,8 @@ impl BuildCommand {
                         targets.get(&plugin_crate.id),
                         &validator,
                     ),
-                    // Cargo has said why.
-                    Ok(None) => Err(anyhow!("it was not built")),
+                    // Cargo has printed the reason.
+                    Ok(None) => Err(anyhow!("cargo did not build it")),
                     Err(error) => Err(anyhow!("{error}")),
                 };
                 tally.count(plugin_crate, result)?;
@@ -173,7 +172,7 @@ impl BuildCommand {
         tally.print_summary(folder.is_some(), config)
     }
 
-    /// Judges what was built, and deploys it.
+    /// Checks a component with the loader, and deploys it.
     fn deploy_built(
         &self,
         plugin_crate: &PluginCrate,
@@ -211,27 +210,30 @@ impl BuildCommand {
             SettingsOutcome::None => {}
             SettingsOutcome::Written => writeln!(out, "deployed  {settings}")?,
             SettingsOutcome::Unchanged if own_settings.exists() => {
-                writeln!(out, "kept      {settings}: the server's own (--settings replaces it)")?;
+                writeln!(
+                    out,
+                    "kept      {settings}: existing settings (--settings replaces them)"
+                )?;
             }
-            SettingsOutcome::Unchanged => writeln!(out, "kept      {settings}: the server's own")?,
+            SettingsOutcome::Unchanged => writeln!(out, "kept      {settings}: existing settings")?,
         }
         for other in place.existing_duplicates() {
             let other = other.display();
-            writeln!(out, "note      {other} is the same plugin, and is asked as well")?;
+            writeln!(out, "note      {other} is the same plugin, and also runs")?;
         }
         Ok(())
     }
 }
 
-/// In a folder, one of the name would take the other's place.
+/// Rejects two crates of the same name, because one would replace the other in the folder.
 fn reject_duplicate_names(crates: &[PluginCrate]) -> Result<(), FindCratesError> {
     for (nth, plugin_crate) in crates.iter().enumerate() {
         if let Some(duplicate) =
             crates.iter().take(nth).find(|twin| is_same_plugin(&twin.name, &plugin_crate.name))
         {
             return Err(FindCratesError::Usage(format!(
-                "{} and {} have one name, and a plugin folder has one place for it: deploy them \
-                 one at a time, each by --name",
+                "{} and {} have the same plugin name; deploy them one at a time, each with its \
+                 own --name",
                 duplicate.folder.display(),
                 plugin_crate.folder.display()
             )));
@@ -240,7 +242,7 @@ fn reject_duplicate_names(crates: &[PluginCrate]) -> Result<(), FindCratesError>
     Ok(())
 }
 
-/// What came of the crates.
+/// Numbers of crates that succeeded and failed.
 #[derive(Default)]
 struct BuildTally {
     succeeded: usize,
@@ -253,7 +255,7 @@ impl BuildTally {
             Ok(()) => self.succeeded += 1,
             Err(error) => {
                 self.failed += 1;
-                // In the order in which it happened, where both are one terminal.
+                // Keeps the order of both streams in a terminal.
                 io::stdout().flush()?;
                 eprintln!("failed    {}: {error:#}", plugin_crate.name);
             }
@@ -261,7 +263,7 @@ impl BuildTally {
         Ok(())
     }
 
-    /// Says what came of all; whether all went well.
+    /// Prints the totals. Returns whether all crates succeeded.
     fn print_summary(&self, is_deployed: bool, config: &Config) -> anyhow::Result<bool> {
         let Self { succeeded: good, failed: bad } = *self;
         let mut out = io::stdout().lock();
@@ -269,7 +271,7 @@ impl BuildTally {
             writeln!(out, "{good} built, {bad} failed")?;
         }
         if is_deployed && good > 0 {
-            writeln!(out, "\nWhat the server makes of it: curl http://{}/plugins", config.admin)?;
+            writeln!(out, "\nState in the server: curl http://{}/plugins", config.admin)?;
         }
         Ok(bad == 0)
     }

@@ -1,4 +1,4 @@
-//! Checks that the server can load a component that was built.
+//! Checks that the server can load a component.
 
 use tokio::runtime::{self, Runtime};
 
@@ -6,21 +6,21 @@ use plugboard_config::Config;
 use plugboard_runtime::engine::{Engine, Purpose};
 use plugboard_runtime::plugin::{Loader, PluginFiles};
 
-/// Loads plugins as a server does, to see whether they can be.
+/// Loads plugins as the server does, to check them.
 pub(super) struct PluginValidator {
     loader: Loader,
     runtime: Runtime,
 }
 
-/// A plugin that can be loaded, byte by byte: its files may change meanwhile.
+/// Contents of a plugin that can be loaded. The files can change afterwards.
 pub(super) struct ValidatedPlugin {
-    /// Where it was read.
+    /// Files that were read.
     pub(super) sources: PluginFiles,
-    /// The component.
+    /// Bytes of the component.
     pub(super) bytes: Vec<u8>,
-    /// The settings that it was loaded with, if there are any.
+    /// Settings with which it was loaded, if any.
     pub(super) settings: Option<Vec<u8>>,
-    /// The hooks that it has, for people.
+    /// Names of its hooks, for the output.
     pub(super) hooks: String,
 }
 
@@ -36,17 +36,17 @@ impl PluginValidator {
         Ok(Self { loader, runtime })
     }
 
-    /// Judges a component and its settings together.
+    /// Checks a component and its settings together.
     ///
     /// # Errors
     ///
-    /// When a server would not serve it; in the words that the server has for it.
+    /// If the server would not serve it, with the message of the server.
     pub(super) fn validate(&self, sources: &PluginFiles) -> anyhow::Result<ValidatedPlugin> {
         let files = sources.read().map_err(anyhow::Error::msg)?;
         let (bytes, settings) = (files.bytes.clone(), files.settings.clone());
-        // Switched on later, it is to work.
+        // A disabled plugin is checked too, because it can be enabled later.
         let plugin = self.runtime.block_on(self.loader.load_ignoring_enabled(sources, files));
-        // Its text has those of its sources already.
+        // The error's text already has the texts of its sources.
         let plugin = plugin.map_err(anyhow::Error::msg)?;
         let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
         Ok(ValidatedPlugin { sources: sources.clone(), bytes, settings, hooks: hooks.join(", ") })

@@ -1,4 +1,4 @@
-//! `plugboard check`: reports on a plugin folder as it would be served, or on single files.
+//! `plugboard check`: checks a plugin folder as the server would load it, or single files.
 
 mod report;
 
@@ -12,10 +12,8 @@ use serde::Serialize;
 use tokio::runtime;
 
 pub(super) use self::report::PluginDetails;
-use super::{
-    EXIT_BAD_CONFIG, EXIT_BAD_USAGE, load_certificate, load_offline_configuration,
-    ok_or_print_error,
-};
+use super::exit_status::{EXIT_BAD_CONFIG, EXIT_BAD_USAGE};
+use super::load_config::{load_certificate, load_offline_configuration, ok_or_print_error};
 use plugboard_config::{Config, Flags};
 use plugboard_registry::reload;
 use plugboard_runtime::engine::{Engine, Purpose};
@@ -23,29 +21,28 @@ use plugboard_runtime::plugin::examine::{PluginReport, ReportStatus};
 use plugboard_runtime::plugin::recorder::Recorder;
 use plugboard_runtime::plugin::{Loader, PluginFiles};
 
-/// Judge configuration and plugins without serving.
+/// Check the configuration and plugins without serving.
 #[derive(clap::Args)]
 #[command(
-    after_help = "With files, everything that can be found out about each is told; without, \
-                        the configuration and the plugin folder are judged, a line for each \
-                        plugin.\n\nThe exit status is 0 if all is well, 1 if something is broken, \
-                        2 if the command line makes no sense, and 78 if the configuration cannot \
-                        be served."
+    after_help = "With files, it prints a detailed report on each of them. Without, it checks the \
+                  configuration and the plugin folder, and prints one line for each plugin.\n\n\
+                  The exit status is 0 if everything is valid, 1 if a plugin is broken, 2 if the \
+                  command line is invalid, and 78 if the configuration is invalid."
 )]
 pub(super) struct CheckCommand {
-    /// Plugins [default: those of the plugin folder]
+    /// Plugins to check [default: those of the plugin folder]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The plugin's settings [default: the file of its name that ends with .toml]
+    /// Settings of the plugin [default: the file of the same name with .toml]
     #[arg(long, value_name = "FILE", requires = "files")]
     settings: Option<PathBuf>,
-    /// Configuration file [default: plugboard.toml, if it is there]
+    /// Configuration file [default: plugboard.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder of plugins [default: plugins]
+    /// Plugin folder [default: plugins]
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     plugins: Option<PathBuf>,
-    /// Tell it as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +50,7 @@ pub(super) struct CheckCommand {
 impl CheckCommand {
     pub(super) fn run(self) -> ExitCode {
         if self.settings.is_some() && self.files.len() > 1 {
-            eprintln!("plugboard: --settings is for one file; of several, each has its own");
+            eprintln!("plugboard: --settings needs exactly one plugin file");
             return ExitCode::from(EXIT_BAD_USAGE);
         }
         let flags = Flags { config: self.config, plugins: self.plugins, ..Flags::default() };
@@ -61,7 +58,7 @@ impl CheckCommand {
             return ExitCode::from(EXIT_BAD_CONFIG);
         };
         let is_whole_folder = self.files.is_empty();
-        // Plugins alone do not need it.
+        // A check of single files does not need the certificate.
         let tls = if is_whole_folder { load_certificate(&config) } else { Ok(None) };
         let Ok(tls) = tls else { return ExitCode::from(EXIT_BAD_CONFIG) };
         if let Some(warning) = tls.and_then(|tls| tls.expiry_warning(Timestamp::now())) {
@@ -90,7 +87,7 @@ impl CheckCommand {
     }
 }
 
-/// What was found.
+/// Reports on the checked plugins.
 #[derive(Serialize)]
 struct CheckResult {
     plugins: Vec<PluginReport>,
@@ -98,7 +95,7 @@ struct CheckResult {
     orphans: Vec<PathBuf>,
 }
 
-/// Judges these files, or else those of the plugin folder.
+/// Checks these files, or those of the plugin folder if there are none.
 fn check_plugins(config: &Config, files: Vec<PluginFiles>) -> anyhow::Result<CheckResult> {
     let (sources, orphans) = if files.is_empty() {
         let reload::PluginFolder { plugins, orphan_settings: orphans } =
@@ -134,7 +131,7 @@ impl CheckResult {
         Ok(writeln!(io::stdout(), "{}", serde_json::to_string_pretty(self)?)?)
     }
 
-    /// A line for each.
+    /// Writes one line for each plugin.
     fn write_overview(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         for plugin in &self.plugins {
@@ -160,7 +157,7 @@ impl CheckResult {
         self.write_totals(&mut out)
     }
 
-    /// Everything about each.
+    /// Writes the detailed report on each plugin.
     fn write_details(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         for (nth, plugin) in self.plugins.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The report on a plugin as text.
+//! Text of the report on a plugin.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use plugboard_runtime::plugin::examine::{
     ComponentInfo, EffectiveSettings, Import, ImportOrigin, PluginReport, ReportStatus,
 };
 
-/// Everything about one plugin.
+/// Detailed report on one plugin.
 pub(in crate::cli) struct PluginDetails<'a>(pub(in crate::cli) &'a PluginReport);
 
 impl fmt::Display for PluginDetails<'_> {
@@ -41,7 +41,7 @@ impl fmt::Display for PluginDetails<'_> {
             let cores = cores.unwrap_or_default();
             write_row(f, "instance", format!("{memory} of memory{cores}"))?;
         }
-        // Without either, there is nothing that they would be for.
+        // Without a file and a component, the settings are only defaults.
         let settings = report.settings.as_ref();
         if let Some(settings) = settings.filter(|it| it.file.is_some() || has_component) {
             write_settings(f, settings, report.hooks())?;
@@ -62,7 +62,7 @@ fn state_text(state: ReportStatus) -> &'static str {
     match state {
         ReportStatus::Good => "good",
         ReportStatus::Broken => "broken",
-        ReportStatus::Disabled => "switched off by its settings (enabled)",
+        ReportStatus::Disabled => "disabled by its settings (enabled)",
     }
 }
 
@@ -127,7 +127,7 @@ fn write_settings(
 ) -> fmt::Result {
     match &settings.file {
         Some(file) => write_row(f, "settings", file.display())?,
-        None => write_row(f, "settings", "none: everything as by default")?,
+        None => write_row(f, "settings", "none (defaults)")?,
     }
     if !settings.config.is_empty() {
         write_row(f, "config", settings.config.join(", "))?;
@@ -140,12 +140,12 @@ fn write_settings(
     let fields = fields.map(|(field, patterns)| format!("{field} {}", patterns.join(", ")));
     let fields = fields.collect::<Vec<_>>().join("\n");
     let call_scope = if fields.is_empty() { "every call" } else { "calls" };
-    write_row(f, "concerns", format!("{call_scope}{platform_list}\n{fields}").trim_end())?;
+    write_row(f, "matches", format!("{call_scope}{platform_list}\n{fields}").trim_end())?;
     let is_relevant = |hook: &Hook| hooks.is_empty() || hooks.contains(hook);
     if is_relevant(&Hook::Observer) {
         let kinds: Vec<&str> = settings.events.iter().map(|kind| kind.name()).collect();
         let all = kinds.len() == EventKind::ALL.len();
-        write_row(f, "is told of", if all { "every event".to_owned() } else { kinds.join(", ") })?;
+        write_row(f, "events", if all { "every event".to_owned() } else { kinds.join(", ") })?;
     }
     let limits = &settings.limits;
     let format_millis = |millis| format_duration(Duration::from_millis(millis));

@@ -1,5 +1,6 @@
-//! `plugboard new`: writes the crate of a working plugin, for its author to change.
+//! `plugboard new`: creates the crate of a working plugin from a template.
 
+mod embedded;
 mod name;
 mod sdk;
 mod template;
@@ -17,24 +18,25 @@ use self::name::CrateName;
 use self::sdk::Sdk;
 use self::template::TemplateKind;
 
-/// Make a new plugin: a crate with tests, settings, and events to try it with
+/// Create a plugin: a crate with tests, settings and sample events
 ///
-/// It works as it stands: test it with `cargo test`, then build and deploy it with
-/// `plugboard build`. The exit status is 0, or 1 when it cannot be made (then nothing of
-/// it is left), or 2 when its name cannot be one.
+/// The plugin works without changes: test it with `cargo test`, then build and deploy it with
+/// `plugboard build`.
+///
+/// The exit status is 0 on success, 1 if the crate cannot be created (no files remain), and 2
+/// if the name is invalid.
 #[derive(clap::Args)]
 pub(super) struct NewCommand {
-    /// Its name, and that of its folder: lowercase letters, digits, `-` and `_`
+    /// Name of the plugin and of its folder: lowercase letters, digits, `-` and `_`
     name: CrateName,
-    /// What it does
+    /// Hooks of the plugin
     #[arg(long, value_enum, default_value_t = TemplateKind::Router)]
     kind: TemplateKind,
-    /// Make its folder in this one [default: the working directory]
+    /// Folder in which to create it [default: the working directory]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// Folder of the crate plugboard-sdk [default: that of the repository that this
-    /// program was built in, or is started from, if it is there, else the published
-    /// version]
+    /// Folder of the crate plugboard-sdk [default: that of the repository, if this program
+    /// or the working directory is in it, else a copy in vendor/plugboard-sdk of the plugin]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -54,7 +56,7 @@ impl NewCommand {
     }
 }
 
-/// Makes the folder, whole or not at all.
+/// Creates the folder of the crate, completely or not at all.
 fn create_crate(
     name: &CrateName,
     kind: TemplateKind,
@@ -64,44 +66,44 @@ fn create_crate(
     let shown = folder.display();
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(false) => {}
-        Ok(true) => bail!("{shown} is there already, and is not empty; nothing was changed"),
+        Ok(true) => bail!("{shown} already exists and is not empty; nothing was changed"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            bail!("{shown} is there already, and is no folder; nothing was changed")
+            bail!("{shown} already exists and is not a folder; nothing was changed")
         }
-        Err(error) => return Err(error).with_context(|| format!("cannot look into {shown}")),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
     }
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let parent = parent.canonicalize();
-    let parent = parent.with_context(|| format!("cannot make {shown}: there is no such folder"))?;
+    let parent = parent
+        .with_context(|| format!("cannot create {shown}: cannot access its parent folder"))?;
     let sdk = Sdk::find(sdk)?;
-    if let Sdk::Published(version) = sdk {
-        eprintln!(
-            "plugboard: no sources of plugboard-sdk were found on this machine, so Cargo.toml asks \
-             for its published version {version}; --sdk names a folder that has them"
-        );
-    }
-    // Gone again if anything fails before it has its name.
-    let staging = temporary_folder(&parent).with_context(|| format!("cannot make {shown}"))?;
+    // Removed on drop, unless the rename succeeds.
+    let staging = temporary_folder(&parent).with_context(|| format!("cannot create {shown}"))?;
     let requirement = sdk.requirement(&parent.join(name.package()))?;
     for (file, text) in template::render_files(name, kind, &requirement) {
         write(&staging.path().join(file), &text)?;
     }
+    if sdk == Sdk::Embedded {
+        for (file, text) in embedded::files()? {
+            write(&staging.path().join(embedded::FOLDER).join(file), &text)?;
+        }
+    }
     if let Some(lock) = sdk.lock_file() {
-        // The versions that the SDK was tested with, which this machine may have at
-        // hand. Cargo takes out those that are not needed.
+        // The versions with which the SDK is tested; this machine may already have them.
+        // Cargo removes those that are not needed.
         write(&staging.path().join("Cargo.lock"), &lock)?;
     }
-    // An empty folder is replaced; one that got files in the meantime is not.
-    fs::rename(staging.path(), folder).with_context(|| format!("cannot make {shown}"))?;
+    // The rename replaces an empty folder, and fails if it has files in the meantime.
+    fs::rename(staging.path(), folder).with_context(|| format!("cannot create {shown}"))?;
     _ = staging.keep();
     Ok(())
 }
 
-/// A folder beside the one that it shall become, with the usual permissions.
+/// Creates a temporary folder beside the final one, with the usual permissions.
 fn temporary_folder(parent: &Path) -> io::Result<TempDir> {
     let usual = Permissions::from_mode(0o777);
     tempfile::Builder::new().prefix(".plugboard-new-").permissions(usual).tempdir_in(parent)
@@ -119,9 +121,9 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 fn print_next_steps(name: &CrateName, kind: TemplateKind, folder: &Path) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "Made {}: {}. Next:\n", folder.display(), kind.summary())?;
+    writeln!(out, "Created {}: {}. Next:\n", folder.display(), kind.summary())?;
     writeln!(out, "  cd {}", folder.display())?;
     writeln!(out, "  cargo test")?;
     writeln!(out, "  plugboard build --deploy DIR     # DIR: the plugin folder of a server\n")?;
-    writeln!(out, "Its place to change is src/lib.rs; its settings are {}.toml.", name.package())
+    writeln!(out, "The code is in src/lib.rs, the settings are in {}.toml.", name.package())
 }

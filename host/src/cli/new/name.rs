@@ -1,13 +1,13 @@
-//! The name of a plugin, which is also the name of its crate, folder and settings.
+//! Name of a plugin, which is also the name of its crate, folder and settings.
 
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Longest name. As a file it gets a number before it and an ending after it.
+/// Maximum length of a name. The deployed file adds a number and an extension.
 const LONGEST: usize = 64;
 
-/// What Rust has a use for. Raw identifiers are no names of crates.
+/// Keywords of Rust. A crate cannot have one of them as its name.
 const KEYWORDS: &[&str] = &[
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
     "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
@@ -16,7 +16,7 @@ const KEYWORDS: &[&str] = &[
     "union", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Crates that every crate has, or that a plugin has: two of a name are mixed up.
+/// Crates that a plugin can use. A plugin of the same name would conflict with them.
 const RESERVED_CRATES: &[&str] = &[
     "alloc",
     "core",
@@ -29,8 +29,8 @@ const RESERVED_CRATES: &[&str] = &[
     "wit_bindgen",
 ];
 
-/// Types that a plugin has in view, and traits and variants: its own must be another
-/// one. Those of Rust's prelude, then those of the SDK and of the templates.
+/// Types, traits and variants that are in scope in a plugin: those of Rust's prelude, of the
+/// SDK and of the templates. The plugin's type must have another name.
 const RESERVED_TYPES: &[&str] = &[
     "AsMut",
     "AsRef",
@@ -86,35 +86,35 @@ const RESERVED_TYPES: &[&str] = &[
     "Value",
 ];
 
-/// A name that a crate can have.
+/// Valid name of a plugin's crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CrateName(String);
 
-/// Why a name cannot be that of a plugin.
+/// Error of a name that a plugin cannot have.
 #[derive(Debug, Error)]
 pub(super) enum CrateNameError {
-    #[error("a name has lowercase letters, digits, `-` and `_`, and starts with a letter")]
+    #[error("expected lowercase letters, digits, `-` and `_`, beginning with a letter")]
     Characters,
-    #[error("a name has {LONGEST} characters at the most")]
+    #[error("expected at most {LONGEST} characters")]
     Length,
-    #[error("that is a word of Rust's own; {0}-plugin would do")]
+    #[error("this is a keyword of Rust; use another name, such as {0}-plugin")]
     Keyword(String),
-    #[error("that is the name of a crate that the plugin needs; {0}-plugin would do")]
+    #[error("this is the name of a crate that plugins use; use another name, such as {0}-plugin")]
     Crate(String),
 }
 
 impl CrateName {
-    /// As the package is called.
+    /// Returns the name of the package.
     pub(super) fn package(&self) -> &str {
         &self.0
     }
 
-    /// As the library is called, and the file that is built of it.
+    /// Returns the name of the library and of its file.
     pub(super) fn library(&self) -> String {
         self.0.replace('-', "_")
     }
 
-    /// As the plugin's type is called.
+    /// Returns the name of the plugin's type.
     pub(super) fn type_name(&self) -> String {
         let mut type_name = String::new();
         for word in self.0.split(['-', '_']) {
@@ -187,7 +187,7 @@ mod tests {
         }
         assert!(parse_error(&"v".repeat(65)).contains("64 characters"));
         for text in ["match", "async", "gen", "self", "union"] {
-            assert!(parse_error(text).contains("word of Rust's own"), "{text}");
+            assert!(parse_error(text).contains("keyword of Rust"), "{text}");
         }
         for text in ["test", "std", "plugboard-sdk", "serde-json", "serde_json"] {
             assert!(parse_error(text).contains("name of a crate"), "{text}");
@@ -210,7 +210,7 @@ mod tests {
             }
         }
         let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-        // Without what stands in quotes.
+        // String literals are removed.
         let code: Vec<&str> = code.flat_map(|line| line.split('"').step_by(2)).collect();
         let code = code.join(" ");
         let is_type = |word: &&str| {

@@ -5,25 +5,27 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, bail};
 use toml::Table;
 
-/// The crate's name.
+use super::embedded;
+
+/// Name of the SDK's package.
 const PACKAGE: &str = "plugboard-sdk";
 
-/// The SDK that a plugin is built with.
+/// SDK that a plugin is built with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sdk {
-    /// Its folder, without links.
+    /// Folder of the crate, without symbolic links.
     Folder(PathBuf),
-    /// A version that was published: the one that belongs to this program.
-    Published(&'static str),
+    /// Copy in the program, which is written to the folder of the plugin.
+    Embedded,
 }
 
 impl Sdk {
-    /// The folder that was asked for; else that of the repository that this program was
-    /// built in, or lies in, or is started in; else the published version.
+    /// Returns the requested folder; else the SDK of the repository that contains this
+    /// program or the working directory; else the embedded copy.
     ///
     /// # Errors
     ///
-    /// When what was asked for is not the SDK.
+    /// If the requested folder is not the SDK.
     pub(super) fn find(requested: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(folder) = requested {
             return match folder.canonicalize() {
@@ -37,21 +39,21 @@ impl Sdk {
                 }
             };
         }
-        let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf();
-        let starts = [Some(built_in), std::env::current_exe().ok(), std::env::current_dir().ok()];
+        // The folder of the build does not count: packages are built on other machines.
+        let starts = [std::env::current_exe().ok(), std::env::current_dir().ok()];
         let folder = starts.into_iter().flatten().find_map(|start| find_above(&start));
-        Ok(folder.map_or(Self::Published(env!("CARGO_PKG_VERSION")), Self::Folder))
+        Ok(folder.map_or(Self::Embedded, Self::Folder))
     }
 
-    /// What the manifest of a crate in this folder says of it, as TOML: a path that
-    /// goes with the repository when both are in one.
+    /// Returns the dependency on the SDK for the manifest of a crate, as TOML. The path is
+    /// relative if both are in one repository.
     ///
     /// # Errors
     ///
-    /// When the path is no text.
+    /// If the path is not UTF-8.
     pub(super) fn requirement(&self, crate_folder: &Path) -> anyhow::Result<String> {
         match self {
-            Self::Published(version) => Ok(toml_quote(version)),
+            Self::Embedded => Ok(format!("{{ path = {} }}", toml_quote(embedded::FOLDER))),
             Self::Folder(folder) => {
                 let is_same_repository = crate_folder.starts_with(repository_root(folder));
                 let path = if is_same_repository {
@@ -60,28 +62,28 @@ impl Sdk {
                     folder.clone()
                 };
                 let path = path.to_str().with_context(|| {
-                    format!("{} cannot be written into Cargo.toml: it is no text", path.display())
+                    format!("{} cannot be written into Cargo.toml: not UTF-8", path.display())
                 })?;
                 Ok(format!("{{ path = {} }}", toml_quote(path)))
             }
         }
     }
 
-    /// The versions that the SDK is tested with, if they are there.
+    /// Returns a lock file with the versions that the SDK is tested with, if there is one.
     pub(super) fn lock_file(&self) -> Option<String> {
-        let Self::Folder(folder) = self else { return None };
+        let Self::Folder(folder) = self else { return Some(embedded::LOCK_FILE.to_owned()) };
         let lock = std::fs::read_to_string(folder.parent()?.join("Cargo.lock")).ok()?;
         lock.contains(&format!("name = \"{PACKAGE}\"")).then_some(lock)
     }
 }
 
-/// The SDK that lies beside one of these folders, from the innermost one on.
+/// Returns the SDK that is beside one of the folders above `start`, from the innermost on.
 fn find_above(start: &Path) -> Option<PathBuf> {
     let candidates = start.ancestors().map(|folder| folder.join("guest-sdk"));
     candidates.filter_map(|folder| folder.canonicalize().ok()).find(|folder| is_sdk(folder))
 }
 
-/// Whether that is what the folder's manifest says.
+/// Returns whether the folder's manifest is that of the SDK.
 fn is_sdk(folder: &Path) -> bool {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     let manifest: Table = manifest.parse().unwrap_or_default();
@@ -89,20 +91,20 @@ fn is_sdk(folder: &Path) -> bool {
     name.and_then(|name| name.as_str()) == Some(PACKAGE)
 }
 
-/// The repository that a folder belongs to: without git, what it lies in.
+/// Returns the root of a folder's repository; without git, the parent folder.
 fn repository_root(folder: &Path) -> &Path {
     let with_git = folder.ancestors().find(|folder| folder.join(".git").exists());
     with_git.or(folder.parent()).unwrap_or(folder)
 }
 
-/// The way from one folder to another. Neither has links or `..` in it.
+/// Returns the relative path from one folder to another. Both are canonical.
 fn relative_path(from: &Path, to: &Path) -> PathBuf {
     let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(common).map(|_| Component::ParentDir);
     up.chain(to.components().skip(common)).collect()
 }
 
-/// A string of TOML.
+/// Quotes a text as a TOML string.
 fn toml_quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
@@ -130,15 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn the_repository_of_this_program_has_it() {
+    fn repository_of_program_has_sdk() {
         let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk");
-        let ours = Sdk::Folder(expected.canonicalize().unwrap());
-        assert_eq!(Sdk::find(None).unwrap(), ours);
-        assert!(ours.lock_file().unwrap().contains("name = \"serde\""));
+        let expected = Sdk::Folder(expected.canonicalize().unwrap());
+        assert_eq!(Sdk::find(None).unwrap(), expected);
+        assert!(expected.lock_file().unwrap().contains("name = \"serde\""));
     }
 
     #[test]
-    fn a_folder_is_judged_by_its_manifest() {
+    fn sdk_folder_is_found_by_its_manifest() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let inner = root.join("a/b");
@@ -147,7 +149,7 @@ mod tests {
         let sdk = sdk_in(&root);
         assert_eq!(find_above(&inner), Some(sdk.clone()));
         assert_eq!(find_above(&root), Some(sdk.clone()));
-        // One that is something else is passed by.
+        // A folder of the same name without the SDK is skipped.
         fs::create_dir(root.join("a/guest-sdk")).unwrap();
         assert_eq!(find_above(&inner), Some(sdk.clone()));
         assert_eq!(Sdk::find(Some(&sdk)).unwrap(), Sdk::Folder(sdk));
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_relative_within_a_repository() {
+    fn sdk_path_is_relative_within_repository() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let sdk = Sdk::Folder(sdk_in(&root.join("plugboard")));
@@ -171,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn published_sdk_is_required_by_version() {
-        let published = Sdk::Published("1.2.3");
-        assert_eq!(published.requirement(Path::new("/vip")).unwrap(), "\"1.2.3\"");
-        assert_eq!(published.lock_file(), None);
+    fn embedded_sdk_is_required_by_path_in_crate() {
+        let requirement = Sdk::Embedded.requirement(Path::new("/vip")).unwrap();
+        assert_eq!(requirement, "{ path = \"vendor/plugboard-sdk\" }");
+        assert!(Sdk::Embedded.lock_file().unwrap().contains("name = \"plugboard-sdk\""));
     }
 
     #[test]

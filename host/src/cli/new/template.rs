@@ -1,5 +1,5 @@
-//! The files of a new plugin, from `templates/`. There the plugin is called `plugin-name`, its
-//! library `plugin_name` and its type `PluginName`.
+//! Files of a new plugin, from `templates/`. The placeholders are `plugin-name` for the plugin,
+//! `plugin_name` for its library and `PluginName` for its type.
 
 use clap::ValueEnum;
 
@@ -7,34 +7,34 @@ use super::name::CrateName;
 
 const MANIFEST: &str = include_str!("templates/manifest.toml");
 
-/// For what needs types of its own.
+/// Dependency of templates that define serializable types.
 const SERDE: &str = "serde = { version = \"1\", features = [\"derive\"] }";
 
-/// For documents of the platform, or for tests.
+/// Dependency of templates or tests that use JSON documents.
 const SERDE_JSON: &str = "serde_json = \"1\"";
 
-/// What a plugin does.
+/// Kind of a new plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum TemplateKind {
     /// Decides where calls go
     Router,
-    /// Is told what happens in calls
+    /// Receives the events of calls
     Observer,
-    /// Answers tools of voice agents
+    /// Answers the tool calls of voice agents
     Tools,
-    /// All of these, and transfers
+    /// All of these, and decides transfers
     Full,
 }
 
-/// What differs from kind to kind.
+/// Parts of a template that depend on the kind.
 struct TemplateParts {
     source: &'static str,
     tests: &'static str,
     settings: &'static str,
-    /// Beside the SDK.
+    /// Dependencies in addition to the SDK.
     dependencies: &'static [&'static str],
     dev_dependencies: &'static [&'static str],
-    /// By their names in the folder `events`.
+    /// Names and texts of the files in the folder `events`.
     events: &'static [(&'static str, &'static str)],
 }
 
@@ -45,13 +45,13 @@ const TOOL: (&str, &str) = ("tool.json", include_str!("templates/events/tool.jso
 const TRANSFER: (&str, &str) = ("transfer.json", include_str!("templates/events/transfer.json"));
 
 impl TemplateKind {
-    /// What such a plugin is, for the end of a sentence.
+    /// Returns a description of the plugin, for the end of a sentence.
     pub(super) fn summary(self) -> &'static str {
         match self {
             Self::Router => "a router, which decides where calls go",
-            Self::Observer => "an observer, which is told what happens in calls",
-            Self::Tools => "tools, which voice agents use in the middle of a call",
-            Self::Full => "a router, an observer, a tool and a say in transfers",
+            Self::Observer => "an observer, which receives the events of calls",
+            Self::Tools => "tools, which voice agents call during a call",
+            Self::Full => "a router, an observer, a tool and decisions about transfers",
         }
     }
 
@@ -93,15 +93,15 @@ impl TemplateKind {
     }
 }
 
-/// The files of a plugin, by their paths in its folder. `sdk` is what its manifest says
-/// of the SDK.
+/// Returns the files of a plugin, with their paths in its folder. `sdk` is the value of the
+/// manifest's dependency on the SDK.
 pub(super) fn render_files(
     name: &CrateName,
     kind: TemplateKind,
     sdk: &str,
 ) -> Vec<(String, String)> {
     let parts = kind.parts();
-    // In this order, in which none finds what another one put there.
+    // The order ensures that no replacement matches the result of an earlier one.
     let substitute = |text: &str| {
         text.replace("plugin_name", &name.library())
             .replace("plugin-name", name.package())
@@ -131,7 +131,7 @@ pub(super) fn render_files(
     files
 }
 
-/// The manifest with what it depends on.
+/// Returns the manifest with its dependencies.
 fn render_manifest(template: &str, parts: &TemplateParts, sdk: &str) -> String {
     let mut dependencies = format!("plugboard-sdk = {sdk}");
     for dependency in parts.dependencies {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn generated_manifests_and_settings_are_valid() {
-        // With what a placeholder could be mistaken for.
+        // The name contains the placeholders themselves.
         let name: CrateName = "my_plugin_name-plugin-name".parse().unwrap();
         for kind in TemplateKind::value_variants() {
             let files = render_files(&name, *kind, "{ path = '/plugin-name' }");
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// One that is commented out is told to be the default, or is an example.
+    /// Commented keys show their default, or an example.
     #[test]
     fn commented_settings_are_valid_when_enabled() {
         for kind in TemplateKind::value_variants() {

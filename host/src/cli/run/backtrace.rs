@@ -1,21 +1,21 @@
-//! The backtrace of a trap as text.
+//! Text of a trap's backtrace.
 
 use std::fmt;
 use std::path::Path;
 
 use plugboard_runtime::plugin::backtrace::Frame;
 
-/// The frames of the author's own code, innermost first, each with its place in the
-/// source, as far as that is known; of the others, how many there are.
+/// Frames of the plugin's own code, innermost first, each with its place in the source if
+/// known. Frames of libraries are only counted.
 pub(super) struct BacktraceText<'a>(pub(super) &'a [Frame]);
 
-/// Frames that are shown as one.
+/// Consecutive frames that are shown as one line.
 enum FrameGroup<'a> {
-    /// The same one, so many times: a recursion.
+    /// The same frame and its number of repetitions, from a recursion.
     Repeated(&'a Frame, usize),
-    /// So many of libraries.
+    /// Number of frames of libraries.
     Libraries(usize),
-    /// So many of which not even the name is known.
+    /// Number of frames without a known name.
     Unnamed(usize),
 }
 
@@ -68,7 +68,7 @@ fn group_frames(frames: &[Frame]) -> Vec<FrameGroup<'_>> {
         match groups.last_mut() {
             Some(FrameGroup::Libraries(count)) if frame.is_runtime_code() => *count += times,
             _ if frame.is_runtime_code() => groups.push(FrameGroup::Libraries(times)),
-            // What comes again and again is worth its number.
+            // A repeated frame without a name is shown with its index.
             _ if frame.function.is_some() || times > 1 => {
                 groups.push(FrameGroup::Repeated(frame, times))
             }

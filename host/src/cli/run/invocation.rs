@@ -1,4 +1,4 @@
-//! Parses the document of a platform, and selects the hooks that it is for.
+//! Parses the document of a platform, and selects the hooks that receive it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +17,18 @@ use plugboard_platform::{self as platform, BadRequest, PlatformRequest, ToolUse,
 use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// What a platform said, and how much time there would be for it.
+/// Request of a platform, with the time limits of the server.
 pub(super) struct ReceivedRequest {
     request: PlatformRequest,
-    /// Of a call that is decided, or transferred.
+    /// Time limit of a decision about a call or a transfer.
     decision_timeout: Duration,
-    /// Of a tool.
+    /// Time limit of a tool call.
     tool_timeout: Duration,
 }
 
 impl ReceivedRequest {
-    /// Reads what a platform posts. Which one is told by the body, or given.
+    /// Parses the document of a platform. The body determines the platform; `platform`
+    /// overrides it within its family.
     pub(super) fn read(
         config: &Config,
         body: &[u8],
@@ -38,18 +39,22 @@ impl ReceivedRequest {
         let (adapter, message) =
             platform::recognize(&adapters, &HeaderMap::new(), body, override_brand)?;
         let tool_timeout = adapter.request_limits().tool_timeout;
-        Ok(Self { request: message, decision_timeout: config.limits.budget, tool_timeout })
+        Ok(Self {
+            request: message,
+            decision_timeout: config.limits.decision_timeout,
+            tool_timeout,
+        })
     }
 
-    /// Its parts, for the hooks that a plugin has.
+    /// Splits the request into invocations of the plugin's hooks.
     pub(super) fn into_invocations(self, plugin: &Plugin) -> Vec<HookInvocation> {
-        let Self { request: message, decision_timeout: budget, tool_timeout } = self;
+        let Self { request: message, decision_timeout, tool_timeout } = self;
         let to_invocation = |hook, input| {
-            let time = if hook == Hook::Tools { tool_timeout } else { budget };
+            let time = if hook == Hook::Tools { tool_timeout } else { decision_timeout };
             HookInvocation { hook, input, timeout: time }
         };
         match message {
-            // An observer is told of it as well, in service.
+            // The server also delivers it to observers, as an event.
             PlatformRequest::Decision(event)
                 if !plugin.has_hook(Hook::Router) && plugin.has_hook(Hook::Observer) =>
             {
@@ -73,7 +78,7 @@ impl ReceivedRequest {
     }
 }
 
-/// The message, with the platform that it shall be of.
+/// Returns the request with the platform replaced.
 fn override_platform(
     mut message: PlatformRequest,
     platform: Option<Platform>,
@@ -81,7 +86,7 @@ fn override_platform(
     let Some(platform) = platform else { return Ok(message) };
     let set_platform = |call: &mut Arc<Call>| {
         if call.platform.family != platform.family {
-            return Err(format!("it is for {} (--platform)", platform.name));
+            return Err(format!("not a document of {} (--platform)", platform.name));
         }
         Arc::make_mut(call).platform = platform;
         Ok(())
@@ -97,9 +102,9 @@ fn override_platform(
     Ok(message)
 }
 
-/// One call of one hook.
+/// Invocation of one hook.
 pub(super) struct HookInvocation {
-    /// Which hook.
+    /// Hook that is invoked.
     pub(super) hook: Hook,
     input: InvocationInput,
     timeout: Duration,
@@ -113,7 +118,7 @@ enum InvocationInput {
 }
 
 impl HookInvocation {
-    /// The call that it is about.
+    /// Returns the call that the input belongs to.
     pub(super) fn call(&self) -> &Call {
         match &self.input {
             InvocationInput::Decision(call) => call,
@@ -123,7 +128,7 @@ impl HookInvocation {
         }
     }
 
-    /// What it is, in a word or two.
+    /// Returns a short description of the input.
     pub(super) fn description(&self) -> String {
         match &self.input {
             InvocationInput::Decision(_) => "decision".to_owned(),
@@ -136,26 +141,26 @@ impl HookInvocation {
         }
     }
 
-    /// What would be otherwise in service. Of a hook that the plugin has not, its error
-    /// says all.
+    /// Returns notes on differences from the server. There are none for a missing hook, which
+    /// the error explains.
     pub(super) fn service_notes(&self, plugin: &Plugin) -> Vec<String> {
         let mut notes = Vec::new();
         if !plugin.has_hook(self.hook) {
             return notes;
         }
         if !plugin.settings().accepts_call(self.call()) {
-            let action = if self.hook == Hook::Observer { "told of" } else { "asked about" };
-            notes.push(format!(
-                "in service it would not be {action} this call: its settings leave it out \
+            notes.push(
+                "the server would not run the plugin for this call: its settings do not match \
                  (platforms, match)"
-            ));
+                    .to_owned(),
+            );
         }
         match &self.input {
             InvocationInput::Event(event) if !plugin.event_kinds().contains(event.body.kind()) => {
                 let kind = event.body.kind().name();
                 notes.push(format!(
-                    "in service it would not be told of this event: its settings leave {kind} \
-                     out (events.kinds)"
+                    "the server would not deliver this event: the settings do not include {kind} \
+                     (events.kinds)"
                 ));
             }
             InvocationInput::Tool(tool)
@@ -163,7 +168,7 @@ impl HookInvocation {
             {
                 let names = plugin.tools().join(", ");
                 notes.push(format!(
-                    "in service it would not be asked: it has no tool `{}`; it has: {names}",
+                    "the server would not run the plugin: it has no tool `{}`; it has: {names}",
                     tool.name
                 ));
             }
@@ -172,7 +177,7 @@ impl HookInvocation {
         notes
     }
 
-    /// Has the plugin answer.
+    /// Invokes the hook of the plugin.
     pub(super) async fn invoke(&self, plugin: &Plugin) -> Result<InvocationOutcome, CallError> {
         let deadline = Instant::now() + self.timeout;
         match &self.input {
@@ -182,7 +187,7 @@ impl HookInvocation {
             }
             InvocationInput::Event(event) => {
                 plugin.observe(event, event_id_of(event)).await?;
-                Ok(InvocationOutcome::Taken)
+                Ok(InvocationOutcome::Acknowledged)
             }
             InvocationInput::Tool(ToolUse { call, name, arguments, .. }) => {
                 let result = plugin.invoke_tool(call, name, arguments, deadline).await?;

@@ -1,9 +1,9 @@
-//! `plugboard run`: runs one plugin on one document of a platform, and shows each step.
+//! `plugboard run`: runs one plugin on one document of a platform, and reports each step.
 //!
 //! It differs from the server in three ways. The engine inspects
 //! ([`Purpose::Inspect`](plugboard_runtime::engine::Purpose)): it counts instructions, and traps
 //! name file and line. The store is a new file in a temporary folder. HTTP requests are sent only
-//! with `--allow-http`, or answered from a file (`--http`).
+//! with `--allow-http`, or answered from a file (`--http-mock`).
 
 mod backtrace;
 mod invocation;
@@ -26,7 +26,8 @@ use tokio::runtime;
 use self::invocation::{HookInvocation, ReceivedRequest};
 use self::kv_state::KvState;
 use self::report::{InvocationReport, RunReport};
-use super::{EXIT_BAD_CONFIG, load_offline_configuration};
+use super::exit_status::EXIT_BAD_CONFIG;
+use super::load_config::load_offline_configuration;
 use plugboard_config::{Config, Flags};
 use plugboard_core::platforms::Platform;
 use plugboard_egress::{HttpMock, MockResponse};
@@ -37,65 +38,65 @@ use plugboard_runtime::plugin::examine::ReportedError;
 use plugboard_runtime::plugin::recorder::Recorder;
 use plugboard_runtime::plugin::{Loader, Plugin, PluginFiles};
 
-/// Largest document that is read, in bytes: what the largest body of a platform may be.
+/// Maximum size of the document in bytes: the highest possible body limit of a platform.
 const MAX_EVENT_BYTES: u64 = 64 << 20;
 
-/// What is said of a request that `--http` has no answer to.
-const MOCK_EXHAUSTED_HINT: &str = "no answer to it is left in the file of --http";
+/// Hint for a request that `--http-mock` has no answer to.
+const MOCK_EXHAUSTED_HINT: &str = "the file of --http-mock has no further answer to this request";
 
-/// What is said of any request.
-const HTTP_DISABLED_HINT: &str = "a run sends nothing by itself: write down answers for --http, or use \
-                        --allow-http to send what the settings grant";
+/// Hint for a request without `--http-mock` and `--allow-http`.
+const HTTP_DISABLED_HINT: &str = "a run sends no requests: give answers with --http-mock, or use \
+                                  --allow-http to send the requests that the settings grant";
 
-/// What is said when nobody can tell where a plugin trapped.
-const NO_FUNCTION_NAMES_HINT: &str = "the file has no names of functions; `plugboard build --debug-names` keeps \
-                        them, with files and lines";
+/// Hint for a backtrace without names.
+const NO_FUNCTION_NAMES_HINT: &str = "the file has no function names; `plugboard build \
+                                      --debug-names` keeps them, with files and lines";
 
-/// Try a plugin on one event, and see what it does.
+/// Run a plugin on one event and report each step.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The event is the document that a platform posts: an event of AVR Core, or a document of BlackBox \
-(a start is decided, a tool and a transfer are answered, of a report each event is told). All \
-platforms are known here, whether they are configured or not.
+The event is the document that a platform posts: an event of AVR Core, or a document of \
+BlackBox. A start runs the router, a tool call and a transfer run their hooks, and each event of a \
+report runs the observer. All platforms are available, also those that the configuration disables.
 
-STATE.json is an object with the plugin's values by key: text stands for itself, anything else \
-for its JSON. MOCK.json is a list of answers: {\"method\", \"url\", \"status\", \"headers\", \
-\"body\", \"times\"}, of which the last three may be left out. What the plugin's settings do not \
-grant is refused in any case, as in service.
+STATE.json is an object with the plugin's values by key: a string is the value itself, anything \
+else is stored as its JSON. MOCK.json is a list of answers: {\"method\", \"url\", \"status\", \
+\"headers\", \"body\", \"times\"}; the last three are optional. Requests that the plugin's \
+settings do not grant are rejected, as in the server.
 
-The exit status is 0 if the plugin answered (with whatever: a pass, a tool's own error), 1 if it \
-failed, 2 if the command line makes no sense, and 78 if the event, the settings or another file \
-cannot be read.")]
+The exit status is 0 if the plugin answered (also with a pass or a tool's own error), 1 if it \
+failed, 2 if the command line is invalid, and 78 if the event, the settings or another file cannot \
+be read.")]
 pub(super) struct RunCommand {
-    /// The plugin
+    /// Plugin to run
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// What the platform posts; `-` is standard input
+    /// Document that the platform posts; `-` is standard input
     #[arg(long, value_name = "EVENT.json", default_value = "-")]
     event: PathBuf,
-    /// Whose document it is, where the body does not tell: dsai
+    /// Platform of the document, if the body does not determine it: dsai
     #[arg(long, value_name = "NAME", value_parser = platform)]
     platform: Option<Platform>,
-    /// The plugin's settings [default: the file of its name that ends with .toml]
+    /// Settings of the plugin [default: the file of the same name with .toml]
     #[arg(long, value_name = "FILE.toml")]
     settings: Option<PathBuf>,
-    /// The plugin's values before the event [default: none]
+    /// Values of the plugin before the event [default: none]
     #[arg(long, value_name = "STATE.json")]
     kv: Option<PathBuf>,
-    /// Write the values after it back to the file of --kv, which need not be there
+    /// Write the values after the event to the file of --kv, which is created if it is missing
     #[arg(long, requires = "kv")]
     save: bool,
-    /// Answers to the plugin's requests
+    /// Answers to the plugin's HTTP requests
     #[arg(long, value_name = "MOCK.json", conflicts_with = "allow_http")]
-    http: Option<PathBuf>,
-    /// Really send the plugin's requests
+    http_mock: Option<PathBuf>,
+    /// Send the plugin's HTTP requests
     #[arg(long)]
     allow_http: bool,
-    /// The server's configuration, for its defaults and bounds [default: plugboard.toml, if it is
-    /// there]
+    /// Configuration of the server, for its defaults and limits [default: plugboard.toml, if it
+    /// exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Tell it as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
@@ -123,7 +124,7 @@ impl RunCommand {
             } else {
                 write!(io::stdout(), "{report}")?;
             }
-            // Only what was seen is kept.
+            // The values are saved only after the report has been printed.
             if let (Some(file), true) = (&self.kv, self.save) {
                 kv_state::write_values(file, &values)?;
             }
@@ -140,23 +141,22 @@ impl RunCommand {
         }
     }
 
-    /// Everything that is read before anything is run.
+    /// Reads all inputs before the run.
     fn read_inputs(&self, mut config: Config) -> anyhow::Result<RunInputs> {
-        // Whether a platform is served says nothing about what it posts.
-        config.avr.enabled = true;
-        config.blackbox.enabled = true;
+        // Documents of platforms that the configuration disables are accepted too.
+        config.enable_all_platforms();
         let sources = PluginFiles::with_settings(self.file.clone(), self.settings.clone())
             .map_err(anyhow::Error::msg)?;
         let body = read_event(&self.event)?;
         let received = ReceivedRequest::read(&config, &body, self.platform)
-            .with_context(|| format!("{} is no event", input_name(&self.event)))?;
+            .with_context(|| format!("{} is not a valid event", input_name(&self.event)))?;
         let kv_values = match &self.kv {
-            // It is there from the first run on.
+            // The first run with --save creates the file.
             Some(file) if self.save && is_missing(file) => BTreeMap::new(),
             Some(file) => kv_state::read_values(file)?,
             None => BTreeMap::new(),
         };
-        let http_mock = match &self.http {
+        let http_mock = match &self.http_mock {
             _ if self.allow_http => None,
             Some(file) => Some(HttpMock::new(read_mock_responses(file)?, MOCK_EXHAUSTED_HINT)),
             None => Some(HttpMock::new(Vec::new(), HTTP_DISABLED_HINT)),
@@ -165,17 +165,17 @@ impl RunCommand {
     }
 }
 
-/// What there is to work with.
+/// Inputs of a run.
 struct RunInputs {
     sources: PluginFiles,
     config: Config,
     received: ReceivedRequest,
     values: BTreeMap<String, Vec<u8>>,
-    /// None: requests are sent.
+    /// None: the requests are sent.
     http_mock: Option<HttpMock>,
 }
 
-/// Runs the plugin. What came of it, and every value that is there then.
+/// Runs the plugin. Returns the report, and all values after the run.
 fn run_plugin(inputs: RunInputs) -> anyhow::Result<(RunReport, BTreeMap<String, Vec<u8>>)> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run_plugin_async(inputs))
@@ -187,7 +187,7 @@ async fn run_plugin_async(
     let RunInputs { sources, config, received, values, http_mock: script } = inputs;
     let engine = Engine::start(&config.engine, Purpose::Inspect)?;
     let recorder = Arc::new(Recorder::default());
-    // Of one that cannot be told, examining it says so.
+    // An invalid name is reported by `examine`.
     let name = sources.name().unwrap_or_default();
     let mut kv_state = KvState::start(&config, name, values).await?;
     let loader = Loader::new(engine, None, Some(kv_state.store()), &config)?;
@@ -203,7 +203,7 @@ async fn run_plugin_async(
             let invocation_report = invoke(&plugin, &invocation, &recorder, &mut kv_state).await;
             let failed = invocation_report.error.is_some();
             invocations.push(invocation_report);
-            // As in service, where the later events of the call wait.
+            // The server behaves in the same way: the later events of the call wait.
             if failed {
                 break;
             }
@@ -244,19 +244,19 @@ async fn invoke(
     InvocationReport::new(invocation, outcome, error, notes, recording)
 }
 
-/// What a failure has to do with being tried here.
+/// Returns a note on how a failure relates to the run.
 fn failure_hint(plugin: &Plugin, invocation: &HookInvocation, error: &CallError) -> Option<String> {
     match error {
         CallError::NotExported(_) => {
             let hooks: Vec<&str> = plugin.hooks().iter().map(|hook| hook.interface()).collect();
             Some(format!(
-                "this event is for a plugin that exports {}; this one exports {}",
+                "this event needs a plugin that exports {}; this plugin exports {}",
                 invocation.hook.interface(),
                 hooks.join(", ")
             ))
         }
         CallError::Timeout(_) => Some(
-            "computing takes up to three times as long here as in service, as instructions are \
+            "code runs up to three times slower here than in the server, because instructions are \
              counted"
                 .to_owned(),
         ),
@@ -295,5 +295,5 @@ fn input_name(file: &Path) -> String {
 fn read_mock_responses(file: &Path) -> anyhow::Result<Vec<MockResponse>> {
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_slice(&text)
-        .with_context(|| format!("{} is no list of answers, as in --help", file.display()))
+        .with_context(|| format!("{} is not a list of answers as --help describes", file.display()))
 }

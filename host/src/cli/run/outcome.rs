@@ -1,4 +1,4 @@
-//! The outcome of a hook in a run.
+//! Outcome of a hook in a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,36 +12,36 @@ use plugboard_core::verdict::VerdictKind;
 use plugboard_runtime::plugin::ToolResult;
 use plugboard_runtime::plugin::error::CallError;
 
-/// What a hook answered.
+/// Result of a hook.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(super) enum InvocationOutcome {
-    /// A decision.
+    /// Decision of a router.
     Decision {
         verdict: VerdictKind,
-        /// The template, as the plugin gave it.
+        /// URL template of the plugin.
         sts_url: Option<String>,
-        /// Filled for this call. None where the platform takes no URL.
+        /// URL filled for this call. None: the platform accepts no URL.
         filled_url: Option<String>,
         prompt: Option<Arc<str>>,
         reason: Option<Arc<str>>,
         cache: Option<CacheDirective>,
     },
-    /// A tool's result.
+    /// Result of a tool.
     Result { result: Arc<RawValue>, cache: Option<CacheDirective> },
-    /// A tool's own error, which is an answer.
+    /// Error that the tool returned, which is an answer.
     ToolError { message: Arc<str>, code: Option<Arc<str>> },
-    /// What it says to a transfer; null: no opinion.
+    /// Answer to a transfer. Null: the plugin has no opinion.
     Answer { answer: Option<Box<RawValue>> },
-    /// It took the event.
-    Taken,
+    /// The observer acknowledged the event.
+    Acknowledged,
 }
 
-/// Leave to use an answer again.
+/// Terms under which the result can be cached.
 #[derive(Debug, Serialize)]
 pub(super) struct CacheDirective {
     pub(super) ttl_ms: u64,
-    /// The fields of a call that it depends on.
+    /// Fields of the call that the result depends on.
     pub(super) vary: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ fn to_millis(time: Duration) -> u64 {
 }
 
 impl InvocationOutcome {
-    /// A decision, filled for the call as in service.
+    /// Converts a decision, and fills its URL for the call.
     pub(super) fn from_decision(decision: Decision, call: &Call) -> Result<Self, CallError> {
         let Decision { verdict, cache_policy: cache } = decision;
         let kind = verdict.kind();
@@ -76,7 +76,7 @@ impl InvocationOutcome {
         })
     }
 
-    /// What a tool came to.
+    /// Converts the result of a tool.
     pub(super) fn from_tool_result(result: ToolResult) -> Self {
         match result {
             ToolResult::Value { value, cache } => {
@@ -86,28 +86,28 @@ impl InvocationOutcome {
         }
     }
 
-    /// The word for people.
+    /// Returns the label of the text report.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Decision { verdict, .. } => verdict.name(),
             Self::Result { .. } => "result",
-            Self::ToolError { .. } => "the tool's own error",
+            Self::ToolError { .. } => "tool error",
             Self::Answer { answer: Some(_) } => "answer",
-            Self::Answer { answer: None } => "no opinion",
-            Self::Taken => "taken",
+            Self::Answer { answer: None } => "declined",
+            Self::Acknowledged => "acknowledged",
         }
     }
 
-    /// What the platform makes of it otherwise than the plugin may think.
+    /// Returns a note if the platform cannot carry out the decision.
     pub(super) fn platform_note(&self, call: &Call) -> Option<String> {
         let platform = call.platform;
         match self {
             Self::Decision { sts_url: Some(_), .. } if !platform.accepts_sts_url => {
-                Some(format!("{} has an agent of its own, and takes no URL", platform.name))
+                Some(format!("{} has its own voice agent and accepts no URL", platform.name))
             }
             Self::Decision { verdict: VerdictKind::Reject, .. } if !platform.can_reject => {
                 Some(format!(
-                    "{} cannot reject: the operator's reject_sts_url takes the call",
+                    "{} cannot reject: the call goes to the operator's reject_sts_url",
                     platform.name
                 ))
             }

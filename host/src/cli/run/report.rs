@@ -1,4 +1,4 @@
-//! The report of a run, as text or JSON.
+//! Report of a run, as text or JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,40 +21,40 @@ use plugboard_runtime::plugin::recorder::{
     HostCall, InvocationRecord, InvocationStep, LogChannel, LogLine, StepKind,
 };
 
-/// What came of a run.
+/// Report of a run.
 #[derive(Serialize)]
 pub(super) struct RunReport {
-    /// The plugin, as `check --json` tells it.
+    /// The plugin, as in `check --json`.
     plugin: PluginReport,
-    /// Each call of a hook.
+    /// Each invocation of a hook.
     calls: Vec<InvocationReport>,
-    /// What the plugin changed of its values.
+    /// Values that the plugin changed.
     kv: Vec<KvChange>,
 }
 
-/// One call of a hook.
+/// Report of one invocation of a hook.
 #[derive(Serialize)]
 pub(super) struct InvocationReport {
     hook: Hook,
-    /// What it was about, in a word or two.
+    /// Short description of the input.
     about: String,
     outcome: Option<InvocationOutcome>,
     pub(super) error: Option<ReportedError>,
-    /// What would be otherwise in service.
+    /// Differences from the server.
     notes: Vec<String>,
-    /// What it said and what it asked the host for, in order.
+    /// Log lines and host calls, in order.
     steps: Vec<InvocationStep>,
-    /// Lines beyond those that the log takes.
+    /// Number of log lines beyond the limit.
     dropped_lines: u32,
-    /// Host calls beyond those that are kept.
+    /// Number of host calls beyond the limit of the recorder.
     dropped_host_calls: u32,
-    /// All of it, in microseconds.
+    /// Duration of the invocation, in microseconds.
     took_us: u64,
-    /// Of that, until there was an instance.
+    /// Time until the instance was ready, in microseconds; part of `took_us`.
     instance_us: Option<u64>,
-    /// None: it did not come to its end.
+    /// Number of instructions. None: the invocation did not finish.
     instructions: Option<u64>,
-    /// The most linear memory that it had, in bytes.
+    /// Peak size of the linear memory, in bytes.
     memory: usize,
     backtrace: Vec<Frame>,
 }
@@ -94,14 +94,14 @@ impl RunReport {
         Self { plugin, calls, kv }
     }
 
-    /// Whether the plugin answered, whatever that was.
+    /// Returns whether the plugin loaded and all invocations returned a result.
     pub(super) fn is_success(&self) -> bool {
-        self.plugin.error.is_none() && self.calls.iter().all(|turn| turn.error.is_none())
+        self.plugin.error.is_none() && self.calls.iter().all(|call| call.error.is_none())
     }
 
-    /// Whether it is the settings that cannot be used.
+    /// Returns whether the plugin's settings are invalid.
     pub(super) fn has_bad_settings(&self) -> bool {
-        self.plugin.error.as_ref().is_some_and(|fault| fault.stage == Stage::Settings)
+        self.plugin.error.as_ref().is_some_and(|error| error.stage == Stage::Settings)
     }
 }
 
@@ -115,16 +115,16 @@ impl fmt::Display for RunReport {
         }
         if plugin.state == ReportStatus::Disabled {
             let name = &plugin.name;
-            writeln!(f, "{name} is switched off by its settings (enabled); it is run here\n")?;
+            writeln!(f, "{name} is disabled by its settings (enabled); it runs here anyway\n")?;
         }
-        for (nth, turn) in self.calls.iter().enumerate() {
+        for (nth, call) in self.calls.iter().enumerate() {
             if nth > 0 {
                 writeln!(f)?;
             }
-            self.write_invocation(f, turn)?;
+            self.write_invocation(f, call)?;
         }
         if self.calls.is_empty() {
-            writeln!(f, "{}: there is no event in this document", plugin.name)?;
+            writeln!(f, "{}: the document contains no event", plugin.name)?;
         }
         if !self.kv.is_empty() {
             writeln!(f, "\nvalues")?;
@@ -169,13 +169,13 @@ impl RunReport {
             write_row(
                 f,
                 "",
-                format!("and {} lines more, which the log drops", invocation.dropped_lines),
+                format!("and {} more lines, which the log drops", invocation.dropped_lines),
             )?;
         }
         if invocation.dropped_host_calls > 0 {
-            write_row(f, "", format!("and {} host calls more", invocation.dropped_host_calls))?;
+            write_row(f, "", format!("and {} more host calls", invocation.dropped_host_calls))?;
         }
-        // It was never called.
+        // The hook was not invoked.
         if invocation.took_us == 0 {
             return Ok(());
         }
@@ -187,7 +187,8 @@ impl RunReport {
         if let Some(instructions) = invocation.instructions {
             write_row(f, "instructions", instructions)?;
         }
-        let memory_limit = self.plugin.settings.as_ref().map(|terms| terms.limits.memory as u64);
+        let memory_limit =
+            self.plugin.settings.as_ref().map(|settings| settings.limits.memory as u64);
         let most =
             memory_limit.map(|most| format!(" of {}", format_size(most))).unwrap_or_default();
         write_row(f, "memory", format!("{}{most}", format_size(invocation.memory as u64)))
@@ -214,7 +215,7 @@ fn write_outcome(f: &mut fmt::Formatter<'_>, outcome: &InvocationOutcome) -> fmt
             code.as_ref().map_or(Ok(()), |code| write_row(f, "code", code))
         }
         InvocationOutcome::Answer { answer: Some(answer) } => write_row(f, "answer", answer.get()),
-        InvocationOutcome::Answer { answer: None } | InvocationOutcome::Taken => Ok(()),
+        InvocationOutcome::Answer { answer: None } | InvocationOutcome::Acknowledged => Ok(()),
     }
 }
 
@@ -235,13 +236,13 @@ fn write_cache_directive(
 }
 
 fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[InvocationStep]) -> fmt::Result {
-    let mut title = "did";
-    for InvocationStep { at, kind: what } in steps {
-        let what = match what {
+    let mut title = "steps";
+    for InvocationStep { at, kind } in steps {
+        let text = match kind {
             StepKind::Log(line) => format_log_line(line),
             StepKind::HostCall(call) => format_host_call(call),
         };
-        write_row(f, title, format!("at {:>10}  {what}", format_elapsed(*at)))?;
+        write_row(f, title, format!("at {:>10}  {text}", format_elapsed(*at)))?;
         title = "";
     }
     Ok(())
@@ -249,7 +250,7 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[InvocationStep]) -> fmt::Res
 
 fn format_log_line(LogLine { level, from, text }: &LogLine) -> String {
     let level = format!("{level:?}").to_lowercase();
-    // Its lines stay together.
+    // Further lines are indented below the first one.
     let text = text.replace('\n', "\n  ");
     match from {
         LogChannel::Log => format!("log {level}: {text}"),
@@ -265,7 +266,7 @@ fn format_host_call(call: &HostCall) -> String {
     let outcome = match (result, error) {
         (Some(result), _) => format!("{result}{time}"),
         (None, Some(error)) => format!("{}{time}", error.message),
-        (None, None) => "no answer until its time was up".to_owned(),
+        (None, None) => "no answer before the timeout".to_owned(),
     };
     format!("{function} {subject}{detail} → {outcome}")
 }

@@ -1,4 +1,4 @@
-/** The settings, for a test to set: values as they are in the TOML file. */
+/** The settings, which the tests set: values as in the TOML file. */
 export const settings = new Map();
 
 export function get(key) {

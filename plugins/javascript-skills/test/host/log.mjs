@@ -1,4 +1,4 @@
-/** What was logged: level and message. */
+/** The logged lines, each with level and message. */
 export const lines = [];
 
 export function write(level, message) {

@@ -1,4 +1,4 @@
-//! What operators see of it.
+//! Admin API and endpoints with the BlackBox platform enabled.
 
 use serde_json::json;
 use tests::{
@@ -7,7 +7,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn it_is_there_when_it_is_switched_on() {
+async fn blackbox_is_served_only_when_enabled() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
     let answer = server.post_blackbox(blackbox_fixture("start.json")).await;
@@ -25,9 +25,8 @@ async fn it_is_there_when_it_is_switched_on() {
     assert_eq!(server.get("/health").await.status, 200);
 }
 
-/// One platform's documents are not the other's.
 #[tokio::test]
-async fn documents_of_the_other_platform_are_refused() {
+async fn documents_of_other_platform_are_rejected() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let answer = server.post_blackbox(fixture("call_initiated.json")).await;
@@ -48,7 +47,7 @@ async fn explain(server: &Server, body: String) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_decision_is_explained_in_the_platforms_words() {
+async fn explain_uses_answer_format_of_platform() {
     let folder = PluginFolder::new()
         .with_guest("10-avr", "rejects")
         .with_settings("10-avr", "platforms = ['avr']\n")
@@ -59,22 +58,22 @@ async fn a_decision_is_explained_in_the_platforms_words() {
         .with_guest("50-rejects", "rejects");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let body = || blackbox_document("start.json", "c").to_string();
-    let told = explain(&server, body()).await;
-    assert_eq!(told["platform"], "blackbox");
-    assert_eq!((&told["outcome"], &told["by"]), (&json!("route"), &json!("40-full")));
-    assert_eq!(told["answer"], json!({"accept": true, "customPrompt": "Be brief, call c"}));
-    assert_eq!(told["failures"], 1);
+    let explained = explain(&server, body()).await;
+    assert_eq!(explained["platform"], "blackbox");
+    assert_eq!((&explained["outcome"], &explained["by"]), (&json!("route"), &json!("40-full")));
+    assert_eq!(explained["answer"], json!({"accept": true, "customPrompt": "Be brief, call c"}));
+    assert_eq!(explained["failures"], 1);
     let matched: Vec<_> =
-        told["plugins"].as_array().unwrap().iter().map(|it| it["matched"].as_bool()).collect();
+        explained["plugins"].as_array().unwrap().iter().map(|it| it["matched"].as_bool()).collect();
     assert_eq!(matched[..4], [Some(false), Some(true), Some(true), Some(true)]);
-    assert_eq!(told["plugins"][2]["error"]["label"], "trap");
-    // What it says is what a call is answered.
-    assert_eq!(server.post_blackbox(body()).await.body, told["answer"]);
+    assert_eq!(explained["plugins"][2]["error"]["label"], "trap");
+    // The explained answer equals the answer to a real call.
+    assert_eq!(server.post_blackbox(body()).await.body, explained["answer"]);
 
     let rejected = explain(&server, body().replace("agent-line", "other")).await;
     assert_eq!(rejected["answer"], json!({"accept": false, "reasonMessage": "closed"}));
     assert_eq!(explain(&server, call_initiated()).await["platform"], "avr");
-    // Only a start is decided; the reasons of both platforms are told.
+    // Only the start of a call is decided. The error has the reasons of both platforms.
     for file in ["tool.json", "tool_untyped.json", "transfer.json", "completed.json"] {
         let answer = server.admin_post("/explain", blackbox_fixture(file)).await;
         assert_eq!(answer.status, 400, "{file}");
@@ -87,7 +86,7 @@ async fn a_decision_is_explained_in_the_platforms_words() {
 }
 
 #[tokio::test]
-async fn the_hooks_of_plugins_are_listed() {
+async fn plugin_status_lists_hooks() {
     let folder = PluginFolder::new()
         .with_guest("10-full", "full")
         .with_settings("10-full", "[grants]\nkv = true\n")
@@ -104,15 +103,15 @@ async fn the_hooks_of_plugins_are_listed() {
     assert_eq!(server.plugin_status("20-tools").await["state"], "active");
     let names = async |name| server.plugin_status(name).await["tools"]["names"].clone();
     assert_eq!(names("10-full").await, json!(["seen"]));
-    let of_appointments = json!(["check_availability", "book_appointment"]);
-    assert_eq!(names("40-appointments").await, of_appointments);
+    let appointment_tools = json!(["check_availability", "book_appointment"]);
+    assert_eq!(names("40-appointments").await, appointment_tools);
     assert_eq!(names("30-transfers").await, json!(null));
     assert_eq!(
         server.post_blackbox(blackbox_fixture("transfer.json")).await.text,
         r#"{"full":true}"#
     );
     let tool = r#"{"toolName":"seen","callId":"c"}"#;
-    // It is told of the transfer as well, now or later.
+    // The observer hook also receives the event of the transfer, now or later.
     assert!(server.post_blackbox(tool).await.body.is_u64());
     let row = server.plugin_status("10-full").await;
     for hook in ["tools", "transfers"] {

@@ -1,5 +1,5 @@
-//! Deliveries that come again: the platform did not hear our answer, and gets the
-//! same one; what happened is told once.
+//! Redelivered webhooks: the platform missed the response and gets the same one. Each
+//! event is delivered once.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 const DELIVERY: &str = "X-BlackBox-Delivery-ID";
 
-/// Plugins that count how often they are asked.
-fn counting(collector: &Collector) -> PluginFolder {
+/// Plugins that count their calls, and an observer.
+fn counting_plugins(collector: &Collector) -> PluginFolder {
     PluginFolder::new()
         .with_guest("10-good", ROUTING_GUEST)
         .with_guest("20-tools", "tools")
@@ -27,85 +27,85 @@ async fn deliver(server: &Server, id: &str, document: &Value) -> ServerResponse 
     server.post_to("/blackbox", &[(DELIVERY, id)], document.to_string()).await
 }
 
-/// A tool's use.
-fn use_of(tool: &str, call: &str) -> Value {
+fn tool_document(tool: &str, call: &str) -> Value {
     let mut document = blackbox_document("tool.json", call);
     document["toolName"] = json!(tool);
     document
 }
 
 #[tokio::test]
-async fn a_tool_runs_once_for_a_delivery() {
+async fn tool_runs_once_per_delivery() {
     let collector = Collector::start().await;
-    let folder = counting(&collector);
+    let folder = counting_plugins(&collector);
     let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
-    let first = deliver(&server, "d1", &use_of("echo", "a")).await;
+    let first = deliver(&server, "d1", &tool_document("echo", "a")).await;
     assert_eq!((first.status, &first.body["nth"]), (200, &json!(1)));
     for _ in 0..3 {
-        let again = deliver(&server, "d1", &use_of("echo", "a")).await;
-        assert_eq!((again.status, again.text), (200, first.text.clone()));
+        let replayed = deliver(&server, "d1", &tool_document("echo", "a")).await;
+        assert_eq!((replayed.status, replayed.text), (200, first.text.clone()));
     }
-    // Another delivery, another call, and another kind of document are others.
-    assert_eq!(deliver(&server, "d2", &use_of("echo", "a")).await.body["nth"], 2);
-    assert_eq!(deliver(&server, "d1", &use_of("echo", "b")).await.body["nth"], 3);
+    // Another delivery ID, call or type of document is another delivery.
+    assert_eq!(deliver(&server, "d2", &tool_document("echo", "a")).await.body["nth"], 2);
+    assert_eq!(deliver(&server, "d1", &tool_document("echo", "b")).await.body["nth"], 3);
     let start = blackbox_document("start.json", "a");
     assert_eq!(deliver(&server, "d1", &start).await.body, json!({"accept": true}));
-    // Without a name, two uses are two, in either shape.
+    // Without a delivery ID each tool call runs, in both document shapes.
     let untyped = json!({"toolName": "echo", "callId": "a", "toolArguments": {}}).to_string();
-    for (nth, body) in (4..).zip([use_of("echo", "a").to_string(), untyped].iter().cycle()).take(6)
+    for (nth, body) in
+        (4..).zip([tool_document("echo", "a").to_string(), untyped].iter().cycle()).take(6)
     {
         assert_eq!(server.post_blackbox(body.clone()).await.body["nth"], nth);
     }
     collector.wait_for_count(3 + 2 + 6).await;
     server.stop();
-    let told = collector.events();
-    let used = |call: &str| {
-        let used = told.iter().filter(|it| it["kind"] == "tool_invoked" && it["call"] == call);
+    let events = collector.events();
+    let results = |call: &str| {
+        let used = events.iter().filter(|it| it["kind"] == "tool_invoked" && it["call"] == call);
         used.map(|it| it["detail"]["outcome"]["ok"]["nth"].as_u64().unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!((used("a"), used("b")), (vec![1, 2, 4, 5, 6, 7, 8, 9], vec![3]));
+    assert_eq!((results("a"), results("b")), (vec![1, 2, 4, 5, 6, 7, 8, 9], vec![3]));
 }
 
-/// Ten at the same time, as from a platform that is impatient.
+/// The platform sends one delivery ten times at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deliveries_that_come_at_the_same_time_have_one_answer() {
+async fn concurrent_deliveries_get_one_answer() {
     let collector = Collector::start().await;
     let slow = "[grants]\nkv = true\n[config]\ndo = 'slow'\ndelay_ms = 300\n";
-    let folder = counting(&collector).with_settings("20-tools", slow);
+    let folder = counting_plugins(&collector).with_settings("20-tools", slow);
     let server = std::sync::Arc::new(ServerBuilder::new(folder.path()).enable_blackbox().start());
     let mut all = JoinSet::new();
     for _ in 0..10 {
         let server = server.clone();
-        all.spawn(async move { deliver(&server, "d", &use_of("echo", "a")).await });
+        all.spawn(async move { deliver(&server, "d", &tool_document("echo", "a")).await });
     }
     for answer in all.join_all().await {
         assert_eq!((answer.status, &answer.body["nth"]), (200, &json!(1)));
     }
     collector.wait_for_count(1).await;
-    assert_eq!(deliver(&server, "e", &use_of("echo", "a")).await.body["nth"], 2);
+    assert_eq!(deliver(&server, "e", &tool_document("echo", "a")).await.body["nth"], 2);
     collector.wait_for_count(2).await;
     assert_eq!(collector.event_kinds("a"), ["tool_invoked", "tool_invoked"]);
 }
 
 #[tokio::test]
-async fn a_failure_is_the_answer_to_its_delivery_as_well() {
+async fn redelivery_replays_failed_answer() {
     let folder = PluginFolder::new()
         .with_guest("20-tools", "tools")
         .with_settings("20-tools", "[config]\ndo = 'trap'\n");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
-    let failed = deliver(&server, "d", &use_of("echo", "a")).await;
+    let failed = deliver(&server, "d", &tool_document("echo", "a")).await;
     assert_eq!(failed.body["errorCode"], "TOOL_FAILED");
-    assert_eq!(deliver(&server, "d", &use_of("echo", "a")).await.text, failed.text);
-    let unknown = deliver(&server, "u", &use_of("nothing", "a")).await;
+    assert_eq!(deliver(&server, "d", &tool_document("echo", "a")).await.text, failed.text);
+    let unknown = deliver(&server, "u", &tool_document("nothing", "a")).await;
     assert_eq!(unknown.status, 404);
-    let again = deliver(&server, "u", &use_of("nothing", "a")).await;
-    assert_eq!((again.status, again.text), (404, unknown.text));
+    let replayed = deliver(&server, "u", &tool_document("nothing", "a")).await;
+    assert_eq!((replayed.status, replayed.text), (404, unknown.text));
 }
 
 #[tokio::test]
-async fn a_transfer_is_asked_about_once_for_a_delivery() {
+async fn transfer_runs_once_per_delivery() {
     let collector = Collector::start().await;
-    let folder = counting(&collector).with_guest("30-transfers", "transfers");
+    let folder = counting_plugins(&collector).with_guest("30-transfers", "transfers");
     let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let transfer = |nth: u32| {
         let mut document = blackbox_document("transfer.json", "a");
@@ -118,7 +118,7 @@ async fn a_transfer_is_asked_about_once_for_a_delivery() {
         assert_eq!(deliver(&server, "d", &transfer(nth)).await.text, first.text);
     }
     assert_eq!(deliver(&server, "e", &transfer(4)).await.body["seen"]["attempt"], 4);
-    // Without a name, each is another one.
+    // Without a delivery ID each transfer is another one.
     for nth in 5..8 {
         let answer = server.post_blackbox(transfer(nth).to_string()).await;
         assert_eq!(answer.body["seen"]["attempt"], nth);
@@ -129,14 +129,14 @@ async fn a_transfer_is_asked_about_once_for_a_delivery() {
     assert_eq!(collector.event_kinds("a"), ["other"; 5]);
 }
 
-/// With an id of the delivery or without: a call has one start and one end.
+/// A call has one start and one report of each type, with and without a delivery ID.
 #[tokio::test]
-async fn starts_and_reports_are_told_once() {
+async fn starts_and_reports_are_delivered_once() {
     let collector = Collector::start().await;
-    let folder = counting(&collector);
+    let folder = counting_plugins(&collector);
     let mut server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        // What a cache had would not run it either.
+        // The verdict cache would prevent a second run as well.
         .env("PLUGBOARD_CACHE_ENABLED", "false")
         .start();
     for (call, id) in [("with", Some("d")), ("without", None)] {
@@ -144,7 +144,7 @@ async fn starts_and_reports_are_told_once() {
         for file in ["start.json", "completed.json", "failed.json", "deadline.json"] {
             for nth in 0..3 {
                 let mut document = blackbox_document(file, call);
-                // Nobody says that a repeat is the same to the byte.
+                // A redelivered document may differ in its bytes.
                 document["attempt"] = json!(nth);
                 let answer = server.post_to("/blackbox", &headers, document.to_string()).await;
                 assert_eq!(answer.status, 200, "{answer:?}");
@@ -158,16 +158,17 @@ async fn starts_and_reports_are_told_once() {
     assert_eq!(server.plugin_status("10-good").await["calls"], 2);
     collector.wait_for_count(14).await;
     server.stop();
-    let once = ["initiated", "routed", "transcription", "transcription", "ended", "ended", "ended"];
-    assert_eq!(collector.event_kinds("with"), once);
-    assert_eq!(collector.event_kinds("without"), once);
+    let expected =
+        ["initiated", "routed", "transcription", "transcription", "ended", "ended", "ended"];
+    assert_eq!(collector.event_kinds("with"), expected);
+    assert_eq!(collector.event_kinds("without"), expected);
 }
 
-/// The journal knows a report also after the program was started anew.
+/// The journal recognizes a report from before the restart.
 #[tokio::test]
-async fn a_report_that_comes_again_after_a_restart_is_known() {
+async fn report_redelivered_after_restart_is_duplicate() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = counting(&collector);
+    let folder = counting_plugins(&collector);
     let start = || {
         ServerBuilder::new(folder.path()).with_data_folder(work.path()).enable_blackbox().start()
     };
@@ -177,22 +178,22 @@ async fn a_report_that_comes_again_after_a_restart_is_known() {
     server.kill();
     let mut server = start();
     assert_eq!(server.post_blackbox(report.to_string()).await.status, 200);
-    assert_eq!(server.metric_value("plugboard_events_total{result=\"repeated\"}").await, Some(3));
-    // A failure of the same call is another report.
+    assert_eq!(server.metric_value("plugboard_events_total{result=\"duplicate\"}").await, Some(3));
+    // A failure report of the same call is another event.
     let failed = blackbox_document("failed.json", "a");
     assert_eq!(server.post_blackbox(failed.to_string()).await.status, 200);
-    // What was being told when the program ended may be told again, as the same.
-    collector.wait_for(|told| count_distinct(told) >= 4).await;
+    // A delivery that the kill interrupted may be repeated with the same event ID.
+    collector.wait_for(|events| count_distinct(events) >= 4).await;
     server.stop();
     assert_eq!(count_distinct(&collector.events()), 4);
 }
 
-/// What is said to have been taken is written down; if it cannot be, it should come
-/// again. A caller is waiting for the other answers.
+/// A report is acknowledged only after the write; until then the platform must send it
+/// again. Other answers do not wait for the disk, because a caller waits for them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reports_come_again_when_they_cannot_be_written_and_callers_wait_for_nothing() {
+async fn reports_are_rejected_and_calls_answered_while_store_is_locked() {
     let (collector, work) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = counting(&collector).with_guest("30-transfers", "transfers");
+    let folder = counting_plugins(&collector).with_guest("30-transfers", "transfers");
     let server =
         ServerBuilder::new(folder.path()).with_data_folder(work.path()).enable_blackbox().start();
     let probe = blackbox_document("failed.json", "probe");
@@ -211,15 +212,15 @@ async fn reports_come_again_when_they_cannot_be_written_and_callers_wait_for_not
     let start = server.post_blackbox(blackbox_document("start.json", "b").to_string()).await;
     assert_eq!((start.status, start.body), (200, json!({"accept": true})));
     assert!(start.elapsed < Duration::from_millis(1_500), "{:?}", start.elapsed);
-    // The plugin cannot count now, which is no failure of its.
-    let tool = server.post_blackbox(use_of("echo", "b").to_string()).await;
+    // The counter of the plugin cannot be written now. The tool answers without it.
+    let tool = server.post_blackbox(tool_document("echo", "b").to_string()).await;
     assert_eq!((tool.status, &tool.body["call"]), (200, &json!("b")), "{tool:?}");
     let transfer = server.post_blackbox(blackbox_document("transfer.json", "b").to_string()).await;
     assert_eq!((transfer.status, &transfer.body["accept"]), (200, &json!(true)));
     assert!(transfer.elapsed < Duration::from_millis(1_500), "{:?}", transfer.elapsed);
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
-    // The same deliveries once more, until they are taken.
+    // The reports are sent again until the server accepts them.
     for file in ["completed.json", "failed.json", "deadline.json"] {
         let deadline = std::time::Instant::now() + Duration::from_secs(120);
         let report = blackbox_document(file, "a").to_string();
@@ -228,12 +229,12 @@ async fn reports_come_again_when_they_cannot_be_written_and_callers_wait_for_not
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    let of = |told: &[Value], call| told.iter().filter(|it| it["call"] == call).count();
-    collector.wait_for(|told| of(told, "a") >= 5 && of(told, "b") >= 4).await;
+    let count_of = |events: &[Value], call| events.iter().filter(|it| it["call"] == call).count();
+    collector.wait_for(|events| count_of(events, "a") >= 5 && count_of(events, "b") >= 4).await;
     let mut ended = collector.event_kinds("a");
     ended.retain(|kind| kind == "ended");
     assert_eq!(ended.len(), 3);
-    let mut told = collector.event_kinds("b");
-    told.sort();
-    assert_eq!(told, ["initiated", "other", "routed", "tool_invoked"]);
+    let mut kinds = collector.event_kinds("b");
+    kinds.sort();
+    assert_eq!(kinds, ["initiated", "other", "routed", "tool_invoked"]);
 }

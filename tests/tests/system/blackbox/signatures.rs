@@ -1,4 +1,4 @@
-//! Who is let in. The signatures were made with openssl:
+//! Authentication of BlackBox requests. The signatures were made with openssl:
 //! `openssl dgst -sha256 -hmac SECRET tests/fixtures/blackbox/start.json`, and
 //! `printf %s TEXT | openssl dgst -sha256 -hmac SECRET` for other texts.
 
@@ -11,15 +11,15 @@ use tokio::net::TcpStream;
 
 const SIGNATURE: &str = "X-BlackBox-Signature";
 
-/// Of start.json, with both secrets, and with one that is not ours.
+/// Signatures of start.json with the new, the old and an unknown secret.
 const START_NEW: &str = "bb5fbfd498fae479c44d3b8decded248075c4a66c8c4d7c2a2d9fbd0ba37aa31";
 const START_OLD: &str = "e95a8f980900a29cb7f8f3a749e2d088f3ba690b33846d5815420d810f7e5d65";
 const START_OTHER: &str = "e714639195e25406a04347af68ec1db2b5e1cd8c9c59e96f365c2a93da98fd62";
 
-/// Of completed.json.
+/// Signature of completed.json with the new secret.
 const COMPLETED_NEW: &str = "55e3adbec69f63f1bb6280f81660ae12e6afa7d6c6b5d41fb0d66cbcc9f60f86";
 
-/// Of what is empty, half a document, and a text beyond ASCII, with the new secret.
+/// Signatures of an empty body, half a document and a text beyond ASCII, with the new secret.
 const EMPTY_NEW: &str = "d740dcdd9b6058c93614c59b52398751f1362ca88ab7e26bd8f7d429d716c586";
 const HALF: &str = "{\"type\":";
 const HALF_NEW: &str = "19bd7719adb8a423480a1bb58971e3ad373f6104e26a233653b16339ac82a3c6";
@@ -36,14 +36,14 @@ fn plugins(collector: &Collector) -> PluginFolder {
         .with_settings("50-observer", &collector.settings(""))
 }
 
-/// At the level at which everything is told that ever is.
+/// Server with the log level `debug`, at which a secret in any message would appear.
 fn setup(folder: &PluginFolder, settings: &[(&str, &str)]) -> ServerBuilder {
     let setup =
         ServerBuilder::new(folder.path()).enable_blackbox().env("PLUGBOARD_LOG_LEVEL", "debug");
     settings.iter().fold(setup, |setup, (name, value)| setup.env(name, value))
 }
 
-fn is_refused(answer: &ServerResponse) -> bool {
+fn is_rejected(answer: &ServerResponse) -> bool {
     if answer.status != 401 {
         return false;
     }
@@ -52,8 +52,8 @@ fn is_refused(answer: &ServerResponse) -> bool {
     true
 }
 
-/// Nobody was asked or told anything.
-async fn nothing_happened(server: &mut Server, collector: &Collector) {
+/// Checks that no plugin ran and no event was delivered, and stops the server.
+async fn assert_no_effect(server: &mut Server, collector: &Collector) {
     assert_eq!(server.plugin_status("10-good").await["calls"], 0);
     let log = server.stop();
     assert!(!log.contains("\"decided\""), "{log}");
@@ -64,7 +64,7 @@ const SECRETS: &[(&str, &str)] =
     &[("PLUGBOARD_BLACKBOX_SIGNING_SECRETS", "new-s3cret, old-s3cret")];
 
 #[tokio::test]
-async fn a_body_that_is_signed_is_let_in() {
+async fn signed_body_is_accepted() {
     let collector = Collector::start().await;
     let folder = plugins(&collector);
     let server = setup(&folder, SECRETS).start();
@@ -73,20 +73,24 @@ async fn a_body_that_is_signed_is_let_in() {
     };
     for tag in [START_NEW, START_OLD] {
         let upper = tag.to_uppercase();
-        for shown in [
+        for credentials in [
             tag.to_owned(),
             format!("sha256={tag}"),
             upper.clone(),
             format!("sha256={upper}"),
             format!("SHA256={tag}"),
         ] {
-            let answer = post(&shown, blackbox_fixture("start.json")).await;
-            assert_eq!((answer.status, answer.body), (200, json!({"accept": true})), "{shown}");
+            let answer = post(&credentials, blackbox_fixture("start.json")).await;
+            assert_eq!(
+                (answer.status, answer.body),
+                (200, json!({"accept": true})),
+                "{credentials}"
+            );
         }
     }
     assert_eq!(post(COMPLETED_NEW, blackbox_fixture("completed.json")).await.status, 200);
     assert_eq!(post(WIDE_NEW, WIDE.to_owned()).await.status, 200);
-    // Let in, and then no document.
+    // The signature is valid, but the body is not a document.
     for (tag, body) in [(EMPTY_NEW, ""), (HALF_NEW, HALF)] {
         let answer = post(tag, body.to_owned()).await;
         assert_eq!(answer.status, 400, "{body}");
@@ -96,7 +100,7 @@ async fn a_body_that_is_signed_is_let_in() {
 }
 
 #[tokio::test]
-async fn any_other_is_refused_before_it_is_read() {
+async fn invalid_signature_is_rejected_before_parsing() {
     let collector = Collector::start().await;
     let folder = plugins(&collector);
     let mut server = setup(&folder, SECRETS).start();
@@ -114,7 +118,7 @@ async fn any_other_is_refused_before_it_is_read() {
         &flipped,
         &last,
         START_OTHER,
-        // Of another document.
+        // Signature of another document.
         COMPLETED_NEW,
         EMPTY_NEW,
         &START_NEW[..62],
@@ -128,24 +132,24 @@ async fn any_other_is_refused_before_it_is_read() {
         &many,
     ];
     for signature in wrong {
-        // What it is called for, and what is no document at all, are told apart by nothing.
+        // Documents of every type and malformed bodies get the same response.
         for file in ["start.json", "tool.json", "transfer.json", "failed.json"] {
             let body = blackbox_fixture(file);
-            // Right for this one alone.
+            // `good` is valid for start.json only.
             let signature = if file == "start.json" { signature } else { &good };
             let answer = server.post_to("/blackbox", &[(SIGNATURE, signature)], body).await;
-            assert!(is_refused(&answer), "{signature} {file}: {answer:?}");
+            assert!(is_rejected(&answer), "{signature} {file}: {answer:?}");
         }
         for body in ["", HALF, "not JSON", "{}", "\u{0}"] {
             let signature = if signature == EMPTY_NEW { "x" } else { signature };
             let answer = server.post_to("/blackbox", &[(SIGNATURE, signature)], body).await;
-            assert!(is_refused(&answer), "{signature} {body}: {answer:?}");
+            assert!(is_rejected(&answer), "{signature} {body}: {answer:?}");
         }
         let deep = "[".repeat(1_000);
         let answer = server.post_to("/blackbox", &[(SIGNATURE, signature)], deep).await;
-        assert!(is_refused(&answer), "{answer:?}");
+        assert!(is_rejected(&answer), "{answer:?}");
     }
-    // Right, but for something else.
+    // The signature of another body.
     let start = blackbox_fixture("start.json");
     let changed = [
         format!("{start} "),
@@ -156,9 +160,9 @@ async fn any_other_is_refused_before_it_is_read() {
     ];
     for body in changed {
         let answer = server.post_to("/blackbox", &[(SIGNATURE, &good)], body).await;
-        assert!(is_refused(&answer), "{answer:?}");
+        assert!(is_rejected(&answer), "{answer:?}");
     }
-    // In another header, or twice and once of them wrong.
+    // Another header, or one valid and one invalid signature.
     for headers in [
         &[][..],
         &[("X-Hub-Signature-256", &*good)],
@@ -168,9 +172,9 @@ async fn any_other_is_refused_before_it_is_read() {
         &[(SIGNATURE, &flipped), (SIGNATURE, &good)],
     ] {
         let answer = server.post_to("/blackbox", headers, start.clone()).await;
-        assert!(is_refused(&answer), "{headers:?}: {answer:?}");
+        assert!(is_rejected(&answer), "{headers:?}: {answer:?}");
     }
-    nothing_happened(&mut server, &collector).await;
+    assert_no_effect(&mut server, &collector).await;
     let log = server.log_text();
     for secret in
         ["s3cret", &START_NEW[8..40], &START_OLD[8..40], &flipped[8..40], "call_abc", "4155551234"]
@@ -179,9 +183,9 @@ async fn any_other_is_refused_before_it_is_read() {
     }
 }
 
-/// Who shows nothing need not be listened to, however much there is.
+/// A client without credentials cannot make the server read a large body.
 #[tokio::test]
-async fn without_the_header_the_body_is_not_even_read() {
+async fn request_without_signature_is_rejected_before_body() {
     let folder = PluginFolder::new();
     let server = setup(&folder, SECRETS).start();
     let mut stream = TcpStream::connect(server.webhook_address()).await.unwrap();
@@ -193,7 +197,7 @@ async fn without_the_header_the_body_is_not_even_read() {
 }
 
 #[tokio::test]
-async fn the_header_of_the_signature_has_another_name() {
+async fn signature_header_name_is_configurable() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let settings = [SECRETS[0], ("PLUGBOARD_BLACKBOX_SIGNATURE_HEADER", "X-Dasha-Signature")];
     let server = setup(&folder, &settings).start();
@@ -201,14 +205,14 @@ async fn the_header_of_the_signature_has_another_name() {
         server.post_to("/blackbox", &[(header, tag)], blackbox_fixture("start.json")).await
     };
     assert_eq!(post("x-dasha-signature", START_NEW).await.status, 200);
-    assert!(is_refused(&post("x-dasha-signature", START_OTHER).await));
-    assert!(is_refused(&post(SIGNATURE, START_NEW).await));
-    // The other platform's door has another lock, or none.
+    assert!(is_rejected(&post("x-dasha-signature", START_OTHER).await));
+    assert!(is_rejected(&post(SIGNATURE, START_NEW).await));
+    // The AVR endpoint has its own authentication.
     assert_eq!(server.post(tests::call_initiated()).await.status, 200);
 }
 
 #[tokio::test]
-async fn headers_can_be_asked_for_and_changed_without_a_gap() {
+async fn required_headers_rotate_without_downtime() {
     let collector = Collector::start().await;
     let folder = plugins(&collector);
     let headers = "Authorization: Bearer s3cret-a, X-API-Key: s3cret-k1, X-API-Key: s3cret-k2";
@@ -235,9 +239,9 @@ async fn headers_can_be_asked_for_and_changed_without_a_gap() {
         &[a, ("X-API-Key", "")],
         &[a, k1, ("X-API-Key", "wrong")],
     ] {
-        assert!(is_refused(&post(&server, headers).await), "{headers:?}");
+        assert!(is_rejected(&post(&server, headers).await), "{headers:?}");
     }
-    nothing_happened(&mut server, &collector).await;
+    assert_no_effect(&mut server, &collector).await;
     assert!(!server.log_text().contains("s3cret"), "{}", server.log_text());
     let mut server = setup(&folder, &settings).start();
     for headers in [&[a, k1][..], &[k2, a], &[a, k1, k2]] {
@@ -248,7 +252,7 @@ async fn headers_can_be_asked_for_and_changed_without_a_gap() {
 }
 
 #[tokio::test]
-async fn any_combination_can_be_required() {
+async fn any_combination_of_credentials_can_be_required() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let (s, a, k) = ((SIGNATURE, START_NEW), ("Authorization", "Bearer a"), ("X-API-Key", "k"));
     let bad = [(SIGNATURE, START_OTHER), ("Authorization", "Bearer b"), ("X-API-Key", "l")];
@@ -263,17 +267,17 @@ async fn any_combination_can_be_required() {
     for (require, good) in sets {
         let settings = [SECRETS[0], headers, ("PLUGBOARD_BLACKBOX_REQUIRE", *require)];
         let server = setup(&folder, &settings).start();
-        for shown in [&[][..], &[s], &[a], &[k], &[s, a], &[s, k], &[a, k], &[s, a, k]] {
+        for credentials in [&[][..], &[s], &[a], &[k], &[s, a], &[s, k], &[a, k], &[s, a, k]] {
             let start = || blackbox_fixture("start.json");
-            let answer = server.post_to("/blackbox", shown, start()).await;
-            let status = if good.contains(&shown) { 200 } else { 401 };
-            assert_eq!(answer.status, status, "{require}: {shown:?}");
-            // What is shown must be right, whether it is needed or not.
+            let answer = server.post_to("/blackbox", credentials, start()).await;
+            let status = if good.contains(&credentials) { 200 } else { 401 };
+            assert_eq!(answer.status, status, "{require}: {credentials:?}");
+            // An optional credential must be valid as well.
             for bad in bad {
-                if shown.iter().all(|(name, _)| *name != bad.0) {
-                    let shown = [shown, &[bad]].concat();
-                    let answer = server.post_to("/blackbox", &shown, start()).await;
-                    assert!(is_refused(&answer), "{require}: {shown:?}");
+                if credentials.iter().all(|(name, _)| *name != bad.0) {
+                    let credentials = [credentials, &[bad]].concat();
+                    let answer = server.post_to("/blackbox", &credentials, start()).await;
+                    assert!(is_rejected(&answer), "{require}: {credentials:?}");
                 }
             }
         }

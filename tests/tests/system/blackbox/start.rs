@@ -1,5 +1,4 @@
-//! The start of a call: every way in which it can be decided, and nothing in the
-//! answer that the platform's schema does not have.
+//! Start of a BlackBox call: every decision, each answer valid by the platform's schema.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
 use tests::{PluginFolder, ROUTING_GUEST, ServerBuilder, blackbox_document, blackbox_fixture};
 
-/// What the platform checks answers against.
+/// JSON schema that the platform applies to answers.
 struct Schema {
     schemas: Schemas,
     index: SchemaIndex,
@@ -23,13 +22,13 @@ impl Schema {
         Self { schemas, index }
     }
 
-    fn takes(&self, answer: &Value) -> bool {
+    fn accepts(&self, answer: &Value) -> bool {
         self.schemas.validate(answer, self.index).is_ok()
     }
 }
 
 #[test]
-fn the_schema_is_strict() {
+fn schema_rejects_invalid_answers() {
     let schema = Schema::new();
     for good in [
         json!({"accept": true}),
@@ -37,7 +36,7 @@ fn the_schema_is_strict() {
         json!({"accept": true, "customPrompt": "x"}),
         json!({"accept": false, "reasonMessage": "x"}),
     ] {
-        assert!(schema.takes(&good), "{good}");
+        assert!(schema.accepts(&good), "{good}");
     }
     for bad in [
         json!({}),
@@ -55,18 +54,18 @@ fn the_schema_is_strict() {
         json!({"accept": false, "customPrompt": "x", "reasonMessage": "x"}),
         json!({"accept": true, "status": "ok"}),
     ] {
-        assert!(!schema.takes(&bad), "{bad}");
+        assert!(!schema.accepts(&bad), "{bad}");
     }
 }
 
 const PROMPT: &str = "Say \"hello\" – briefly.\nThen listen. ☎";
 
-/// Guests, settings of the server, the answer.
+/// Guests with their settings, settings of the server, expected answer.
 type Case =
     (&'static [(&'static str, &'static str)], &'static [(&'static str, &'static str)], Value);
 
 #[tokio::test]
-async fn every_decision_is_said_in_the_platforms_words() {
+async fn every_decision_gets_valid_platform_answer() {
     let schema = Schema::new();
     let accept = || json!({"accept": true});
     const STOP: &str = "on_failure = 'stop'\n";
@@ -79,7 +78,7 @@ async fn every_decision_is_said_in_the_platforms_words() {
         ("PLUGBOARD_BLACKBOX_FALLBACK_REASON", "Call again later"),
     ];
     let prompted = || json!({"accept": true, "customPrompt": PROMPT});
-    let nobody = || json!({"accept": false, "reasonMessage": "No plugin accepts the call"});
+    let no_plugin = || json!({"accept": false, "reasonMessage": "No plugin accepts the call"});
     let later = || json!({"accept": false, "reasonMessage": "Call again later"});
     let cases: &[Case] = &[
         (&[(ROUTING_GUEST, "")], reject, accept()),
@@ -91,15 +90,15 @@ async fn every_decision_is_said_in_the_platforms_words() {
             }),
         ),
         (&[("rejects", "")], prompt, json!({"accept": false, "reasonMessage": "closed"})),
-        // Nobody has an opinion.
+        // No plugin decides the call.
         (&[], &[], accept()),
         (&[("passes", "")], &[], accept()),
         (&[("passes", "")], prompt, prompted()),
-        (&[("passes", "")], reject, nobody()),
+        (&[("passes", "")], reject, no_plugin()),
         (&[("passes", "")], reason, later()),
-        // Not asked about this call.
+        // The plugin does not match this call.
         (&[("rejects", "platforms = ['avr']\n")], prompt, prompted()),
-        (&[("rejects", "[match]\nto = 'nobody'\n")], prompt, prompted()),
+        (&[("rejects", "[match]\nto = 'other'\n")], prompt, prompted()),
         (
             &[("rejects", "[match]\nto = 'agent-*'\n")],
             prompt,
@@ -107,7 +106,7 @@ async fn every_decision_is_said_in_the_platforms_words() {
                 "accept": false, "reasonMessage": "closed",
             }),
         ),
-        // Failing, and the next one decides; or nobody does.
+        // The first plugin fails. The next plugin or the fallback decides.
         (&[("traps", ""), (ROUTING_GUEST, "")], reject, accept()),
         (
             &[("errs", ""), ("rejects", "")],
@@ -118,13 +117,13 @@ async fn every_decision_is_said_in_the_platforms_words() {
         ),
         (&[("traps", "")], prompt, prompted()),
         (&[("panics", STOP), (ROUTING_GUEST, "")], reason, later()),
-        (&[("bad-url", "")], reject, nobody()),
-        // Late.
+        (&[("bad-url", "")], reject, no_plugin()),
+        // The first plugin exceeds its timeout.
         (&[("sleeps", SHORT), (ROUTING_GUEST, "")], reject, accept()),
         (&[("spins", SHORT_STOP), (ROUTING_GUEST, "")], reason, later()),
     ];
     for (number, (guests, settings, expected)) in cases.iter().enumerate() {
-        assert!(schema.takes(expected), "{expected}");
+        assert!(schema.accepts(expected), "{expected}");
         let mut folder = PluginFolder::new();
         for (place, (guest, settings)) in guests.iter().enumerate() {
             let name = format!("{place}0-{guest}");
@@ -136,26 +135,26 @@ async fn every_decision_is_said_in_the_platforms_words() {
         let body = blackbox_document("start.json", "the-call").to_string();
         let answer = server.post_blackbox(body).await;
         assert_eq!((answer.status, &answer.body), (200, expected), "case {number}");
-        assert!(schema.takes(&answer.body), "case {number}: {}", answer.body);
+        assert!(schema.accepts(&answer.body), "case {number}: {}", answer.body);
         assert!(answer.elapsed < Duration::from_secs(2), "case {number}: {:?}", answer.elapsed);
     }
 }
 
-/// A plugin that answers nothing for longer than the call has.
+/// The plugin's timeout is longer than the decision timeout.
 #[tokio::test]
-async fn a_call_that_is_late_is_answered_in_time() {
+async fn fallback_answers_at_decision_deadline() {
     let folder = PluginFolder::new()
         .with_guest("10-sleeps", "sleeps")
         .with_settings("10-sleeps", "[limits]\ntimeout = '60s'\n")
         .with_guest("20-rejects", "rejects");
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        .env("PLUGBOARD_LIMITS_BUDGET", "500ms")
+        .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "500ms")
         .env("PLUGBOARD_BLACKBOX_FALLBACK_PROMPT", PROMPT)
         .start();
     let answer = server.post_blackbox(blackbox_fixture("start.json")).await;
     assert_eq!(answer.body, json!({"accept": true, "customPrompt": PROMPT}));
-    assert!(Schema::new().takes(&answer.body));
+    assert!(Schema::new().accepts(&answer.body));
     let (least, most) = (Duration::from_millis(450), Duration::from_millis(1_900));
     assert!((least..most).contains(&answer.elapsed), "{:?}", answer.elapsed);
     assert_eq!(server.plugin_status("20-rejects").await["calls"], 0);

@@ -1,20 +1,20 @@
-//! Transfers: documents go through both ways as they are, and somebody who cannot
-//! say anything holds nobody up.
+//! Transfers: documents pass unchanged in both directions, and a failing plugin does not
+//! delay the call.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tests::{Collector, PluginFolder, ServerBuilder, blackbox_fixture};
 
-/// What a re-written document would lose: order, spaces, numbers as they were written,
-/// keys that are there twice.
+/// Document that serialization would change: key order, spaces, number formats,
+/// duplicate keys.
 const ODD: &str = "{ \"type\":\"TransferWebHookPayload\" ,\n \"callId\":\"odd\",\t\"b\":1.50,\
                    \"a\":1e3,\"c\":12345678901234567890123,\"new\":{\"z\":1,\"z\":2},\"d\":\"\\u0041\"}";
 
 const ODD_ANSWER: &str = r#"{ "to":"+1415" , "n":1.500, "n":2E2,	"s":"\u0041"}"#;
 
 #[tokio::test]
-async fn documents_go_through_untouched() {
+async fn transfer_documents_pass_unchanged() {
     let collector = Collector::start().await;
     let folder = PluginFolder::new()
         .with_guest("10-nothing", "transfers")
@@ -26,10 +26,10 @@ async fn documents_go_through_untouched() {
     let answer = server.post_blackbox(ODD).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text, format!("{{\"accept\":true,\"seen\":{ODD}}}"));
-    let told = collector.wait_for(|told| !told.is_empty()).await.remove(0);
-    assert_eq!(told["kind"], "other");
-    assert_eq!(told["detail"]["kind"], "TransferWebHookPayload");
-    assert_eq!(told["detail"]["payload"]["callId"], "odd");
+    let event = collector.wait_for(|events| !events.is_empty()).await.remove(0);
+    assert_eq!(event["kind"], "other");
+    assert_eq!(event["detail"]["kind"], "TransferWebHookPayload");
+    assert_eq!(event["detail"]["payload"]["callId"], "odd");
 
     folder.replace_settings("20-seen", &format!("[config]\nanswer = '''{ODD_ANSWER}'''\n"));
     server.reload().await;
@@ -39,17 +39,17 @@ async fn documents_go_through_untouched() {
 }
 
 #[tokio::test]
-async fn who_has_no_opinion_or_fails_leaves_it_to_the_platform() {
+async fn declined_or_failed_transfer_is_left_to_platform() {
     let transfer = || blackbox_fixture("transfer.json");
-    // Nobody who could.
+    // No plugin has the `transfers` hook.
     let folder = PluginFolder::new().with_guest("10-good", tests::ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let answer = server.post_blackbox(transfer()).await;
     assert_eq!((answer.status, &*answer.text), (200, "{}"));
-    for (number, what) in
+    for (number, action) in
         ["nothing", "error", "trap", "invalid", "sleep", "spin"].into_iter().enumerate()
     {
-        let settings = format!("[config]\ndo = '{what}'\n");
+        let settings = format!("[config]\ndo = '{action}'\n");
         let folder = PluginFolder::new()
             .with_guest("10-first", "transfers")
             .with_settings("10-first", &settings);
@@ -57,13 +57,13 @@ async fn who_has_no_opinion_or_fails_leaves_it_to_the_platform() {
             ServerBuilder::new(folder.path()).env("PLUGBOARD_PLUGIN_LIMITS_TIMEOUT", "250ms");
         let server = setup.enable_blackbox().start();
         let answer = server.post_blackbox(transfer()).await;
-        assert_eq!((answer.status, &*answer.text), (200, "{}"), "{what}");
-        assert!(answer.elapsed < Duration::from_millis(1_900), "{what}: {:?}", answer.elapsed);
+        assert_eq!((answer.status, &*answer.text), (200, "{}"), "{action}");
+        assert!(answer.elapsed < Duration::from_millis(1_900), "{action}: {:?}", answer.elapsed);
         if number > 0 {
             server.wait_for_log(|line| line["plugin"] == "10-first" && line["level"] == "WARN");
         }
         drop(server);
-        // The next one is asked, unless the first one must not be gone without.
+        // The next plugin runs, unless `on_failure` of the failed one is `stop`.
         for (more, expected) in [("", json!(true)), ("on_failure = 'stop'\n", json!(null))] {
             let folder = PluginFolder::new()
                 .with_guest("10-first", "transfers")
@@ -71,14 +71,18 @@ async fn who_has_no_opinion_or_fails_leaves_it_to_the_platform() {
                 .with_guest("20-second", "transfers");
             let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
             let answer = server.post_blackbox(transfer()).await;
-            let expected = if what == "nothing" { json!(true) } else { expected };
-            assert_eq!((answer.status, &answer.body["accept"]), (200, &expected), "{what} {more}");
+            let expected = if action == "nothing" { json!(true) } else { expected };
+            assert_eq!(
+                (answer.status, &answer.body["accept"]),
+                (200, &expected),
+                "{action} {more}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn only_who_is_concerned_is_asked() {
+async fn only_matching_plugins_answer_transfer() {
     let folder = PluginFolder::new()
         .with_guest("10-avr", "transfers")
         .with_settings("10-avr", "platforms = ['avr']\n[config]\nanswer = '1'\n")
@@ -88,6 +92,6 @@ async fn only_who_is_concerned_is_asked() {
         .with_settings("30-this", "[match]\nagent = 'agent_*'\n[config]\nanswer = '3'\n");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     assert_eq!(server.post_blackbox(blackbox_fixture("transfer.json")).await.text, "3");
-    let log = server.wait_for_log(|line| line["message"] == "a transfer was answered");
+    let log = server.wait_for_log(|line| line["message"] == "transfer answered");
     assert_eq!((&log["plugin"], &log["call"]), (&json!("30-this"), &json!("call_abc123def456")));
 }

@@ -1,4 +1,4 @@
-//! Requests: where they may lead, and what they may take.
+//! HTTP requests of plugins: allowed targets, sizes and timeouts.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,22 @@ use tests::{Collector, PluginFolder, ServerBuilder};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{holds, reach, reaching};
+use super::{assert_results, run_script, with_reaches};
 
-/// A plugin of this name, asked about calls to `a`, may request of these.
-fn requesting(name: &str, grants: &[&str]) -> PluginFolder {
-    reaching(PluginFolder::new(), name, "a", &format!("[grants]\nhttp = {grants:?}\n"))
+/// Folder with one plugin for calls to `a` that has these HTTP grants.
+fn folder_with_grants(name: &str, grants: &[&str]) -> PluginFolder {
+    with_reaches(PluginFolder::new(), name, "a", &format!("[grants]\nhttp = {grants:?}\n"))
 }
 
 #[tokio::test]
-async fn what_is_granted_is_requested_as_the_plugin_says() {
+async fn granted_request_is_sent_unchanged() {
     let (collector, other) = (Collector::start().await, Collector::start().await);
-    let server = ServerBuilder::new(requesting("50-a", &[&collector.address()]).path()).start();
+    let server =
+        ServerBuilder::new(folder_with_grants("50-a", &[&collector.address()]).path()).start();
     collector.respond_with(418, &[], "short and stout");
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let script = format!("http.{method} {} {{\"a\": [1]}}", collector.url("/p?q=%26"));
-        holds(&server, "a", &[(&script, "ok 418 short and stout")]).await;
+        assert_results(&server, "a", &[(&script, "ok 418 short and stout")]).await;
         let request = collector.requests().pop().unwrap();
         assert_eq!((request.method.as_str(), request.body), (method, json!({"a": [1]})));
         assert_eq!(request.uri, "/p?q=%26");
@@ -33,7 +34,7 @@ async fn what_is_granted_is_requested_as_the_plugin_says() {
         assert!(agent.starts_with("plugboard/"), "{agent}");
     }
     let (head, trace) = (collector.url("/"), collector.requests().len());
-    holds(
+    assert_results(
         &server,
         "a",
         &[
@@ -46,43 +47,43 @@ async fn what_is_granted_is_requested_as_the_plugin_says() {
     .await;
     assert_eq!((collector.requests().len(), other.requests().len()), (trace + 1, 0));
     let gone = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
-    let folder = requesting("50-a", &[&gone.to_string()]);
-    // No refusal, so it is only for those who look closely.
+    let folder = folder_with_grants("50-a", &[&gone.to_string()]);
+    // A failed connection is not a denial, so its log level is `debug`.
     let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_LOG_LEVEL", "debug").start();
     let get = format!("http.GET http://{gone}/4930123");
-    holds(&server, "a", &[(&get, "error failed")]).await;
-    let told = server.wait_for_log(|line| line["capability"] == "http");
-    let why = told["why"].as_str().unwrap();
-    assert!(why.contains(&gone.to_string()) && !why.contains("4930123"), "{why}");
+    assert_results(&server, "a", &[(&get, "error failed")]).await;
+    let line = server.wait_for_log(|line| line["capability"] == "http");
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains(&gone.to_string()) && !reason.contains("4930123"), "{reason}");
 }
 
 #[tokio::test]
-async fn a_name_that_leads_into_the_own_network_needs_the_address_as_well() {
+async fn name_with_private_address_requires_address_grant() {
     let collector = Collector::start().await;
     let port = collector.address().split_once(':').unwrap().1.to_owned();
     let name = format!("localhost:{port}");
-    let folder = requesting("50-a", &[&name]);
+    let folder = folder_with_grants("50-a", &[&name]);
     let server = ServerBuilder::new(folder.path()).start();
     let get = format!("http.GET http://{name}/");
-    holds(&server, "a", &[(&get, "error address-refused")]).await;
-    let told = server.wait_for_log(|line| line["error"] == "address_refused");
-    // What to write, if it is meant.
-    assert!(told["why"].as_str().unwrap().contains(&format!(":{port}\"")), "{told}");
+    assert_results(&server, "a", &[(&get, "error address-refused")]).await;
+    let line = server.wait_for_log(|line| line["error"] == "address_refused");
+    // The reason has the grant to add.
+    assert!(line["reason"].as_str().unwrap().contains(&format!(":{port}\"")), "{line}");
     assert_eq!(collector.requests().len(), 0);
     let grants = format!("match.to = 'a'\ngrants.http = ['{name}', '127.0.0.1:{port}']\n");
     folder.replace_settings("50-a", &grants);
     server.reload().await;
-    holds(&server, "a", &[(&get, "ok 201 ")]).await;
+    assert_results(&server, "a", &[(&get, "ok 201 ")]).await;
     assert_eq!(collector.requests()[0].headers["host"], *name);
 }
 
 #[tokio::test]
-async fn no_way_of_writing_an_address_leads_past_the_grants() {
+async fn no_address_spelling_bypasses_grants() {
     let (collector, other) = (Collector::start().await, Collector::start().await);
     let port = collector.address().split_once(':').unwrap().1.to_owned();
     let name = format!("localhost:{port}");
     let grants = ["crm.example.com", &name, &other.address(), "10.0.0.0/8"];
-    let folder = requesting("50-a", &grants);
+    let folder = folder_with_grants("50-a", &grants);
     let server = ServerBuilder::new(folder.path()).start();
     let table = [
         ("http://127.0.0.1:PORT/", "not-granted"),
@@ -140,30 +141,32 @@ async fn no_way_of_writing_an_address_leads_past_the_grants() {
         (format!("http.GET {}", url.replace("PORT", &port)), format!("error {error}"))
     });
     let table: Vec<_> = table.iter().map(|(get, error)| (&**get, &**error)).collect();
-    holds(&server, "a", &table).await;
-    // Not every machine knows the name with a dot at its end.
-    let dotted = reach(&server, "a", &format!("http.GET http://localhost.:{port}/")).await;
+    assert_results(&server, "a", &table).await;
+    // Not every resolver knows the name with a final dot.
+    let dotted = run_script(&server, "a", &format!("http.GET http://localhost.:{port}/")).await;
     assert!(
         ["error address-refused", "error failed", "error timeout"].contains(&&*dotted[0]),
         "{dotted:?}"
     );
     assert_eq!((collector.requests().len(), other.requests().len()), (0, 0));
-    // Those that are the same address are so when it is granted, too.
+    // Every spelling of a granted address is allowed.
     folder
         .replace_settings("50-a", &format!("match.to = 'a'\ngrants.http = ['127.0.0.1:{port}']\n"));
     server.reload().await;
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
-        holds(&server, "a", &[(&format!("http.GET http://{host}:{port}/"), "ok 201 ")]).await;
+        assert_results(&server, "a", &[(&format!("http.GET http://{host}:{port}/"), "ok 201 ")])
+            .await;
     }
-    holds(&server, "a", &[(&format!("http.GET http://{name}/"), "error not-granted")]).await;
+    assert_results(&server, "a", &[(&format!("http.GET http://{name}/"), "error not-granted")])
+        .await;
 }
 
 #[tokio::test]
-async fn a_redirect_is_judged_like_a_request() {
+async fn redirect_target_requires_grant() {
     let (collector, other) = (Collector::start().await, Collector::start().await);
     let port = other.address().split_once(':').unwrap().1.to_owned();
     let (name, address) = (format!("localhost:{port}"), collector.address());
-    let folder = requesting("50-a", &[&address, &name]);
+    let folder = folder_with_grants("50-a", &[&address, &name]);
     let server = ServerBuilder::new(folder.path()).start();
     let get = format!("http.GET {}", collector.url("/"));
     for (place, result) in [
@@ -175,7 +178,7 @@ async fn a_redirect_is_judged_like_a_request() {
     ] {
         for status in [301, 302, 303, 307, 308] {
             collector.respond_with(status, &[("location", place)], "");
-            holds(&server, "a", &[(&get, result)]).await;
+            assert_results(&server, "a", &[(&get, result)]).await;
         }
     }
     assert_eq!((collector.requests().len(), other.requests().len()), (25, 0));
@@ -184,55 +187,56 @@ async fn a_redirect_is_judged_like_a_request() {
     server.reload().await;
     collector.respond_with(302, &[("location", &other.url("/there?a=b"))], "");
     other.respond_with(200, &[], "there");
-    holds(&server, "a", &[(&get, "ok 200 there")]).await;
+    assert_results(&server, "a", &[(&get, "ok 200 there")]).await;
     assert_eq!(other.requests()[0].uri, "/there?a=b");
 }
 
 #[tokio::test]
-async fn messages_have_a_bound() {
+async fn request_and_response_sizes_are_limited() {
     let collector = Collector::start().await;
-    let server = ServerBuilder::new(requesting("50-a", &[&collector.address()]).path())
+    let server = ServerBuilder::new(folder_with_grants("50-a", &[&collector.address()]).path())
         .env("PLUGBOARD_HTTP_MAX_RESPONSE", "4KiB")
         .env("PLUGBOARD_HTTP_MAX_REQUEST", "1KiB")
         .start();
     let get = format!("http.GET {}", collector.url("/"));
     let body = "x".repeat(3_500);
     collector.respond_with(200, &[], &body);
-    holds(&server, "a", &[(&get, &format!("ok 200 {body}"))]).await;
+    assert_results(&server, "a", &[(&get, &format!("ok 200 {body}"))]).await;
     for (headers, length) in [(vec![], 4_097), (vec![("x-long", &*body)], 1_000)] {
         collector.respond_with(200, &headers, &"x".repeat(length));
-        holds(&server, "a", &[(&get, "error too-large")]).await;
+        assert_results(&server, "a", &[(&get, "error too-large")]).await;
     }
-    let heard = collector.requests().len();
+    let received = collector.requests().len();
     let post = |bytes: usize| format!("http.POST {} {}", collector.url("/"), "x".repeat(bytes));
     collector.respond_with(200, &[], "");
-    holds(&server, "a", &[(&post(900), "ok 200 "), (&post(1_024), "error too-large")]).await;
-    assert_eq!(collector.requests().len(), heard + 1);
+    assert_results(&server, "a", &[(&post(900), "ok 200 "), (&post(1_024), "error too-large")])
+        .await;
+    assert_eq!(collector.requests().len(), received + 1);
 }
 
-/// A service that takes requests and answers them when it may.
-struct Held {
+/// Service that holds its responses until the test releases them.
+struct HeldService {
     address: String,
-    /// How many came.
-    heard: watch::Receiver<usize>,
-    free: watch::Sender<bool>,
+    /// Number of requests received so far.
+    received: watch::Receiver<usize>,
+    release: watch::Sender<bool>,
 }
 
-impl Held {
+impl HeldService {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (count, heard) = watch::channel(0);
-        let (free, freed) = watch::channel(false);
-        let wait = async |State((count, mut freed)): State<(watch::Sender<usize>, _)>| {
-            let freed: &mut watch::Receiver<bool> = &mut freed;
+        let (count, received) = watch::channel(0);
+        let (release, released) = watch::channel(false);
+        let wait = async |State((count, mut released)): State<(watch::Sender<usize>, _)>| {
+            let released: &mut watch::Receiver<bool> = &mut released;
             count.send_modify(|count| *count += 1);
-            _ = freed.wait_for(|free| *free).await;
+            _ = released.wait_for(|is_released| *is_released).await;
             "at last"
         };
-        let routes = Router::new().fallback(wait).with_state((count, freed));
+        let routes = Router::new().fallback(wait).with_state((count, released));
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { address, heard, free }
+        Self { address, received, release }
     }
 
     fn get(&self) -> String {
@@ -240,16 +244,16 @@ impl Held {
     }
 
     async fn wait_for(&mut self, requests: usize) {
-        let came = self.heard.wait_for(|heard| *heard >= requests);
-        tokio::time::timeout(Duration::from_secs(120), came).await.unwrap().unwrap();
+        let received = self.received.wait_for(|received| *received >= requests);
+        tokio::time::timeout(Duration::from_secs(120), received).await.unwrap().unwrap();
     }
 }
 
 #[tokio::test]
-async fn who_waits_for_an_answer_has_time_to_say_so() {
-    let held = Held::start().await;
-    // The request's time, the plugin's, that of the whole answer; and which of them
-    // ends the request.
+async fn request_times_out_before_plugin_deadline() {
+    let held = HeldService::start().await;
+    // Timeouts of the request, the plugin and the decision, and the shortest one in
+    // milliseconds, which ends the request.
     for (request, plugin, budget, shortest) in [
         ("500ms", "10s", "20s", 500),
         ("60s", "3s", "20s", 3_000),
@@ -264,10 +268,10 @@ async fn who_waits_for_an_answer_has_time_to_say_so() {
             PluginFolder::new().with_guest("50-a", "reaches").with_settings("50-a", &settings);
         let server = ServerBuilder::new(folder.path())
             .env("PLUGBOARD_HTTP_TIMEOUT", request)
-            .env("PLUGBOARD_LIMITS_BUDGET", budget)
+            .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", budget)
             .start();
         let start = Instant::now();
-        holds(&server, "a", &[(&held.get(), "error timeout")]).await;
+        assert_results(&server, "a", &[(&held.get(), "error timeout")]).await;
         let took = start.elapsed();
         let bounds = Duration::from_millis(shortest * 8 / 10)..Duration::from_secs(20);
         assert!(bounds.contains(&took), "{took:?} for {request}, {plugin}, {budget}");
@@ -275,8 +279,8 @@ async fn who_waits_for_an_answer_has_time_to_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_many_requests_of_a_plugin_are_on_the_way_at_once() {
-    let mut held = Held::start().await;
+async fn concurrent_requests_are_limited_per_plugin() {
+    let mut held = HeldService::start().await;
     let settings = |to| {
         format!("match.to = '{to}'\nlimits.timeout = '20s'\ngrants.http = ['{}']\n", held.address)
     };
@@ -288,23 +292,23 @@ async fn so_many_requests_of_a_plugin_are_on_the_way_at_once() {
     let server = ServerBuilder::new(folder.path())
         .env("PLUGBOARD_HTTP_CONCURRENCY", "1")
         .env("PLUGBOARD_HTTP_TIMEOUT", "20s")
-        .env("PLUGBOARD_LIMITS_BUDGET", "20s")
+        .env("PLUGBOARD_LIMITS_DECISION_TIMEOUT", "20s")
         .start();
     let server = std::sync::Arc::new(server);
     let get = held.get();
-    let asking = |to: &'static str| {
+    let spawn_request = |to: &'static str| {
         let (server, get) = (server.clone(), get.clone());
-        tokio::spawn(async move { reach(&server, to, &get).await })
+        tokio::spawn(async move { run_script(&server, to, &get).await })
     };
-    let first = asking("a");
+    let first = spawn_request("a");
     held.wait_for(1).await;
-    assert_eq!(asking("a").await.unwrap(), ["error too-many"]);
-    // Another plugin has its own.
-    let others = asking("b");
+    assert_eq!(spawn_request("a").await.unwrap(), ["error too-many"]);
+    // Another plugin has its own limit.
+    let other = spawn_request("b");
     held.wait_for(2).await;
-    held.free.send(true).unwrap();
-    for waiting in [first, others] {
+    held.release.send(true).unwrap();
+    for waiting in [first, other] {
         assert_eq!(waiting.await.unwrap(), ["ok 200 at last"]);
     }
-    assert_eq!(asking("a").await.unwrap(), ["ok 200 at last"]);
+    assert_eq!(spawn_request("a").await.unwrap(), ["ok 200 at last"]);
 }

@@ -1,16 +1,17 @@
-//! Figures of plugins' own.
+//! Custom metrics of plugins.
 
 use std::collections::{HashMap, HashSet};
 
 use tests::{PluginFolder, ServerBuilder};
 
-use super::{ALL, holds, reach, reaching};
+use super::{ALL, assert_results, run_script, with_reaches};
 
-/// A row: its name, its labels, its value.
+/// Row of the metrics page: name, labels and value.
 type Row = (String, Vec<(String, String)>, String);
 
-/// Reads OpenMetrics strictly, as far as we write it: rows by family and its type.
-fn read(text: &str) -> HashMap<String, (String, Vec<Row>)> {
+/// Parses the part of OpenMetrics that the server writes, strictly. Returns type and rows
+/// of each family.
+fn parse(text: &str) -> HashMap<String, (String, Vec<Row>)> {
     let mut families: HashMap<String, (String, Vec<Row>)> = HashMap::new();
     let mut current = String::new();
     let mut described = HashSet::new();
@@ -19,15 +20,15 @@ fn read(text: &str) -> HashMap<String, (String, Vec<Row>)> {
     for line in body.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, _) = help.split_once(' ').unwrap();
-            assert!(described.insert(name.to_owned()), "{line} again");
+            assert!(described.insert(name.to_owned()), "{line} twice");
             name.clone_into(&mut current);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, current);
             let family = (kind.to_owned(), Vec::new());
-            assert!(families.insert(name.to_owned(), family).is_none(), "{line} again");
+            assert!(families.insert(name.to_owned(), family).is_none(), "{line} twice");
         } else {
-            let row = row(line).unwrap_or_else(|| panic!("not a row: {line}"));
+            let row = parse_row(line).unwrap_or_else(|| panic!("not a row: {line}"));
             let (kind, rows) = families.get_mut(&current).unwrap();
             let rest = row.0.strip_prefix(&current).unwrap_or_else(|| panic!("{line}"));
             let endings: &[&str] = match &**kind {
@@ -40,12 +41,12 @@ fn read(text: &str) -> HashMap<String, (String, Vec<Row>)> {
         }
     }
     let all: Vec<_> = families.values().flat_map(|(_, rows)| rows).collect();
-    let once: HashSet<_> = all.iter().map(|(name, labels, _)| (name, labels)).collect();
-    assert_eq!(once.len(), all.len(), "a row is there twice:\n{text}");
+    let distinct: HashSet<_> = all.iter().map(|(name, labels, _)| (name, labels)).collect();
+    assert_eq!(distinct.len(), all.len(), "duplicate row in:\n{text}");
     families
 }
 
-fn row(line: &str) -> Option<Row> {
+fn parse_row(line: &str) -> Option<Row> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = Vec::new();
@@ -53,7 +54,7 @@ fn row(line: &str) -> Option<Row> {
         rest = inner;
         loop {
             let (label, after) = rest.split_once("=\"")?;
-            let (value, after) = quoted(after)?;
+            let (value, after) = parse_quoted(after)?;
             labels.push((label.to_owned(), value));
             match after.split_at_checked(1)? {
                 (",", after) => rest = after,
@@ -70,8 +71,8 @@ fn row(line: &str) -> Option<Row> {
     Some((name.to_owned(), labels, value.to_owned()))
 }
 
-/// A text up to its closing quote, and what comes after it.
-fn quoted(text: &str) -> Option<(String, &str)> {
+/// Returns a text up to its closing quote, without escapes, and the rest.
+fn parse_quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();
     while let Some((place, character)) = characters.next() {
@@ -93,13 +94,13 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn figures_of_plugins_stand_beside_our_own() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let folder = reaching(folder, "60.b \"ü", "b", ALL);
+async fn plugin_metrics_are_exported_beside_server_metrics() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = with_reaches(folder, "60.b \"ü", "b", ALL);
     let server = ServerBuilder::new(folder.path()).start();
-    read(&server.metrics_text().await);
+    parse(&server.metrics_text().await);
     let nasty = "metrics.count calls who=a\"b\\c\\n}#_EOF 2";
-    holds(
+    assert_results(
         &server,
         "a",
         &[
@@ -110,7 +111,7 @@ async fn figures_of_plugins_stand_beside_our_own() {
             ("metrics.observe seconds kind=x 0.25", "ok"),
             ("metrics.observe seconds kind=x 7200", "ok"),
             ("metrics.observe seconds kind=x -1", "ok"),
-            // Ours is another.
+            // The server has its own metric of this name.
             ("metrics.count generation - 5", "ok"),
             ("metrics.observe seconds kind=x NaN", "error invalid"),
             ("metrics.observe seconds kind=x inf", "error invalid"),
@@ -128,13 +129,13 @@ async fn figures_of_plugins_stand_beside_our_own() {
         ],
     )
     .await;
-    holds(&server, "b", &[("metrics.count calls - 9", "ok")]).await;
-    let families = read(&server.metrics_text().await);
+    assert_results(&server, "b", &[("metrics.count calls - 9", "ok")]).await;
+    let families = parse(&server.metrics_text().await);
     let (kind, rows) = &families["plugboard_guest_50_a_calls"];
     assert_eq!(kind, "counter");
-    for (who, value) in [(None, "1"), (Some("a\"b\\c\n}#_EOF"), "4"), (Some(""), "0")] {
+    for (label, value) in [(None, "1"), (Some("a\"b\\c\n}#_EOF"), "4"), (Some(""), "0")] {
         let mut expected = labels(&[("plugin", "50-a")]);
-        expected.extend(who.map(|who| ("who".to_owned(), who.to_owned())));
+        expected.extend(label.map(|label| ("who".to_owned(), label.to_owned())));
         let row = rows.iter().find(|(_, labels, _)| *labels == expected);
         assert_eq!(row.unwrap().2, value);
     }
@@ -157,27 +158,27 @@ async fn figures_of_plugins_stand_beside_our_own() {
     assert_eq!((rows.len(), &*rows[0].2), (1, "9"));
     assert_eq!(families["plugboard_guest_50_a_generation"].1[0].2, "5");
     assert!(!families.contains_key("plugboard_guest_50_a_c"));
-    // They go on across versions.
+    // Counters continue across plugin versions.
     folder.replace_settings("50-a", &format!("# new\nmatch.to = 'a'\n{ALL}"));
     server.reload().await;
-    holds(&server, "a", &[("metrics.count calls - 1", "ok")]).await;
+    assert_results(&server, "a", &[("metrics.count calls - 1", "ok")]).await;
     let series = "plugboard_guest_50_a_calls_total{plugin=\"50-a\"}";
     assert_eq!(server.metric_value(series).await, Some(2));
 }
 
 #[tokio::test]
-async fn a_plugin_cannot_fill_the_page() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let folder = reaching(folder, "60-b", "b", ALL);
+async fn plugin_metrics_are_limited_per_plugin() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = with_reaches(folder, "60-b", "b", ALL);
     let server = ServerBuilder::new(folder.path()).start();
     let script: Vec<String> =
         (0..250).map(|nth| format!("metrics.count many nth={nth} 1")).collect();
-    let results = reach(&server, "a", &script.join("\n")).await;
-    let refused = results.iter().position(|result| result != "ok").unwrap();
-    assert_eq!(refused, 200);
-    assert!(results[refused..].iter().all(|result| result == "error too-many"), "{results:?}");
+    let results = run_script(&server, "a", &script.join("\n")).await;
+    let rejected = results.iter().position(|result| result != "ok").unwrap();
+    assert_eq!(rejected, 200);
+    assert!(results[rejected..].iter().all(|result| result == "error too-many"), "{results:?}");
     let (long, longer) = ("x".repeat(64), "x".repeat(65));
-    holds(
+    assert_results(
         &server,
         "a",
         &[
@@ -187,7 +188,7 @@ async fn a_plugin_cannot_fill_the_page() {
         ],
     )
     .await;
-    holds(
+    assert_results(
         &server,
         "b",
         &[
@@ -195,7 +196,7 @@ async fn a_plugin_cannot_fill_the_page() {
             (&format!("metrics.count {longer} - 1"), "error invalid"),
             (&format!("metrics.count c long={long} 1"), "ok"),
             (&format!("metrics.count c long={longer} 1"), "error invalid"),
-            // A sum has no end to run over.
+            // Sums saturate and do not overflow.
             ("metrics.count huge - 18446744073709551615", "ok"),
             ("metrics.count huge - 1", "ok"),
             ("metrics.observe vast - 1.7e308", "ok"),
@@ -203,19 +204,19 @@ async fn a_plugin_cannot_fill_the_page() {
         ],
     )
     .await;
-    let families = read(&server.metrics_text().await);
+    let families = parse(&server.metrics_text().await);
     assert_eq!(families["plugboard_guest_50_a_many"].1.len(), 200);
     assert_eq!(families["plugboard_guest_60_b_huge"].1[0].2, u64::MAX.to_string());
     let series = "plugboard_guest_50_a_many_total{plugin=\"50-a\",nth=\"7\"}";
     assert_eq!(server.metric_value(series).await, Some(2));
 }
 
-/// Prometheus takes nothing of a page on which a row has two names.
+/// Prometheus rejects the whole page when a row has two names.
 #[tokio::test]
-async fn what_the_format_keeps_for_itself_is_no_label() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
+async fn reserved_label_names_are_rejected() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
     let server = ServerBuilder::new(folder.path()).start();
-    holds(
+    assert_results(
         &server,
         "a",
         &[
@@ -228,13 +229,13 @@ async fn what_the_format_keeps_for_itself_is_no_label() {
 }
 
 #[tokio::test]
-async fn a_figure_does_not_hide_that_of_another_plugin() {
-    let folder = reaching(PluginFolder::new(), "50-a", "a", ALL);
-    let folder = reaching(folder, "50-a-b", "b", ALL);
+async fn plugins_with_same_metric_name_keep_separate_rows() {
+    let folder = with_reaches(PluginFolder::new(), "50-a", "a", ALL);
+    let folder = with_reaches(folder, "50-a-b", "b", ALL);
     let server = ServerBuilder::new(folder.path()).start();
-    holds(&server, "b", &[("metrics.count calls - 7", "ok")]).await;
-    holds(&server, "a", &[("metrics.count b_calls - 1", "ok")]).await;
-    let families = read(&server.metrics_text().await);
+    assert_results(&server, "b", &[("metrics.count calls - 7", "ok")]).await;
+    assert_results(&server, "a", &[("metrics.count b_calls - 1", "ok")]).await;
+    let families = parse(&server.metrics_text().await);
     let mut rows: Vec<_> = families["plugboard_guest_50_a_b_calls"].1.iter().collect();
     rows.sort();
     let found: Vec<_> = rows.iter().map(|(_, labels, value)| (&*labels[0].1, &**value)).collect();

@@ -1,14 +1,14 @@
-//! What is not what it should be: each known field with every type of JSON, keys that
-//! are there twice, and bytes that are no text.
+//! Malformed documents: each known field with every JSON type, duplicate keys, and bytes
+//! that are not UTF-8.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tests::{Collector, PluginFolder, Server, ServerBuilder, blackbox_document, blackbox_fixture};
 
-use super::{MEASURED, QUICK, refusal};
+use super::{MEASURE_REPORTS, PLATFORM_TIMEOUT, rejection_message};
 
-/// The fields that anybody looks into, by their paths.
+/// Paths of the fields that the server reads.
 const FIELDS: &[&str] = &[
     "type",
     "eventType",
@@ -41,7 +41,7 @@ const FIELDS: &[&str] = &[
     "transcription/0/startTime",
 ];
 
-/// Of every type, and some at the ends of what a type can be.
+/// JSON values of every type, with some beyond the range of a type.
 const VALUES: &[&str] = &[
     "null",
     "true",
@@ -70,8 +70,8 @@ const FILES: &[&str] = &[
     "deadline.json",
 ];
 
-/// A document with this value, as it is written, in this place.
-fn with(file: &str, field: &str, value: &str) -> String {
+/// Returns a fixture with this JSON text as the value of the field.
+fn document_with(file: &str, field: &str, value: &str) -> String {
     let mut document: Value = serde_json::from_str(&blackbox_fixture(file)).unwrap();
     let mut place = &mut document;
     for name in field.split('/') {
@@ -90,20 +90,20 @@ fn with(file: &str, field: &str, value: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_field_of_every_type_is_taken_or_named() {
+async fn field_of_any_type_is_accepted_or_named() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let mut seen = BTreeMap::<u16, usize>::new();
     let mut slowest = std::time::Duration::ZERO;
     for file in FILES {
         for field in FIELDS {
             for value in VALUES {
-                let answer = server.post_blackbox(with(file, field, value)).await;
+                let answer = server.post_blackbox(document_with(file, field, value)).await;
                 let case = format!("{file}: {field} = {value}: {answer:?}");
                 match answer.status {
                     200 => {}
-                    // There is no tool of such a name.
+                    // No tool has this name.
                     404 => {
                         assert!(["toolName", "type", "eventType"].contains(field), "{case}");
                         assert_eq!(answer.body["errorCode"], "UNKNOWN_TOOL", "{case}");
@@ -113,23 +113,24 @@ async fn every_field_of_every_type_is_taken_or_named() {
                         let name = field.rsplit('/').find(|name| name.parse::<u8>().is_err());
                         let named = message.contains(&format!("{}`", name.unwrap()))
                             || message.contains(&format!("`{}", name.unwrap()));
-                        // Half a character, or a number that is none here, is no JSON;
-                        // then it is told where.
+                        // Half a character or a number out of range is not JSON. The message
+                        // then has the position.
                         let place = ["\"\\ud800\"", "1e400"].contains(value)
                             && message.contains("not JSON")
                             && message.contains("at line 1 column ");
-                        // A tool's request without its tool is no such request.
+                        // The untyped shape without its tool is an unknown type.
                         let other = *file == "tool_untyped.json" && message.contains("`type`");
                         assert!(named || place || other, "{case}");
-                        // A report will not come again, whatever is wrong with its details.
+                        // The platform does not send a report again, so errors in its details
+                        // do not reject it.
                         let is_report =
                             ["completed.json", "failed.json", "deadline.json"].contains(file);
-                        let who = ["type", "eventType", "callId", "toolName"];
-                        assert!(!is_report || who.contains(field), "{case}");
+                        let identifying = ["type", "eventType", "callId", "toolName"];
+                        assert!(!is_report || identifying.contains(field), "{case}");
                     }
                     _ => panic!("{case}"),
                 }
-                assert!(answer.elapsed < QUICK, "{case}");
+                assert!(answer.elapsed < PLATFORM_TIMEOUT, "{case}");
                 *seen.entry(answer.status).or_default() += 1;
                 slowest = slowest.max(answer.elapsed);
             }
@@ -141,9 +142,8 @@ async fn every_field_of_every_type_is_taken_or_named() {
     assert!(!server.log_text().contains("panicked"), "{}", server.log_text());
 }
 
-/// What must be there, and is not.
 #[tokio::test]
-async fn what_is_missing_is_named() {
+async fn missing_field_is_named() {
     let server = ServerBuilder::new(PluginFolder::new().path()).enable_blackbox().start();
     for (file, field, code) in [
         ("start.json", "callId", 400),
@@ -160,53 +160,60 @@ async fn what_is_missing_is_named() {
         let answer = server.post_blackbox(document.to_string()).await;
         assert_eq!(answer.status, code, "{file} {field}: {answer:?}");
         if code == 400 {
-            // Without its tool, the shape without a type is none.
+            // The untyped shape is recognized by its tool.
             let field = if file == "tool_untyped.json" { "type" } else { field };
-            assert!(refusal(&answer).contains(&format!("`{field}`")), "{answer:?}");
+            assert!(rejection_message(&answer).contains(&format!("`{field}`")), "{answer:?}");
         }
     }
     for (id, status) in [("", 400), ("x", 200), (&"x".repeat(128), 200), (&"x".repeat(129), 400)] {
         let answer = server.post_blackbox(blackbox_document("failed.json", id).to_string()).await;
         assert_eq!(answer.status, status, "{id}");
-        assert!(status == 200 || refusal(&answer).contains("`callId`"));
+        assert!(status == 200 || rejection_message(&answer).contains("`callId`"));
     }
     for body in ["[]", "1", "null", "true", "\"text\"", "{}", "[{\"callId\":\"c\"}]"] {
-        refusal(&server.post_blackbox(body).await);
+        rejection_message(&server.post_blackbox(body).await);
     }
 }
 
 #[tokio::test]
-async fn keys_that_are_there_twice_are_refused_where_it_matters() {
+async fn duplicate_keys_are_rejected_in_read_fields() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
-    let twice = |file, key, first, second| {
-        let body = with(file, key, &format!("{first},\"{key}\":{second}"));
+    let post_duplicate = |file, key, first, second| {
+        let body = document_with(file, key, &format!("{first},\"{key}\":{second}"));
         server.post_blackbox(body)
     };
     for file in FILES {
         for (key, value) in
             [("callId", "\"c\""), ("type", "\"StartWebHookPayload\""), ("agentId", "\"a\"")]
         {
-            let answer = twice(file, key, value, value).await;
-            assert!(refusal(&answer).contains(&format!("`{key}`")), "{file} {key}: {answer:?}");
+            let answer = post_duplicate(file, key, value, value).await;
+            assert!(
+                rejection_message(&answer).contains(&format!("`{key}`")),
+                "{file} {key}: {answer:?}"
+            );
         }
-        // Nobody looks into this.
-        let answer = twice(file, "inspectorUrl", "1", "2").await;
+        // The server does not read this field.
+        let answer = post_duplicate(file, "inspectorUrl", "1", "2").await;
         assert_eq!(answer.status, 200, "{file}: {answer:?}");
     }
-    // In parts: of what is asked, named; of reports, left out.
+    // In a nested object, duplicate keys reject a start, and a report loses the object.
     let sip = "{\"fromUser\":\"1\",\"fromUser\":\"2\"}";
-    let answer = server.post_blackbox(with("start.json", "sip", sip)).await;
-    let reason = refusal(&answer);
+    let answer = server.post_blackbox(document_with("start.json", "sip", sip)).await;
+    let reason = rejection_message(&answer);
     assert!(reason.contains("`sip`") && reason.contains("`fromUser`"), "{reason}");
-    assert_eq!(server.post_blackbox(with("failed.json", "sip", sip)).await.status, 200);
+    assert_eq!(server.post_blackbox(document_with("failed.json", "sip", sip)).await.status, 200);
     let half = "{\"\\ud800\":1}";
-    let answer = server.post_blackbox(with("start.json", "callAdditionalData", half)).await;
-    assert!(refusal(&answer).starts_with("`callAdditionalData` is not JSON"), "{answer:?}");
-    // Of additional data, whoever looks for a name finds the first one.
+    let answer =
+        server.post_blackbox(document_with("start.json", "callAdditionalData", half)).await;
+    assert!(
+        rejection_message(&answer).starts_with("`callAdditionalData` is not JSON"),
+        "{answer:?}"
+    );
+    // In additional data duplicate keys are accepted, and the first one applies.
     let data = "{\"a\":1,\"a\":2,\"endpoint\":\"forged\"}";
-    let answer = server.post_blackbox(with("tool.json", "callAdditionalData", data)).await;
+    let answer = server.post_blackbox(document_with("tool.json", "callAdditionalData", data)).await;
     assert_eq!(answer.status, 200);
 }
 
@@ -215,9 +222,9 @@ async fn post(server: &Server, body: &[u8]) -> tests::ServerResponse {
 }
 
 #[tokio::test]
-async fn what_is_no_text_or_no_json_is_refused() {
+async fn invalid_utf8_and_invalid_json_are_rejected() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let mut server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let start = blackbox_fixture("start.json");
     let wide: Vec<u8> = start.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -245,10 +252,10 @@ async fn what_is_no_text_or_no_json_is_refused() {
         start.replace("Queued", "a\0b").as_bytes(),
     ] {
         let answer = post(&server, body).await;
-        let reason = refusal(&answer);
+        let reason = rejection_message(&answer);
         assert!(reason.contains("not JSON"), "{}: {reason}", String::from_utf8_lossy(body));
     }
-    // Bytes that are no UTF-8, in every place.
+    // Invalid UTF-8 in every part of a document.
     let bytes = |file: &str, from: &str, to: &[u8]| {
         let text = blackbox_fixture(file);
         let at = text.find(from).unwrap();
@@ -271,25 +278,27 @@ async fn what_is_no_text_or_no_json_is_refused() {
     ] {
         for to in [&b"\xff"[..], b"\xc3\x28", b"\xed\xa0\x80", b"\xf0\x28\x8c\xbc", b"caf\xe9"] {
             let answer = post(&server, &bytes(file, from, to)).await;
-            refusal(&answer);
+            rejection_message(&answer);
         }
     }
-    // What is escaped is text.
+    // Escape sequences are valid text.
     let odd = start.replace("call_abc123def456", "\\u0000\\n\\ud83d\\ude00'\\\"%00/../");
     assert_eq!(post(&server, odd.as_bytes()).await.body, json!({"accept": true}));
     let id = "\u{0}\n😀'\"%00/../";
     let tool = json!({"toolName": "check_availability", "callId": id}).to_string();
-    let told = post(&server, tool.as_bytes()).await.body;
-    assert_eq!((&told["call"], &told["to"]), (&json!(id), &json!("agent-line")));
-    collector.wait_for(|told| told.len() >= 3 && told.iter().all(|it| it["call"] == id)).await;
+    let echo = post(&server, tool.as_bytes()).await.body;
+    assert_eq!((&echo["call"], &echo["to"]), (&json!(id), &json!("agent-line")));
+    collector
+        .wait_for(|events| events.len() >= 3 && events.iter().all(|it| it["call"] == id))
+        .await;
     server.stop();
 }
 
-/// Numbers that no machine has, and more fields than anybody can use.
+/// Numbers beyond the range of any type, and objects of 100,000 fields.
 #[tokio::test]
-async fn huge_numbers_and_many_fields_are_taken() {
+async fn huge_numbers_and_many_fields_are_accepted() {
     let collector = Collector::start().await;
-    let folder = PluginFolder::with_every_hook(&collector, MEASURED);
+    let folder = PluginFolder::with_every_hook(&collector, MEASURE_REPORTS);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let digits = "9".repeat(100_000);
     for file in FILES {
@@ -301,7 +310,7 @@ async fn huge_numbers_and_many_fields_are_taken() {
             ("new", "-1E+999999999999"),
             ("endpoint", &digits),
         ] {
-            let answer = server.post_blackbox(with(file, field, number)).await;
+            let answer = server.post_blackbox(document_with(file, field, number)).await;
             assert_eq!(answer.status, 200, "{file} {field}: {answer:?}");
         }
     }
@@ -310,16 +319,16 @@ async fn huge_numbers_and_many_fields_are_taken() {
     for file in FILES {
         let mut took = Vec::new();
         for field in ["callAdditionalData", "agentAdditionalData", "new", "result"] {
-            let body = with(file, field, &fields);
+            let body = document_with(file, field, &fields);
             let body = body.replace("call_abc123def456", &format!("{field} of {file}"));
             let answer = server.post_blackbox(body).await;
             assert_eq!(answer.status, 200, "{file} {field}: {answer:?}");
-            assert!(answer.elapsed < QUICK, "{file} {field}: {:?}", answer.elapsed);
+            assert!(answer.elapsed < PLATFORM_TIMEOUT, "{file} {field}: {:?}", answer.elapsed);
             took.push(answer.elapsed);
         }
         println!("100,000 fields in {file}: {took:?}");
     }
-    // Others are served as ever.
+    // Other requests are served as before.
     let answer = server.post_blackbox(blackbox_fixture("start.json")).await;
     assert_eq!(answer.body, json!({"accept": true}));
 }

@@ -1,4 +1,4 @@
-//! What happens while a call is erased: nothing of before comes back, and nobody waits.
+//! Erasure under load: no erased data returns, and no other request waits.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +9,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{Collector, ServerBuilder, call_initiated_for, event, user_transcription};
 
-use super::{SECRET, is_readable, observed, post, told, wait_for_told};
+use super::{SECRET, delivered_count, folder_with_observer, is_readable, post, wait_for_delivered};
 
-/// One call's events are posted all the time, and so are another's, while it is erased
-/// again and again.
+/// Events of two calls are posted all the time, while one of the calls is erased 40 times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_came_before_is_told_after_however_it_meets() {
+async fn erased_events_are_never_delivered_under_concurrent_appends() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "");
+    let folder = folder_with_observer(&collector, "");
     let server = Arc::new(ServerBuilder::new(folder.path()).with_data_folder(data.path()).start());
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU32::new(0));
@@ -37,9 +36,9 @@ async fn nothing_that_came_before_is_told_after_however_it_meets() {
             0
         })
     };
-    let others = poster("b", Arc::default());
+    let other = poster("b", Arc::default());
     let erased = poster("a", Arc::clone(&acknowledged));
-    // Up to which event, and how many requests had come when that was done.
+    // Number of the last erased event, and of the deliveries at the end of the erasure.
     let mut erasures = Vec::new();
     for _ in 0..40 {
         let before = acknowledged.load(SeqCst);
@@ -50,29 +49,29 @@ async fn nothing_that_came_before_is_told_after_however_it_meets() {
     }
     let last = acknowledged.load(SeqCst);
     stop.store(true, SeqCst);
-    let (all_of_others, all) = (others.await.unwrap(), erased.await.unwrap());
-    wait_for_told(&collector, "b", all_of_others as usize).await;
+    let (all_of_other, all) = (other.await.unwrap(), erased.await.unwrap());
+    wait_for_delivered(&collector, "b", all_of_other as usize).await;
     let nth = |event: &Value| {
-        // As `said` makes it: minutes, seconds and milliseconds.
+        // The timestamp has the number in its minutes, seconds and milliseconds.
         let ms = event["unix_ms"].as_u64().unwrap();
         u32::try_from(ms % 3_600_000).unwrap()
     };
     let is_last = |event: &Value| event["call"] == "a" && nth(event) == all;
     let events = collector.wait_for(|events| events.iter().any(is_last)).await;
-    for (before, came) in erasures {
-        let late = events.iter().skip(came).find(|it| it["call"] == "a" && nth(it) <= before);
-        assert!(late.is_none(), "erased up to {before}, and told of afterwards: {late:?}");
+    for (before, delivered) in erasures {
+        let late = events.iter().skip(delivered).find(|it| it["call"] == "a" && nth(it) <= before);
+        assert!(late.is_none(), "erased up to {before}, but delivered afterwards: {late:?}");
     }
     let of_call = |call| events.iter().filter(move |event| event["call"] == call).map(nth);
-    // All of the other one, and of the one what came after the last erasure; in order.
-    assert!(of_call("b").eq(1..=all_of_others), "{:?}", of_call("b").collect::<Vec<_>>());
+    // All events of the other call, and those after the last erasure, are in order.
+    assert!(of_call("b").eq(1..=all_of_other), "{:?}", of_call("b").collect::<Vec<_>>());
     assert!(of_call("a").is_sorted_by(|before, after| before < after));
     let after: Vec<u32> = of_call("a").filter(|nth| *nth > last).collect();
     assert!(after.iter().copied().eq(last + 1..=all), "{after:?}");
-    println!("40 erasures among {all} events of the call: {} were told", of_call("a").count());
+    println!("40 erasures among {all} events of the call: {} were delivered", of_call("a").count());
 }
 
-/// Appends so many events of a call to a journal that nobody uses.
+/// Appends this number of events of a call to a journal that no server uses.
 fn fill(data: &Path, call: &str, count: u32) {
     let db = rusqlite::Connection::open(data.join("plugboard.db")).unwrap();
     let document = json!({"id": call, "platform": "avr", "agent": null, "from": "2000",
@@ -90,22 +89,22 @@ fn fill(data: &Path, call: &str, count: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_of_very_many_events_holds_nobody_up() {
+async fn erasing_many_events_does_not_delay_requests() {
     const EVENTS: u32 = 100_000;
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
-    let folder = observed(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
+    let folder = folder_with_observer(&collector, "").with_guest("10-good", tests::ROUTING_GUEST);
     let start = || ServerBuilder::new(folder.path()).with_data_folder(data.path()).start();
     let mut server = start();
     post(&server, user_transcription("b", 0, "hello")).await;
-    wait_for_told(&collector, "b", 1).await;
-    // It waits for an observer that is not there.
+    wait_for_delivered(&collector, "b", 1).await;
+    // The events wait for a disabled observer.
     folder.replace_settings("50-observer", &format!("enabled = false\n{}", collector.settings("")));
     server.reload().await;
     server.stop();
     fill(data.path(), "a", EVENTS);
     let server = Arc::new(start());
-    let (started, asked) = (Instant::now(), Arc::clone(&server));
-    let erasing = tokio::spawn(async move { asked.admin_delete("/calls/a", &[]).await });
+    let (started, eraser) = (Instant::now(), Arc::clone(&server));
+    let erasing = tokio::spawn(async move { eraser.admin_delete("/calls/a", &[]).await });
     let (client, mut times, mut nth) = (tests::client(), Vec::new(), 0);
     while !erasing.is_finished() {
         nth += 1;
@@ -122,28 +121,29 @@ async fn a_call_of_very_many_events_holds_nobody_up() {
     times.sort();
     let (usual, most) = (times[times.len() / 2], times[(times.len() - 1) * 9 / 10]);
     println!(
-        "{EVENTS} events erased in {took:?}; {nth} events and calls meanwhile: half of them \
-         within {usual:?}, nine of ten within {most:?}"
+        "{EVENTS} events erased in {took:?}; {nth} events and calls meanwhile: median \
+         {usual:?}, 90th percentile {most:?}"
     );
     assert!(usual < Duration::from_millis(200) && most < Duration::from_secs(1), "{times:?}");
-    // The observer finds the rest behind it.
+    // The observer continues after the erased events.
     folder.replace_settings("50-observer", &collector.settings(""));
     server.reload().await;
-    wait_for_told(&collector, "b", 1 + nth as usize).await;
-    assert_eq!(told(&collector, "a"), 0);
+    wait_for_delivered(&collector, "b", 1 + nth as usize).await;
+    assert_eq!(delivered_count(&collector, "a"), 0);
     let done = event("b", "call_ended", nth + 1, &json!({}));
     post(&server, done).await;
-    wait_for_told(&collector, "b", 2 + nth as usize).await;
+    wait_for_delivered(&collector, "b", 2 + nth as usize).await;
 }
 
-/// A tool that was begun before knows what is erased meanwhile; nobody else does after.
+/// A running tool keeps the erased call data. Later tools do not get them.
 #[tokio::test]
-async fn a_tool_that_is_at_work_brings_nothing_back() {
+async fn running_tool_restores_no_erased_data() {
     let (collector, data) = (Collector::start().await, TempDir::new().unwrap());
     let slow = "[config]\ndo = 'slow'\ndelay_ms = 3000\nnames = 'slow'\n";
     let slow = format!("[limits]\ntool_timeout = '9s'\n{slow}");
-    let folder =
-        observed(&collector, "").with_guest("20-tools", "tools").with_settings("20-tools", &slow);
+    let folder = folder_with_observer(&collector, "")
+        .with_guest("20-tools", "tools")
+        .with_settings("20-tools", &slow);
     let server = Arc::new(
         ServerBuilder::new(folder.path()).with_data_folder(data.path()).enable_blackbox().start(),
     );
@@ -152,9 +152,9 @@ async fn a_tool_that_is_at_work_brings_nothing_back() {
         "callAdditionalData": {"note": SECRET},
     });
     assert_eq!(server.post_blackbox(start.to_string()).await.status, 200);
-    wait_for_told(&collector, "gone", 2).await;
-    // So that the guest that is waited for is the tool.
-    server.wait_for_plugin("50-observer", |row| row["backlog"] == 0).await;
+    wait_for_delivered(&collector, "gone", 2).await;
+    // The observer is idle, so the next guest is the tool.
+    server.wait_for_plugin("50-observer", |row| row["lag"] == 0).await;
     let tool = json!({"toolName": "slow", "callId": "gone"}).to_string();
     let used = tokio::spawn({
         let server = Arc::clone(&server);
@@ -163,15 +163,15 @@ async fn a_tool_that_is_at_work_brings_nothing_back() {
     server.wait_for_guests(1).await;
     let erased = server.admin_delete("/calls/gone", &[]).await;
     assert_eq!(erased.status, 200, "{erased:?}");
-    // The tool had it from before, and was waited for.
+    // The tool had the data from before, and the erasure waited for it.
     assert!(!is_readable(data.path(), SECRET));
     assert_eq!(used.await.unwrap().body["metadata"]["note"], SECRET);
     let next =
         server.post_blackbox(json!({"toolName": "slow", "callId": "gone"}).to_string()).await;
     assert_eq!(next.body["metadata"], json!({}));
-    wait_for_told(&collector, "gone", 3).await;
-    let told = collector.events();
-    let later: Vec<_> = told.iter().filter(|event| event["kind"] == "tool_invoked").collect();
+    wait_for_delivered(&collector, "gone", 3).await;
+    let events = collector.events();
+    let later: Vec<_> = events.iter().filter(|event| event["kind"] == "tool_invoked").collect();
     assert_eq!(later.len(), 1, "{later:?}");
     assert_eq!((&later[0]["from"], &later[0]["metadata"]), (&Value::Null, &json!({})));
     assert!(!is_readable(data.path(), SECRET));

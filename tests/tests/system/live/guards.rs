@@ -1,4 +1,4 @@
-//! Who may ask: whoever has the token, and no page of another site.
+//! Access to the admin listener: token, other sites, and the policy of the page.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -7,30 +7,30 @@ use tests::{PluginFolder, ServerBuilder};
 const PATHS: [&str; 6] = ["/", "/calls", "/reloads", "/live", "/plugins", "/metrics"];
 
 #[tokio::test]
-async fn everything_but_the_empty_page_needs_the_token() {
+async fn every_path_except_page_requires_token() {
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
     for path in ["/live", "/calls", "/reloads", "/live?numbers=shown"] {
         assert_eq!(server.admin_get(path).await.status, 401, "{path}");
     }
     for path in ["/calls", "/reloads"] {
-        let shown = [("authorization", "Bearer t0ken")];
-        assert_eq!(server.admin_get_with_headers(path, &shown).await.status, 200, "{path}");
+        let header = [("authorization", "Bearer t0ken")];
+        assert_eq!(server.admin_get_with_headers(path, &header).await.status, 200, "{path}");
     }
     let page = server.admin_get("/").await;
     assert_eq!(
         (page.status, &page.headers["content-type"].to_str().unwrap()[..9]),
         (200, "text/html")
     );
-    assert!(!server.log_text().contains("caller numbers are shown"));
+    assert!(!server.log_text().contains("caller numbers unmasked"));
 }
 
 #[tokio::test]
-async fn other_sites_are_refused() {
+async fn cross_site_requests_are_rejected() {
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).start();
     let own = format!("http://{}", server.admin_address());
-    let elsewhere: &[&[(&str, &str)]] = &[
+    let cross_site: &[&[(&str, &str)]] = &[
         &[("origin", "http://evil.example")],
         &[("origin", "null")],
         &[("origin", "http://127.0.0.1:1")],
@@ -39,13 +39,13 @@ async fn other_sites_are_refused() {
         &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")],
     ];
     for path in PATHS.into_iter().chain(["/livez"]) {
-        for headers in elsewhere {
+        for headers in cross_site {
             let answer = server.admin_get_with_headers(path, headers).await;
             let code = &answer.body["error"]["code"];
             assert_eq!((answer.status, code), (403, &json!("cross_site")), "{path} {headers:?}");
         }
     }
-    // Also what changes something.
+    // Requests that change data are rejected as well.
     let origin = [("origin", "http://evil.example")];
     assert_eq!(server.admin_delete("/calls/a", &origin).await.status, 403);
     for headers in [
@@ -59,7 +59,7 @@ async fn other_sites_are_refused() {
             "{headers:?}"
         );
     }
-    // A link to the page, in a mail; nothing else can be had so.
+    // A link in a mail may open the page, and no other path.
     let link = [
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-mode", "navigate"),
@@ -70,7 +70,7 @@ async fn other_sites_are_refused() {
 }
 
 #[tokio::test]
-async fn a_foreign_name_is_refused_without_a_token() {
+async fn unknown_host_is_rejected_without_token() {
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).start();
     for path in PATHS {
@@ -92,12 +92,12 @@ async fn a_foreign_name_is_refused_without_a_token() {
         );
     }
     let server = ServerBuilder::new(folder.path()).env("PLUGBOARD_ADMIN_TOKEN", "t0ken").start();
-    let named = [("host", "plugboard.example"), ("authorization", "Bearer t0ken")];
-    assert_eq!(server.admin_get_with_headers("/calls", &named).await.status, 200);
+    let headers = [("host", "plugboard.example"), ("authorization", "Bearer t0ken")];
+    assert_eq!(server.admin_get_with_headers("/calls", &headers).await.status, 200);
 }
 
 #[tokio::test]
-async fn the_page_may_do_nothing_but_run_its_own_script_and_ask_us() {
+async fn page_policy_allows_only_own_script_and_server() {
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).start();
     let page = server.admin_get("/").await;
@@ -106,22 +106,22 @@ async fn the_page_may_do_nothing_but_run_its_own_script_and_ask_us() {
     assert_eq!(header("referrer-policy"), "no-referrer");
     assert_eq!(header("cache-control"), "no-cache");
     assert_eq!(header("cross-origin-opener-policy"), "same-origin");
-    let hashed = |element: &str| {
+    let hash_source = |element: &str| {
         let (_, after) = page.text.split_once(&format!("<{element}>")).unwrap();
         let (text, after) = after.split_once(&format!("</{element}>")).unwrap();
-        assert!(!after.contains(&format!("<{element}")), "one {element} is enough");
+        assert!(!after.contains(&format!("<{element}")), "more than one {element}");
         format!("'sha256-{}'", base64(&Sha256::digest(text)))
     };
     let expected = format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hashed("script"),
-        hashed("style"),
+        hash_source("script"),
+        hash_source("style"),
     );
     assert_eq!(header("content-security-policy"), expected);
 }
 
-/// In the words of the standard: six bits a letter, eight bits a byte.
+/// Encodes bytes as base64 with padding: each letter has six bits.
 fn base64(bytes: &[u8]) -> String {
     let bits: Vec<u8> =
         bytes.iter().flat_map(|byte| (0..8).rev().map(move |nth| byte >> nth & 1)).collect();

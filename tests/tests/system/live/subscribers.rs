@@ -1,4 +1,4 @@
-//! Those who read: how many, how slow they may be, and when it ends.
+//! Subscribers of the live feed: erased calls, their limit, slow ones, and shutdown.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use tokio::time::{Duration, timeout};
 use super::{PATIENCE, Stream, calls, post};
 
 #[tokio::test]
-async fn an_erased_call_is_not_shown_any_more() {
+async fn erased_call_disappears_from_feed_and_list() {
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path()).start();
     for call in ["one", "two"] {
@@ -22,53 +22,53 @@ async fn an_erased_call_is_not_shown_any_more() {
         post(&server, user_transcription(call, 0, "hello")).await;
     }
     let mut stream = Stream::open(&server, "").await;
-    stream.past().await;
+    stream.read_history().await;
     assert_eq!(server.admin_delete("/calls/one", &[]).await.status, 200);
     let erased = stream.next().await.unwrap();
     assert_eq!(erased.0, "erased");
     assert_eq!(erased.1, json!({"call": "one", "platforms": ["avr", "dsai", "blackbox"]}));
-    let known = calls(&server).await;
-    assert_eq!((known.len(), &known[0]["call"]), (1, &json!("two")));
-    let past = Stream::open(&server, "").await.past().await;
+    let listed = calls(&server).await;
+    assert_eq!((listed.len(), &listed[0]["call"]), (1, &json!("two")));
+    let past = Stream::open(&server, "").await.read_history().await;
     assert_eq!(past.len(), 4);
-    // Who was away still shows it, and is told that as well.
-    let of_it = past.iter().filter(|(_, told)| told["call"] == "one");
-    assert_eq!(of_it.map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["erased"]);
-    // What comes of it later is new.
+    // The history also reports the erasure, for pages that still show the call.
+    let of_call = past.iter().filter(|(_, received)| received["call"] == "one");
+    assert_eq!(of_call.map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["erased"]);
+    // A later event of the call starts a new timeline.
     post(&server, user_transcription("one", 1, "hello")).await;
     assert_eq!(calls(&server).await[0]["timeline"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn there_is_room_for_sixteen_readers() {
+async fn live_feed_accepts_sixteen_subscribers() {
     let folder = PluginFolder::new();
     let server = ServerBuilder::new(folder.path()).start();
     let mut streams = Vec::new();
     for _ in 0..16 {
         streams.push(Stream::open(&server, "").await);
     }
-    let refused = server.admin_get("/live").await;
-    let code = &refused.body["error"]["code"];
-    assert_eq!((refused.status, code), (503, &json!("too_many_readers")));
-    // Who goes makes room, once that is noticed.
+    let rejected = server.admin_get("/live").await;
+    let code = &rejected.body["error"]["code"];
+    assert_eq!((rejected.status, code), (503, &json!("too_many_subscribers")));
+    // A closed stream frees its slot when the server notices that.
     drop(streams.pop());
     let url = format!("http://{}/live", server.admin_address());
-    let noticed = async {
+    let reopened = async {
         while tests::client().get(&url).send().await.unwrap().status() != 200 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, noticed).await.unwrap();
+    timeout(PATIENCE, reopened).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_holds_up_nobody_and_is_told_what_it_missed() {
+async fn slow_subscriber_delays_no_request_and_gets_missed_count() {
     const DELIVERIES: u64 = 200;
     const ENTRIES: u64 = 255;
     let folder = PluginFolder::new().with_guest("10-good", ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        // Or it would be let go, on a busy machine.
+        // With a shorter timeout, a busy machine could close the stream.
         .env("PLUGBOARD_LIMITS_HEADER_TIMEOUT", "5m")
         .start();
     let socket = TcpSocket::new_v4().unwrap();
@@ -87,36 +87,36 @@ async fn a_slow_reader_holds_up_nobody_and_is_told_what_it_missed() {
     };
     for nth in 0..DELIVERIES {
         assert_eq!(server.post_blackbox(transcript(nth)).await.status, 200);
-        // Which takes what is on its way.
+        // This request processes all pending activity, so the server drops none.
         assert_eq!(server.admin_get("/calls").await.body["dropped"], 0);
     }
     let (mut text, mut piece) = (String::new(), vec![0; 1 << 16]);
     // The gap is reported where it is, and the newest messages follow.
-    let (told, missed) = loop {
+    let (received, missed) = loop {
         let size = timeout(PATIENCE, slow.read(&mut piece)).await.unwrap().unwrap();
-        assert!(size > 0, "let go");
+        assert!(size > 0, "the server closed the stream");
         text.push_str(std::str::from_utf8(&piece[..size]).unwrap());
-        let told = text.matches("event: event\n").count();
+        let received = text.matches("event: event\n").count();
         let gaps = text.split("event: missed\ndata: ").skip(1);
         let missed: u64 = gaps
             .filter_map(|gap| gap.split_once('\n'))
             .map(|(data, _)| serde_json::from_str::<Value>(data).unwrap())
             .map(|data| data["count"].as_u64().unwrap())
             .sum();
-        if u64::try_from(told).unwrap() + missed >= DELIVERIES * (ENTRIES + 1) {
-            break (told, missed);
+        if u64::try_from(received).unwrap() + missed >= DELIVERIES * (ENTRIES + 1) {
+            break (received, missed);
         }
     };
     assert!(missed > 0);
-    assert_eq!(u64::try_from(told).unwrap() + missed, DELIVERIES * (ENTRIES + 1));
+    assert_eq!(u64::try_from(received).unwrap() + missed, DELIVERIES * (ENTRIES + 1));
 }
 
 #[tokio::test]
-async fn streams_end_at_once_when_the_service_stops() {
+async fn streams_end_when_server_stops() {
     let folder = PluginFolder::new();
     let mut server = ServerBuilder::new(folder.path()).start();
     let mut stream = Stream::open(&server, "").await;
-    stream.past().await;
+    stream.read_history().await;
     let start = Instant::now();
     server.send_sigterm();
     assert!(stream.next().await.is_none());

@@ -1,4 +1,4 @@
-//! Certificates, and the other side of a connection over TLS.
+//! Certificates, and TLS clients of the webhook listener.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -27,10 +27,10 @@ pub(super) const SECOND_ROOT: &str = pem!("second-ca.pem");
 pub(super) const SECOND: [&str; 2] = [pem!("second.pem"), pem!("second.key.pem")];
 pub(super) const EXPIRED: [&str; 2] = [pem!("expired.pem"), pem!("expired.key.pem")];
 
-/// For what should come soon.
+/// Upper limit of a wait, with room for a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A certificate and its key, on the disk.
+/// Certificate and private key as files in a temporary folder.
 pub(super) struct Files(TempDir);
 
 impl Files {
@@ -41,12 +41,12 @@ impl Files {
     }
 
     pub(super) fn write(&self, [certificate, key]: [&str; 2]) {
-        self.put("chain.pem", certificate);
-        self.put("key.pem", key);
+        self.replace("chain.pem", certificate);
+        self.replace("key.pem", key);
     }
 
-    /// As it should be done: by a rename.
-    pub(super) fn put(&self, name: &str, text: &str) {
+    /// Replaces a file atomically by a rename.
+    pub(super) fn replace(&self, name: &str, text: &str) {
         let new = self.path("new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, self.path(name)).unwrap();
@@ -56,27 +56,27 @@ impl Files {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// A program that looks at the files so often.
+    /// Returns a server setup that polls the files at this interval.
     pub(super) fn setup(&self, folder: &Path, poll: &str) -> ServerBuilder {
         ServerBuilder::new(folder)
             .env("PLUGBOARD_TLS_CERTIFICATE", &self.path("chain.pem"))
             .env("PLUGBOARD_TLS_KEY", &self.path("key.pem"))
-            .env("PLUGBOARD_RELOAD_POLL", poll)
+            .env("PLUGBOARD_RELOAD_POLL_INTERVAL", poll)
     }
 }
 
 pub(super) fn client(root: &str) -> reqwest::ClientBuilder {
-    // Sets the provider.
+    // This call installs the TLS provider.
     _ = tests::client();
     let root = Certificate::from_pem(root.as_bytes()).unwrap();
     reqwest::Client::builder().tls_certs_only([root]).timeout(PATIENCE)
 }
 
-/// One connection over TLS.
+/// TLS connection to the webhook listener.
 pub(super) struct Connection(pub(super) StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
-    /// Shakes hands with a server whose certificate is of `root`.
+    /// Connects to the server, and fails unless `root` issued its certificate.
     pub(super) fn open(server: &Server, root: &str, protocols: &[&[u8]]) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(root.as_bytes()).unwrap()).unwrap();
@@ -97,8 +97,8 @@ impl Connection {
         Ok(Self(StreamOwned::new(tls, stream)))
     }
 
-    /// Whether the server answers that it is well.
-    pub(super) fn is_well(&mut self) -> bool {
+    /// Requests `GET /health`, and returns true if the server answers with 200.
+    pub(super) fn is_healthy(&mut self) -> bool {
         let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
         if self.0.write_all(request).is_err() {
             return false;

@@ -1,4 +1,4 @@
-//! The sample `appointments` as it is deployed, used by agents.
+//! The sample `appointments` with its own settings, used by agents.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tests::{PluginFolder, Server, ServerBuilder, ServerResponse, blackbox_fixture};
 use tokio::task::JoinSet;
 
-use super::{error, used};
+use super::{error, tool_request};
 
-fn deployed() -> PluginFolder {
+fn folder_with_sample() -> PluginFolder {
     let settings =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/appointments/appointments.toml");
     let settings = std::fs::read_to_string(settings).unwrap();
@@ -20,7 +20,8 @@ fn deployed() -> PluginFolder {
 }
 
 async fn check(server: &Server, day: &str) -> Value {
-    let body = used("check_availability", "asks", &json!({"date": day, "service": "Check-Up"}));
+    let body =
+        tool_request("check_availability", "asks", &json!({"date": day, "service": "Check-Up"}));
     let answer = server.post_blackbox(body).await;
     assert_eq!(answer.status, 200);
     answer.body
@@ -28,10 +29,10 @@ async fn check(server: &Server, day: &str) -> Value {
 
 async fn book(server: &Server, call: &str, day: &str, time: &str) -> ServerResponse {
     let arguments = json!({"date": day, "time": time, "service": "check-up"});
-    server.post_blackbox(used("book_appointment", call, &arguments)).await
+    server.post_blackbox(tool_request("book_appointment", call, &arguments)).await
 }
 
-/// A day that can be booked, whenever the test runs: the plugin says which.
+/// Returns a day that can be booked. It depends on the date, so the test asks the plugin.
 async fn first_day(server: &Server) -> String {
     let answer = server.post_blackbox(blackbox_fixture("tool.json")).await;
     let (status, message, code) = error(&answer);
@@ -41,8 +42,8 @@ async fn first_day(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn what_one_agent_books_another_cannot() {
-    let folder = deployed();
+async fn booked_slot_is_unavailable_to_other_calls() {
+    let folder = folder_with_sample();
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     let day = first_day(&server).await;
     let all = ["09:00", "09:30", "10:00", "10:30", "11:00", "14:00", "14:30", "15:00"];
@@ -52,31 +53,31 @@ async fn what_one_agent_books_another_cannot() {
     let booked = book(&server, "a", &day, "09:30").await;
     let expected = json!({"date": day, "time": "09:30", "service": "check-up", "number": 1});
     assert_eq!((booked.status, &booked.body), (200, &expected));
-    let left: Vec<_> = all.into_iter().filter(|slot| *slot != "09:30").collect();
-    assert_eq!(check(&server, &day).await["slots"], json!(left));
-    // Another call, and the same once more.
+    let remaining: Vec<_> = all.into_iter().filter(|slot| *slot != "09:30").collect();
+    assert_eq!(check(&server, &day).await["slots"], json!(remaining));
+    // Another call cannot book the slot. The same call gets its booking again.
     let taken = book(&server, "b", &day, "09:30").await;
     assert_eq!((error(&taken).0, error(&taken).2), (200, "SLOT_TAKEN"));
     assert_eq!(book(&server, "a", &day, "09:30").await.body, expected);
     assert_eq!(error(&book(&server, "b", &day, "12:00").await).2, "NO_SUCH_SLOT");
-    // What cannot be understood is said without quoting it.
+    // Errors about invalid arguments do not quote them.
     for (arguments, code, says) in [
         (json!({"date": day}), "INVALID_ARGUMENTS", "`time`"),
         (json!({"date": 5, "time": "09:00"}), "INVALID_ARGUMENTS", "`date`"),
         (json!("Ada"), "INVALID_ARGUMENTS", "arguments"),
         (json!({"date": day, "time": "09:00", "service": "Ada"}), "NO_SUCH_SERVICE", "check-up"),
     ] {
-        let answer = server.post_blackbox(used("book_appointment", "c", &arguments)).await;
+        let answer = server.post_blackbox(tool_request("book_appointment", "c", &arguments)).await;
         let (status, message, found) = error(&answer);
         assert_eq!((status, found), (200, code), "{arguments}: {message}");
         assert!(message.contains(says) && !message.contains("Ada"), "{message}");
     }
 }
 
-/// Ten calls want the same time at the same moment: one has it.
+/// Ten calls book the same slot at the same time, and one of them succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_time_is_booked_once() {
-    let folder = deployed();
+async fn concurrent_bookings_succeed_once() {
+    let folder = folder_with_sample();
     let server = Arc::new(ServerBuilder::new(folder.path()).enable_blackbox().start());
     let day = first_day(&server).await;
     let mut all = JoinSet::new();

@@ -1,13 +1,13 @@
-//! Results that are given again: only with the plugin's leave, and only where it says.
+//! Cache of tool results: the plugin declares results cacheable, and for which calls.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::{PluginFolder, Server, ServerBuilder};
 
-use super::{error, invoke, tools, used};
+use super::{error, invoke, tool_request, tools};
 
-/// The random number of a result; another one each time that the tool runs.
+/// Returns the random number in a result. Each run of the tool makes another one.
 async fn nonce(server: &Server, body: String) -> Value {
     let answer = server.post_blackbox(body).await;
     assert_eq!(answer.status, 200);
@@ -15,21 +15,21 @@ async fn nonce(server: &Server, body: String) -> Value {
     answer.body["nonce"].clone()
 }
 
-fn from(number: &str, call: &str) -> String {
+fn request_from(number: &str, call: &str) -> String {
     let arguments = json!({"date": "2025-10-25"});
-    let mut body: Value = serde_json::from_str(&used("echo", call, &arguments)).unwrap();
+    let mut body: Value = serde_json::from_str(&tool_request("echo", call, &arguments)).unwrap();
     body["endpoint"] = json!(number);
     body.to_string()
 }
 
 #[tokio::test]
-async fn nothing_is_given_again_unless_it_is_said() {
+async fn tool_results_are_not_cached_by_default() {
     let folder = tools(PluginFolder::new(), "10-a", "[grants]\nkv = true\n");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     for nth in 1..5 {
         assert_eq!(invoke(&server, "echo").await.body["nth"], nth);
     }
-    // Nor an error, nor a failure, nor what is good for no time at all.
+    // Errors, failures and results with a time to live of 0 are not cached.
     for settings in ["do = 'error'", "do = 'trap'"] {
         folder.replace_settings("10-a", &format!("[config]\n{settings}\n"));
         server.reload().await;
@@ -40,80 +40,81 @@ async fn nothing_is_given_again_unless_it_is_said() {
     }
     folder.replace_settings("10-a", "[config]\ndo = 'cached'\nttl_ms = 0\n");
     server.reload().await;
-    let body = || from("1", "a");
+    let body = || request_from("1", "a");
     assert_ne!(nonce(&server, body()).await, nonce(&server, body()).await);
 }
 
 #[tokio::test]
-async fn for_the_same_arguments_in_calls_that_are_alike() {
+async fn cached_result_is_used_for_matching_calls() {
     let settings =
         "[config]\ndo = 'cached'\nttl_ms = 60000\nvary = 'from'\nnames = 'echo, other'\n";
     let folder = tools(PluginFolder::new(), "10-a", settings);
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
-    let first = nonce(&server, from("1", "a")).await;
-    // Again, and in another call from there.
-    assert_eq!(nonce(&server, from("1", "a")).await, first);
-    assert_eq!(nonce(&server, from("1", "b")).await, first);
-    // From elsewhere; each its own.
-    let other = nonce(&server, from("2", "c")).await;
+    let first = nonce(&server, request_from("1", "a")).await;
+    // The same call again, and another call from the same number.
+    assert_eq!(nonce(&server, request_from("1", "a")).await, first);
+    assert_eq!(nonce(&server, request_from("1", "b")).await, first);
+    // Another number has its own entry.
+    let other = nonce(&server, request_from("2", "c")).await;
     assert_ne!(other, first);
-    assert_eq!(nonce(&server, from("2", "d")).await, other);
-    assert_eq!(nonce(&server, from("1", "e")).await, first);
-    // From nobody that is known.
-    let nobody = r#"{"callId":"f","toolName":"echo","toolArguments":{"date":"2025-10-25"}}"#;
-    let nobody = nonce(&server, nobody.to_owned()).await;
-    assert!(![&first, &other].contains(&&nobody));
-    // Other arguments, and another tool with the same.
-    let mut known = vec![first.clone(), other, nobody];
+    assert_eq!(nonce(&server, request_from("2", "d")).await, other);
+    assert_eq!(nonce(&server, request_from("1", "e")).await, first);
+    // This call has no number.
+    let without_number =
+        r#"{"callId":"f","toolName":"echo","toolArguments":{"date":"2025-10-25"}}"#;
+    let without_number = nonce(&server, without_number.to_owned()).await;
+    assert!(![&first, &other].contains(&&without_number));
+    // Other arguments, and another tool with the same arguments.
+    let mut seen = vec![first.clone(), other, without_number];
     for (tool, arguments) in [
         ("echo", json!({"date": "2025-10-26"})),
         ("echo", json!({"date": "2025-10-25", "time": 1})),
         ("echo", json!({})),
         ("other", json!({"date": "2025-10-25"})),
     ] {
-        let mut body: Value = serde_json::from_str(&used(tool, "g", &arguments)).unwrap();
+        let mut body: Value = serde_json::from_str(&tool_request(tool, "g", &arguments)).unwrap();
         body["endpoint"] = json!("1");
-        let found = nonce(&server, body.to_string()).await;
-        assert!(!known.contains(&found), "{tool} {arguments}");
-        assert_eq!(nonce(&server, body.to_string()).await, found);
-        known.push(found);
+        let number = nonce(&server, body.to_string()).await;
+        assert!(!seen.contains(&number), "{tool} {arguments}");
+        assert_eq!(nonce(&server, body.to_string()).await, number);
+        seen.push(number);
     }
-    // Whose word it is, is told as ever.
+    // The log names the plugin of a cached result as well.
     let log = server.wait_for_log(|line| line["cached"] == true);
     assert_eq!((&log["plugin"], &log["outcome"]), (&json!("10-a"), &json!("value")));
-    // Another version of the plugin knows nothing of it.
+    // Another version of the plugin does not use the entries.
     folder.replace_settings("10-a", &format!("{settings}new = 1\n"));
     server.reload().await;
-    let later = nonce(&server, from("1", "a")).await;
+    let later = nonce(&server, request_from("1", "a")).await;
     assert_ne!(later, first);
-    assert_eq!(nonce(&server, from("1", "b")).await, later);
+    assert_eq!(nonce(&server, request_from("1", "b")).await, later);
 }
 
 #[tokio::test]
-async fn for_as_long_as_it_is_good_and_the_operator_says() {
-    for (ttl, most) in [("400", "60s"), ("60000", "400ms")] {
+async fn cached_result_expires_after_shorter_limit() {
+    for (ttl, max_ttl) in [("400", "60s"), ("60000", "400ms")] {
         let settings = format!("[config]\ndo = 'cached'\nttl_ms = {ttl}\n");
         let folder = tools(PluginFolder::new(), "10-a", &settings);
         let server = ServerBuilder::new(folder.path()).enable_blackbox();
-        let server = server.env("PLUGBOARD_CACHE_MAX_TTL", most).start();
-        let asked = Instant::now();
-        let first = nonce(&server, from("1", "a")).await;
+        let server = server.env("PLUGBOARD_CACHE_MAX_TTL", max_ttl).start();
+        let start = Instant::now();
+        let first = nonce(&server, request_from("1", "a")).await;
         loop {
-            let same = nonce(&server, from("2", "b")).await == first;
-            let age = asked.elapsed();
+            let same = nonce(&server, request_from("2", "b")).await == first;
+            let age = start.elapsed();
             if !same {
                 assert!(age >= Duration::from_millis(400), "{age:?}");
                 break;
             }
-            // What was asked in time may be answered a little later.
+            // A request within the time to live may be answered slightly later.
             assert!(age < Duration::from_secs(2), "{age:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    // Switched off.
+    // The operator has disabled the cache.
     let folder = tools(PluginFolder::new(), "10-a", "[config]\ndo = 'cached'\nttl_ms = 60000\n");
     let server = ServerBuilder::new(folder.path()).enable_blackbox();
     let server = server.env("PLUGBOARD_CACHE_ENABLED", "false").start();
-    let body = || from("1", "a");
+    let body = || request_from("1", "a");
     assert_ne!(nonce(&server, body()).await, nonce(&server, body()).await);
 }

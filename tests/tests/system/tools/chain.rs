@@ -1,4 +1,4 @@
-//! Who answers a tool that several plugins have, and who is set aside.
+//! Tools that several plugins offer: the chain of plugins and their circuit breakers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tests::{PluginFolder, ServerBuilder, call_initiated};
 use super::{SLACK, error, invoke, tools};
 
 #[tokio::test]
-async fn the_first_plugin_that_can_answers() {
+async fn first_working_plugin_answers_tool() {
     for failure in ["do = 'trap'", "do = 'deep'\ndepth = 1000", "do = 'sleep'", "do = 'spin'"] {
         for on_failure in ["pass", "stop"] {
             let first = format!(
@@ -30,16 +30,16 @@ async fn the_first_plugin_that_can_answers() {
             assert!(answer.elapsed < Duration::from_millis(200) + SLACK, "{:?}", answer.elapsed);
         }
     }
-    // An error is an answer: nobody else is asked.
+    // An error is an answer, so the second plugin does not run.
     let folder = tools(PluginFolder::new(), "10-first", "[config]\ndo = 'error'\n");
     let server =
         ServerBuilder::new(tools(folder, "20-second", "").path()).enable_blackbox().start();
     assert_eq!(error(&invoke(&server, "echo").await).2, "NO_SUCH_DAY");
 }
 
-/// The time of all together is bounded as well.
+/// The time of the whole chain is limited as well.
 #[tokio::test]
-async fn several_that_are_slow_have_one_deadline() {
+async fn slow_plugins_share_one_deadline() {
     let slow = "[limits]\ntool_timeout = '1500ms'\n[config]\ndo = 'sleep'\n";
     let names = ["10-a", "20-b", "30-c", "40-d"];
     let folder = names.into_iter().fold(PluginFolder::new(), |it, name| tools(it, name, slow));
@@ -53,7 +53,7 @@ async fn several_that_are_slow_have_one_deadline() {
 }
 
 #[tokio::test]
-async fn only_who_is_concerned_is_asked() {
+async fn tool_request_skips_plugins_that_do_not_match() {
     let folder =
         tools(PluginFolder::new(), "10-avr", "platforms = ['avr']\n[config]\ndo = 'error'\n");
     let folder = tools(folder, "20-agent", "[match]\nagent = 'sales'\n[config]\ndo = 'error'\n");
@@ -63,7 +63,7 @@ async fn only_who_is_concerned_is_asked() {
     let folder = tools(folder, "50-last", "platforms = ['blackbox', 'avr']\n[grants]\nkv = true\n");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     assert_eq!(invoke(&server, "echo").await.body["nth"], 1);
-    // There is such a tool, but not for this call.
+    // The tool exists, but not for this call.
     assert_eq!(error(&invoke(&server, "mine").await).2, "UNKNOWN_TOOL");
     assert_eq!(invoke(&server, "mine").await.status, 404);
     assert_eq!(error(&invoke(&server, "off").await).2, "UNKNOWN_TOOL");
@@ -72,20 +72,20 @@ async fn only_who_is_concerned_is_asked() {
     assert_eq!((&answer.body["tool"], &answer.body["nth"]), (&json!("mine"), &json!(null)));
 }
 
-/// What the operator names counts, and what he takes away is gone.
+/// The names in the settings replace those of the plugin.
 #[tokio::test]
-async fn settings_name_the_tools() {
+async fn settings_replace_tool_names() {
     let names = "[tools]\nnames = ['check', 'book it']\n";
     let folder = tools(PluginFolder::new(), "10-a", names);
     let folder = tools(folder, "20-b", "[tools]\nnames = []\n");
     let server = ServerBuilder::new(folder.path()).enable_blackbox().start();
     assert_eq!(error(&invoke(&server, "echo").await).2, "UNKNOWN_TOOL");
-    let log = server.wait_for_log(|line| line["message"] == "no plugin knows this tool");
+    let log = server.wait_for_log(|line| line["message"] == "unknown tool");
     assert_eq!(log["known"], "book it, check");
-    // The SDK's box has no such tool, which the agent is told.
+    // The plugin does not have this tool, and its error reaches the agent.
     assert_eq!(error(&invoke(&server, "check").await).2, "UNKNOWN_TOOL");
     assert_eq!(invoke(&server, "check").await.status, 200);
-    for (settings, word) in [
+    for (settings, label) in [
         ("[config]\nnames_count = 65\n", "tool_names"),
         ("[config]\nnames_length = 10000\n", "tool_names"),
         ("[config]\nnames_do = 'trap'\n", "instantiate"),
@@ -95,14 +95,14 @@ async fn settings_name_the_tools() {
         folder.replace_settings("20-b", settings);
         server.reload().await;
         let plugin = server.plugin_status("20-b").await;
-        assert_eq!(plugin["last_error"]["label"], word, "{settings}: {plugin}");
-        // The others go on.
+        assert_eq!(plugin["last_error"]["label"], label, "{settings}: {plugin}");
+        // The other plugins keep serving.
         assert_eq!(invoke(&server, "check").await.status, 200);
     }
     folder.replace_settings("20-b", "[config]\nnames_count = 64\n");
     server.reload().await;
     assert_eq!(invoke(&server, "tool-63").await.body["tool"], "tool-63");
-    // Exports none, and should have some.
+    // This plugin has no tools, although its settings name one.
     let folder = PluginFolder::new()
         .with_guest("10-good", tests::ROUTING_GUEST)
         .with_settings("10-good", "[tools]\nnames = ['check']\n");
@@ -110,16 +110,16 @@ async fn settings_name_the_tools() {
     assert_eq!(server.plugin_status("10-good").await["last_error"]["label"], "tool_names");
 }
 
-/// Whoever keeps failing is not asked for a while, and what else it does goes on.
+/// The circuit breaker of the tools opens, and other hooks of the plugin continue.
 #[tokio::test]
-async fn a_tool_that_keeps_failing_is_set_aside() {
+async fn tool_circuit_opens_after_repeated_failures() {
     let bad = "[limits]\ntool_timeout = '100ms'\n[config]\ndo = 'sleep'\n";
     let folder =
         tools(PluginFolder::new(), "10-bad", bad).with_guest("90-good", tests::ROUTING_GUEST);
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        .env("PLUGBOARD_BREAKER_FAILURES", "3")
-        .env("PLUGBOARD_BREAKER_PAUSE", "5s")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "3")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_OPEN_DURATION", "5s")
         .start();
     for _ in 0..3 {
         assert_eq!(error(&invoke(&server, "echo").await).2, "TOOL_TIMEOUT");
@@ -132,15 +132,15 @@ async fn a_tool_that_keeps_failing_is_set_aside() {
     }
     assert!(server.post(call_initiated()).await.sts_url().is_some());
     let row = server.plugin_status("10-bad").await;
-    assert_eq!((&row["state"], &row["tools"]["breaker"]), (&json!("set_aside"), &json!("open")));
+    assert_eq!((&row["state"], &row["tools"]["breaker"]), (&json!("circuit_open"), &json!("open")));
     assert_eq!(row["tools"]["failed"], 3);
-    let series = "plugboard_plugin_uses_total{plugin=\"10-bad\",hook=\"tools\",result=\"failed\"}";
+    let series = "plugboard_plugin_mid_call_requests_total{plugin=\"10-bad\",hook=\"tools\",result=\"failed\"}";
     assert_eq!(server.metric_value(series).await, Some(3));
-    // Mended, it answers at once.
+    // A fixed plugin answers at once.
     folder.replace_settings("10-bad", "");
     server.reload().await;
     assert_eq!(invoke(&server, "echo").await.body["tool"], "echo");
-    // Or when it is tried again.
+    // Otherwise, a probe runs the plugin after the open duration.
     folder.replace_settings("10-bad", "[grants]\nkv = true\n[config]\ndo = 'trap'\n");
     server.reload().await;
     for _ in 0..4 {
@@ -150,23 +150,23 @@ async fn a_tool_that_keeps_failing_is_set_aside() {
     let before = traps();
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while traps() == before {
-        assert!(std::time::Instant::now() < deadline, "it is never tried again");
+        assert!(std::time::Instant::now() < deadline, "no probe ran the plugin");
         assert_eq!(error(&invoke(&server, "echo").await).2, "TOOL_FAILED");
     }
 }
 
-/// Whoever fails as a tool still decides, and the other way round.
+/// A plugin whose tools fail keeps deciding calls and transfers.
 #[tokio::test]
-async fn a_plugin_is_set_aside_only_where_it_fails() {
+async fn circuit_opens_for_failing_hook_only() {
     let folder = PluginFolder::new()
         .with_guest("10-full", "full")
-        // Without the grant the tool fails, and the decision does not need it.
+        // Without the grant, the tool fails. The decision does not need the grant.
         .with_settings("10-full", "")
         .with_guest("20-transfers", "transfers")
         .with_settings("20-transfers", "[config]\ndo = 'trap'\n");
     let server = ServerBuilder::new(folder.path())
         .enable_blackbox()
-        .env("PLUGBOARD_BREAKER_FAILURES", "2")
+        .env("PLUGBOARD_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "2")
         .start();
     for _ in 0..5 {
         error(&invoke(&server, "seen").await);

@@ -1,4 +1,4 @@
-//! A collector that is gone, slow or broken costs spans, and nothing else.
+//! Failures of the collector: the server loses spans, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -8,28 +8,28 @@ use tests::{
 
 use super::otlp::{Behaviour, Otlp};
 
-/// Calls that are answered while spans cannot be sent.
+/// Number of calls in each test.
 const CALLS: usize = 60;
 
-/// The longest time for a process with nothing in flight to end in: spans have two
-/// seconds, where sending them could take five.
+/// Upper limit of a shutdown without requests in flight. The flush of spans has two seconds,
+/// although an export can take five.
 const END: Duration = Duration::from_secs(4);
 
 fn folder() -> PluginFolder {
     PluginFolder::new().with_guest("10-good", ROUTING_GUEST)
 }
 
-/// Calls are answered as ever; then the process ends as soon as it should.
-async fn serves_and_ends(server: &mut Server) -> String {
+/// Asserts that the server answers calls in time and stops in time. Returns its log.
+async fn serve_and_stop(server: &mut Server) -> String {
     let client = tests::client();
     for _ in 0..CALLS {
         let answer = server.post_with_client(&client, &[], call_initiated()).await;
         assert_eq!((answer.status, answer.sts_url()), (200, Some(ROUTING_GUEST_URL)));
-        // The budget of a call: whatever waited for the collector would be later.
+        // The time limit of a decision. A wait for the collector would exceed it.
         assert!(answer.elapsed < Duration::from_secs(2), "{:?}", answer.elapsed);
     }
-    server.wait_for_metric("plugboard_spans_lost_total", 1).await;
-    // So that something waits at the end.
+    server.wait_for_metric("plugboard_spans_dropped_total", 1).await;
+    // This call leaves spans pending at the end.
     server.post(call_initiated()).await;
     let start = Instant::now();
     let log = server.stop();
@@ -37,64 +37,64 @@ async fn serves_and_ends(server: &mut Server) -> String {
     log
 }
 
-/// How often the log complains of the collector while it serves.
-fn complaints(log: &str) -> usize {
-    log.lines().filter(|line| line.contains("the collector does not take them")).count()
+/// Returns the number of log lines about failed exports.
+fn count_export_errors(log: &str) -> usize {
+    log.lines().filter(|line| line.contains("the OTLP collector rejects them")).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_gone_costs_nothing_but_spans() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+async fn unreachable_collector_costs_only_spans() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = folder();
     let mut server = ServerBuilder::new(folder.path())
-        .env("PLUGBOARD_TRACES_ENDPOINT", &format!("http://{gone}/v1/traces"))
+        .env("PLUGBOARD_TRACES_OTLP_ENDPOINT", &format!("http://{address}/v1/traces"))
         .start();
-    let log = serves_and_ends(&mut server).await;
-    assert_eq!(complaints(&log), 1, "{log}");
-    assert!(log.contains("refused") && log.contains(&format!("http://{gone}\"")), "{log}");
+    let log = serve_and_stop(&mut server).await;
+    assert_eq!(count_export_errors(&log), 1, "{log}");
+    assert!(log.contains("refused") && log.contains(&format!("http://{address}\"")), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_refuses_costs_nothing_but_spans() {
+async fn rejecting_collector_costs_only_spans() {
     for status in [500, 503] {
-        let (otlp, folder) = (Otlp::start(Behaviour::Refuses(status)).await, folder());
-        let mut server = otlp.of(ServerBuilder::new(folder.path())).start();
-        let log = serves_and_ends(&mut server).await;
-        assert_eq!(complaints(&log), 1, "{log}");
+        let (otlp, folder) = (Otlp::start(Behaviour::Rejects(status)).await, folder());
+        let mut server = otlp.configure(ServerBuilder::new(folder.path())).start();
+        let log = serve_and_stop(&mut server).await;
+        assert_eq!(count_export_errors(&log), 1, "{log}");
         assert!(log.contains(&status.to_string()), "{log}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_hangs_costs_nothing_but_spans() {
+async fn hanging_collector_costs_only_spans() {
     let (otlp, folder) = (Otlp::start(Behaviour::Hangs).await, folder());
-    let mut server = otlp.of(ServerBuilder::new(folder.path())).start();
-    let log = serves_and_ends(&mut server).await;
-    assert_eq!(complaints(&log), 1, "{log}");
+    let mut server = otlp.configure(ServerBuilder::new(folder.path())).start();
+    let log = serve_and_stop(&mut server).await;
+    assert_eq!(count_export_errors(&log), 1, "{log}");
     assert!(log.contains("did not answer in time"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_at_the_end_is_sent() {
-    let (otlp, folder) = (Otlp::start(Behaviour::Takes).await, folder());
-    let mut server = otlp.of(ServerBuilder::new(folder.path())).start();
+async fn pending_spans_are_exported_at_shutdown() {
+    let (otlp, folder) = (Otlp::start(Behaviour::Accepts).await, folder());
+    let mut server = otlp.configure(ServerBuilder::new(folder.path())).start();
     let client = tests::client();
     for _ in 0..CALLS {
         server.post_with_client(&client, &[], call_initiated()).await;
     }
     let log = server.stop();
-    assert_eq!(complaints(&log), 0, "{log}");
+    assert_eq!(count_export_errors(&log), 0, "{log}");
     let webhooks = otlp.spans().into_iter().filter(|span| span.name == "webhook").count();
     assert_eq!(webhooks, CALLS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_of_spans_are_there_only_where_there_are_spans() {
-    let (otlp, folder) = (Otlp::start(Behaviour::Takes).await, folder());
-    let server = otlp.of(ServerBuilder::new(folder.path())).start();
+async fn span_metrics_exist_only_with_tracing() {
+    let (otlp, folder) = (Otlp::start(Behaviour::Accepts).await, folder());
+    let server = otlp.configure(ServerBuilder::new(folder.path())).start();
     server.post(call_initiated()).await;
     server.wait_for_metric("plugboard_spans_exported_total", 3).await;
-    assert_eq!(server.metric_value("plugboard_spans_lost_total").await, Some(0));
+    assert_eq!(server.metric_value("plugboard_spans_dropped_total").await, Some(0));
     let server = ServerBuilder::new(folder.path()).start();
     assert!(!server.metrics_text().await.contains("plugboard_spans"));
 }

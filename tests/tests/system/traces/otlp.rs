@@ -1,4 +1,4 @@
-//! A collector of OpenTelemetry traces, that reads what it is sent.
+//! Collector of OpenTelemetry traces that decodes and records export requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,50 +17,50 @@ use serde_json::{Value, json};
 use tests::ServerBuilder;
 use tokio::net::TcpListener;
 
-/// For what is on its way.
+/// Upper limit of a wait for spans that the server has not exported yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A listening collector; ended with the test's runtime.
+/// Listening collector. It ends with the runtime of the test.
 pub struct Otlp {
     endpoint: String,
-    kept: Arc<Mutex<Kept>>,
+    recording: Arc<Mutex<Recording>>,
 }
 
-/// How a collector behaves.
+/// Reaction of a collector to export requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
     #[default]
-    Takes,
-    /// Answers with this status.
-    Refuses(u16),
-    /// Never answers.
+    Accepts,
+    /// Answers each request with this status.
+    Rejects(u16),
+    /// Receives requests, and never answers them.
     Hangs,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Recording {
     behaviour: Behaviour,
     requests: Vec<Request>,
     spans: Vec<Span>,
 }
 
-/// A message.
+/// Export request of a server.
 pub struct Request {
     pub path: String,
     pub headers: HeaderMap,
-    /// As it was sent.
+    /// Encoded body of the request.
     pub body: Bytes,
-    /// What it says of the program.
+    /// Attributes of the resource, which describes the server.
     pub resource: BTreeMap<String, Value>,
 }
 
-/// A span, as far as tests look at it.
+/// Span with the fields that tests compare.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub name: String,
     pub trace: String,
     pub id: String,
-    /// Empty: none.
+    /// Identifier of the parent span; empty for a root span.
     pub parent: String,
     pub kind: SpanKind,
     pub failed: bool,
@@ -70,12 +70,12 @@ pub struct Span {
 }
 
 impl Span {
-    /// An attribute; null, if it is not there.
+    /// Returns an attribute, or null if the span does not have it.
     pub fn get(&self, name: &str) -> &Value {
         self.attributes.get(name).unwrap_or(&Value::Null)
     }
 
-    /// Name and value of an attribute.
+    /// Returns true if an attribute has this value.
     pub fn has(&self, name: &str, value: &Value) -> bool {
         self.get(name) == value
     }
@@ -85,36 +85,36 @@ impl Otlp {
     pub async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
-        let kept = Arc::new(Mutex::new(Kept { behaviour, ..Kept::default() }));
-        let routes = Router::new().fallback(keep).with_state(Arc::clone(&kept));
+        let recording = Arc::new(Mutex::new(Recording { behaviour, ..Recording::default() }));
+        let routes = Router::new().fallback(record).with_state(Arc::clone(&recording));
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { endpoint, kept }
+        Self { endpoint, recording }
     }
 
-    /// A setup that sends its traces here.
-    pub fn of(&self, setup: ServerBuilder) -> ServerBuilder {
-        setup.env("PLUGBOARD_TRACES_ENDPOINT", &self.endpoint)
+    /// Returns the server setup with this collector as the destination of traces.
+    pub fn configure(&self, setup: ServerBuilder) -> ServerBuilder {
+        setup.env("PLUGBOARD_TRACES_OTLP_ENDPOINT", &self.endpoint)
     }
 
     pub fn spans(&self) -> Vec<Span> {
         self.lock().spans.clone()
     }
 
-    /// Waits until what came is as wanted.
-    pub async fn wait_for(&self, wanted: impl Fn(&[Span]) -> bool) -> Vec<Span> {
+    /// Waits until the recorded spans meet a condition, and returns them.
+    pub async fn wait_for(&self, condition: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let spans = self.spans();
-            if wanted(&spans) {
+            if condition(&spans) {
                 return spans;
             }
-            assert!(Instant::now() < deadline, "{} spans came: {spans:#?}", spans.len());
+            assert!(Instant::now() < deadline, "{} spans received: {spans:#?}", spans.len());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Waits until so many webhooks came; the trace of the last one, by the order of
-    /// beginning.
+    /// Waits for a number of webhook spans. Returns the trace of the latest one, ordered by
+    /// start.
     pub async fn webhook(&self, count: usize) -> Vec<Span> {
         let webhooks = |spans: &[Span]| {
             let mut found: Vec<Span> =
@@ -131,41 +131,41 @@ impl Otlp {
         trace
     }
 
-    /// Looks at every message.
-    pub fn requests<T>(&self, look: impl Fn(&Request) -> T) -> Vec<T> {
-        self.lock().requests.iter().map(look).collect()
+    /// Returns the results of a function for all recorded requests.
+    pub fn requests<T>(&self, function: impl Fn(&Request) -> T) -> Vec<T> {
+        self.lock().requests.iter().map(function).collect()
     }
 
-    /// Whether any message has this text in it, in whatever place.
-    pub fn was_told(&self, text: &str) -> bool {
+    /// Returns true if any recorded request contains this text.
+    pub fn has_received(&self, text: &str) -> bool {
         let has = |body: &Bytes| body.windows(text.len()).any(|part| part == text.as_bytes());
         self.requests(|request| has(&request.body)).contains(&true)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap()
+    fn lock(&self) -> MutexGuard<'_, Recording> {
+        self.recording.lock().unwrap()
     }
 }
 
-/// The attributes of all children of a span, by their names.
+/// Returns the children of a span, in the order of the trace.
 pub fn children<'a>(trace: &'a [Span], parent: &Span) -> Vec<&'a Span> {
     trace.iter().filter(|span| span.parent == parent.id).collect()
 }
 
-async fn keep(
-    State(kept): State<Arc<Mutex<Kept>>>,
+async fn record(
+    State(recording): State<Arc<Mutex<Recording>>>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let behaviour = {
         let message = ExportTraceServiceRequest::decode(body.clone()).unwrap();
-        let mut kept = kept.lock().unwrap();
+        let mut recording = recording.lock().unwrap();
         let mut resource = BTreeMap::new();
-        for of in message.resource_spans {
-            resource = attributes(of.resource.unwrap().attributes);
-            let spans = of.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            kept.spans.extend(spans.map(|span| {
+        for group in message.resource_spans {
+            resource = attributes(group.resource.unwrap().attributes);
+            let spans = group.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            recording.spans.extend(spans.map(|span| {
                 assert!(span.events.is_empty() && span.trace_state.is_empty(), "{span:?}");
                 Span {
                     trace: hex::encode(&span.trace_id),
@@ -181,12 +181,12 @@ async fn keep(
             }));
         }
         let path = uri.path().to_owned();
-        kept.requests.push(Request { path, headers, body, resource });
-        kept.behaviour
+        recording.requests.push(Request { path, headers, body, resource });
+        recording.behaviour
     };
     match behaviour {
-        Behaviour::Takes => StatusCode::OK.into_response(),
-        Behaviour::Refuses(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Behaviour::Accepts => StatusCode::OK.into_response(),
+        Behaviour::Rejects(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Behaviour::Hangs => std::future::pending().await,
     }
 }
@@ -200,9 +200,9 @@ fn attributes(attributes: Vec<KeyValue>) -> BTreeMap<String, Value> {
     };
     let mut all = BTreeMap::new();
     for attribute in attributes {
-        let given = value(attribute.value.unwrap().value.unwrap());
-        // The same attribute twice would be an error of ours.
-        assert!(all.insert(attribute.key.clone(), given).is_none(), "{} twice", attribute.key);
+        let decoded = value(attribute.value.unwrap().value.unwrap());
+        // A repeated attribute would be an error of the server.
+        assert!(all.insert(attribute.key.clone(), decoded).is_none(), "{} twice", attribute.key);
     }
     all
 }

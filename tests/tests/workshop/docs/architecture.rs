@@ -1,11 +1,11 @@
-//! ARCHITECTURE.md: the files and tests that it names exist.
+//! ARCHITECTURE.md names only files and tests that exist.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::page::root;
 
-/// The folders that paths in ARCHITECTURE.md are relative to.
+/// Folders to which the paths in ARCHITECTURE.md are relative.
 const BASES: [&str; 3] = ["", "host/crates", "tests/tests"];
 
 #[test]
@@ -36,7 +36,7 @@ fn architecture_names_existing_files_and_tests() {
     assert!(files > 60 && tests >= 20, "only {files} files and {tests} tests");
 }
 
-/// The texts of a line that are set as code.
+/// Returns the code spans of a line.
 fn code_spans(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
@@ -50,7 +50,7 @@ fn find(name: &str) -> Option<PathBuf> {
     BASES.iter().map(|base| root().join(base).join(name)).find(|path| path.is_file())
 }
 
-/// Whether a line is a row of the table of invariants: it begins with a number.
+/// Returns whether a line is a row of the table of invariants, which begins with a number.
 fn is_invariant(line: &str) -> bool {
     let number = line.strip_prefix("| ").and_then(|rest| rest.split(' ').next());
     number.is_some_and(|number| number.parse::<u32>().is_ok())

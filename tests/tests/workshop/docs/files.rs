@@ -1,5 +1,5 @@
-//! What is to be written into files: TOML is taken, JSON is JSON, and what a command
-//! names is there.
+//! Files in the documents: TOML is a valid configuration, JSON is well-formed, and files
+//! that commands name exist.
 
 use std::fs;
 use std::process::Command;
@@ -11,11 +11,11 @@ use tests::{PluginFolder, ROUTING_GUEST, program};
 use super::page::{pages, root};
 
 #[test]
-fn every_toml_is_a_configuration_or_a_plugins_settings() {
-    let mut judged = 0;
+fn documented_toml_is_valid_configuration_or_settings() {
+    let mut checked = 0;
     for page in pages() {
         for block in page.blocks().into_iter().filter(|block| block.language == "toml") {
-            judged += 1;
+            checked += 1;
             let as_configuration = check(PluginFolder::new(), Some(&block.text));
             let folder = PluginFolder::new()
                 .with_guest("10-vip", ROUTING_GUEST)
@@ -23,7 +23,7 @@ fn every_toml_is_a_configuration_or_a_plugins_settings() {
             let as_settings = check(folder, None);
             assert!(
                 as_configuration.is_ok() || as_settings.is_ok(),
-                "{}:{}: neither a configuration:\n{}nor a plugin's settings:\n{}",
+                "{}:{}: neither a valid configuration:\n{}nor valid plugin settings:\n{}",
                 page.name,
                 block.line,
                 as_configuration.unwrap_err(),
@@ -31,10 +31,10 @@ fn every_toml_is_a_configuration_or_a_plugins_settings() {
             );
         }
     }
-    assert!(judged > 4, "only {judged}");
+    assert!(checked > 4, "only {checked}");
 }
 
-/// What `plugboard check` says of it, if it is not content.
+/// Runs `plugboard check`, and returns its output as the error if it fails.
 fn check(folder: PluginFolder, configuration: Option<&str>) -> Result<(), String> {
     let mut command = Command::new(program());
     command.env_clear().args(["check", "--plugins"]).arg(folder.path());
@@ -45,13 +45,13 @@ fn check(folder: PluginFolder, configuration: Option<&str>) -> Result<(), String
         command.arg("--config").arg(file);
     }
     let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).unwrap();
-    if output.status.success() { Ok(()) } else { Err(said) }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    if output.status.success() { Ok(()) } else { Err(text) }
 }
 
 #[test]
-fn json_is_json_and_rules_are_whole() {
+fn dashboards_schemas_and_alert_rules_are_well_formed() {
     for file in [
         "docs/operations/grafana.json",
         "docs/reference/plugboard.schema.json",
@@ -72,8 +72,8 @@ fn json_is_json_and_rules_are_whole() {
             assert!(is_balanced(expression), "{expression}");
         }
     }
-    // There is no reader of YAML here, so the rules are as simple as they can be: one
-    // line for each key, in the same order.
+    // This check has no YAML parser, so the rules must have a fixed form: one line for each
+    // key, in the same order.
     let rules = fs::read_to_string(root().join("docs/operations/alerts.yml")).unwrap();
     let mut alerts = rules.split("      - alert: ").skip(1).peekable();
     assert!(alerts.peek().is_some());
@@ -84,7 +84,7 @@ fn json_is_json_and_rules_are_whole() {
         let keys = [&keys[..], &["          description: \""]].concat();
         assert_eq!(lines.len(), keys.len() + 1, "{alert}");
         for (line, key) in lines[1..].iter().zip(keys) {
-            assert!(line.starts_with(key), "{line:?} where {key:?} should be, of {}", lines[0]);
+            assert!(line.starts_with(key), "{line:?} instead of {key:?} in {}", lines[0]);
             assert!(!key.ends_with('"') || line.matches('"').count() == 2, "{line}");
             assert!(!line.contains(" #") && is_balanced(line), "{line}");
         }
@@ -92,20 +92,20 @@ fn json_is_json_and_rules_are_whole() {
 }
 
 #[test]
-fn editors_know_good_from_bad() {
+fn schemas_accept_valid_and_reject_invalid_files() {
     let good = json!({
         "listen": "127.0.0.1:9000",
-        "limits": { "budget": "2s" },
-        "senders": { "allow": ["10.0.0.0/8"], "rate": 5 },
+        "limits": { "decision_timeout": "2s" },
+        "ingress": { "allowed_networks": ["10.0.0.0/8"], "rate_limit": 5 },
         "blackbox": { "fallback": "reject", "headers": ["X-API-Key: k"] },
     });
     let bad = [
-        json!({ "limits": { "bugdet": "2s" } }),
-        json!({ "limits": { "budget": 2 } }),
+        json!({ "limits": { "decision_timeuot": "2s" } }),
+        json!({ "limits": { "decision_timeout": 2 } }),
         json!({ "blackbox": { "fallback": "maybe" } }),
         json!({ "secret": 5 }),
     ];
-    judge("plugboard", &good, &bad);
+    assert_schema("plugboard", &good, &bad);
     let good = json!({
         "platforms": ["avr"],
         "match": { "to": ["5001", "60*"], "from": "+39*", "metadata": { "channel": "PJSIP/*" } },
@@ -119,10 +119,10 @@ fn editors_know_good_from_bad() {
         json!({ "events": { "kinds": ["start"] } }),
         json!({ "grants": { "metric": true } }),
     ];
-    judge("plugin", &good, &bad);
+    assert_schema("plugin", &good, &bad);
 }
 
-fn judge(name: &str, good: &Value, bad: &[Value]) {
+fn assert_schema(name: &str, good: &Value, bad: &[Value]) {
     let text = fs::read_to_string(root().join(format!("docs/reference/{name}.schema.json")));
     let document = serde_json::from_str(&text.unwrap()).unwrap();
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
@@ -130,11 +130,11 @@ fn judge(name: &str, good: &Value, bad: &[Value]) {
     let index = compiler.compile("settings.json", &mut schemas).unwrap();
     schemas.validate(good, index).unwrap_or_else(|error| panic!("{name}: {error}"));
     for bad in bad {
-        assert!(schemas.validate(bad, index).is_err(), "{name}: {bad} is taken");
+        assert!(schemas.validate(bad, index).is_err(), "{name}: {bad} is accepted");
     }
 }
 
-/// Whether every bracket is closed.
+/// Returns whether all brackets are closed in the right order.
 fn is_balanced(text: &str) -> bool {
     let mut open = Vec::new();
     for c in text.chars() {
@@ -150,17 +150,17 @@ fn is_balanced(text: &str) -> bool {
 }
 
 #[test]
-fn what_is_not_run_names_files_that_are_there() {
+fn console_blocks_name_existing_files() {
     let mut named = 0;
     for page in pages() {
         for block in page.blocks().into_iter().filter(|block| block.language == "console") {
             assert!(block.text.starts_with("$ "), "{}:{}", page.name, block.line);
             for word in block.text.split_whitespace() {
-                let top = ["docs/", "tests/", "host/", "guest-sdk/", "wit/", "plugins/"];
+                let top = ["deploy/", "docs/", "tests/", "host/", "guest-sdk/", "wit/", "plugins/"];
                 if top.iter().any(|folder| word.starts_with(folder)) {
                     named += 1;
-                    let there = root().join(word).exists();
-                    assert!(there, "{}:{}: there is no {word}", page.name, block.line);
+                    let exists = root().join(word).exists();
+                    assert!(exists, "{}:{}: {word} does not exist", page.name, block.line);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Where links lead.
+//! Links between the documents lead to existing pages and headings.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::page::{Page, pages, root};
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_target_exists() {
     let mut pages = pages();
     let path = root().join("ARCHITECTURE.md");
     let text = fs::read_to_string(&path).unwrap();
@@ -18,41 +18,41 @@ fn every_link_leads_somewhere() {
         for (line, text) in page.prose() {
             for target in targets(text) {
                 followed += 1;
-                if !leads(&page.path, target) {
+                if !exists(&page.path, target) {
                     broken.push(format!("{}:{line}: {target}", page.name));
                 }
             }
         }
     }
-    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
     assert!(followed > 80, "only {followed} links");
 }
 
 #[test]
-fn every_page_can_be_found_from_the_first() {
+fn every_page_is_reachable_from_readme() {
     let pages = pages();
     let mut found = BTreeSet::from([root().join("README.md")]);
-    let mut known = 0;
-    while found.len() > known {
-        known = found.len();
-        let further = pages.iter().filter(|page| found.contains(&page.path)).flat_map(|page| {
+    let mut previous = 0;
+    while found.len() > previous {
+        previous = found.len();
+        let linked = pages.iter().filter(|page| found.contains(&page.path)).flat_map(|page| {
             let targets = page.prose().into_iter().flat_map(|(_, text)| targets(text));
             let file = |target: &str| file(&page.path, target).canonicalize().ok();
             targets.filter_map(file).collect::<Vec<_>>()
         });
-        let further: Vec<_> = further.collect();
-        found.extend(further);
+        let linked: Vec<_> = linked.collect();
+        found.extend(linked);
     }
-    let lost: Vec<&str> = pages
+    let unreachable: Vec<&str> = pages
         .iter()
         .filter(|page| !found.contains(&page.path.canonicalize().unwrap()))
         .filter(|page| !found.contains(&page.path))
         .map(|page| page.name.as_str())
         .collect();
-    assert!(lost.is_empty(), "no link leads to {lost:?}");
+    assert!(unreachable.is_empty(), "no link leads to {unreachable:?}");
 }
 
-/// Where the links of a line lead, without those to other sites.
+/// Returns the link targets in a line, except those on other sites.
 fn targets(text: &str) -> impl Iterator<Item = &str> {
     text.split("](")
         .skip(1)
@@ -60,7 +60,7 @@ fn targets(text: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.contains("://"))
 }
 
-/// The file that a link on this page leads to.
+/// Returns the path of the file to which a link on this page leads.
 fn file(page: &Path, target: &str) -> std::path::PathBuf {
     match target.split('#').next() {
         Some("") | None => page.to_owned(),
@@ -68,7 +68,7 @@ fn file(page: &Path, target: &str) -> std::path::PathBuf {
     }
 }
 
-fn leads(page: &Path, target: &str) -> bool {
+fn exists(page: &Path, target: &str) -> bool {
     let file = file(page, target);
     match target.split_once('#') {
         Some((_, anchor)) => fs::read_to_string(file).is_ok_and(|text| has_anchor(&text, anchor)),
@@ -76,17 +76,18 @@ fn leads(page: &Path, target: &str) -> bool {
     }
 }
 
-/// Whether a page has a heading of this anchor, as GitHub makes them.
+/// Returns whether a page has a heading with this anchor, by GitHub's rules.
 fn has_anchor(text: &str, anchor: &str) -> bool {
     text.lines().filter(|line| line.starts_with('#')).any(|line| {
         let heading = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        kept.map(|c| if c == ' ' { '-' } else { c }).eq(anchor.chars())
+        let anchor_text =
+            heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        anchor_text.map(|c| if c == ' ' { '-' } else { c }).eq(anchor.chars())
     })
 }
 
 #[test]
-fn an_anchor_is_a_heading() {
+fn anchors_match_headings() {
     let text = "# On the internet\n## [tls]\n## What's kept, and why\n";
     for anchor in ["on-the-internet", "tls", "whats-kept-and-why"] {
         assert!(has_anchor(text, anchor), "{anchor}");

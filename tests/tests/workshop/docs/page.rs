@@ -1,51 +1,54 @@
-//! A page, and the blocks in it.
+//! Pages of the documents, and their fenced blocks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The repository.
+/// Returns the root folder of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A page of the documents.
+/// Page of the documents.
 pub struct Page {
-    /// Its file.
+    /// Path of the page's file.
     pub path: PathBuf,
-    /// From the repository's root.
+    /// Path relative to the repository's root.
     pub name: String,
-    /// All of it.
+    /// Whole text of the page.
     pub text: String,
 }
 
-/// A fenced block.
+/// Fenced code block of a page.
 pub struct Block {
-    /// Its language.
+    /// Language of the block, as the fence names it.
     pub language: String,
-    /// The words between the block before, or the heading, and this one.
+    /// Text before the block, from the previous block or heading.
     pub before: String,
-    /// What it has, without the indentation of its fence.
+    /// Content of the block, without the indentation of its fence.
     pub text: String,
-    /// The line of its fence, counted from 1.
+    /// Number of the fence's line, counted from 1.
     pub line: usize,
 }
 
-/// README, everything under `docs/`, and what plugins say of themselves.
+/// Returns README.md, all pages below `docs/`, and the READMEs of plugins and of `deploy/`.
 pub fn pages() -> Vec<Page> {
     let root = root();
-    let mut pages = vec![page(&root, root.join("README.md"))];
+    let mut pages: Vec<Page> = ["README.md", "deploy/README.md"]
+        .into_iter()
+        .map(|name| page(&root, root.join(name)))
+        .collect();
     let mut folders = vec![root.join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "md") {
+            } else if path.extension().is_some_and(|extension| extension == "md") {
                 pages.push(page(&root, path));
             }
         }
     }
-    // Not what an author installed beside them.
+    // Packages installed below the plugins' folders are not pages.
     for entry in fs::read_dir(root.join("plugins")).unwrap() {
         let path = entry.unwrap().path().join("README.md");
         if path.exists() {
@@ -64,7 +67,7 @@ fn page(root: &Path, path: PathBuf) -> Page {
 }
 
 impl Page {
-    /// The blocks, in their order.
+    /// Returns the fenced blocks of the page, in order.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::<Block>::new();
         let (mut before, mut open) = (String::new(), None::<(usize, Block)>);
@@ -100,7 +103,7 @@ impl Page {
         blocks
     }
 
-    /// The lines that are in no block, with their numbers.
+    /// Returns the lines outside of blocks, with their numbers.
     pub fn prose(&self) -> Vec<(usize, &str)> {
         let mut is_code = false;
         let outside = |(_, text): &(usize, &str)| {

@@ -4,7 +4,7 @@ fn grants(entries: &[&str]) -> HttpGrants {
     HttpGrants::try_from(entries.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>()).unwrap()
 }
 
-/// What becomes of a URL before anything is looked up: "" if it is granted.
+/// Returns the result of the checks before name resolution: "" if the URL is granted.
 fn check_url(grants: &HttpGrants, url: &str) -> &'static str {
     let Ok(url) = Url::parse(url) else { return "no URL" };
     let Ok(target) = Target::from_url(&url) else { return "no target" };
@@ -72,7 +72,7 @@ fn url_is_checked_against_grants() {
         ("http://xn--mnchen-3ya.example/", ""),
         ("https://münchen.example/", "not_granted"),
         ("http://munchen.example/", "not_granted"),
-        // Addresses, in all the ways to write them.
+        // Addresses in all notations of the URL standard.
         ("http://127.0.0.1:8080/", ""),
         ("http://2130706433:8080/", ""),
         ("http://0177.0.0.1:8080/", ""),
@@ -166,13 +166,13 @@ fn resolved_addresses_are_checked_against_grants() {
         (&other, "192.168.0.1", false),
         (&other, "2002:a00:1::", false),
     ] {
-        let judged = grants.check_address(target, address.parse().unwrap());
-        assert_eq!(judged.is_ok(), granted, "{target} at {address}: {judged:?}");
+        let result = grants.check_address(target, address.parse().unwrap());
+        assert_eq!(result.is_ok(), granted, "{target} at {address}: {result:?}");
     }
     assert_eq!(
         grants.check_address(&plain, "::ffff:10.0.0.1".parse().unwrap()).unwrap_err().to_string(),
-        "address refused: a.example.com:80 leads to 10.0.0.1 (private), which no entry of \
-         `grants.http` names; to allow it, add \"10.0.0.1:80\""
+        "address refused: a.example.com:80 resolves to 10.0.0.1 (private), which no entry of \
+         `grants.http` includes; to allow it, add \"10.0.0.1:80\""
     );
 }
 
@@ -186,37 +186,37 @@ fn rejection_names_the_missing_entry_without_path() {
         let error = grants.check_target(&target(url)).unwrap_err().to_string();
         assert!(error.ends_with(&format!("add \"{expected}\"")), "{error}");
         assert!(!error.contains("4930123"), "{error}");
-        // What it advises is a grant, and works.
-        let advised = HttpGrants::try_from(vec![expected.to_owned()]).unwrap();
-        assert_eq!(advised.check_target(&target(url)), Ok(()));
+        // The suggested entry is valid, and grants the URL.
+        let suggested = HttpGrants::try_from(vec![expected.to_owned()]).unwrap();
+        assert_eq!(suggested.check_target(&target(url)), Ok(()));
     }
 }
 
 #[test]
 fn invalid_entries_explain_the_format() {
     for (entry, part) in [
-        ("", "no name"),
+        ("", "not a valid name"),
         ("*", "`*`"),
         ("*:443", "`*`"),
-        ("*.", "no name"),
+        ("*.", "not a valid name"),
         ("*.*.example.com", "`*`"),
         ("a.*.com", "`*`"),
         ("a*.example.com", "`*`"),
-        ("*.10.0.0.1", "in disguise"),
+        ("*.10.0.0.1", "encoded IPv4 address"),
         ("https://crm.example.com", "write \"crm.example.com:443\""),
         ("http://crm.example.com/a", "write \"crm.example.com:80\""),
         ("https://crm.example.com:8443/", "write \"crm.example.com:8443\""),
         ("crm.example.com/", "path"),
         ("crm.example.com/8", "path"),
-        ("crm.example.com:443/a", "no number"),
+        ("crm.example.com:443/a", "1 to 65535"),
         ("a@crm.example.com", "more than a host"),
         ("crm.example.com?a", "more than a host"),
         ("crm.example.com\\a", "more than a host"),
         (" crm.example.com", "more than a host"),
         ("crm%2eexample.com", "more than a host"),
-        ("crm..example.com", "no name"),
-        ("crm.example.com..", "no name"),
-        (":443", "no name"),
+        ("crm..example.com", "not a valid name"),
+        ("crm.example.com..", "not a valid name"),
+        (":443", "not a valid name"),
         ("crm.example.com:", "1 to 65535"),
         ("crm.example.com:0", "1 to 65535"),
         ("crm.example.com:65536", "1 to 65535"),
@@ -225,8 +225,8 @@ fn invalid_entries_explain_the_format() {
         ("2130706433", "write \"127.0.0.1\""),
         ("0x7f.1:80", "write \"127.0.0.1\""),
         ("010.0.0.0/8", "path"),
-        ("10.0.0.0/33", "too many bits"),
-        ("10.0.0.0/300", "too many bits"),
+        ("10.0.0.0/33", "prefix length is too large"),
+        ("10.0.0.0/300", "prefix length is too large"),
         ("10.1.2.3/8", "write \"10.0.0.0/8\", or \"10.1.2.3\""),
         ("[10.0.0.1]:80", "IPv6"),
         ("[::1", "bracket"),
@@ -250,5 +250,5 @@ fn grants_deserialize_from_a_list() {
     let grants: HttpGrants = serde_json::from_str(r#"["crm.example.com:443"]"#).unwrap();
     assert_eq!(check_url(&grants, "https://crm.example.com/"), "");
     let error = serde_json::from_str::<HttpGrants>(r#"["*"]"#).unwrap_err().to_string();
-    assert!(error.starts_with("\"*\" is no grant: "), "{error}");
+    assert!(error.starts_with("\"*\" is not a valid grant: "), "{error}");
 }

@@ -1,4 +1,4 @@
-//! An HTTP server that sends the responses it is given.
+//! HTTP server for tests that sends prepared responses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// A part of an answer.
+/// Part of a test server's response.
 #[derive(Clone)]
 pub enum ResponsePart {
     Bytes(Vec<u8>),
-    /// Says nothing for 20 ms.
+    /// Sends no data for 20 ms.
     Pause,
     /// Leaves the connection open for the next request.
     KeepAlive,
@@ -23,7 +23,7 @@ pub fn bytes_part(text: impl Into<Vec<u8>>) -> ResponsePart {
     ResponsePart::Bytes(text.into())
 }
 
-/// A whole answer, with its length.
+/// Returns a whole response with its length.
 pub fn http_response(status: &str, headers: &str, body: &str) -> Vec<ResponsePart> {
     let length = body.len();
     let text = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
@@ -40,15 +40,15 @@ struct RecordedTraffic {
     connections: AtomicUsize,
 }
 
-/// Its threads end with their connections, or with the test.
+/// Test server. Its threads end with their connections, or with the test process.
 pub struct TestServer {
     address: SocketAddr,
     traffic: Arc<RecordedTraffic>,
 }
 
 impl TestServer {
-    /// Answers each request with the parts that `handler` makes of it. Then it
-    /// closes the connection, unless told to keep it.
+    /// Starts a server that answers each request with the parts from `handler`. It then
+    /// closes the connection, unless a part is [`ResponsePart::KeepAlive`].
     pub fn start(handler: impl Fn(&str) -> Vec<ResponsePart> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, traffic) =
@@ -57,8 +57,8 @@ impl TestServer {
         thread::spawn(move || {
             for connection in listener.incoming() {
                 thread_traffic.connections.fetch_add(1, Relaxed);
-                let (reply, seeing) = (Arc::clone(&reply), Arc::clone(&thread_traffic));
-                thread::spawn(move || serve_connection(connection.unwrap(), &*reply, &seeing));
+                let (reply, traffic) = (Arc::clone(&reply), Arc::clone(&thread_traffic));
+                thread::spawn(move || serve_connection(connection.unwrap(), &*reply, &traffic));
             }
         });
         Self { address, traffic }
@@ -76,7 +76,7 @@ impl TestServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// The requests so far.
+    /// Returns the requests received until now.
     pub fn requests(&self) -> Vec<String> {
         self.traffic.requests.lock().clone()
     }
@@ -108,7 +108,7 @@ fn serve_connection(
     }
 }
 
-/// One request, with its body.
+/// Reads one request with its body.
 fn read_request(connection: &mut TcpStream) -> Option<String> {
     let mut received = Vec::new();
     loop {

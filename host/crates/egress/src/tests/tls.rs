@@ -1,4 +1,4 @@
-//! https, against a server that nobody vouches for.
+//! Tests of https against a server with a self-signed certificate.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 
 use super::*;
 
-/// Of `localhost`, signed by itself, until 2120; of no use but here.
+/// Self-signed certificate of `localhost`, valid until 2120, for these tests only.
 const CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBPTCB5aADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9z
@@ -33,7 +33,7 @@ TBZ0m54NQVKRSSLB8nxSdWKBv72JStzIz0Hl9QMRZpChXjSx5uSuAodr
 -----END PRIVATE KEY-----
 ";
 
-/// A server for https, that answers each connection once. Returns its port.
+/// Starts an https server that answers each connection once, and returns its port.
 fn serve(response: String) -> u16 {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
@@ -52,7 +52,7 @@ fn serve(response: String) -> u16 {
             let (mut connection, config) = (connection.unwrap(), Arc::clone(&config));
             let mut tls = ServerConnection::new(config).unwrap();
             let mut stream = Stream::new(&mut tls, &mut connection);
-            // Whoever does not trust it breaks off here.
+            // A client that does not trust the certificate closes the connection here.
             if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
                 stream.write_all(response.as_bytes()).unwrap();
                 stream.conn.send_close_notify();

@@ -1,4 +1,4 @@
-//! One attempt to deliver an event to a plugin, and the end of an event whose last
+//! One attempt to deliver an event to a plugin, and the dead letter of an event whose last
 //! attempt fails.
 
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::consumer::ConsumerShared;
-use super::in_flight::Delivery;
+use super::in_flight::{Delivery, RetryReason};
+use super::shared::ConsumerShared;
 use super::spans;
 use super::tombstones::DeliveryAdmission;
 use plugboard_core::span::in_span;
@@ -16,21 +16,11 @@ use plugboard_runtime::plugin::Hook;
 use plugboard_runtime::plugin::error::CallError;
 use plugboard_store::DeadLetter;
 
-/// The longest text of an error that a dead letter keeps, in bytes.
+/// The maximum length of the error text in a dead letter, in bytes.
 const MAX_ERROR_BYTES: usize = 1024;
 
-/// The reason why an event is to be delivered again.
-pub(super) enum RetryReason {
-    /// The attempt failed.
-    Failed,
-    /// No fault of the plugin's: there was no instance, or no plugin.
-    Unavailable,
-    /// The plugin's circuit breaker is open.
-    CircuitOpen,
-}
-
-/// Delivers an event to a plugin. `Ok`: the event is acknowledged, because the plugin
-/// took it, it was erased, or it is a dead letter.
+/// Delivers an event to a plugin. `Ok`: the event is acknowledged, because the plugin processed
+/// it, the event was erased, or it is a dead letter.
 pub(super) async fn deliver(
     shared: Arc<ConsumerShared>,
     delivery: Delivery,
@@ -68,7 +58,7 @@ pub(super) async fn deliver(
     record_failure(&shared, &delivery, now - start, &error, did_open_circuit).await
 }
 
-/// Records an attempt that panicked as a failed one. It is not the plugin's fault, so
+/// Records an attempt that panicked as a failed one. The panic is not a fault of the plugin, so
 /// its circuit breaker does not count it.
 pub(super) async fn record_panic(
     shared: Arc<ConsumerShared>,
@@ -102,16 +92,16 @@ async fn record_failure(
         attempts,
         error = error.label(),
         message = ?error.to_string(),
-        "an event was not taken"
+        "event delivery failed"
     );
     if did_open_circuit {
         tracing::error!(
             plugin = name,
             error = error.label(),
-            "it keeps failing over events, which wait for it (breaker.pause)"
+            "circuit breaker opened; events wait (circuit_breaker.open_duration)"
         );
     }
-    if attempts < shared.config.attempts {
+    if attempts < shared.config.max_attempts {
         return Err(RetryReason::Failed);
     }
     let letter = DeadLetter {
@@ -140,7 +130,7 @@ async fn record_failure(
         call,
         event = event.kind().name(),
         attempts,
-        "an event is given up; see GET /events/dead"
+        "event moved to the dead-letter queue (GET /events/dead)"
     );
     Ok(())
 }

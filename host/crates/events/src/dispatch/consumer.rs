@@ -1,68 +1,59 @@
-//! The consumer of one observer: reads the journal after its checkpoint, delivers
-//! events to the plugin, retries with exponential backoff, moves events to the
-//! dead-letter queue after the last attempt, and saves its checkpoint.
+//! The consumer of one observer: it reads the journal after its checkpoint and delivers events
+//! to the plugin. It retries with exponential backoff, moves events to the dead-letter queue
+//! after the last attempt, and saves its checkpoint.
 //!
 //! Every delivery uses the plugin of the current generation, so a new version takes
 //! over at once. While there is no plugin, or its circuit breaker is open, events wait
 //! in the journal.
 //!
-//! Without an instance, or while the circuit breaker is open, no attempt is counted. An event
-//! whose last attempt failed is acknowledged only when its dead letter is stored.
+//! Without a free instance, or while the circuit breaker is open, no attempt is counted. An
+//! event whose last attempt failed is acknowledged only when its dead letter is stored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{RetryReason, deliver, record_panic};
-use super::in_flight::{Delivery, InFlight, Step, StepResult};
-use super::tombstones::Tombstones;
+use super::attempt::{deliver, record_panic};
+use super::in_flight::{Delivery, InFlight, RetryReason, Step, StepResult};
+use super::shared::ConsumerShared;
 use super::window::{DeliveryWindow, PendingDelivery};
 use plugboard_config::EventsConfig;
 use plugboard_core::event::EventKinds;
-use plugboard_registry::{Generation, Registry};
+use plugboard_registry::Generation;
 use plugboard_runtime::plugin::{Hook, Plugin};
-use plugboard_store::{Checkpoint, JournalEvent, JournalPage, Seq, Store, StoreError, StoreFuture};
+use plugboard_store::{Checkpoint, JournalEvent, JournalPage, Seq, StoreError, StoreFuture};
 
-/// The number of events that one read returns at most.
+/// The maximum number of events that one read returns.
 const PAGE_EVENTS: usize = 256;
 
-/// The least time between two checkpoints. After a crash, events that were delivered
-/// since the last one are delivered again.
+/// The minimum interval of checkpoints. After a crash, events that were delivered since the
+/// last checkpoint are delivered again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(25);
 
-/// The time between an error of the store and the next request.
+/// The delay between an error of the store and the next request.
 const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The time until the next attempt when there was no instance, or the circuit breaker
-/// was open.
+/// The delay of the next attempt after there was no free instance, or the circuit breaker was
+/// open.
 const UNAVAILABLE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What all consumers share.
-pub(super) struct ConsumerShared {
-    pub(super) registry: Arc<Registry>,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) config: EventsConfig,
-    /// The erased calls.
-    pub(super) tombstones: Arc<Tombstones>,
-    /// Limits the deliveries of all consumers that run at a time.
-    pub(super) permits: Arc<Semaphore>,
-    /// The limit of one consumer, so that none takes all permits.
-    pub(super) max_per_consumer: AtomicUsize,
-}
+/// The lag of each consumer, in events, by its name.
+pub(super) type ConsumerLags = BTreeMap<Arc<str>, Arc<AtomicU64>>;
 
 /// The progress of a consumer, for the supervisor.
 pub(super) struct ConsumerProgress {
-    /// All events up to here are acknowledged, and the checkpoint is saved.
+    /// Sequence number up to which all events are acknowledged and the checkpoint is saved.
     pub(super) acked_up_to: watch::Receiver<Seq>,
     /// The approximate number of events that are not acknowledged.
     pub(super) lag: Arc<AtomicU64>,
 }
 
-/// See the [module](self).
+/// The consumer of one observer, see the [module](self).
 pub(super) struct Consumer {
     name: Arc<str>,
     shared: Arc<ConsumerShared>,
@@ -82,7 +73,7 @@ pub(super) struct Consumer {
     pending_save: Option<StoreFuture<()>>,
     /// `acked_up_to` of the checkpoint that is being saved.
     saved_acked_up_to: Seq,
-    /// Whether the checkpoint has changed since it was last saved.
+    /// True if the checkpoint has changed since it was last saved.
     is_dirty: bool,
     next_save: Instant,
     /// The earliest time of the next read, after an error of the store.
@@ -129,8 +120,7 @@ impl Consumer {
         (consumer, progress)
     }
 
-    /// Delivers until `stop` is cancelled. Deliveries in flight then have `grace` to
-    /// end.
+    /// Delivers until `stop` is cancelled. Deliveries in flight then have `grace` to finish.
     pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut last = self.shared.store.last_seq();
         let mut generation = self.shared.registry.changes();
@@ -165,7 +155,7 @@ impl Consumer {
                 page = await_if_some(&mut self.pending_read) => self.finish_read(page),
                 saved = await_if_some(&mut self.pending_save) => self.finish_save(saved),
                 _ = last.changed() => {}
-                // Handled at the start of the loop.
+                // The start of the loop handles the new generation.
                 _ = generation.changed() => generation.mark_changed(),
                 _ = erased.changed() => erased.mark_changed(),
                 () = sleep_until(wake) => {}
@@ -174,8 +164,8 @@ impl Consumer {
         self.finish(grace).await;
     }
 
-    /// Continues with the plugin of a generation. A new version receives the events
-    /// that an earlier one failed at without backoff.
+    /// Continues with the plugin of a generation. A new version receives the events that an
+    /// earlier version failed to process, without backoff.
     fn adopt(&mut self, generation: &Generation) {
         let plugin = generation.plugin(&self.name).filter(|plugin| plugin.has_hook(Hook::Observer));
         self.plugin = plugin.cloned();
@@ -200,10 +190,10 @@ impl Consumer {
             }
         };
         let recovered = std::mem::take(&mut self.recovered);
-        // Some may have been erased.
+        // Some events may have been erased.
         self.is_dirty |= events.len() < recovered.len();
         for event in events {
-            // A checkpoint is sorted by sequence number.
+            // The binary search relies on the order of a checkpoint, by sequence number.
             let index = recovered.binary_search_by_key(&event.seq, |(seq, _)| *seq).ok();
             let recovered_entry = index.and_then(|place| recovered.get(place));
             let attempts = recovered_entry.map_or(0, |(_, attempts)| *attempts);
@@ -230,7 +220,7 @@ impl Consumer {
             if tombstones.is_erased(&event) {
                 continue;
             }
-            // Without a plugin, the delivery decides later.
+            // Without a plugin, the delivery checks the subscription later.
             if self.plugin.as_ref().is_none_or(|plugin| self.is_subscribed(plugin, &event)) {
                 self.window.push(PendingDelivery { event, attempts: 0 });
             }
@@ -266,7 +256,7 @@ impl Consumer {
         let now = Instant::now();
         while now >= self.next_delivery && self.in_flight.len() < self.max_in_flight() {
             let Some(pending) = self.window.next(now) else { return };
-            // An earlier version may have subscribed to it.
+            // An earlier version of the plugin may have subscribed to the event.
             if !self.is_subscribed(plugin, &pending.event) {
                 self.window.ack(&pending);
                 self.is_dirty = true;
@@ -278,16 +268,16 @@ impl Consumer {
         }
     }
 
-    /// Handles the end of a task. After a panic, another task records the failure, as
-    /// this may wait for the store; if that panics too, the event is retried later.
+    /// Handles the end of a task. After a panic, another task records the failure, because this
+    /// may wait for the store. If that task panics too, the event is retried later.
     fn finish_step(&mut self, delivery: Delivery, step: Step, result: StepResult) {
         let result = match result {
             StepResult::Done(result) => result,
             StepResult::Panicked => {
                 tracing::error!(
                     observer = &*self.name,
-                    "the host panicked over an event, which counts as a failed attempt; please \
-                     report it"
+                    "Plugboard panicked while it delivered an event, which counts as a failed \
+                     attempt; please report it"
                 );
                 if step == Step::Attempt {
                     let task = record_panic(Arc::clone(&self.shared), delivery.clone());
@@ -361,7 +351,7 @@ impl Consumer {
         }
     }
 
-    /// Returns when to run the loop again though nothing happens.
+    /// Returns the time of the next run of the loop if there is no notification.
     fn next_wake(&self, last_seq: Seq) -> Instant {
         let has_plugin = self.plugin.is_some();
         let can_deliver = has_plugin && self.in_flight.len() < self.max_in_flight();
@@ -374,8 +364,7 @@ impl Consumer {
         [delivery_at, save_at, read_at].into_iter().flatten().min().unwrap_or(idle_wake)
     }
 
-    /// Waits for the deliveries in flight, at most for `grace`, and saves the
-    /// checkpoint.
+    /// Waits for the deliveries in flight for `grace` at most, and saves the checkpoint.
     async fn finish(mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
         while let Ok(Some((delivery, step, result))) =
@@ -393,7 +382,8 @@ impl Consumer {
         {
             tracing::warn!(
                 observer = &*self.name,
-                "its progress is not kept, and some events will come again: {error}"
+                %error,
+                "cannot save the checkpoint; some events will be redelivered"
             );
         }
     }
@@ -401,12 +391,13 @@ impl Consumer {
 
 /// Returns the delay before the next attempt: exponential backoff with jitter.
 fn retry_delay(config: &EventsConfig, attempts: u32) -> Duration {
-    let exponential = config.backoff.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    let exponential =
+        config.initial_backoff.saturating_mul(1 << attempts.saturating_sub(1).min(16));
     // 20 % of jitter, so that events that failed together are not retried together.
     exponential.min(config.max_backoff).mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
-/// Waits for the answer to a request; indefinitely if there is none.
+/// Waits for the result of a request; indefinitely if there is no request.
 async fn await_if_some<T>(pending: &mut Option<StoreFuture<T>>) -> Result<T, StoreError> {
     match pending {
         Some(pending) => pending.await,

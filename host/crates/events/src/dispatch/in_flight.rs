@@ -1,4 +1,4 @@
-//! The deliveries in flight of one consumer, each in a task of its own.
+//! The deliveries in flight of one consumer. Each delivery runs in its own task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::attempt::RetryReason;
 use super::window::PendingDelivery;
 use plugboard_runtime::plugin::Plugin;
 
@@ -21,25 +20,35 @@ pub(super) struct Delivery {
 /// The step of a delivery that a task runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The plugin's hook, and the failure if it fails.
+    /// Calls the plugin's hook, and records a failure.
     Attempt,
-    /// The failure of an attempt that panicked.
+    /// Records the failure of an attempt that panicked.
     RecordPanic,
 }
 
-/// The end of a task.
+/// The reason why an event must be delivered again.
+pub(super) enum RetryReason {
+    /// The attempt failed, and counts.
+    Failed,
+    /// There was no free instance or no plugin; the attempt does not count.
+    Unavailable,
+    /// The plugin's circuit breaker is open.
+    CircuitOpen,
+}
+
+/// The result of a finished task.
 pub(super) enum StepResult {
-    /// The task returned.
+    /// The task returned a result.
     Done(Result<(), RetryReason>),
-    /// The task panicked.
+    /// The task panicked without a result.
     Panicked,
 }
 
-/// See the [module](self).
+/// The running tasks, see the [module](self).
 #[derive(Default)]
 pub(super) struct InFlight {
     tasks: JoinSet<Result<(), RetryReason>>,
-    /// What each task works on, so that it is known also when the task panics.
+    /// The delivery and step of each task, so that they are known also when the task panics.
     started: HashMap<Id, (Delivery, Step)>,
 }
 
@@ -60,7 +69,7 @@ impl InFlight {
         self.started.insert(id, (delivery, step));
     }
 
-    /// Waits for the end of a task. Returns `None` if there is none. Cancel safe.
+    /// Waits for the end of a task. Returns `None` if no task runs. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<(Delivery, Step, StepResult)> {
         loop {
             let (id, result) = match self.tasks.join_next_with_id().await? {

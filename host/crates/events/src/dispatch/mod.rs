@@ -1,14 +1,14 @@
 //! Delivery of events to observers.
 //!
-//! Every observer has a consumer: a task that reads the journal at its own pace, so
-//! that a slow or failing observer delays no other. The [`Supervisor`] starts and
-//! removes consumers as plugins come and go, and removes events from the journal that
-//! every consumer has acknowledged. [`Dispatcher`] is the handle for the rest of the
-//! program.
+//! Every observer has a consumer: a task that reads the journal at its own pace, so that a slow
+//! or failing observer delays no other. The [`Supervisor`] starts and removes consumers when
+//! plugins are added and removed. It also removes events from the journal that every consumer
+//! has acknowledged. [`Dispatcher`] is the handle for the rest of the program.
 
 mod attempt;
 mod consumer;
 mod in_flight;
+mod shared;
 mod spans;
 mod supervisor;
 #[cfg(test)]
@@ -18,7 +18,7 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +26,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use self::consumer::ConsumerShared;
+use self::consumer::ConsumerLags;
+use self::shared::ConsumerShared;
 pub use self::supervisor::Supervisor;
 pub use self::tombstones::DeliveryHold;
 use self::tombstones::Tombstones;
@@ -36,18 +37,15 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_registry::Registry;
 use plugboard_store::{Store, StoreStats};
 
-/// The handle of the delivery. Its [`Supervisor`] does the work.
+/// The handle of event delivery. Its [`Supervisor`] does the work.
 pub struct Dispatcher {
     /// The last generation whose observers all have consumers.
     adopted_generation: watch::Receiver<u64>,
-    /// As of the last retention run.
+    /// Statistics as of the last retention run.
     stats: Arc<Mutex<StoreStats>>,
     lags: Arc<Mutex<ConsumerLags>>,
     tombstones: Arc<Tombstones>,
 }
-
-/// The number of events before each consumer, by its name.
-type ConsumerLags = BTreeMap<Arc<str>, Arc<AtomicU64>>;
 
 impl Dispatcher {
     /// Creates the handle and its supervisor, which delivers while
@@ -95,7 +93,7 @@ impl Dispatcher {
     }
 
     /// Waits until every observer of a generation has a consumer. Returns `false` after
-    /// `max_wait`: the store cannot be used.
+    /// `max_wait`, which means that the store cannot be used.
     pub async fn wait_until_adopted(&self, generation: u64, max_wait: Duration) -> bool {
         let mut adopted_generation = self.adopted_generation.clone();
         let adopted = adopted_generation.wait_for(|number| *number >= generation);
@@ -113,8 +111,8 @@ impl Dispatcher {
         lags.iter().map(|(name, count)| (Arc::clone(name), count.load(Relaxed))).collect()
     }
 
-    /// Holds the deliveries of a call until the hold has the range of the erased
-    /// events, which are then never delivered. Deliveries in flight go on.
+    /// Holds the deliveries of a call until the hold has the range of the erased events, which
+    /// are then never delivered. Deliveries in flight continue.
     pub fn hold_deliveries(&self, call: CallSelector) -> DeliveryHold {
         self.tombstones.hold_deliveries(call)
     }

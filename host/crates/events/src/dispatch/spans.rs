@@ -7,8 +7,7 @@ use plugboard_core::span::{ROOT_TARGET, should_sample};
 use plugboard_runtime::plugin::{Hook, Plugin};
 use plugboard_store::JournalEvent;
 
-/// Returns the root span of the `attempt`th delivery of an event; attempts count
-/// from 1.
+/// Returns the root span of an event's delivery; `attempt` counts from 1.
 pub fn observer_span(plugin: &Plugin, event: &JournalEvent, attempt: u32) -> Span {
     if !should_sample() {
         return Span::none();

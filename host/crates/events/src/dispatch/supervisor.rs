@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ConsumerLags;
-use super::consumer::{Consumer, ConsumerProgress, ConsumerShared};
+use super::consumer::{Consumer, ConsumerLags, ConsumerProgress};
+use super::shared::ConsumerShared;
 use crate::journal::Subscriptions;
 use plugboard_config::JournalConfig;
 use plugboard_core::event::EventKinds;
@@ -24,13 +24,13 @@ use plugboard_store::{Checkpoint, RetentionPolicy, Seq, StoreStats, UnixMs, unix
 /// The interval of retention runs.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(2);
 
-/// After a start, a consumer is kept at least this long without a file of its plugin.
+/// Time after a start for which a consumer is kept without a file of its plugin.
 const MISSING_PLUGIN_GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// The interval of attempts to read the consumers from the store at start.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps one consumer per observer. See the module documentation.
+/// Runs one consumer per observer. See the module documentation.
 pub struct Supervisor {
     pub(super) shared: Arc<ConsumerShared>,
     pub(super) journal: JournalConfig,
@@ -44,7 +44,7 @@ pub struct Supervisor {
     pub(super) lags: Arc<Mutex<ConsumerLags>>,
 }
 
-/// A consumer and its task.
+/// A running consumer with its task.
 pub(super) struct RunningConsumer {
     /// The kinds of events that its plugin last subscribed to.
     kinds: EventKinds,
@@ -56,14 +56,14 @@ pub(super) struct RunningConsumer {
 }
 
 impl Supervisor {
-    /// Delivers events until `stop` is cancelled. Ends when the deliveries in flight
-    /// have ended and the checkpoints are saved; all other events stay in the journal.
+    /// Delivers events until `stop` is cancelled. Returns when the deliveries in flight have
+    /// finished and the checkpoints are saved; all other events stay in the journal.
     pub async fn run(mut self, stop: CancellationToken) {
         let registry = Arc::clone(&self.shared.registry);
         let mut changes = registry.changes();
         let mut retention = tokio::time::interval(RETENTION_INTERVAL);
         retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // The consumers of the last run, not known yet, may subscribe to any kind.
+        // The consumers of the last run are not known yet, and may subscribe to any kind.
         self.subscriptions.set(EventKinds::all(), true);
         let mut resumed = false;
         while !stop.is_cancelled() {
@@ -73,7 +73,7 @@ impl Supervisor {
             if resumed {
                 let generation = Arc::clone(&changes.borrow_and_update());
                 let last = *self.shared.store.last_seq().borrow();
-                // A failure is retried with the next retention run.
+                // The next retention run retries after a failure.
                 _ = self.adopt(&generation, last, &stop).await;
             }
             let retry = tokio::time::sleep(STORE_RETRY_INTERVAL);
@@ -88,22 +88,22 @@ impl Supervisor {
         self.tasks.wait().await;
     }
 
-    /// Starts the consumers of the last run. Returns whether the store knew them.
+    /// Starts the consumers of the last run. Returns whether the store could read them.
     async fn resume(&mut self, registry: &Registry, stop: &CancellationToken) -> bool {
         let Ok(stored_consumers) = self.shared.store.consumers().await else { return false };
         for (name, progress) in stored_consumers.checkpoints {
             if !self.consumers.contains_key(&name) {
-                // Its plugin was not seen while this program did not run, and its file
-                // may be being replaced.
-                let keep = self.journal.keep;
+                // `last_seen` was not updated while the program was stopped, and the plugin's
+                // file may be missing during a replacement.
+                let retention = self.journal.retention;
                 let last_seen = progress
                     .last_seen
-                    .max(unix_ago(keep.saturating_sub(keep.min(MISSING_PLUGIN_GRACE))));
+                    .max(unix_ago(retention.saturating_sub(retention.min(MISSING_PLUGIN_GRACE))));
                 self.start(name, Checkpoint { last_seen, ..progress }, stop);
             }
         }
-        // The observers of now receive the events that were accepted while the store
-        // could not be read.
+        // The current observers receive the events that were accepted while the store could not
+        // be read.
         self.adopt(&registry.current(), stored_consumers.last_seq_before_start, stop).await
     }
 
@@ -120,30 +120,34 @@ impl Supervisor {
         self.rebalance_concurrency();
     }
 
-    /// Divides the concurrency among the consumers, so that none can take all.
+    /// Divides the concurrency among the consumers, so that no consumer takes all of it.
     fn rebalance_concurrency(&self) {
         let per_consumer = self.concurrency / self.consumers.len().max(1);
         self.shared.max_per_consumer.store(per_consumer.max(1), Relaxed);
     }
 
     /// Ends a consumer and removes its checkpoint.
-    async fn remove_consumer(&mut self, name: &str, why: &'static str) {
+    async fn remove_consumer(&mut self, name: &str, reason: &'static str) {
         let Some(consumer) = self.consumers.remove(name) else { return };
         consumer.removed.cancel();
         _ = consumer.task.await;
         let events = consumer.progress.lag.load(Relaxed);
-        tracing::warn!(observer = name, events, why, "an observer is forgotten");
+        tracing::warn!(observer = name, events, reason, "observer removed with its checkpoint");
         self.lags.lock().remove(name);
         self.rebalance_concurrency();
         if let Err(error) = self.shared.store.remove_consumer(name.to_owned()).await {
-            tracing::warn!(observer = name, "it is remembered until the next start: {error}");
+            tracing::warn!(
+                observer = name,
+                %error,
+                "cannot remove the checkpoint before the next start"
+            );
         }
     }
 
-    /// Starts the consumers that a generation's observers need, removes those of plugins
-    /// that observe no more, and updates the subscriptions. A new consumer starts
-    /// after `last`. Returns whether the store knows all consumers, so that the next
-    /// start resumes them.
+    /// Starts the consumers that a generation's observers need, removes consumers of plugins
+    /// that no longer observe, and updates the subscriptions. A new consumer starts after
+    /// `last`. Returns whether the store has all consumers, so that the next start resumes
+    /// them.
     async fn adopt(
         &mut self,
         generation: &Generation,
@@ -178,7 +182,7 @@ impl Supervisor {
                     consumer.kinds = plugin.event_kinds();
                     consumer.last_seen = now;
                 }
-                // Broken or disabled: its consumer stays.
+                // The consumer of a broken or disabled plugin is kept.
                 None if generation.has_file(name) => consumer.last_seen = now,
                 None => {}
             }
@@ -189,7 +193,7 @@ impl Supervisor {
         true
     }
 
-    /// Removes the consumers of plugins that are gone, and events from the journal.
+    /// Removes the consumers of removed plugins, and events from the journal.
     async fn enforce_retention(
         &mut self,
         changes: &watch::Receiver<Arc<Generation>>,
@@ -198,7 +202,7 @@ impl Supervisor {
         let generation = self.shared.registry.current();
         let last = *self.shared.store.last_seq().borrow();
         _ = self.adopt(&generation, last, stop).await;
-        let retain_since = unix_ago(self.journal.keep);
+        let retain_since = unix_ago(self.journal.retention);
         let expired_names: Vec<String> = self
             .consumers
             .iter()
@@ -208,7 +212,8 @@ impl Supervisor {
             .map(|(name, _)| name.clone())
             .collect();
         for name in expired_names {
-            self.remove_consumer(&name, "its plugin is gone for longer than journal.keep").await;
+            self.remove_consumer(&name, "its plugin is missing for longer than journal.retention")
+                .await;
         }
         let policy = self.retention_policy(retain_since);
         loop {
@@ -218,14 +223,14 @@ impl Supervisor {
             if new_stats.expired > 0 {
                 tracing::error!(
                     events = new_stats.expired,
-                    "events waited for longer than journal.max_age, and are given up"
+                    "events expired before their delivery (journal.max_age)"
                 );
             }
             let mut stats = self.stats.lock();
             let expired = stats.expired + new_stats.expired;
             *stats = StoreStats { expired, ..new_stats };
             drop(stats);
-            // A new generation does not wait for the rest, which the next run removes.
+            // A new generation does not wait. The next run removes the rest.
             let has_new_generation = changes.has_changed().unwrap_or(true);
             if !new_stats.has_more || has_new_generation || stop.is_cancelled() {
                 return;
@@ -233,7 +238,7 @@ impl Supervisor {
         }
     }
 
-    /// Returns what to remove now, and logs an error if the journal is full.
+    /// Returns the policy for the next run, and logs an error if the journal is full.
     fn retention_policy(&self, retain_since: UnixMs) -> RetentionPolicy {
         let last = *self.shared.store.last_seq().borrow();
         let acked_up_to = |consumer: &RunningConsumer| *consumer.progress.acked_up_to.borrow();
@@ -246,19 +251,19 @@ impl Supervisor {
                 tracing::error!(
                     observer = name,
                     events,
-                    "events are refused (503), as the journal has reached journal.max_size; this \
-                     observer is the furthest behind: mend it, or remove its file"
+                    "the journal is full (journal.max_size); rejecting events with 503; this \
+                     observer has the largest lag: fix it, or remove its file"
                 );
             } else {
                 tracing::error!(
-                    "events are refused (503), as dead letters have reached journal.max_size; see \
-                     GET /events/dead, and retry or DELETE them"
+                    "dead letters fill the journal (journal.max_size); rejecting events with 503; \
+                     redrive or purge them (/events/dead)"
                 );
             }
         }
         RetentionPolicy {
             acked_up_to: min_acked,
-            // A full journal keeps no acknowledged events, which deduplicate
+            // A full journal removes all acknowledged events, although they deduplicate
             // redeliveries.
             retain_since: if is_full { UnixMs::MAX } else { retain_since },
             expire_before: unix_ago(self.journal.max_age),

@@ -1,4 +1,4 @@
-//! Delivery to a real plugin.
+//! Tests of delivery to a real plugin.
 
 use std::sync::atomic::AtomicU32;
 
@@ -32,8 +32,8 @@ const SETTINGS: &str =
 
 const MAX_ATTEMPTS: u32 = 3;
 
-/// A store with a bug: access to plugins' values panics a number of times, as the host
-/// does when it runs a plugin.
+/// A store with a defect: access to plugins' values panics a number of times while the host
+/// runs a plugin.
 struct PanickingStore {
     store: SqliteStore,
     panics_left: AtomicU32,
@@ -47,7 +47,7 @@ impl Store for PanickingStore {
         command: KvCommand,
     ) -> StoreFuture<KvAnswer, KvError> {
         if self.panics_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-            panic!("a bug, for this test");
+            panic!("simulated defect");
         }
         self.store.kv(namespace, key, command)
     }
@@ -154,7 +154,7 @@ async fn load_plugin(folder: &TempDir, store: &Arc<dyn Store>) -> Arc<Registry> 
     registry
 }
 
-/// Checks a condition again and again, for at most a minute.
+/// Checks a condition repeatedly, for at most a minute.
 async fn wait_until(what: &str, is_met: impl AsyncFn() -> bool) {
     let poll = async {
         while !is_met().await {
@@ -174,7 +174,11 @@ async fn panic_during_delivery_counts_as_failed_attempt() {
     let generation = registry.current();
     let subscriptions = Arc::new(Subscriptions::default());
     let backoff = Duration::from_millis(1);
-    let events = EventsConfig { attempts: MAX_ATTEMPTS, backoff, ..EventsConfig::default() };
+    let events = EventsConfig {
+        max_attempts: MAX_ATTEMPTS,
+        initial_backoff: backoff,
+        ..EventsConfig::default()
+    };
     let (dispatcher, supervisor) = Dispatcher::new(
         registry,
         Arc::clone(&store),
@@ -198,8 +202,8 @@ async fn panic_during_delivery_counts_as_failed_attempt() {
     let journal = Journal::new(Arc::clone(&store), subscriptions, CallsConfig::default());
     Arc::new(journal).accept(events.collect()).await.unwrap();
 
-    // The first event of the call panics until it is a dead letter; the second is then
-    // delivered, and the journal need not keep either.
+    // The first event of the call panics until it is a dead letter. The second event is then
+    // delivered, and the journal can remove both.
     wait_until("the checkpoint", async || {
         let consumers = store.consumers().await.unwrap();
         consumers.checkpoints.iter().all(|(_, checkpoint)| checkpoint.acked_up_to() == 2)

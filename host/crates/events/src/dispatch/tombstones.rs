@@ -1,7 +1,7 @@
 //! Tombstones of erased calls: an erased event is never delivered.
 //!
-//! Consumers remove erased events from their windows. As a page that was read before
-//! the erasure may reach a window after it, every attempt checks the tombstones too.
+//! Consumers remove erased events from their windows. A page that was read before the erasure
+//! may reach a window after it, so every attempt checks the tombstones too.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use plugboard_core::call_selector::CallSelector;
 use plugboard_store::JournalEvent;
 use plugboard_store::erase::ErasedRange;
 
-/// The most tombstones. Pages and windows have no event of an erased call after some
-/// seconds, in which there are fewer erasures.
+/// The maximum number of tombstones. After some seconds, no page or window has an event of an
+/// erased call, and fewer calls are erased in that time.
 const MAX_TOMBSTONES: usize = 4_096;
 
 /// The admission of an event's delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryAdmission {
-    /// It may be delivered.
+    /// The event may be delivered.
     Allowed,
-    /// It is to be delivered later or never: its call is being erased, and the range
-    /// is not known yet.
+    /// The call is being erased and the range is not known yet, so the event is delivered later
+    /// or never.
     Held,
-    /// It was erased.
+    /// The event was erased.
     Erased,
 }
 
-/// See the [module](self).
+/// The tombstones, see the [module](self).
 #[derive(Default)]
 pub(super) struct Tombstones {
     state: Mutex<TombstoneState>,
-    /// Counts erasures.
+    /// The number of erasures, which notifies the consumers.
     changes: watch::Sender<u64>,
-    /// Notified of the end of every delivery.
+    /// Notified when any delivery ends.
     delivery_ended: Notify,
 }
 
@@ -54,7 +54,7 @@ struct TombstoneState {
 struct Tombstone {
     number: u64,
     selector: CallSelector,
-    /// `None`: the call is being erased.
+    /// The erased range. `None`: the call is being erased.
     range: Option<ErasedRange>,
 }
 
@@ -91,7 +91,7 @@ impl Tombstones {
     ///
     /// # Errors
     ///
-    /// The reason why it must not be delivered now.
+    /// Returns the reason why the event must not be delivered now.
     pub(super) fn begin_delivery<'a>(
         &'a self,
         event: &'a Arc<JournalEvent>,
@@ -106,12 +106,12 @@ impl Tombstones {
         }
     }
 
-    /// Runs `action` unless the event was or is being erased. No erasure begins
-    /// meanwhile, so it must be short.
+    /// Runs `action` unless the event was or is being erased. `action` must be short, because
+    /// no erasure can begin while it runs.
     ///
     /// # Errors
     ///
-    /// The reason why it was not run.
+    /// Returns the reason why `action` was not run.
     pub(super) fn run_if_allowed<T>(
         &self,
         event: &JournalEvent,
@@ -158,7 +158,7 @@ impl TombstoneState {
     }
 }
 
-/// A delivery in flight.
+/// A delivery that is in flight until this is dropped.
 pub(super) struct DeliveryGuard<'a> {
     tombstones: &'a Tombstones,
     event: &'a Arc<JournalEvent>,
@@ -203,7 +203,7 @@ impl DeliveryHold {
         let all_ended = async {
             loop {
                 let mut delivery_ended = std::pin::pin!(self.tombstones.delivery_ended.notified());
-                // Registers before the check, so that no end is missed.
+                // Registers before the check, so that no notification is missed.
                 delivery_ended.as_mut().enable();
                 if !self.has_deliveries() {
                     return;
@@ -264,7 +264,7 @@ mod tests {
             Some(DeliveryAdmission::Erased)
         );
         assert!(tombstones.is_erased(&before) && tombstones.begin_delivery(&later).is_ok());
-        // A hold without an erasure.
+        // A hold that is dropped without an erased range.
         drop(tombstones.hold_deliveries(selector("a")));
         assert!(tombstones.begin_delivery(&later).is_ok());
     }

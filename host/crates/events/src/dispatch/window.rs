@@ -1,8 +1,8 @@
 //! The delivery window of one consumer: the events that were read from the journal
 //! and are not acknowledged yet.
 //!
-//! Events of one call are delivered one at a time and in order; calls do not wait for
-//! one another. The window is bounded; further events stay in the journal.
+//! Events of one call are delivered one at a time and in order. Calls do not wait for each
+//! other. The window is bounded; further events stay in the journal.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use plugboard_core::call_id::CallId;
 use plugboard_store::{JournalEvent, Seq};
 
-/// The most events in a window.
+/// The maximum number of events in a window.
 const MAX_EVENTS: usize = 4_096;
 
-/// The most memory of its events, in bytes.
+/// The maximum memory of the events in a window, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
 /// An event that is not acknowledged.
@@ -32,7 +32,7 @@ impl PendingDelivery {
     }
 }
 
-/// See the [module](self).
+/// The unacknowledged events of a consumer, see the [module](self).
 #[derive(Default)]
 pub(super) struct DeliveryWindow {
     calls: HashMap<CallId, CallQueue>,
@@ -142,7 +142,7 @@ impl DeliveryWindow {
         }
     }
 
-    /// Removes the erased events that are not in flight. Returns whether there were any.
+    /// Removes the erased events that are not in flight. Returns whether the window had any.
     pub(super) fn remove_erased(&mut self, is_erased: impl Fn(&JournalEvent) -> bool) -> bool {
         let idle: HashSet<CallId> =
             self.ready.iter().chain(self.backing_off_calls.values()).cloned().collect();
@@ -157,7 +157,7 @@ impl DeliveryWindow {
                 }
                 unacked.remove(&event.seq);
                 *bytes = bytes.saturating_sub(event.size);
-                // The event after it need not back off.
+                // The next event of the call need not back off.
                 ready.extend(backing_off_calls.remove(&event.seq));
                 false
             });
@@ -262,7 +262,8 @@ pub(super) mod tests {
         for (seq, call) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "a"), (7, "d")] {
             window.push(delivery(seq, call));
         }
-        // Rests; is being told; is ready, as are those that are not erased.
+        // The events of the erased call are backing off, in flight and ready; other events are
+        // ready.
         let mut failed = window.next(now).unwrap();
         failed.attempts += 1;
         window.retry_at(&failed, later);

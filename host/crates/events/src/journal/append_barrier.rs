@@ -12,11 +12,11 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 
-/// Every event is sent to the store either before an erasure begins, with the context
-/// of that time, or after it.
+/// A barrier between appends and erasures. Every event is sent to the store either before an
+/// erasure begins, with the context of that time, or after it.
 #[derive(Default)]
 pub(super) struct AppendBarrier {
-    /// The calls that the store may not have erased yet.
+    /// The calls whose erasure the store may not have finished.
     erasing: RwLock<Vec<CallSelector>>,
     epoch: AtomicU64,
 }
@@ -30,12 +30,13 @@ impl AppendBarrier {
         self.epoch.load(Acquire)
     }
 
-    /// Lets no erasure begin while the guard exists.
+    /// Returns a guard that keeps erasures from beginning.
     pub(super) fn guard_append(&self) -> AppendGuard<'_> {
         self.erasing.read()
     }
 
-    /// As [`AppendBarrier::guard_append`]. `None`: an erasure has begun since `epoch`.
+    /// Returns a guard as [`AppendBarrier::guard_append`] does. `None`: an erasure has begun
+    /// since `epoch`.
     pub(super) fn guard_append_at(&self, epoch: u64) -> Option<AppendGuard<'_>> {
         let append_guard = self.guard_append();
         (self.epoch() == epoch).then_some(append_guard)
@@ -56,13 +57,14 @@ impl AppendBarrier {
         let mut erasing = self.erasing.write();
         erasing.push(call.clone());
         let result = start();
-        // After `start`: a context that was evicted must not count as read after it.
+        // The epoch increases after `start`, because a context that was evicted must not count
+        // as read later.
         self.epoch.fetch_add(1, Release);
         (result, ErasureGuard { barrier: Arc::clone(self), call: call.clone() })
     }
 }
 
-/// An erasure that the store may not have finished.
+/// Guard of an erasure that the store may not have finished.
 pub(super) struct ErasureGuard {
     barrier: Arc<AppendBarrier>,
     call: CallSelector,
@@ -90,9 +92,9 @@ mod tests {
         let epoch_before = barrier.epoch();
         assert!(barrier.guard_append_at(epoch_before).is_some());
         let begin = || {
-            // What is in memory now was read before.
+            // A context in memory was read before the erasure.
             assert_eq!(barrier.epoch(), epoch_before);
-            assert!(barrier.erasing.try_read().is_none(), "an event could come between");
+            assert!(barrier.erasing.try_read().is_none(), "an append could run in between");
         };
         let selector = CallSelector::new(&fixture_call.id, None).unwrap();
         let ((), erasure_guard) = barrier.begin_erasure(&selector, begin);

@@ -1,4 +1,4 @@
-//! Call contexts: what the first request of a call says about it, for its later events.
+//! Call contexts: the call data of the first request, for later events of the call.
 //!
 //! Platforms send the numbers of a call once, and request its prompt by its id alone.
 //! Contexts are in the store, so that they survive a restart, and cached in memory,
@@ -23,20 +23,19 @@ use plugboard_store::{CallDocument, Store, StoreError, StoreFuture, unix_from_no
 /// The size of the cache, in bytes.
 const MAX_CACHE_BYTES: u64 = 64 << 20;
 
-/// The approximate memory of an entry, and of a metadata value, beside its texts, in
-/// bytes.
+/// The approximate memory of an entry, and of a metadata value, beside its texts, in bytes.
 const ENTRY_OVERHEAD: usize = 512;
 const VALUE_OVERHEAD: usize = 48;
 
-/// The most metadata that a context keeps, in bytes: it is stored with every event.
-/// Dialplans send some hundred.
+/// The maximum metadata of a context, in bytes, because it is stored with every event.
+/// Dialplans send some hundred bytes.
 const MAX_METADATA: usize = 32 << 10;
 
 /// A call as its first request described it.
 pub(super) struct CallContext {
     call: Arc<Call>,
     prompt: Option<Arc<str>>,
-    /// Whether that was the start of the call, which has all details.
+    /// True if that request was the start of the call, which has all details.
     at_start: bool,
     /// The call as JSON, written at first use.
     json: OnceLock<Arc<str>>,
@@ -61,8 +60,8 @@ impl CallContext {
         Self { call, prompt, at_start: true, json: OnceLock::new() }
     }
 
-    /// Creates the context of a call whose first event came in the middle of it, and
-    /// may lack details.
+    /// Creates the context of a call whose first event came in the middle of the call. The
+    /// context may lack details.
     fn from_partial_event(call: Arc<Call>) -> Self {
         Self { at_start: false, ..Self::new(call, None) }
     }
@@ -97,13 +96,13 @@ impl CallContext {
             .iter()
             .map(|(name, value)| VALUE_OVERHEAD + name.len() + value.get().len())
             .sum();
-        // Twice, because the JSON repeats them.
+        // The texts count twice, because the JSON repeats them.
         let texts = id.len() + length(agent) + length(from) + length(to) + metadata;
         ENTRY_OVERHEAD + 2 * texts + self.prompt.as_ref().map_or(0, |prompt| prompt.len())
     }
 }
 
-/// See the [module](self).
+/// The contexts of calls, see the [module](self).
 pub(super) struct CallContexts {
     store: Arc<dyn Store>,
     config: CallsConfig,
@@ -145,7 +144,7 @@ impl CallContexts {
         (context, document)
     }
 
-    /// Shortens the life of the context of a call that ended. `is_cached`: the context
+    /// Shortens the time to live of the context after the call ended. `is_cached`: the context
     /// is known to exist.
     pub(super) async fn expire_after_end(&self, call: &Call, is_cached: bool) {
         let id = call.call_id();
@@ -153,7 +152,7 @@ impl CallContexts {
         let exists =
             is_cached || self.read_stored(id.clone()).await.is_ok_and(|context| context.is_some());
         if exists {
-            drop(self.store.set_call_expiry(id, unix_from_now(self.config.keep)));
+            drop(self.store.set_call_expiry(id, unix_from_now(self.config.retention)));
         }
     }
 
@@ -164,12 +163,12 @@ impl CallContexts {
         Some(ContextSnapshot { context, epoch })
     }
 
-    /// Reads the context of a call from the store. If there is none, the context is
-    /// what the event itself says.
+    /// Reads the context of a call from the store. Without a stored context, uses the call data
+    /// of the event.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read.
+    /// Fails if the store cannot be read.
     pub(super) async fn load(&self, call: &Arc<Call>) -> Result<ContextSnapshot, StoreError> {
         let id = call.call_id();
         loop {
@@ -180,14 +179,14 @@ impl CallContexts {
             let Some(_append_guard) = self.append_barrier.guard_append_at(epoch) else { continue };
             let context = stored
                 .unwrap_or_else(|| Arc::new(CallContext::from_partial_event(limit_metadata(call))));
-            // A decision meanwhile has cached a context with more details.
+            // A concurrent decision may have cached a context with more details.
             let context = self.cached.entry(id).or_insert(context).into_value();
             return Ok(ContextSnapshot { context, epoch });
         }
     }
 
-    /// Returns a context of what an event itself says, for when the store does not
-    /// answer in time.
+    /// Returns a context with the call data of an event, for when the store does not answer in
+    /// time.
     pub(super) fn uncached(&self, event_call: &Arc<Call>) -> ContextSnapshot {
         let epoch = self.append_barrier.epoch();
         ContextSnapshot {
@@ -196,7 +195,7 @@ impl CallContexts {
         }
     }
 
-    /// Erases everything that was stored about the selected calls before, except
+    /// Erases everything that was stored about the selected calls by earlier requests, except
     /// plugins' values. The future must be awaited to its end.
     pub(super) fn erase(&self, call: &CallSelector) -> StoreFuture<ErasureResult> {
         let start = || {
@@ -212,7 +211,7 @@ impl CallContexts {
         Box::pin(combined)
     }
 
-    /// Returns the prompt of a call, if it has one.
+    /// Returns the prompt of a call, if the call has one.
     pub(super) async fn prompt(&self, call: CallId) -> Result<Option<Arc<str>>, StoreError> {
         let context = match self.cached.get(&call) {
             Some(cached) => Some(cached),
@@ -246,8 +245,8 @@ fn limit_metadata(call: &Arc<Call>) -> Arc<Call> {
     tracing::warn!(
         call = &*call.id,
         kept,
-        of = call.metadata.len(),
-        "a call has more metadata than is remembered"
+        total = call.metadata.len(),
+        "call context truncated: too much metadata"
     );
     let mut call = Call::clone(call);
     call.metadata.truncate(kept);

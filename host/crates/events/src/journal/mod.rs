@@ -1,8 +1,8 @@
 //! The journal: accepts events, completes them with the context of their call, and
 //! acknowledges them when they are durable.
 //!
-//! An event that no observer subscribes to is not stored. It costs no write, and
-//! leaves no personal data behind.
+//! An event that no observer subscribes to is not stored. It needs no write, and leaves no
+//! personal data.
 
 mod append_barrier;
 mod call_context;
@@ -31,14 +31,14 @@ use plugboard_store::{
     AppendBatch, AppendMode, NewEvent, Store, StoreError, StoreFuture, unix_now,
 };
 
-/// The most time that an acknowledgement waits for the store. AVR gives up after 3 s.
+/// The maximum wait of an acknowledgement for the store. AVR gives up after 3 s.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most time that a decision waits until its events are durable, because the caller
-/// waits too. After that, they are written in the background.
+/// The maximum wait of a decision until its events are durable, because the caller waits too.
+/// After that, the events are written in the background.
 const DECISION_WRITE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What the plugins of the current generation subscribe to.
+/// The subscriptions of the plugins of the current generation.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
     kinds: AtomicU32,
@@ -67,22 +67,22 @@ impl Subscriptions {
 /// Counts of events, by result.
 #[derive(Debug, Default)]
 pub struct EventCounters {
-    /// Durable. The events of a decision count as one.
+    /// Events that became durable. The events of a decision count as one.
     pub accepted: AtomicU64,
-    /// Not stored, because no observer subscribes to their kind.
+    /// Events that were not stored, because no observer subscribes to their kind.
     pub unsubscribed: AtomicU64,
-    /// Redelivered, and stored before.
+    /// Events that were delivered again after they had been stored.
     pub duplicate: AtomicU64,
-    /// Not durable, or not in time.
+    /// Events that did not become durable in time.
     pub rejected: AtomicU64,
-    /// Decisions that did not wait until their events were durable. They are written
-    /// as soon as the store can.
+    /// Decisions that did not wait until their events were durable. The events are written as
+    /// soon as the store is writable.
     pub deferred: AtomicU64,
     /// Decisions whose events could neither be written nor be held in memory.
     pub dropped: AtomicU64,
 }
 
-/// See the [module](self).
+/// The journal of events, see the [module](self).
 pub struct Journal {
     store: Arc<dyn Store>,
     contexts: CallContexts,
@@ -91,8 +91,8 @@ pub struct Journal {
     pub counters: EventCounters,
 }
 
-/// A decision in progress. If it is dropped unfinished, because the caller hung up, it
-/// still records that the call was initiated.
+/// A decision in progress. If it is dropped unfinished, because the caller hung up, it still
+/// records the start of the call.
 pub struct DecisionGuard<'a> {
     journal: &'a Journal,
     event: &'a Event,
@@ -111,12 +111,12 @@ impl Journal {
         Self { store, contexts, subscriptions, counters: EventCounters::default() }
     }
 
-    /// Stores the events of one request, all of the same call. When it resolves, those
-    /// with a subscription are durable, all or none.
+    /// Stores the events of one request, all of the same call. When it returns, the events with
+    /// a subscription are durable, all or none.
     ///
     /// # Errors
     ///
-    /// When they cannot be stored within 2 s: the platform should deliver them again.
+    /// Fails if the events cannot be stored within 2 s: the platform should deliver them again.
     pub async fn accept(self: &Arc<Self>, mut events: Vec<Event>) -> Result<(), StoreError> {
         let kinds = self.subscriptions.kinds();
         let ends_call = events.iter().any(|event| matches!(event.body, EventBody::Ended(_)));
@@ -129,9 +129,9 @@ impl Journal {
         if events.is_empty() && !ends_call {
             return Ok(());
         }
-        // An append goes on if the sender hangs up: it is sent to the store before the
-        // first await, or runs in a task of its own. The end of a call does, because the
-        // call's expiry is set after it.
+        // An append continues if the sender hangs up: it is sent to the store before the first
+        // await, or runs in its own task. The end of a call needs a task, because the call's
+        // expiry is set after it.
         let snapshot = self.contexts.cached(&call);
         let span = spans::append_span();
         if snapshot.is_some() && !ends_call {
@@ -143,13 +143,13 @@ impl Journal {
             async move { journal.append_and_count(&call, events, snapshot, ends_call).await };
         let task = tokio::spawn(in_span(span, StoreError::label, task));
         task.await.unwrap_or_else(|_| {
-            tracing::error!("the host panicked over an event; please report it");
+            tracing::error!("Plugboard panicked while it stored an event; please report it");
             Err(StoreError::Closed)
         })
     }
 
-    /// Stores events with a subscription, and sets the expiry of their call's context if
-    /// one of them `ends_call`.
+    /// Stores events with a subscription, and sets the expiry of the call's context if an event
+    /// ends the call.
     async fn append_and_count(
         &self,
         call: &Arc<Call>,
@@ -164,7 +164,8 @@ impl Journal {
                 .await
                 .unwrap_or(Err(StoreError::Overloaded)),
         };
-        // Not if the end is not durable: it may be delivered again.
+        // The expiry is not set if the end is not durable, because the end may be delivered
+        // again.
         if ends_call && result.is_ok() {
             // If this fails, the context expires later.
             _ = timeout(ACCEPT_TIMEOUT, self.contexts.expire_after_end(call, has_snapshot)).await;
@@ -206,7 +207,7 @@ impl Journal {
                 Some(known) => known,
                 None => self.contexts.load(event_call).await?,
             };
-            // An erasure has begun since: the context is read again.
+            // If an erasure has begun since, the context is read again.
             let Some(_append_guard) = self.contexts.append_barrier.guard_append_at(epoch) else {
                 continue;
             };
@@ -214,8 +215,8 @@ impl Journal {
         }
     }
 
-    /// Returns a call with the details of its context; unchanged, if the store does not
-    /// answer within 200 ms.
+    /// Returns a call with the details of its context, or the call unchanged if the store does
+    /// not answer within 200 ms.
     pub async fn complete_call(&self, event_call: &Arc<Call>) -> Arc<Call> {
         let snapshot = match self.contexts.cached(event_call) {
             Some(snapshot) => Ok(Ok(snapshot)),
@@ -227,9 +228,9 @@ impl Journal {
         }
     }
 
-    /// Stores an event that this program made, if it has a subscription. As no platform
-    /// redelivers it, it is written even if this returns early: it waits at most 200 ms,
-    /// and not after `deadline_limit`.
+    /// Stores an event that this program created, if it has a subscription. No platform
+    /// redelivers it, so it is written even if this returns early. It waits at most 200 ms, and
+    /// not after `deadline_limit`.
     pub async fn record_internal_event(&self, event: Event, deadline_limit: Instant) {
         if !self.subscriptions.kinds().contains(event.body.kind()) {
             self.counters.unsubscribed.fetch_add(1, Relaxed);
@@ -251,23 +252,27 @@ impl Journal {
             Ok(pending_write) => {
                 self.wait_for_deferred_append(&event_call, pending_write, deadline).await
             }
-            // An erasure began meanwhile, and the store did not answer again.
+            // An erasure began meanwhile, and the store failed to answer the second read.
             Err(error) => {
                 let call = &*event_call.id;
-                tracing::error!(call, "what was answered is not told to observers: {error}");
+                tracing::error!(
+                    call,
+                    %error,
+                    "cannot store the event of an answer; observers do not receive it"
+                );
                 self.counters.dropped.fetch_add(1, Relaxed);
             }
         }
     }
 
-    /// Waits for a deferred append, at most until the deadline.
+    /// Waits for a deferred append, until the deadline at most.
     async fn wait_for_deferred_append(
         &self,
         call: &Call,
         pending_write: StoreFuture<usize>,
         deadline: Instant,
     ) {
-        // While the store fails, there is no point in waiting.
+        // A failing store would not finish in time, so there is no wait.
         let deadline = if self.store.health().is_ok() { deadline } else { Instant::now() };
         let counters = &self.counters;
         let span = spans::append_span();
@@ -275,17 +280,18 @@ impl Journal {
         match &write_result {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => record_error(&span, error.label()),
-            // The append goes on.
-            Err(_) => record_error(&span, "late"),
+            // The append continues in the background.
+            Err(_) => record_error(&span, "timeout"),
         }
         let counter = match write_result {
-            // A duplicate, or a context without events.
+            // The event was a duplicate, or a context was written without events.
             Ok(Ok(0)) => return,
             Ok(Ok(_)) => &counters.accepted,
             Ok(Err(StoreError::Overloaded | StoreError::Closed)) => {
                 tracing::error!(
                     call = &*call.id,
-                    "what was answered is not told to observers: too much is waiting to be written"
+                    "cannot store the event of an answer; observers do not receive it: the write \
+                     queue is full"
                 );
                 &counters.dropped
             }
@@ -294,7 +300,7 @@ impl Journal {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Erases everything that was stored about the selected calls before, except
+    /// Erases everything that was stored about the selected calls by earlier requests, except
     /// plugins' values. The future must be awaited to its end.
     pub fn erase(&self, call: &CallSelector) -> StoreFuture<ErasureResult> {
         self.contexts.erase(call)
@@ -309,14 +315,14 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When the store cannot be read within 2 s.
+    /// Fails if the store cannot be read within 2 s.
     pub async fn prompt(&self, call: CallId) -> Result<Option<Arc<str>>, StoreError> {
         let prompt = timeout(ACCEPT_TIMEOUT, self.contexts.prompt(call)).await;
         prompt.unwrap_or(Err(StoreError::Overloaded))
     }
 
-    /// Stores the context of a call and those of its events that have a subscription.
-    /// `None`: there is nothing to store.
+    /// Stores the context of a call and those of its events that have a subscription. Returns
+    /// `None` if there is nothing to store.
     fn append_decision_events(
         &self,
         event: &Event,
@@ -363,7 +369,7 @@ impl DecisionGuard<'_> {
 impl Drop for DecisionGuard<'_> {
     fn drop(&mut self) {
         if !self.is_decided {
-            // The append goes on in the background.
+            // The append continues in the background.
             if let Some(pending_write) =
                 self.journal.append_decision_events(self.event, None, [EventBody::Initiated])
             {
@@ -377,15 +383,15 @@ impl Drop for DecisionGuard<'_> {
 /// Returns the append of the events of one request.
 fn append_batch(event_call: &Arc<Call>, context: &CallContext, events: Vec<Event>) -> AppendBatch {
     let call = context.complete(event_call);
-    // Once, however many events there are.
+    // The JSON is written once for all events.
     let json = context.json(&call);
     let to_new_event =
         |event| new_event(Event { call: Arc::clone(&call), ..event }, event_call, &json);
     AppendBatch { events: events.into_iter().map(to_new_event).collect(), call: None }
 }
 
-/// Returns an event for the store. Its id depends only on what the platform sent, and
-/// not on the context of the call.
+/// Returns an event for the store. Its id depends only on the data of the platform, not on the
+/// context of the call.
 fn new_event(event: Event, sent_call: &Call, call: &Arc<str>) -> NewEvent {
     let body: Arc<str> = serde_json::to_string(&event.body).unwrap_or_default().into();
     NewEvent {
@@ -404,9 +410,9 @@ pub fn event_id_of(event: &Event) -> EventId {
 
 fn compute_event_id(event: &Event, sent_call: &Call, body: &str) -> EventId {
     let mut hash = Sha256::new();
-    // A decision has one event, whatever its content. A redelivery of any other event
-    // has the same content, which tells two events of one millisecond apart; unless
-    // the platform has a delivery id.
+    // A decision has one event, whatever its content. A redelivery of any other event has the
+    // same content, which distinguishes two events of one millisecond, unless the platform has
+    // a delivery id.
     let (name, timestamp) = event.dedup_key();
     let content = match &event.body {
         EventBody::Routed(_) => EventKind::Routed.name(),

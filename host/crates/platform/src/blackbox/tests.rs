@@ -128,7 +128,7 @@ fn report_becomes_transcript_and_end() {
     assert_eq!((*outcome, *duration), (CallOutcome::Completed, Some(312_000)));
     assert_eq!(reason.as_deref(), Some("user_hangup"));
     assert_eq!(serde_json::from_str::<Value>(report.get()).unwrap(), document);
-    // Each is an event of its own, also when the delivery comes again.
+    // Each entry is one event, also when the report is delivered again.
     let event_ids: std::collections::BTreeSet<_> =
         events.iter().map(|event| (event.body.kind() as u8, event.delivery_id.clone())).collect();
     assert_eq!(event_ids.len(), 3);
@@ -163,7 +163,7 @@ fn report_with_invalid_details_is_accepted() {
 }
 
 #[test]
-fn tool_requests_have_two_shapes() {
+fn both_tool_request_formats_are_parsed() {
     for (name, arguments) in [("tool.json", "arguments"), ("tool_untyped.json", "toolArguments")] {
         let document = fixture(name);
         let Ok(PlatformRequest::Tool(tool_use)) = parse(&document) else { panic!("{name}") };
@@ -171,7 +171,7 @@ fn tool_requests_have_two_shapes() {
         let arguments_sent: Value = serde_json::from_str(tool_use.arguments.get()).unwrap();
         assert_eq!(arguments_sent, document[arguments]);
         assert_eq!(&*tool_use.call.id, "call_abc123def456");
-        // It may be used twice for the same.
+        // The same tool may be used twice with the same arguments.
         assert!(tool_use.delivery_id.is_none());
     }
     let Ok(PlatformRequest::Tool(tool_use)) = parse(&json!({"callId": "c", "toolName": "t"}))
@@ -192,7 +192,7 @@ fn unknown_documents_are_accepted_and_distinguished() {
     let EventBody::Other { kind, payload } = &events(&other)[0].body else { panic!("known") };
     assert_eq!(kind, "UnknownWebHookPayload");
     assert_eq!(serde_json::from_str::<Value>(payload.get()).unwrap(), other);
-    // What older examples have.
+    // Older examples have this field.
     assert!(matches!(
         parse(&json!({"eventType": START, "callId": "c"})),
         Ok(PlatformRequest::Decision(_))
@@ -220,7 +220,7 @@ fn delivery_id_comes_from_header() {
 #[test]
 fn error_names_invalid_field() {
     let error = |document: Value| match parse(&document) {
-        Ok(_) => panic!("{document} was taken"),
+        Ok(_) => panic!("{document} was accepted"),
         Err(error) => error.message,
     };
     assert_eq!(error(json!({"type": START})), "missing field `callId`");
@@ -230,7 +230,7 @@ fn error_names_invalid_field() {
         let error = error(json!({"callId": "c", "type": TOOL, "toolName": name}));
         assert!(error.starts_with("`toolName`: "), "{error}");
     }
-    // What a document does not need is none of its business.
+    // Fields that a document does not use are not checked.
     assert!(parse(&json!({"callId": "c", "type": FAILED, "toolName": {}, "eventType": 5})).is_ok());
     for (field, value) in [
         ("callId", json!(5)),
@@ -277,7 +277,7 @@ fn decision_replies_have_only_known_fields() {
         serde_json::from_slice(&reply.body).unwrap()
     };
     let route = |prompt: Option<&str>| Answer::Route {
-        sts_url: Some("ws://nobody".to_owned()),
+        sts_url: Some("ws://sts".to_owned()),
         prompt: prompt.map(Into::into),
     };
     assert_eq!(body(&[], &route(None)), json!({"accept": true}));

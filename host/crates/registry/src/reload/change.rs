@@ -1,4 +1,4 @@
-//! The difference that a reload made to one plugin, for the history of reloads.
+//! The change of one plugin in a reload, for the history of reloads.
 
 use serde::Serialize;
 
@@ -7,14 +7,13 @@ use plugboard_core::text::truncate;
 /// The change of one plugin in a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PluginChange {
-    /// The plugin's name.
+    /// The name of the plugin.
     pub plugin: String,
     /// The kind of change.
-    #[serde(rename = "what")]
     pub kind: ChangeKind,
     /// SHA-256 of the serving component, in hex.
     pub version: Option<String>,
-    /// Why the version in the folder does not serve.
+    /// The reason why the version in the folder does not serve.
     pub error: Option<String>,
 }
 
@@ -31,11 +30,10 @@ pub enum ChangeKind {
     /// The version in the folder cannot be loaded; the last good version, if any, serves.
     Broken,
     /// A plugin that could not be loaded serves again.
-    #[serde(rename = "mended")]
     Fixed,
-    /// The settings disable it.
+    /// The settings disable the plugin.
     Disabled,
-    /// The settings enable it.
+    /// The settings enable the plugin.
     Enabled,
 }
 

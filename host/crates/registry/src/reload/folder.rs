@@ -1,4 +1,4 @@
-//! Lists a plugin folder.
+//! Listing of a plugin folder.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -16,12 +16,12 @@ pub struct PluginFolder {
     pub orphan_settings: Vec<PathBuf>,
 }
 
-/// Lists the plugins in a folder. Hidden files are skipped: they belong to editors and copy
-/// tools. Blocks.
+/// Lists the plugins in a folder. Skips hidden files, which belong to editors and copy tools.
+/// Blocks the thread.
 ///
 /// # Errors
 ///
-/// When the folder cannot be read.
+/// Fails if the folder cannot be read.
 pub fn list_plugins(folder: &Path) -> anyhow::Result<PluginFolder> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the plugin folder {}", folder.display()))?;
@@ -33,7 +33,7 @@ pub fn list_plugins(folder: &Path) -> anyhow::Result<PluginFolder> {
             path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         match path.extension().and_then(OsStr::to_str) {
             _ if is_hidden => {}
-            // The loader reports why it cannot be used.
+            // The loader reports the error of an unusable file.
             Some("wasm" | "cwasm") => _ = files.insert(path),
             Some("toml") => _ = settings.insert(path),
             _ => {}

@@ -1,14 +1,15 @@
-//! Hot reload: one task that keeps the registry in line with the plugin folder.
+//! Hot reload: one task that keeps the registry equal to the plugin folder.
 //!
 //! The task ([`Reloader`]) scans the folder
 //!
 //! * when the file system reported a change (`watch`) and the folder was quiet for
 //!   `reload.debounce`, or kept changing for ten times as long,
-//! * when the poll (`reload.poll`) finds other sizes, times or inodes, and those stay for the
-//!   debounce,
+//! * when the poll (`reload.poll_interval`) finds other sizes, times or inodes, and those stay for
+//!   the debounce,
 //! * at once, and without trusting sizes and times, on SIGHUP and `POST /reload`.
 //!
-//! All three lead to the same [`Reconciler`]. As one task does it all, reconciles do not overlap.
+//! In all three cases it runs the same [`Reconciler`]. A single task runs all reconciles, so
+//! they do not overlap.
 
 mod change;
 mod folder;
@@ -30,26 +31,27 @@ use self::watch::FolderWatch;
 use plugboard_config::ReloadConfig;
 use plugboard_runtime::plugin::{FileFingerprints, PluginFiles};
 
-/// How many times `reload.debounce` a reload waits for a folder that keeps changing.
+/// Maximum wait of a reload for a folder that keeps changing, as a multiple of
+/// `reload.debounce`.
 const MAX_DEBOUNCE_FACTOR: u32 = 10;
 
-/// Reload requests that may wait for the reconcile under way.
+/// Maximum number of reload requests that wait for the current reconcile.
 const REQUEST_QUEUE: usize = 64;
 
-/// Why a requested reload was not done.
+/// The reason why a requested reload failed.
 #[derive(Debug, Error)]
 pub enum ReloadError {
     /// The folder could not be read; the serving generation stays.
     #[error("{0}")]
     Folder(String),
     /// The reload task has ended.
-    #[error("the service is stopping")]
+    #[error("the server is stopping")]
     Stopping,
 }
 
 type ReplySender = oneshot::Sender<Result<Arc<ReloadReport>, ReloadError>>;
 
-/// Requests reloads.
+/// The handle that requests reloads.
 #[derive(Clone)]
 pub struct ReloadHandle(mpsc::Sender<ReplySender>);
 
@@ -59,7 +61,7 @@ impl ReloadHandle {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub async fn reload(&self) -> Result<Arc<ReloadReport>, ReloadError> {
         let (reply_sender, report) = oneshot::channel();
         self.0.send(reply_sender).await.map_err(|_| ReloadError::Stopping)?;
@@ -70,7 +72,7 @@ impl ReloadHandle {
 /// Receives the report of each reload, for operators.
 pub type ReloadListener = Box<dyn Fn(&ReloadReport) + Send + Sync>;
 
-/// The reload task.
+/// The task that reloads the plugin folder.
 pub struct Reloader {
     reconciler: Reconciler,
     config: ReloadConfig,
@@ -107,25 +109,25 @@ impl Reloader {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub async fn start(&mut self) -> anyhow::Result<ReloadReport> {
-        // Before the scan, so that no change in between is missed.
+        // The watch starts before the scan, so that no change in between is missed.
         self.arm_watch();
         let report = self.reconciler.reconcile(ScanMode::Full).await?;
         (self.on_reload)(&report);
         Ok(report)
     }
 
-    /// Keeps the registry in line with the folder until `stop` is cancelled. A reload in
-    /// progress is abandoned then. `hangup` is notified of SIGHUP.
+    /// Keeps the registry equal to the folder until `stop` is cancelled. A reload in progress
+    /// is then abandoned. `hangup` is notified of SIGHUP.
     pub async fn run(mut self, hangup: Arc<Notify>, stop: CancellationToken) {
         stop.run_until_cancelled(self.follow_folder(&hangup)).await;
     }
 
     async fn follow_folder(&mut self, hangup: &Notify) {
         let hints = self.watch.hints();
-        let poll = self.config.poll;
-        let mut poll = interval_at(Instant::now() + poll, poll);
+        let poll_interval = self.config.poll_interval;
+        let mut poll = interval_at(Instant::now() + poll_interval, poll_interval);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pending: Option<PendingReload> = None;
         loop {
@@ -138,7 +140,7 @@ impl Reloader {
                 }
                 () = hangup.notified() => {
                     pending = None;
-                    // The error was logged.
+                    // `reconcile` has logged the error.
                     _ = self.reconcile(ScanMode::Full, "SIGHUP").await;
                 }
                 () = hints.notified() => {
@@ -162,7 +164,7 @@ impl Reloader {
         }
     }
 
-    /// Something changed: schedules a reload after the debounce.
+    /// Schedules a reload after the debounce, because the folder changed.
     fn schedule(
         &self,
         pending: &mut Option<PendingReload>,
@@ -177,7 +179,7 @@ impl Reloader {
             Some(PendingReload { due_at: (now + debounce).min(deadline), deadline, snapshot });
     }
 
-    /// Reloads if the folder was quiet, as far as notifications and fingerprints tell.
+    /// Reloads if the folder was quiet, according to notifications and fingerprints.
     async fn reload_if_quiet(&mut self, pending: &mut Option<PendingReload>) {
         let Some(PendingReload { deadline, snapshot, .. }) = pending else { return };
         if let Some(previous) = snapshot
@@ -202,7 +204,7 @@ impl Reloader {
         for sender in senders {
             let result =
                 result.as_ref().map(Arc::clone).map_err(|error| ReloadError::Folder(error.clone()));
-            // The requester may have gone.
+            // This fails if the requester has gone.
             _ = sender.send(result);
         }
     }
@@ -223,9 +225,9 @@ impl Reloader {
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                // Logged once, not at every poll.
+                // The error is logged once, not at every poll.
                 if self.last_error.as_ref() != Some(&error) {
-                    tracing::error!(cause, "nothing was reloaded, what served serves on: {error}");
+                    tracing::error!(cause, "reload failed, the serving plugins stay: {error}");
                     self.last_error = Some(error.clone());
                 }
                 Err(error)
@@ -235,7 +237,7 @@ impl Reloader {
 
     fn arm_watch(&mut self) {
         if self.config.watch {
-            // Usually some microseconds, but a network file system may take longer.
+            // This usually takes some microseconds, but longer on a network file system.
             tokio::task::block_in_place(|| self.watch.arm());
         }
     }

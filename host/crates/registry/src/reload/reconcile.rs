@@ -1,10 +1,10 @@
-//! Reconciles the registry with the plugin folder.
+//! Reconciliation of the registry with the plugin folder.
 //!
-//! The reconciler compares digests of the component and of its settings. The two files are read
-//! together, and again if they changed meanwhile. A changed plugin is loaded while the previous
-//! version serves. A version that cannot be loaded leaves the last good one serving; it is
-//! remembered with its digest, so that it is neither loaded nor reported again. It is tried again
-//! on SIGHUP and `POST /reload`, and when it failed for want of resources.
+//! The reconciler compares digests of the component and of its settings. It reads the two files
+//! together, and again if they changed meanwhile. It loads a changed plugin while the previous
+//! version serves. A version that cannot be loaded leaves the last good one serving. Its digest
+//! is recorded, so that it is neither loaded nor reported again. Loading is retried on SIGHUP
+//! and `POST /reload`, and after a failure for lack of resources.
 //!
 //! One [`Generation`] is published for all changes of a scan.
 
@@ -27,7 +27,7 @@ use plugboard_runtime::plugin::{
     FileFingerprints, LoadOutcome, Loader, Plugin, PluginFiles, PluginVersion,
 };
 
-/// How thoroughly a folder is scanned.
+/// The thoroughness of a folder scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanMode {
     /// Files with unchanged times and sizes are not read.
@@ -41,7 +41,7 @@ pub enum ScanMode {
 pub struct ReloadReport {
     /// The number of the serving generation.
     pub generation: u64,
-    /// Plugins that serve now and did not before.
+    /// Plugins that serve now and did not serve before.
     pub added: Vec<String>,
     /// Plugins of which another version serves now.
     pub updated: Vec<String>,
@@ -59,15 +59,15 @@ pub struct ReloadReport {
 /// A plugin whose files could not be loaded.
 #[derive(Debug, Serialize)]
 pub struct FailedPlugin {
-    /// The plugin's name.
+    /// The name of the plugin.
     pub name: String,
-    /// Whether an earlier version serves.
+    /// True if an earlier version serves.
     pub serving: bool,
-    /// Why the version in the folder does not serve.
+    /// The reason why the version in the folder does not serve.
     pub error: LastError,
 }
 
-/// Counts reloads, for the metrics.
+/// Counters of reloads, for the metrics.
 pub trait ReloadMetrics: Send + Sync {
     /// Records that the folder was reconciled, and whether a generation was published.
     fn record_reconcile(&self, published: bool);
@@ -77,7 +77,7 @@ pub trait ReloadMetrics: Send + Sync {
     fn record_unreadable_folder(&self);
 }
 
-/// Brings the registry in line with a folder, and keeps the state of each plugin in it.
+/// The reconciler of a registry and a folder, with the state of each plugin in the folder.
 pub struct Reconciler {
     loader: Loader,
     folder: PathBuf,
@@ -91,14 +91,14 @@ pub struct Reconciler {
 /// The state of one plugin in the folder.
 #[derive(Clone, Default)]
 struct ReconciledPlugin {
-    /// Fingerprints of the files when they were last read, if they are stable.
+    /// Fingerprints of the files at the last read, if they are stable.
     fingerprints: Option<FileFingerprints>,
-    /// The version that was last read, if the files could be read.
+    /// The version at the last read, if the files could be read.
     version: Option<PluginVersion>,
     serving: Option<Arc<Plugin>>,
     disabled: bool,
     error: Option<LastError>,
-    /// Whether loading the same files may succeed later.
+    /// True if loading the same files may succeed later.
     should_retry: bool,
 }
 
@@ -122,12 +122,12 @@ impl Reconciler {
         }
     }
 
-    /// Returns the folder.
+    /// Returns the plugin folder.
     pub fn folder(&self) -> &PathBuf {
         &self.folder
     }
 
-    /// Returns whether these results of [`Reconciler::fingerprints`] differ from those of
+    /// Returns whether the fingerprints from [`Reconciler::fingerprints`] differ from those of
     /// the last reconcile.
     pub fn has_changed(&self, current: &[(PluginFiles, FileFingerprints)]) -> bool {
         current.len() != self.states.len()
@@ -144,11 +144,11 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub async fn fingerprints(&self) -> anyhow::Result<Vec<(PluginFiles, FileFingerprints)>> {
         let folder = self.folder.clone();
         run_blocking(move || {
-            // Sorted by file name, as the states are.
+            // The plugins are sorted by file name, as the states are.
             let plugins = list_plugins(&folder)?.plugins.into_iter();
             let fingerprinted = plugins.map(|sources| {
                 let fingerprints = sources.fingerprints();
@@ -159,11 +159,11 @@ impl Reconciler {
         .await
     }
 
-    /// Brings the registry in line with the folder.
+    /// Updates the registry from the folder.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read; nothing changes then.
+    /// Fails if the folder cannot be read; the registry then does not change.
     pub async fn reconcile(&mut self, mode: ScanMode) -> anyhow::Result<ReloadReport> {
         let folder = self.folder.clone();
         let listing = run_blocking(move || list_plugins(&folder)).await;
@@ -210,7 +210,7 @@ impl Reconciler {
         if had_plugins && !has_plugins {
             tracing::error!(
                 folder = %self.folder.display(),
-                "the last plugin is gone: every call gets the fallback"
+                "the last plugin was removed: every call gets the fallback"
             );
         }
         Ok(report)
@@ -246,7 +246,7 @@ impl Reconciler {
         {
             return ReconciledPlugin { fingerprints, ..previous.clone() };
         }
-        // The files are those of the serving version again; the error is outdated.
+        // The files are those of the serving version again, so the error is outdated.
         if previous.serving.is_some() && previous.serving_version() == Some(version) {
             return ReconciledPlugin {
                 fingerprints,
@@ -289,7 +289,7 @@ impl Reconciler {
     ) -> ReconciledPlugin {
         let digest = version.map(|version| version.file.to_string());
         let message = error.to_string();
-        // Logged once, not at every scan of the same files.
+        // The error is logged once, not at every scan of the same files.
         let is_new = previous.version != version
             || previous.error.as_ref().is_none_or(|old| old.message != message);
         if is_new {
@@ -299,7 +299,7 @@ impl Reconciler {
                 error = error.label(),
                 stage = error.stage().name(),
                 serving = previous.serving.is_some(),
-                "plugin is not loaded: {message}"
+                "cannot load the plugin: {message}"
             );
         }
         let last_error = LastError::in_load(error, digest);
@@ -399,5 +399,5 @@ impl ReloadReport {
 async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    spawn_blocking(work).await.context("the host panicked; please report it")?
+    spawn_blocking(work).await.context("Plugboard panicked; please report it")?
 }

@@ -1,9 +1,9 @@
-//! Watches the plugin folder for changes.
+//! The watch on the plugin folder.
 //!
-//! A notification is only a hint to scan the folder. The names in it are those of temporary files
-//! and links, network file systems send none, and a watch stays with a folder that was moved
-//! away. Therefore the watch is armed again when another folder has the name, and the parent
-//! folder is watched too.
+//! A notification is only a hint to scan the folder. It may name temporary files and links,
+//! network file systems send none, and a watch follows a folder that was moved away. Therefore
+//! the watch is armed again when another folder has the path, and the parent folder is watched
+//! too.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 pub(super) struct FolderWatch {
     folder: PathBuf,
     hints: Arc<Notify>,
-    /// Notifications end when it is dropped.
+    /// The watcher; dropping it ends the notifications.
     watcher: Option<RecommendedWatcher>,
     /// The watched folder: device and inode.
     watched_folder: Option<(u64, u64)>,
@@ -36,7 +36,7 @@ impl FolderWatch {
         Arc::clone(&self.hints)
     }
 
-    /// Watches the folder that has the path now, if it is not watched yet. Blocks.
+    /// Watches the folder that has the path now, if it is not watched yet. Blocks the thread.
     pub(super) fn arm(&mut self) {
         let current = fs::metadata(&self.folder).ok().map(|folder| (folder.dev(), folder.ino()));
         if current == self.watched_folder && self.watcher.is_some() {
@@ -55,7 +55,7 @@ impl FolderWatch {
                     tracing::warn!(
                         folder = %self.folder.display(),
                         %error,
-                        "cannot watch the plugin folder; looking at it every reload.poll"
+                        "cannot watch the plugin folder; polling it every reload.poll_interval"
                     );
                 }
                 (self.watcher, self.watched_folder, self.failure_logged) = (None, None, true);
@@ -64,7 +64,7 @@ impl FolderWatch {
     }
 }
 
-/// Watches the folder, and its name in the parent folder.
+/// Creates a watcher of the folder, and of its name in the parent folder.
 fn new_watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let absolute = std::path::absolute(folder)?;
     let parent_folder = absolute.parent().map(Path::to_path_buf);
@@ -72,7 +72,7 @@ fn new_watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedW
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // An error may stand for notifications that were lost, so it is a hint as well.
         let is_relevant = event.map_or(true, |event| {
-            // The reconciler itself reads files.
+            // Access events are ignored, because the reconciler itself reads files.
             let is_access = matches!(event.kind, EventKind::Access(_));
             let is_sibling = |path: &PathBuf| {
                 path.parent() == parent.as_deref() && path.file_name() != name.as_deref()
@@ -84,11 +84,13 @@ fn new_watcher(folder: &Path, hints: Arc<Notify>) -> notify::Result<RecommendedW
             hints.notify_one();
         }
     })?;
-    // A folder that was replaced or does not exist yet shows up in its parent. Where the
-    // parent cannot be watched, the poll finds it.
+    // A replaced or new folder is reported by its parent. If the parent cannot be watched, the
+    // poll finds the folder.
     let is_parent_watched = parent_folder.is_some_and(|parent_folder| {
         let result = watcher.watch(&parent_folder, RecursiveMode::NonRecursive);
-        result.inspect_err(|error| tracing::debug!(%error, "cannot watch the folder above")).is_ok()
+        result
+            .inspect_err(|error| tracing::debug!(%error, "cannot watch the parent folder"))
+            .is_ok()
     });
     match watcher.watch(&absolute, RecursiveMode::NonRecursive) {
         Err(_) if is_parent_watched && !absolute.exists() => {}

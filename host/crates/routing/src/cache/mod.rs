@@ -19,8 +19,8 @@ use plugboard_core::call::Call;
 use plugboard_core::decision::{Decision, Verdict};
 use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// For how long equal calls do not wait for each other after a plugin gave a verdict
-/// that cannot be used again.
+/// Time for which equal calls do not wait for each other after a plugin gave a verdict that is
+/// not reusable.
 const UNCACHEABLE_TTL: Duration = Duration::from_secs(2);
 
 /// Cached verdicts of all plugins.
@@ -31,23 +31,23 @@ pub struct DecisionCache {
 
 /// The result of a lookup.
 pub(crate) enum Lookup<'a> {
-    /// A cached verdict.
+    /// The cache has a verdict for the call.
     Hit(Arc<Verdict>),
-    /// The plugin has to run; [`FillPermit::fill`] takes its decision.
+    /// The plugin must run; [`FillPermit::fill`] receives its decision.
     Miss(FillPermit<'a>),
-    /// As `Miss`; but another call has been running the plugin for long, and whichever
-    /// verdict comes first is used.
+    /// The plugin must run, as for `Miss`. Another call has been running the plugin for a long
+    /// time, and the first of both verdicts is used.
     MissRacing(FillPermit<'a>, CoalescedWait),
 }
 
-/// A flight of another call for which this call can no longer wait idly.
+/// The flight of another call, for which this call can no longer wait idly.
 pub(crate) struct CoalescedWait {
     follower: Follower,
     sets: Arc<VarySets>,
 }
 
 impl CoalescedWait {
-    /// Waits for the other call's verdict. Never returns if there is none for this call.
+    /// Waits for the other call's verdict. Never returns if it does not hold for this call.
     pub(crate) async fn wait(mut self, plugin: &Arc<Plugin>, call: &Call) -> Arc<Verdict> {
         let result = self.follower.wait().await;
         let request = verdict_request(plugin, call);
@@ -63,7 +63,7 @@ impl CoalescedWait {
 pub(crate) struct FillPermit<'a> {
     cache: &'a DecisionCache,
     sets: Arc<VarySets>,
-    /// `None` if no other call waits for the decision.
+    /// The leader of the flight. `None`: no other call waits for the decision.
     leader: Option<Leader<'a>>,
 }
 
@@ -72,7 +72,7 @@ fn verdict_request<'a>(plugin: &'a Arc<Plugin>, call: &'a Call) -> CacheRequest<
 }
 
 impl DecisionCache {
-    /// An empty cache; `None` if the configuration disables it.
+    /// Creates an empty cache; `None` if the configuration disables it.
     pub(crate) fn new(config: &CacheConfig) -> Option<Self> {
         config.enabled.then(|| Self {
             verdicts: VaryCache::new(config.size as u64, config.max_ttl, |verdict| verdict.size()),
@@ -85,10 +85,9 @@ impl DecisionCache {
         self.verdicts.get(&verdict_request(plugin, call))
     }
 
-    /// Returns a cached verdict of this plugin for this call, or a permit to run the
-    /// plugin. Waits for a call that runs the plugin for the same values, but for half of
-    /// the time that the plugin may take at most, and not at all if the plugin's circuit
-    /// breaker is not closed.
+    /// Returns a cached verdict of this plugin for this call, or a permit to run the plugin.
+    /// Waits for a call that runs the plugin for the same values, for at most half of the
+    /// plugin's time limit. Does not wait if the plugin's circuit breaker is not closed.
     pub(crate) async fn lookup(
         &self,
         plugin: &Arc<Plugin>,
@@ -124,7 +123,7 @@ impl DecisionCache {
         }
     }
 
-    /// Returns the statistics.
+    /// Returns the statistics of the cache.
     pub fn stats(&self) -> CacheStats {
         self.verdicts.stats()
     }
@@ -136,8 +135,8 @@ impl FillPermit<'_> {
         self.sets.has_cacheable_answers()
     }
 
-    /// Caches the plugin's decision if its policy allows it, and completes the flight.
-    /// `None` is a failure.
+    /// Caches the plugin's decision if its policy allows it, and completes the flight. `None`:
+    /// the plugin failed.
     pub(crate) fn fill(self, plugin: &Arc<Plugin>, call: &Call, decision: Option<&Decision>) {
         let Self { cache, sets, leader } = self;
         let cached = match decision {

@@ -35,9 +35,9 @@ pub(super) struct SingleFlight(Mutex<HashMap<CacheKey, watch::Receiver<FlightRes
 
 /// A request's part in a flight.
 pub(super) enum Joined<'a> {
-    /// The request runs the plugin.
+    /// The request leads the flight, and runs the plugin.
     Leader(Leader<'a>),
-    /// The leader has finished.
+    /// The leader has completed the flight.
     Finished(FlightResult),
     /// The leader is still running the plugin, and the time to wait idly is over.
     TimedOut(Follower),
@@ -88,7 +88,7 @@ impl SingleFlight {
 }
 
 impl Leader<'_> {
-    /// The key of the flight.
+    /// Returns the key of the flight.
     pub(super) fn key(&self) -> &CacheKey {
         &self.key
     }
@@ -101,8 +101,8 @@ impl Leader<'_> {
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        // Before the sender is dropped, so that a follower that this wakes finds the key
-        // vacant.
+        // The key is removed before the sender is dropped, so that a woken follower finds the
+        // key vacant.
         self.single_flight.0.lock().remove(&self.key);
     }
 }

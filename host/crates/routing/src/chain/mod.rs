@@ -1,9 +1,9 @@
-//! The chain walk: asks the plugins that match a call, in chain order, until one answers.
+//! The chain walk: calls the plugins that match a call, in chain order, until one answers.
 //!
-//! Decisions, explanations, tools and transfers share this walk. It checks the
-//! deadline, creates one span per plugin, counts failures and applies
-//! `on_failure`. A [`ChainQuery`] supplies the parts that differ: which cache
-//! answers first, how the plugin is called, and what is counted and logged.
+//! Decisions, explanations, tools and transfers share this walk. It checks the deadline,
+//! creates one span per plugin, counts failures and applies `on_failure`. A [`ChainQuery`]
+//! supplies the parts that differ: the cache that answers first, the call of the plugin, and
+//! the counters and log lines.
 
 mod span;
 
@@ -30,40 +30,38 @@ pub(crate) trait ChainQuery: Send {
     /// The hook that the request calls.
     const HOOK: Hook;
 
-    /// Returns a cached answer that needs no waiting. It counts even after the
-    /// deadline.
+    /// Returns a cached answer that needs no waiting. It is used even after the deadline.
     fn cached_answer(&self, _plugin: &Arc<Plugin>) -> Option<Self::Answer> {
         None
     }
 
-    /// Asks one plugin, until the deadline at the latest.
+    /// Calls one plugin, until the deadline at the latest.
     fn ask(&mut self, plugin: &Arc<Plugin>) -> impl Future<Output = Reply<Self::Answer>> + Send;
 
-    /// Returns the value of `plugin.outcome` in the plugin's span; `None` is a plugin
-    /// that passes.
+    /// Returns the value of `plugin.outcome` in the plugin's span; `None`: the plugin passed.
     fn outcome(answer: Option<&Self::Answer>) -> &'static str;
 
-    /// Counts and logs a reply of [`ChainQuery::ask`]. `elapsed` excludes the wait
-    /// for the concurrency limit.
+    /// Counts and logs a reply of [`ChainQuery::ask`]. `elapsed` excludes the wait for the
+    /// concurrency limit.
     fn record(&self, plugin: &Plugin, reply: &Reply<Self::Answer>, elapsed: Duration);
 }
 
-/// One plugin's reply.
+/// The reply of one plugin.
 pub(crate) struct Reply<T> {
-    /// Where the reply came from.
+    /// The source of the reply.
     pub(crate) source: AnswerSource,
     /// The answer; `None` passes the request to the next plugin.
     pub(crate) result: Result<Option<T>, CallError>,
 }
 
 impl<T> Reply<T> {
-    /// The reply of a plugin that was called, unless its circuit breaker was open.
+    /// Creates the reply of a plugin that was called, unless its circuit breaker was open.
     pub(crate) fn from_run(result: Result<Option<T>, CallError>) -> Self {
         Self { source: run_source(&result), result }
     }
 }
 
-/// Returns the source of a result that no cache had.
+/// Returns the source of a result that came from no cache.
 pub(crate) fn run_source<T>(result: &Result<T, CallError>) -> AnswerSource {
     match result {
         Err(CallError::CircuitOpen) => AnswerSource::CircuitOpen,
@@ -73,7 +71,7 @@ pub(crate) fn run_source<T>(result: &Result<T, CallError>) -> AnswerSource {
 
 /// The result of a walk.
 pub(crate) struct Walk<'a, T> {
-    /// Why the walk ended.
+    /// The reason why the walk ended.
     pub(crate) end: WalkEnd<'a, T>,
     /// Number of plugins that failed, including those with an open circuit breaker.
     pub(crate) failures: u32,
@@ -81,22 +79,19 @@ pub(crate) struct Walk<'a, T> {
     pub(crate) last_error: Option<CallError>,
 }
 
-/// Why a walk ended.
+/// The reason why a walk ended.
 pub(crate) enum WalkEnd<'a, T> {
-    /// A plugin answered.
+    /// A plugin answered the request.
     Answered {
-        /// The plugin.
         plugin: &'a Arc<Plugin>,
-        /// Where its answer came from.
+        /// The source of its answer.
         source: AnswerSource,
-        /// The answer.
         answer: T,
     },
     /// A plugin with `on_failure = "stop"` failed.
     Stopped {
-        /// The plugin.
         plugin: &'a Arc<Plugin>,
-        /// Where its failure came from.
+        /// The source of its failure.
         source: AnswerSource,
     },
     /// The deadline passed before the next plugin was asked.
@@ -107,9 +102,9 @@ pub(crate) enum WalkEnd<'a, T> {
     Exhausted,
 }
 
-/// Asks the plugins of a chain that match a call, until one answers or the deadline
-/// passes. `concurrency_limit` is the limit for guests of this kind of request, if there
-/// is one beside the engine's.
+/// Calls the plugins of a chain that match a call, until one answers or the deadline passes.
+/// `concurrency_limit` limits the guests of this kind of request, in addition to the engine's
+/// limit.
 pub(crate) async fn walk<'a, Q: ChainQuery>(
     chain: &'a Chain,
     call: &'a Call,
@@ -122,7 +117,7 @@ pub(crate) async fn walk<'a, Q: ChainQuery>(
         if let Some(answer) = query.cached_answer(plugin) {
             let source = AnswerSource::Cache;
             let span = plugin_span(plugin, Q::HOOK);
-            span::record_reply::<Q>(&span, source, Ok(Some(&answer)));
+            span::record_reply(&span, source, Ok(Q::outcome(Some(&answer))));
             return Walk {
                 end: WalkEnd::Answered { plugin, source, answer },
                 failures,
@@ -136,7 +131,7 @@ pub(crate) async fn walk<'a, Q: ChainQuery>(
         let _permits = match concurrency_limit {
             None => None,
             Some(limit) => {
-                // Neither semaphore is ever closed. The plugin's own comes first, so that
+                // Neither semaphore is ever closed. The plugin's semaphore comes first, so that
                 // requests that wait for one plugin hold no permit that others need.
                 let acquire = async {
                     Some((plugin.acquire_mid_call_permit().await?, limit.acquire().await.ok()?))
@@ -150,7 +145,8 @@ pub(crate) async fn walk<'a, Q: ChainQuery>(
         };
         let span = plugin_span(plugin, Q::HOOK);
         let reply = query.ask(plugin).instrument(span.clone()).await;
-        span::record_reply::<Q>(&span, reply.source, reply.result.as_ref().map(Option::as_ref));
+        let outcome = reply.result.as_ref().map(|answer| Q::outcome(answer.as_ref()));
+        span::record_reply(&span, reply.source, outcome);
         query.record(plugin, &reply, start.elapsed());
         let Reply { source, result } = reply;
         match result {

@@ -2,23 +2,22 @@
 
 use tracing::Span;
 
-use super::ChainQuery;
 use plugboard_core::outcome::AnswerSource;
 use plugboard_core::span::record_error;
 use plugboard_runtime::plugin::error::CallError;
 
 /// Records a plugin's reply in its span.
-pub(super) fn record_reply<Q: ChainQuery>(
+pub(super) fn record_reply(
     span: &Span,
     source: AnswerSource,
-    result: Result<Option<&Q::Answer>, &CallError>,
+    outcome: Result<&'static str, &CallError>,
 ) {
     if span.is_disabled() {
         return;
     }
     span.record("plugin.source", source.name());
-    span.record("plugin.outcome", result.map_or("failed", Q::outcome));
-    if let Err(error) = result {
+    span.record("plugin.outcome", outcome.unwrap_or("failed"));
+    if let Err(error) = outcome {
         record_error(span, error.label());
     }
 }

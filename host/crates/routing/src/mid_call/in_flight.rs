@@ -1,5 +1,5 @@
-//! Mid-call requests in flight. The erasure of a call waits for them, because their
-//! plugins may still store values.
+//! Mid-call requests in flight. The erasure of a call waits for them, because their plugins may
+//! still store values.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use plugboard_core::call_selector::CallSelector;
 #[derive(Default)]
 pub(super) struct InFlightCalls(watch::Sender<Vec<CallId>>);
 
-/// A request in flight, until it is dropped.
+/// Guard of a request in flight; dropping it ends the request.
 pub struct InFlightGuard<'a> {
     in_flight: &'a InFlightCalls,
     call: CallId,
@@ -29,13 +29,14 @@ impl InFlightCalls {
         self.0.borrow().iter().any(|active| call.matches_id(active))
     }
 
-    /// Waits until nothing is under way. Whether it came to that in time.
+    /// Waits until no request is in flight. Returns whether that happened within `max_wait`.
     pub(super) async fn wait_until_idle(&self, max_wait: Duration) -> bool {
         let mut calls = self.0.subscribe();
         timeout(max_wait, calls.wait_for(Vec::is_empty)).await.is_ok()
     }
 
-    /// Waits until nothing is under way in a call. Whether it came to that in time.
+    /// Waits until no request of a selected call is in flight. Returns whether that happened
+    /// within `max_wait`.
     pub(super) async fn wait_for_call(&self, call: &CallSelector, max_wait: Duration) -> bool {
         let mut calls = self.0.subscribe();
         let ended = calls.wait_for(|calls| !calls.iter().any(|active| call.matches_id(active)));

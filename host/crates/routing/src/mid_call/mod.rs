@@ -1,11 +1,12 @@
 //! Requests during a call: tools that the voice agent uses, and transfers.
 //!
-//! The caller hears silence until the answer comes, so every request gets one by its
-//! deadline. Calls that are being set up take precedence: tools and transfers together
-//! run at most a quarter of the engine's instances ([`Priority::MidCall`]), and one plugin
-//! at most half of these.
+//! The caller hears silence until the answer arrives, so every request gets an answer by its
+//! deadline. Calls that are being set up have priority. Tools and transfers together use at
+//! most a quarter of the engine's instances ([`Priority::MidCall`]), and one plugin at most
+//! half of these.
 
 mod in_flight;
+mod response;
 mod tool_cache;
 mod tools;
 mod transfers;
@@ -18,12 +19,11 @@ use tokio::time::Instant;
 
 use self::in_flight::InFlightCalls;
 pub use self::in_flight::InFlightGuard;
+pub use self::response::{ToolResponse, TransferResponse};
 use self::tool_cache::ToolCache;
-pub use self::tools::ToolResponse;
-pub use self::transfers::TransferResponse;
 use crate::chain::{ChainQuery, Reply, Walk, WalkEnd};
 use crate::idempotency::{IdempotencyCache, Replay, Weigh};
-use plugboard_config::CacheConfig;
+use plugboard_config::{CacheConfig, IdempotencyConfig};
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::outcome::AnswerSource;
@@ -32,11 +32,11 @@ use plugboard_runtime::engine::{Engine, Priority};
 use plugboard_runtime::plugin::Plugin;
 use plugboard_runtime::plugin::error::CallError;
 
-/// Answers in one map of an idempotency cache. There are few in a call, and they can be
-/// long.
+/// Number of answers in one map of an idempotency cache. A call has few of them, and they can
+/// be long.
 const IDEMPOTENCY_CAPACITY: usize = 3_500;
 
-/// Answers requests during calls.
+/// The service that answers requests during calls.
 pub struct MidCall {
     /// Concurrency limit of guests for tools and transfers of all plugins.
     permits: Semaphore,
@@ -46,30 +46,30 @@ pub struct MidCall {
     in_flight: InFlightCalls,
 }
 
-/// An answer, and the plugin that gave it.
+/// An answer with the plugin that gave it.
 struct PluginAnswer<T> {
     plugin: Arc<str>,
     source: AnswerSource,
     answer: T,
 }
 
-/// Why no plugin answered.
+/// The reason why no plugin answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoAnswer {
     /// No plugin matched the call, or all passed.
     Declined,
-    /// The deadline passed.
-    Late,
+    /// The deadline passed before a plugin answered.
+    DeadlineExceeded,
     /// The deadline passed while the request waited for a free instance.
     Busy,
-    /// The plugin that was asked last failed.
+    /// The last plugin that was called failed.
     Failed,
 }
 
 impl From<&CallError> for NoAnswer {
     fn from(error: &CallError) -> Self {
         match error {
-            CallError::Timeout(_) => Self::Late,
+            CallError::Timeout(_) => Self::DeadlineExceeded,
             CallError::Busy => Self::Busy,
             _ => Self::Failed,
         }
@@ -77,14 +77,15 @@ impl From<&CallError> for NoAnswer {
 }
 
 impl<T> PluginAnswer<T> {
-    /// The answer that a walk found. A plugin's error explains best why there is none.
+    /// Converts the result of a walk. The error of a plugin explains best why there is no
+    /// answer.
     fn from_walk(walk: Walk<'_, T>) -> Result<Self, NoAnswer> {
         let reason = match walk.end {
             WalkEnd::Answered { plugin, source, answer } => {
                 return Ok(Self { plugin: Arc::clone(plugin.name()), source, answer });
             }
-            // All plugins before used up the time, or the request came late.
-            WalkEnd::DeadlineExceeded => NoAnswer::Late,
+            // Earlier plugins used the time, or the request arrived late.
+            WalkEnd::DeadlineExceeded => NoAnswer::DeadlineExceeded,
             WalkEnd::Busy => NoAnswer::Busy,
             WalkEnd::Stopped { .. } | WalkEnd::Exhausted => NoAnswer::Declined,
         };
@@ -92,7 +93,7 @@ impl<T> PluginAnswer<T> {
     }
 }
 
-/// The value of `plugin.outcome` for a reply during a call.
+/// Value of `plugin.outcome` for an answer during a call.
 const ANSWERED: &str = "answered";
 const DECLINED: &str = "declined";
 
@@ -110,8 +111,8 @@ fn record_reply<Q: ChainQuery>(
     }
 }
 
-/// Answers equal deliveries once. A delivery without an id is always answered afresh,
-/// as nothing tells it from others.
+/// Answers equal deliveries once. A delivery without an id always gets a new answer, because it
+/// cannot be distinguished from others.
 async fn answer_once<A: Weigh + Send + Sync + 'static>(
     deliveries: Option<&IdempotencyCache<A>>,
     call: &Call,
@@ -122,17 +123,17 @@ async fn answer_once<A: Weigh + Send + Sync + 'static>(
     let (Some(deliveries), Some(delivery_id)) = (deliveries, delivery_id) else {
         return Replay::Fresh(answer.await);
     };
-    // By platform and not by family: plugins may match one brand only.
+    // The key has the platform and not the family, because plugins may match one brand only.
     let identity = (call.platform, delivery_id);
     deliveries.get_or_compute(&call.id, &identity, deadline, answer).await
 }
 
 impl MidCall {
-    /// No requests in flight, and empty caches.
-    pub fn new(engine: &Engine, cache: &CacheConfig) -> Self {
-        // A tool must not run twice for a delivery, as long as the platform may repeat it.
+    /// Creates the service with empty caches and no requests in flight.
+    pub fn new(engine: &Engine, cache: &CacheConfig, idempotency: &IdempotencyConfig) -> Self {
+        // A tool must not run twice for a delivery while the platform may repeat it.
         let redelivery_window = PLATFORMS.iter().map(|platform| platform.redelivery_window).max();
-        let ttl = cache.deliveries.map(|ttl| ttl.max(redelivery_window.unwrap_or_default()));
+        let ttl = idempotency.ttl.map(|ttl| ttl.max(redelivery_window.unwrap_or_default()));
         Self {
             permits: Semaphore::new(engine.concurrency_limit(Priority::MidCall)),
             tool_cache: cache.enabled.then(|| ToolCache::new(cache.max_ttl)),
@@ -142,8 +143,8 @@ impl MidCall {
         }
     }
 
-    /// Removes the answers of the calls with this id, and all cached tool results, which
-    /// do not tell from which call they came.
+    /// Removes the answers of the calls with this id, and all cached tool results, because
+    /// these do not name their call.
     pub fn erase(&self, call: &str) {
         self.tool_cache.iter().for_each(ToolCache::clear);
         self.tool_responses.iter().for_each(|answers| answers.erase(call));

@@ -1,6 +1,7 @@
 //! The tool cache: a vary cache of tool results, by tool and arguments.
 //!
-//! There is no single-flight: a tool may do more than read, so that equal uses run separately.
+//! There is no single-flight, because a tool may do more than read, so equal uses run
+//! separately.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +14,19 @@ use plugboard_core::decision::CachePolicy;
 use plugboard_platform::ToolUse;
 use plugboard_runtime::plugin::Plugin;
 
-/// Memory for results, in bytes.
+/// Maximum memory of cached results, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Cached results of all plugins.
 pub(super) struct ToolCache(VaryCache<Arc<RawValue>>);
 
 impl ToolCache {
-    /// An empty cache whose entries expire after `max_ttl` at most.
+    /// Creates an empty cache whose entries expire after `max_ttl` at most.
     pub(super) fn new(max_ttl: Duration) -> Self {
         Self(VaryCache::new(MAX_BYTES, max_ttl, |value| value.get().len()))
     }
 
-    /// Removes all results.
+    /// Removes the results of all tools.
     pub(super) fn clear(&self) {
         self.0.clear();
     }
@@ -51,15 +52,15 @@ impl ToolCache {
     }
 }
 
-/// Calls `work` with the cache request of a tool use. `None` if the plugin does not have
-/// the tool.
+/// Calls `work` with the cache request of a tool use. Returns `None` if the plugin does not
+/// have the tool.
 fn with_request<T>(
     plugin: &Arc<Plugin>,
     tool_use: &ToolUse,
     work: impl FnOnce(&CacheRequest<'_>) -> T,
 ) -> Option<T> {
     let index = plugin.tools().iter().position(|tool| **tool == *tool_use.name)?;
-    // The arguments as they were sent.
+    // The digest covers the arguments as they were sent.
     let digest = Sha256::digest(tool_use.arguments.get());
     let part = u32::try_from(index).ok()?;
     Some(work(&CacheRequest { plugin, part, digest: &digest, call: &tool_use.call }))

@@ -1,14 +1,15 @@
-//! Tool calls of voice agents. Each gets one answer that the agent can use, whatever the
-//! plugins do.
+//! Tool calls of voice agents. Each call gets one answer that the agent can use, even if all
+//! plugins fail.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::response::ToolResponse;
 use super::{ANSWERED, DECLINED, MidCall, NoAnswer, PluginAnswer, answer_once, record_reply};
 use crate::chain::{ChainQuery, Reply, walk};
-use crate::idempotency::{Replay, Weigh};
+use crate::idempotency::Replay;
 use plugboard_core::outcome::AnswerSource;
 use plugboard_core::text::sanitize;
 use plugboard_core::units;
@@ -16,62 +17,18 @@ use plugboard_platform::{ToolAnswer, ToolFailure, ToolUse};
 use plugboard_registry::Generation;
 use plugboard_runtime::plugin::{Hook, Plugin, ToolResult};
 
-/// Bytes of an unknown tool's name that are logged.
+/// Maximum logged bytes of an unknown tool's name.
 const MAX_LOGGED_NAME: usize = 128;
 
-/// Known tools that are logged with an unknown one.
+/// Maximum number of known tools that are logged with an unknown one.
 const MAX_LOGGED_TOOLS: usize = 50;
 
-/// The answer to a tool call, and where it came from.
-#[derive(Clone, Debug)]
-pub struct ToolResponse {
-    /// The answer for the agent.
-    pub answer: ToolAnswer,
-    /// Name of the plugin that answered.
-    pub plugin: Option<Arc<str>>,
-    /// Whether the answer came from the tool cache.
-    pub cached: bool,
-}
-
-impl ToolResponse {
-    /// The response to a delivery whose equal is still being answered.
-    pub fn timed_out() -> Self {
-        Self::unanswered(ToolAnswer::Failed(ToolFailure::TimedOut))
-    }
-
-    fn unanswered(answer: ToolAnswer) -> Self {
-        Self { answer, plugin: None, cached: false }
-    }
-
-    /// The outcome in logs and traces.
-    pub fn outcome(&self) -> &'static str {
-        match self.answer {
-            ToolAnswer::Value(_) => "value",
-            ToolAnswer::Error { .. } => "error",
-            ToolAnswer::Failed(ToolFailure::TimedOut) => "late",
-            ToolAnswer::Failed(ToolFailure::Busy) => "busy",
-            ToolAnswer::Failed(ToolFailure::Failed) => "failed",
-            ToolAnswer::Unknown => "unknown",
-        }
-    }
-}
-
-impl Weigh for ToolResponse {
-    fn bytes(&self) -> usize {
-        match &self.answer {
-            ToolAnswer::Value(value) => value.get().len(),
-            ToolAnswer::Error { message, .. } => message.len(),
-            ToolAnswer::Failed(_) | ToolAnswer::Unknown => 0,
-        }
-    }
-}
-
 impl From<NoAnswer> for ToolAnswer {
-    fn from(why: NoAnswer) -> Self {
-        match why {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
             // Plugins have the tool, but not for this call.
             NoAnswer::Declined => Self::Unknown,
-            NoAnswer::Late => Self::Failed(ToolFailure::TimedOut),
+            NoAnswer::DeadlineExceeded => Self::Failed(ToolFailure::TimedOut),
             NoAnswer::Busy => Self::Failed(ToolFailure::Busy),
             NoAnswer::Failed => Self::Failed(ToolFailure::Failed),
         }
@@ -105,7 +62,7 @@ impl MidCall {
                 call = &*call.id,
                 tool = ?sanitize(&tool_use.name, MAX_LOGGED_NAME),
                 known = tool_names.join(", "),
-                "no plugin knows this tool"
+                "unknown tool"
             );
             return ToolResponse::unanswered(ToolAnswer::Unknown);
         };
@@ -118,15 +75,15 @@ impl MidCall {
                 plugin: Some(plugin_name),
                 cached: source == AnswerSource::Cache,
             },
-            Err(why) => {
-                if why == NoAnswer::Declined {
+            Err(no_answer) => {
+                if no_answer == NoAnswer::Declined {
                     tracing::warn!(
                         call = &*call.id,
                         tool = ?tool_use.name,
-                        "there is such a tool, but no plugin has it for this call (platforms, match)"
+                        "no plugin with this tool matches the call (platforms, match)"
                     );
                 }
-                ToolResponse::unanswered(why.into())
+                ToolResponse::unanswered(no_answer.into())
             }
         };
         tracing::info!(
@@ -137,13 +94,13 @@ impl MidCall {
             outcome = response.outcome(),
             cached = response.cached,
             took_us = units::micros(start.elapsed()),
-            "a tool was answered"
+            "tool call answered"
         );
         response
     }
 }
 
-/// A tool call: the tool cache answers first.
+/// A tool call, which the tool cache answers first.
 struct ToolQuery<'a> {
     mid_call: &'a MidCall,
     tool_use: &'a ToolUse,

@@ -7,34 +7,13 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::response::TransferResponse;
 use super::{ANSWERED, DECLINED, MidCall, NoAnswer, PluginAnswer, answer_once, record_reply};
 use crate::chain::{ChainQuery, Reply, walk};
-use crate::idempotency::{Replay, Weigh};
+use crate::idempotency::Replay;
 use plugboard_platform::Transfer;
 use plugboard_registry::Generation;
 use plugboard_runtime::plugin::{Hook, Plugin};
-
-/// The answer to a transfer, and where it came from.
-#[derive(Clone, Debug)]
-pub struct TransferResponse {
-    /// `None`: no plugin has an opinion, or none answered in time.
-    pub answer: Option<Arc<RawValue>>,
-    /// Name of the plugin that answered.
-    pub plugin: Option<Arc<str>>,
-    /// The outcome for operators.
-    pub outcome: &'static str,
-}
-
-impl TransferResponse {
-    /// The response to a delivery whose equal is still being answered.
-    pub fn timed_out() -> Self {
-        Self::unanswered("late")
-    }
-
-    fn unanswered(outcome: &'static str) -> Self {
-        Self { answer: None, plugin: None, outcome }
-    }
-}
 
 /// A transfer that plugins may answer.
 struct TransferQuery<'a> {
@@ -59,12 +38,6 @@ impl ChainQuery for TransferQuery<'_> {
 
     fn record(&self, plugin: &Plugin, reply: &Reply<Box<RawValue>>, elapsed: Duration) {
         record_reply::<Self>(plugin, &self.transfer.call, reply, elapsed);
-    }
-}
-
-impl Weigh for TransferResponse {
-    fn bytes(&self) -> usize {
-        self.answer.as_ref().map_or(0, |answer| answer.get().len())
     }
 }
 
@@ -95,7 +68,7 @@ impl MidCall {
         let id = &*call.id;
         match answer {
             Ok(PluginAnswer { plugin: plugin_name, answer, .. }) => {
-                tracing::info!(call = id, plugin = &*plugin_name, "a transfer was answered");
+                tracing::info!(call = id, plugin = &*plugin_name, "transfer answered");
                 TransferResponse {
                     answer: Some(answer.into()),
                     plugin: Some(plugin_name),
@@ -103,17 +76,17 @@ impl MidCall {
                 }
             }
             Err(NoAnswer::Declined) => {
-                tracing::info!(call = id, "no plugin has an opinion on a transfer");
+                tracing::info!(call = id, "transfer declined by all plugins");
                 TransferResponse::unanswered("declined")
             }
-            Err(why) => {
+            Err(no_answer) => {
                 tracing::warn!(
                     call = id,
-                    ?why,
-                    "no plugin could answer a transfer: left to the platform"
+                    reason = ?no_answer,
+                    "no plugin answered the transfer; the platform continues without an answer"
                 );
-                TransferResponse::unanswered(match why {
-                    NoAnswer::Late => "late",
+                TransferResponse::unanswered(match no_answer {
+                    NoAnswer::DeadlineExceeded => "deadline_exceeded",
                     NoAnswer::Busy => "busy",
                     NoAnswer::Failed | NoAnswer::Declined => "failed",
                 })

@@ -1,4 +1,4 @@
-//! Decisions as a walk of the chain: the cache answers first, then the plugin runs.
+//! Decisions: a walk of the chain in which the cache answers first, then the plugin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,33 @@ use crate::cache::{FillPermit, Lookup};
 use crate::chain::{ChainQuery, Reply, run_source};
 use plugboard_core::call::Call;
 use plugboard_core::decision::Verdict;
-use plugboard_core::outcome::AnswerSource;
+use plugboard_core::outcome::{AnswerSource, RoutingOutcome};
+use plugboard_registry::Generation;
 use plugboard_runtime::plugin::error::CallError;
 use plugboard_runtime::plugin::{Hook, Plugin};
 
-/// A decision about a call.
-pub(super) struct DecisionQuery<'a> {
-    pub(super) router: &'a Router,
-    pub(super) call: &'a Call,
-    pub(super) deadline: Instant,
+impl Router {
+    /// Decides a call with the plugins of a generation. Always returns an answer, by the
+    /// deadline at the latest (within one tick of the engine).
+    pub async fn decide(
+        &self,
+        generation: &Generation,
+        call: &Call,
+        deadline: Instant,
+    ) -> RoutingOutcome {
+        let mut query = DecisionQuery { router: self, call, deadline };
+        self.walk(generation, call, deadline, &mut query).await
+    }
 }
 
-/// A plugin's verdict before it is filled for the call, and where it came from.
+/// A decision about a call.
+struct DecisionQuery<'a> {
+    router: &'a Router,
+    call: &'a Call,
+    deadline: Instant,
+}
+
+/// A plugin's verdict before it is filled for the call, with its source.
 struct VerdictReply {
     source: AnswerSource,
     verdict: Result<Arc<Verdict>, CallError>,
@@ -54,7 +69,7 @@ impl ChainQuery for DecisionQuery<'_> {
 }
 
 impl DecisionQuery<'_> {
-    /// Returns the verdict of the cache, else the plugin's own.
+    /// Returns the cached verdict, or else the plugin's own.
     async fn verdict(&self, plugin: &Arc<Plugin>) -> VerdictReply {
         let Some(cache) = &self.router.cache else {
             return self.run_plugin(plugin, None).await;
@@ -92,7 +107,7 @@ impl DecisionQuery<'_> {
         let kind = decision.as_ref().map(|decision| decision.verdict.kind());
         plugin.record_decision(start.elapsed(), kind);
         let source = run_source(&decision);
-        // A permit that is dropped passes the computation on to a follower.
+        // Dropping the permit passes the computation on to a follower.
         if let (Some(permit), AnswerSource::Plugin) = (permit, source) {
             permit.fill(plugin, self.call, decision.as_ref().ok());
         }
@@ -100,7 +115,7 @@ impl DecisionQuery<'_> {
     }
 }
 
-/// Counts a verdict of the cache.
+/// Counts a cached verdict, and returns it as a reply.
 fn cached_reply(plugin: &Plugin, verdict: Arc<Verdict>) -> VerdictReply {
     plugin.record_cached_verdict(verdict.kind());
     VerdictReply { source: AnswerSource::Cache, verdict: Ok(verdict) }

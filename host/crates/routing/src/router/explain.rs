@@ -21,30 +21,30 @@ use plugboard_runtime::plugin::{Hook, Plugin};
 
 /// The outcome of a call, and the reply of each plugin.
 pub struct Explanation {
-    /// Number of the generation.
+    /// Number of the generation that decided.
     pub generation: u64,
     /// Every plugin of the decision chain, in chain order.
     pub steps: Vec<ExplainStep>,
-    /// The outcome.
+    /// The outcome of the decision.
     pub outcome: RoutingOutcome,
 }
 
 /// The reply of one plugin.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainStep {
-    /// The plugin's name.
+    /// The name of the plugin.
     pub plugin: String,
-    /// Whether the plugin's settings match the call.
+    /// True if the plugin's settings match the call.
     pub matched: bool,
-    /// Where the reply came from; `None` if the plugin was not asked.
+    /// The source of the reply; `None` if the plugin was not called.
     pub source: Option<AnswerSource>,
-    /// The plugin's verdict.
+    /// The verdict of the plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<ExplainedVerdict>,
-    /// Why there is no verdict, or why it cannot be used.
+    /// The reason why there is no verdict, or why it cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ExplainedError>,
-    /// Duration in microseconds.
+    /// Duration of the call, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_us: Option<u64>,
     #[serde(skip)]
@@ -63,29 +63,44 @@ pub struct ExplainedVerdict {
     reason: Option<String>,
 }
 
-/// An error, with its label in metrics.
+/// An error with its label in metrics.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedError {
     label: &'static str,
     message: String,
 }
 
+impl Router {
+    /// Decides a call as [`Router::decide`] does, and records the reply of each plugin.
+    /// Counters, cache and circuit breakers do not change.
+    pub async fn explain(
+        &self,
+        generation: &Generation,
+        call: &Call,
+        deadline: Instant,
+    ) -> Explanation {
+        let mut query = ExplainQuery::new(self, call, deadline);
+        let outcome = self.walk(generation, call, deadline, &mut query).await;
+        Explanation::new(generation, call, query.steps, outcome)
+    }
+}
+
 /// A decision that records one step per plugin and changes no counter, cache or
 /// circuit breaker.
-pub(super) struct ExplainQuery<'a> {
+struct ExplainQuery<'a> {
     router: &'a Router,
     call: &'a Call,
     deadline: Instant,
-    /// The plugins that were asked, in chain order.
-    pub(super) steps: Vec<ExplainStep>,
+    /// The replies of the called plugins, in chain order.
+    steps: Vec<ExplainStep>,
 }
 
 impl<'a> ExplainQuery<'a> {
-    pub(super) fn new(router: &'a Router, call: &'a Call, deadline: Instant) -> Self {
+    fn new(router: &'a Router, call: &'a Call, deadline: Instant) -> Self {
         Self { router, call, deadline, steps: Vec::new() }
     }
 
-    /// Returns the plugin's verdict, and where it came from.
+    /// Returns the plugin's verdict with its source.
     async fn verdict(
         &self,
         plugin: &Arc<Plugin>,
@@ -155,9 +170,9 @@ impl ExplainStep {
 }
 
 impl Explanation {
-    /// The explanation of a walk: the `executed` steps, and one for each plugin that was
-    /// not asked.
-    pub(super) fn new(
+    /// Creates the explanation of a walk: the `executed` steps, and one for each plugin that
+    /// was not called.
+    fn new(
         generation: &Generation,
         call: &Call,
         executed: Vec<ExplainStep>,

@@ -1,4 +1,4 @@
-//! The router: decides where a call goes, by walking the decision chain.
+//! The router: decides the destination of a call by walking the decision chain.
 
 mod decide;
 mod explain;
@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::decide::DecisionQuery;
-use self::explain::ExplainQuery;
 pub use self::explain::{ExplainStep, Explanation};
 use crate::cache::DecisionCache;
 use crate::chain::{ChainQuery, Walk, WalkEnd, walk};
@@ -25,7 +23,7 @@ use plugboard_runtime::plugin::error::CallError;
 
 impl Weigh for ChainResult {
     fn bytes(&self) -> usize {
-        // A verdict of the cache is shared with it.
+        // The cache shares the texts of its verdicts.
         match (&self.verdict, self.source) {
             (Ok(verdict), AnswerSource::Plugin) => verdict.size(),
             _ => 0,
@@ -39,7 +37,7 @@ pub struct Router {
     cache: Option<DecisionCache>,
 }
 
-/// A verdict that decides the call, and the answer for it.
+/// A verdict that decides the call, with the answer for it.
 struct FilledVerdict {
     verdict: Arc<Verdict>,
     answer: Answer,
@@ -53,44 +51,19 @@ impl FilledVerdict {
 }
 
 impl Router {
-    /// A router with these operator answers and an empty cache.
+    /// Creates a router with these operator answers and an empty cache.
     pub fn new(config: RoutingConfig, cache: &CacheConfig) -> Self {
         Self { config, cache: DecisionCache::new(cache) }
     }
 
-    /// The operator's own answers.
+    /// Returns the operator's own answers.
     pub fn config(&self) -> &RoutingConfig {
         &self.config
     }
 
-    /// The decision cache, unless it is disabled.
+    /// Returns the decision cache, unless it is disabled.
     pub fn cache(&self) -> Option<&DecisionCache> {
         self.cache.as_ref()
-    }
-
-    /// Decides a call by the plugins of a generation. Always answers, by the deadline
-    /// at the latest (within one tick of the engine).
-    pub async fn decide(
-        &self,
-        generation: &Generation,
-        call: &Call,
-        deadline: Instant,
-    ) -> RoutingOutcome {
-        let mut query = DecisionQuery { router: self, call, deadline };
-        self.walk(generation, call, deadline, &mut query).await
-    }
-
-    /// Decides a call as [`Router::decide`] does, and records what each plugin replied.
-    /// Counters, cache and circuit breakers stay as they are.
-    pub async fn explain(
-        &self,
-        generation: &Generation,
-        call: &Call,
-        deadline: Instant,
-    ) -> Explanation {
-        let mut query = ExplainQuery::new(self, call, deadline);
-        let outcome = self.walk(generation, call, deadline, &mut query).await;
-        Explanation::new(generation, call, query.steps, outcome)
     }
 
     async fn walk<Q: ChainQuery<Answer = FilledVerdict>>(
@@ -145,7 +118,7 @@ impl Router {
         RoutingOutcome { answer: self.fallback(reason, call), result }
     }
 
-    /// Returns the answer for a result that the same call got before.
+    /// Returns the answer for an earlier result of the same call.
     pub fn replay(&self, result: ChainResult, call: &Call) -> RoutingOutcome {
         let answer = match &result.verdict {
             Ok(verdict) => self.fill(verdict, call).ok().flatten(),
@@ -164,7 +137,7 @@ impl Router {
         operator_url(self.config.fallback_sts_url.as_ref(), call)
     }
 
-    /// Fills a plugin's verdict for the call; `None` passes.
+    /// Fills a plugin's verdict for the call. Returns `None` if the plugin passed.
     fn fill_verdict(
         &self,
         verdict: Arc<Verdict>,
@@ -174,7 +147,7 @@ impl Router {
         Ok(answer.map(|answer| FilledVerdict { verdict, answer }))
     }
 
-    /// Returns the answer that a verdict means for this call; `None` passes.
+    /// Returns the answer for a verdict on this call, or `None` if the plugin passed.
     fn fill(&self, verdict: &Verdict, call: &Call) -> Result<Option<Answer>, CallError> {
         match verdict {
             Verdict::Pass => Ok(None),
@@ -192,11 +165,13 @@ impl Router {
     }
 }
 
-/// Fills one of the operator's URLs. The template was checked at start, so filling
-/// fails only for a call whose text would change the URL's path.
+/// Fills one of the operator's URLs. The template was checked at start, so filling fails only
+/// for a call whose text would change the URL's path.
 fn operator_url(url: Option<&StsUrl>, call: &Call) -> Option<String> {
     let filled = url.filter(|_| call.platform.accepts_sts_url)?.fill(call);
     filled
-        .inspect_err(|error| tracing::warn!(call = &*call.id, "fallback or reject URL: {error}"))
+        .inspect_err(
+            |error| tracing::warn!(call = &*call.id, %error, "cannot fill an operator URL"),
+        )
         .ok()
 }

@@ -10,18 +10,17 @@ use super::sets::VarySets;
 /// tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ScopeKey {
-    /// See [`Plugin::id`](plugboard_runtime::plugin::Plugin).
+    /// The version's id, see [`Plugin::id`](plugboard_runtime::plugin::Plugin).
     pub(super) plugin_id: u64,
-    /// Index of the part.
+    /// Index of the part in the plugin.
     pub(super) part: u32,
 }
 
 /// The vary sets of all plugin versions in use.
 ///
-/// A lookup takes a snapshot, locks nothing, and searches a list that is sorted by key.
-/// An insertion copies the list; it happens once per plugin version and part, on its
-/// first cache miss, and removes the versions that are no longer in use. `P` is the
-/// plugin.
+/// A lookup takes a snapshot, locks nothing, and searches a list that is sorted by key. An
+/// insertion copies the list. It happens once per plugin version and part, on the first cache
+/// miss, and removes versions that are no longer in use. `P` is the plugin.
 pub(super) struct VaryIndex<P>(ArcSwap<Vec<Scope<P>>>);
 
 struct Scope<P> {
@@ -42,7 +41,7 @@ impl<P> VaryIndex<P> {
         Self(ArcSwap::default())
     }
 
-    /// Calls `read` with the vary sets of a scope, if it has any.
+    /// Calls `read` with the vary sets of a scope, if the scope has any.
     pub(super) fn read<T>(
         &self,
         key: ScopeKey,
@@ -51,7 +50,7 @@ impl<P> VaryIndex<P> {
         read(&find(&self.0.load(), key)?.sets)
     }
 
-    /// Returns the vary sets of a scope; new ones if it has none.
+    /// Returns the vary sets of a scope, and creates them if the scope has none.
     pub(super) fn get_or_insert(&self, key: ScopeKey, plugin: &Arc<P>) -> Arc<VarySets> {
         if let Some(scope) = find(&self.0.load(), key) {
             return Arc::clone(&scope.sets);
@@ -61,7 +60,7 @@ impl<P> VaryIndex<P> {
         self.0.rcu(|scopes| {
             let in_use = scopes.iter().filter(|scope| scope.plugin.strong_count() > 0);
             let mut scopes: Vec<_> = in_use.cloned().collect();
-            // Another request may have been first.
+            // Another request may have added the scope first.
             if let Some(scope) = find(&scopes, key) {
                 sets = Arc::clone(&scope.sets);
             } else {
@@ -73,7 +72,7 @@ impl<P> VaryIndex<P> {
         sets
     }
 
-    /// Removes everything.
+    /// Removes all scopes with their vary sets.
     pub(super) fn clear(&self) {
         self.0.store(Arc::default());
     }

@@ -1,33 +1,33 @@
-//! Keys: which cached answer matches which call.
+//! Keys of cached answers, for the calls that they match.
 
 use super::sets::{Vary, VarySets};
 use plugboard_core::call::Call;
 
-/// Bytes of a key. Answers for calls with longer field values are not cached.
+/// Maximum bytes of a key. Answers for calls with longer field values are not cached.
 const MAX_KEY: usize = 4 * 1024;
 
-/// Metadata entries of a call. Platforms send about fifteen; a call with more is not
-/// searched for every field name.
+/// Maximum metadata entries of a call that is cached. Platforms send about fifteen. A call with
+/// more is not searched for every field name.
 const MAX_METADATA: usize = 256;
 
-/// What a key identifies.
+/// The kind of entry that a key identifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {
-    /// An answer, by the index of its vary set.
+    /// An answer, with the index of its vary set.
     Answer(usize),
-    /// A computation that calls share while it runs, by the number of vary sets that
-    /// were known when it began: their union is its set of fields.
+    /// A computation that concurrent calls share, with the number of vary sets that were known
+    /// at its start. The union of these sets is its set of fields.
     Flight(usize),
 }
 
-/// The vary sets' identifier, the kind, the request, the platform, and the values of
+/// A key: the vary sets' identifier, the kind, the request, the platform, and the values of
 /// some call fields. Two keys are equal if and only if all of these are.
 pub(crate) type CacheKey = Box<[u8]>;
 
 /// Returns the key of a call; `None` if the values are too long or too many.
 ///
-/// `request` is all else on which the answer depends, for example a digest of a tool's
-/// arguments. It has the same length for all requests of one `sets`.
+/// `request` has all other inputs of the answer, for example a digest of a tool's arguments. It
+/// has the same length for all requests of one `sets`.
 pub(super) fn cache_key(
     sets: &VarySets,
     kind: KeyKind,
@@ -53,12 +53,12 @@ pub(super) fn cache_key(
             "agent" => push_value(&mut key, call.agent.as_deref())?,
             "from" => push_value(&mut key, call.from.as_deref())?,
             "to" => push_value(&mut key, call.to.as_deref())?,
-            // Every key has the platform.
+            // The platform is already part of every key.
             _ => {}
         }
-        // Metadata of a fixed field's name counts as well: a platform may send it, and
-        // the plugin may have meant it. The raw JSON counts, because plugins see more
-        // than its text, and every entry, because a name may occur twice.
+        // Metadata with a fixed field's name counts as well, because a platform may send it,
+        // and the plugin may have read it. The raw JSON counts, because plugins see more than
+        // its text. Every entry counts, because a name may occur twice.
         for (_, value) in call.metadata.iter().filter(|(metadata_name, _)| metadata_name == name) {
             push_value(&mut key, Some(value.get()))?;
         }
@@ -67,7 +67,7 @@ pub(super) fn cache_key(
     Some(key)
 }
 
-/// First byte of each part of a key. A missing field differs from an empty one.
+/// First bytes of the parts of a key. A missing field differs from an empty one.
 const FIELD_END: u8 = 0;
 const MISSING: u8 = 1;
 const VALUE: u8 = 2;

@@ -1,21 +1,21 @@
-//! The vary cache: answers that plugins allow to be used again, for calls that match.
+//! The vary cache: answers that plugins declare reusable, for calls that match.
 //!
-//! As in HTTP caches, a lookup has two levels. The first one maps a plugin version to
-//! its vary sets ([`sets`]): the sets of call fields on which its answers depended so
-//! far. The second one maps a set and the values of its fields in a call ([`key`]) to an
-//! answer with an expiry time. Any answer that matches is right: the plugin said that it
-//! holds for every call with these values.
+//! As in HTTP caches, a lookup has two levels. The first level maps a plugin version to its
+//! vary sets ([`sets`]): the sets of call fields on which its answers depended so far. The
+//! second level maps a set and the values of its fields in a call ([`key`]) to an answer with
+//! an expiry time. Any matching answer is correct, because the plugin declared that it holds
+//! for every call with these values.
 //!
 //! The keys of the second level begin with the identifier of the vary sets. A new plugin
-//! version has new ones, so it never finds an answer of another version, however late
-//! that version fills the cache.
+//! version has new vary sets, so it never finds an answer of another version, however late that
+//! version fills the cache.
 //!
-//! The first level is a snapshot of a short list. As a second `moka` cache it would cost
-//! 130 ns more per hit, which takes 240 ns with the vary sets in the plugin itself (CPU
-//! time, fastest of 31 interleaved rounds).
+//! The first level is a snapshot of a short list. A second `moka` cache would cost 130 ns more
+//! per hit; a hit takes 240 ns with the vary sets in the plugin itself (CPU time, fastest of 31
+//! interleaved rounds).
 //!
-//! Decisions ([`crate::cache`]) and tool results ([`crate::mid_call`]) each have such a
-//! cache.
+//! Decisions ([`crate::cache`]) and tool results ([`crate::mid_call`]) have one such cache
+//! each.
 
 mod index;
 mod key;
@@ -45,14 +45,14 @@ const ENTRY_OVERHEAD: usize = 256;
 /// A request to one plugin version that a cached answer may serve.
 #[derive(Clone, Copy)]
 pub(crate) struct CacheRequest<'a> {
-    /// The plugin version.
+    /// The version of the plugin.
     pub(crate) plugin: &'a Arc<Plugin>,
     /// Part of the plugin that has vary sets of its own: the index of a tool, or 0.
     pub(crate) part: u32,
-    /// All else on which the answer depends, beside the call; of the same length for all
-    /// requests to the part.
+    /// Digest of all other inputs of the answer, beside the call. It has the same length for
+    /// all requests to the part.
     pub(crate) digest: &'a [u8],
-    /// The call.
+    /// The call of the request.
     pub(crate) call: &'a Call,
 }
 
@@ -66,12 +66,12 @@ pub(crate) struct VaryCache<V> {
 }
 
 struct CacheEntry<V> {
-    /// `None`: the key is known to have no cacheable answer.
+    /// The answer. `None`: the key is known to have no cacheable answer.
     value: Option<V>,
     expires_at: Instant,
 }
 
-/// A cached answer with its key, for followers of the request that got it.
+/// A cached answer with its key, for followers of its request.
 pub(crate) struct CachedAnswer<V> {
     set_index: usize,
     key: CacheKey,
@@ -87,14 +87,14 @@ pub struct CacheStats {
     pub bytes: u64,
     /// Entries that were removed before they expired, because the cache was full.
     pub evictions: u64,
-    /// Answers that were not cached although their plugin allowed it: the plugin named
+    /// Answers that were not cached although their plugin allowed it, because the plugin named
     /// too many sets of fields, or the values were too long.
     pub uncacheable: u64,
 }
 
 impl<V: Clone + Send + Sync + 'static> VaryCache<V> {
-    /// An empty cache of at most `max_bytes`, as counted by `size_of` for the values. An
-    /// entry expires after its plugin's time to live, at most after `max_ttl`.
+    /// Creates an empty cache of at most `max_bytes`, as counted by `size_of` for the values.
+    /// An entry expires after its plugin's time to live, and after `max_ttl` at most.
     pub(crate) fn new(max_bytes: u64, max_ttl: Duration, size_of: fn(&V) -> usize) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let eviction_counter = Arc::clone(&evictions);
@@ -126,8 +126,7 @@ impl<V: Clone + Send + Sync + 'static> VaryCache<V> {
         })
     }
 
-    /// Returns the vary sets of the request's plugin, with which [`VaryCache::insert`]
-    /// files the answer.
+    /// Returns the vary sets of the request's plugin, which [`VaryCache::insert`] needs.
     pub(crate) fn vary_sets(&self, request: &CacheRequest<'_>) -> Arc<VarySets> {
         self.index.get_or_insert(request.scope(), request.plugin)
     }
@@ -158,10 +157,10 @@ impl<V: Clone + Send + Sync + 'static> VaryCache<V> {
         Some(CachedAnswer { set_index, key, entry })
     }
 
-    /// Returns the key under which equal requests share one computation: their values
-    /// of all fields in `sets`. `None` if no request shares the computation, as far as
-    /// is known: the plugin never allowed that an answer is used again, the values are
-    /// too long, or [`VaryCache::mark_uncacheable`] says so.
+    /// Returns the key under which equal requests share one computation: their values of all
+    /// fields in `sets`. `None` if no request is known to share it: the plugin gave no reusable
+    /// answer yet, the values are too long, or the key was
+    /// [marked](VaryCache::mark_uncacheable).
     pub(crate) fn flight_key(
         &self,
         sets: &VarySets,
@@ -178,7 +177,7 @@ impl<V: Clone + Send + Sync + 'static> VaryCache<V> {
         (!is_marked).then(|| key.into())
     }
 
-    /// Remembers for `ttl` that a flight's answer could not be shared.
+    /// Records for `ttl` that a flight's answer could not be shared.
     pub(crate) fn mark_uncacheable(&self, flight_key: CacheKey, ttl: Duration) {
         let entry = CacheEntry { value: None, expires_at: Instant::now() + ttl };
         self.entries.insert(flight_key, Arc::new(entry));
@@ -190,7 +189,7 @@ impl<V: Clone + Send + Sync + 'static> VaryCache<V> {
         self.entries.invalidate_all();
     }
 
-    /// Returns the statistics.
+    /// Returns the statistics of the cache.
     pub(crate) fn stats(&self) -> CacheStats {
         self.entries.run_pending_tasks();
         CacheStats {
@@ -221,7 +220,7 @@ impl CacheRequest<'_> {
 }
 
 impl<V: Clone> CachedAnswer<V> {
-    /// Returns the answer if it holds for this request too and has not expired.
+    /// Returns the answer if it holds for this request and has not expired.
     pub(crate) fn value_for(&self, sets: &VarySets, request: &CacheRequest<'_>) -> Option<V> {
         let key = request.answer_key(sets, self.set_index)?;
         if *key != *self.key {
@@ -239,14 +238,14 @@ impl<V> Clone for CachedAnswer<V> {
 }
 
 impl<V: Clone> CacheEntry<V> {
-    /// Returns the value, if there is one and it has not expired.
+    /// Returns the value, if the entry has one and has not expired.
     fn value_if_fresh(&self, now: Instant) -> Option<V> {
         self.value.as_ref().filter(|_| now < self.expires_at).cloned()
     }
 }
 
-/// Removes expired entries from memory. [`CacheEntry::value_if_fresh`] ensures that
-/// they are not used until then.
+/// The policy that removes expired entries from memory. Until then,
+/// [`CacheEntry::value_if_fresh`] ensures that they are not used.
 struct EntryExpiry;
 
 impl<V> Expiry<CacheKey, Arc<CacheEntry<V>>> for EntryExpiry {

@@ -1,9 +1,8 @@
 //! Vary sets: the call fields on which a plugin's answers depended so far.
 //!
-//! A plugin names with each answer the call fields that it read (`vary`), and may
-//! read others for the next call. A cache therefore has one key for each set of
-//! fields that the plugin has named, and a lookup tries all of them. [`MAX_SETS`]
-//! bounds their number.
+//! A plugin names with each answer the call fields that it read (`vary`), and may read other
+//! fields for the next call. A cache therefore has one key for each set of fields that the
+//! plugin has named, and a lookup tries all of them. [`MAX_SETS`] bounds their number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,14 +11,14 @@ use arc_swap::ArcSwap;
 
 use plugboard_core::decision::CachePolicy;
 
-/// Sets of fields per plugin version. A plugin that names more puts the call's own
-/// values into the names.
+/// Maximum number of sets of fields per plugin version. A plugin that names more sets puts
+/// values of the call into the names.
 const MAX_SETS: usize = 8;
 
-/// Fields in a set.
+/// Maximum number of fields in a set.
 const MAX_FIELDS: usize = 16;
 
-/// Bytes of a field's name.
+/// Maximum length of a field's name, in bytes.
 const MAX_NAME: usize = 128;
 
 /// Names of call fields, sorted and without duplicates.
@@ -34,7 +33,7 @@ impl Vary {
         Self(names.into_iter().map(Box::from).collect())
     }
 
-    /// The fields of a cache policy. `None` if they exceed [`MAX_FIELDS`] or
+    /// Returns the fields of a cache policy, or `None` if they exceed [`MAX_FIELDS`] or
     /// [`MAX_NAME`].
     fn try_new(policy: &CachePolicy) -> Option<Self> {
         let fits = |name: &String| name.len() <= MAX_NAME;
@@ -42,7 +41,7 @@ impl Vary {
             .then(|| Self::new(policy.vary.iter().map(String::as_str)))
     }
 
-    /// The names.
+    /// Returns the names of the fields.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|name| &**name)
     }
@@ -51,10 +50,10 @@ impl Vary {
 /// The vary sets at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct VarySnapshot {
-    /// Whether the plugin has answered, if only with an error.
+    /// True if the plugin has answered, if only with an error.
     pub(crate) has_answered: bool,
-    /// Every set, in the order in which the plugin named them. Sets are only added, so
-    /// that an index into the list stays valid.
+    /// Every set, in the order in which the plugin named them. Sets are only added, so an index
+    /// into the list stays valid.
     pub(crate) sets: Vec<Vary>,
     /// The fields of all sets. As far as is known, the plugin answers calls that are
     /// equal in these fields in the same way.
@@ -69,7 +68,7 @@ pub(crate) struct VarySets {
     current: ArcSwap<VarySnapshot>,
 }
 
-/// Error: the fields of an answer exceed [`MAX_SETS`], [`MAX_FIELDS`] or [`MAX_NAME`].
+/// The fields of an answer exceed [`MAX_SETS`], [`MAX_FIELDS`] or [`MAX_NAME`].
 #[derive(Debug)]
 pub(crate) struct VaryLimitExceeded;
 
@@ -81,8 +80,8 @@ impl Default for VarySets {
 }
 
 impl VarySets {
-    /// An identifier that no other `VarySets` of the process has or had. Every key
-    /// begins with it: an index into the sets means nothing without them.
+    /// Returns an identifier that no other `VarySets` of the process has or had. Every key
+    /// begins with it, because an index into the sets is only valid with them.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -112,7 +111,7 @@ impl VarySets {
     ///
     /// # Errors
     ///
-    /// [`VaryLimitExceeded`]: the answer cannot be cached.
+    /// Fails with [`VaryLimitExceeded`] if the answer cannot be cached.
     pub(crate) fn record(
         &self,
         policy: Option<&CachePolicy>,

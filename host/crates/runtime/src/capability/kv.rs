@@ -6,44 +6,43 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::plugin::spans;
+use super::spans;
 use plugboard_config::KvConfig;
 use plugboard_core::span::in_span;
 use plugboard_store::{self as store, KvAnswer, KvCommand, Store, StoreError};
 
-/// The values of one plugin.
+/// Values of one plugin, with its limits.
 #[derive(Clone)]
 pub struct Kv {
     plugin: Arc<str>,
     granted: bool,
     limits: KvConfig,
-    /// None where nothing is kept: when plugins are only judged.
+    /// `None` if plugins are only examined and values are not stored.
     store: Option<Arc<dyn Store>>,
 }
 
-/// Why a value is not read or written. The texts are for the plugin and its
-/// author.
+/// Error of reading or writing a value. The texts are for the plugin and its author.
 #[derive(Debug, Error)]
 pub enum GuestKvError {
-    /// The settings say nothing of it.
+    /// The settings do not grant the capability.
     #[error("not granted; the operator can set `grants.kv = true` in the plugin's settings")]
     NotGranted,
-    /// A key or value that is not one.
+    /// The key is empty, or the key or the value is too long.
     #[error("{0}")]
     TooLarge(String),
-    /// The namespace is full.
+    /// The values of the plugin have reached their quota.
     #[error("{0}")]
     Quota(String),
-    /// `increment` of something else.
-    #[error("the value is no number, or the sum has more than 64 bits")]
+    /// `increment` of a value that is not a number, or beyond 64 bits.
+    #[error("the value is not a number, or the sum exceeds 64 bits")]
     NotANumber,
-    /// The store itself.
+    /// The store failed or is closed.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl GuestKvError {
-    /// The word for metrics and logs.
+    /// Returns the label for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotGranted => "not_granted",
@@ -67,16 +66,16 @@ impl From<store::KvError> for GuestKvError {
 
 impl From<StoreError> for GuestKvError {
     fn from(error: StoreError) -> Self {
-        // Not the details, which are the operator's: paths, and what the disk says.
+        // Hides the details, such as paths and system errors, which only the operator may see.
         Self::Unavailable(match error {
-            StoreError::Unavailable(_) => "the store cannot be used now".to_owned(),
+            StoreError::Unavailable(_) => "the store is unavailable".to_owned(),
             other => other.to_string(),
         })
     }
 }
 
 impl Kv {
-    /// The values of a plugin.
+    /// Creates the capability of one plugin.
     pub fn new(
         plugin: Arc<str>,
         granted: bool,
@@ -86,11 +85,11 @@ impl Kv {
         Self { plugin, granted, limits, store }
     }
 
-    /// Reads or writes.
+    /// Runs one command on a key.
     ///
     /// # Errors
     ///
-    /// When it is not granted, breaks a bound, or the store cannot.
+    /// Fails without a grant, beyond a limit, or if the store fails.
     pub async fn run(&self, key: String, command: KvCommand) -> Result<KvAnswer, GuestKvError> {
         let span = spans::kv_span(&key, &command);
         in_span(span, GuestKvError::label, self.execute(key, command)).await
@@ -103,14 +102,14 @@ impl Kv {
         let KvConfig { max_key, max_value, .. } = self.limits;
         if key.is_empty() || key.len() > max_key {
             let length = key.len();
-            let message = format!("the key has {length} bytes; it may have 1 to {max_key}");
+            let message = format!("the key has {length} bytes; expected 1 to {max_key}");
             return Err(GuestKvError::TooLarge(message));
         }
         if let KvCommand::Set { value, .. } | KvCommand::Swap { value, .. } = &command
             && value.len() > max_value
         {
             let length = value.len();
-            let message = format!("the value has {length} bytes; it may have {max_value}");
+            let message = format!("the value has {length} bytes; expected at most {max_value}");
             return Err(GuestKvError::TooLarge(message));
         }
         let store = self.store.as_ref().ok_or(StoreError::Closed)?;
@@ -118,7 +117,7 @@ impl Kv {
     }
 }
 
-/// The contract's time to live.
+/// Converts the contract's time to live, in milliseconds.
 pub fn ttl(milliseconds: Option<u64>) -> Option<Duration> {
     milliseconds.map(Duration::from_millis)
 }

@@ -4,32 +4,32 @@ use std::sync::Arc;
 
 use plugboard_core::text::{sanitize, truncate};
 
-/// Longest message in bytes; longer ones are cut.
+/// Longest message in bytes; longer messages are truncated.
 pub const MAX_MESSAGE: usize = 4 * 1024;
 
-/// Lines that one call may log.
+/// Maximum number of lines that one call may log.
 pub const MAX_LINES: u32 = 100;
 
-/// Of the last error, what is kept to explain a trap.
+/// Longest stored part of the last error, which explains a trap, in bytes.
 const MAX_LAST_ERROR: usize = 512;
 
-/// The contract's levels.
+/// Log levels of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Every step.
+    /// Single steps of the plugin.
     Trace,
-    /// For the author.
+    /// Details for the plugin's author.
     Debug,
-    /// For the operator.
+    /// Information for the server's operator.
     Info,
-    /// Something is odd.
+    /// An unexpected condition without a failure.
     Warn,
-    /// Something failed.
+    /// A failure of the plugin.
     Error,
 }
 
-/// One call's log.
+/// Log of one call of a plugin.
 pub struct GuestLog {
     plugin: Arc<str>,
     call: String,
@@ -38,12 +38,12 @@ pub struct GuestLog {
 }
 
 impl GuestLog {
-    /// The log of one plugin for one call.
+    /// Creates the log of one plugin for one call.
     pub fn new(plugin: Arc<str>, call: String) -> Self {
         Self { plugin, call, lines: 0, last_error: None }
     }
 
-    /// Writes a line, unless the call has written its share.
+    /// Writes a line, unless the call has reached [`MAX_LINES`].
     pub fn write(&mut self, level: LogLevel, message: &str) {
         self.lines = self.lines.saturating_add(1);
         if level == LogLevel::Error {
@@ -54,20 +54,29 @@ impl GuestLog {
         }
         let message = truncate(message, MAX_MESSAGE);
         let (plugin, call) = (&*self.plugin, &*self.call);
-        // As a field: a line feed or an escape sequence in what a guest says must
-        // not look like a line of ours.
+        // The message is a field, so that a line feed or an escape sequence of the guest
+        // cannot forge a line of the host.
         match level {
-            LogLevel::Trace => tracing::trace!(target: TARGET, plugin, call, said = &*message),
-            LogLevel::Debug => tracing::debug!(target: TARGET, plugin, call, said = &*message),
-            LogLevel::Info => tracing::info!(target: TARGET, plugin, call, said = &*message),
-            LogLevel::Warn => tracing::warn!(target: TARGET, plugin, call, said = &*message),
-            LogLevel::Error => tracing::error!(target: TARGET, plugin, call, said = &*message),
+            LogLevel::Trace => {
+                tracing::trace!(target: TARGET, plugin, call, plugin_message = &*message)
+            }
+            LogLevel::Debug => {
+                tracing::debug!(target: TARGET, plugin, call, plugin_message = &*message)
+            }
+            LogLevel::Info => {
+                tracing::info!(target: TARGET, plugin, call, plugin_message = &*message)
+            }
+            LogLevel::Warn => {
+                tracing::warn!(target: TARGET, plugin, call, plugin_message = &*message)
+            }
+            LogLevel::Error => {
+                tracing::error!(target: TARGET, plugin, call, plugin_message = &*message)
+            }
         }
     }
 
-    /// Remembers what the guest wrote to its standard error as its last words, unless
-    /// it logged an error: what the runtimes of most languages know to say of a crash
-    /// stands at the end of it.
+    /// Stores the end of the guest's standard error as the last error, unless the guest
+    /// logged an error. The runtimes of most languages print the reason of a crash there.
     pub fn record_stderr(&mut self, stderr: &str) {
         let stderr = stderr.trim();
         if self.last_error.is_some() || stderr.is_empty() {
@@ -80,25 +89,26 @@ impl GuestLog {
         self.last_error = Some(format!("{mark}{}", sanitize(end, MAX_LAST_ERROR)));
     }
 
-    /// The call that it is about.
+    /// Returns the id of the call.
     pub fn call(&self) -> &str {
         &self.call
     }
 
-    /// The last message at level error, else the end of what was printed.
+    /// Returns the last message at level error, else the end of the standard error.
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
     }
 }
 
-/// What a filter in `log.level` calls the guests' words.
+/// Target of the guests' log lines, for filters in `log.level`.
 const TARGET: &str = "plugboard::guest";
 
 impl Drop for GuestLog {
     fn drop(&mut self) {
         if let Some(dropped) = self.lines.checked_sub(MAX_LINES).filter(|lines| *lines > 0) {
             let (plugin, call) = (&*self.plugin, &*self.call);
-            tracing::warn!(target: TARGET, plugin, call, dropped, "it logged too many lines");
+            let message = "log limit of the call exceeded; lines dropped";
+            tracing::warn!(target: TARGET, plugin, call, dropped, "{message}");
         }
     }
 }
@@ -122,9 +132,9 @@ mod tests {
         log.record_stderr(" \n");
         assert_eq!(log.last_error(), None);
         log.record_stderr(&format!("{}é\nValueError: why\n", "x".repeat(MAX_LAST_ERROR)));
-        let said = log.last_error().unwrap();
-        assert!(said.starts_with("…xx") && said.ends_with("xé ValueError: why"), "{said}");
-        assert_eq!(said.len(), MAX_LAST_ERROR + "…".len());
+        let text = log.last_error().unwrap();
+        assert!(text.starts_with("…xx") && text.ends_with("xé ValueError: why"), "{text}");
+        assert_eq!(text.len(), MAX_LAST_ERROR + "…".len());
         let mut log = GuestLog::new("p".into(), "c".to_owned());
         log.write(LogLevel::Error, "the reason");
         log.record_stderr("a hint");

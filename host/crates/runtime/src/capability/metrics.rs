@@ -7,41 +7,41 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-/// Series (a name with its labels) of one plugin.
+/// Maximum number of series (a name with its labels) of one plugin.
 const MOST_SERIES: usize = 200;
 
-/// Labels of one series.
+/// Maximum number of labels of one series.
 const MOST_LABELS: usize = 8;
 
-/// Bytes of a name, and of a label's value.
+/// Longest name, and longest value of a label, in bytes.
 const LONGEST: usize = 64;
 
-/// Upper bounds of histograms. In seconds, from a millisecond to an hour; as
-/// counts, from one to some thousand.
+/// Upper bounds of the buckets of a histogram. As seconds, they range from a millisecond to
+/// an hour; as counts, from one to several thousand.
 pub const BUCKETS: [f64; 16] = [
     0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1_800.0,
     3_600.0,
 ];
 
-/// Labels with their values, in order.
+/// Labels with their values, sorted by name.
 pub type MetricLabels = Vec<(String, String)>;
 
-/// Why a figure does not count.
+/// Error of counting or observing a metric.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum MetricsError {
-    /// The settings say nothing of it.
+    /// The settings do not grant the capability.
     #[error("not granted; the operator can set `grants.metrics = true` in the plugin's settings")]
     NotGranted,
-    /// The name or a label is no good.
+    /// The name, a label or the value is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// There are too many.
-    #[error("the plugin has {MOST_SERIES} different figures, and may not have more")]
+    /// The plugin has reached its maximum of series.
+    #[error("the plugin has reached its maximum of {MOST_SERIES} series")]
     TooMany,
 }
 
 impl MetricsError {
-    /// The word for metrics and logs.
+    /// Returns the label for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotGranted => "not_granted",
@@ -51,25 +51,25 @@ impl MetricsError {
     }
 }
 
-/// One figure.
+/// Value of one series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Metric {
-    /// The sum so far.
+    /// Sum of all counts.
     Counter(u64),
-    /// The values so far.
+    /// Distribution of all observed values.
     Histogram {
-        /// How many are within each of [`BUCKETS`] and above the one before; the
-        /// last is for those above all.
+        /// Number of values in each bucket of [`BUCKETS`], not cumulative; the last bucket has
+        /// the values above all bounds.
         buckets: [u64; BUCKETS.len() + 1],
-        /// Of all values.
+        /// Sum of all observed values.
         sum: f64,
     },
 }
 
-/// The figures of the plugins of one name.
+/// Custom metrics of the plugins of one name.
 #[derive(Debug, Default)]
 pub struct GuestMetrics {
-    // By name, then by labels. A plugin's own calls are all that ever wait here.
+    // By name, then by labels. Only calls of the same plugin contend for this lock.
     series: Mutex<BTreeMap<String, BTreeMap<MetricLabels, Metric>>>,
 }
 
@@ -78,7 +78,7 @@ impl GuestMetrics {
     ///
     /// # Errors
     ///
-    /// When the name or a label is no good, or there are too many.
+    /// Fails if the name or a label is invalid, or beyond the maximum of series.
     pub fn count(&self, name: String, labels: MetricLabels, by: u64) -> Result<(), MetricsError> {
         self.update(name, labels, Metric::Counter(0), |metric| {
             if let Metric::Counter(sum) = metric {
@@ -91,7 +91,7 @@ impl GuestMetrics {
     ///
     /// # Errors
     ///
-    /// As [`GuestMetrics::count`], and if the value is not a number.
+    /// Fails as [`GuestMetrics::count`] does, and if the value is not a finite number.
     pub fn observe(
         &self,
         name: String,
@@ -99,7 +99,7 @@ impl GuestMetrics {
         value: f64,
     ) -> Result<(), MetricsError> {
         if !value.is_finite() {
-            return Err(MetricsError::Invalid(format!("{value} is no number")));
+            return Err(MetricsError::Invalid(format!("{value} is not a number")));
         }
         let new = Metric::Histogram { buckets: [0; BUCKETS.len() + 1], sum: 0.0 };
         self.update(name, labels, new, |metric| {
@@ -113,7 +113,7 @@ impl GuestMetrics {
         })
     }
 
-    /// All figures now, by name.
+    /// Returns the current metrics, by name.
     pub fn snapshot(&self) -> BTreeMap<String, BTreeMap<MetricLabels, Metric>> {
         self.series.lock().clone()
     }
@@ -127,23 +127,23 @@ impl GuestMetrics {
     ) -> Result<(), MetricsError> {
         check_name("name", &name)?;
         if labels.len() > MOST_LABELS {
-            let message = format!("{} labels; there may be {MOST_LABELS}", labels.len());
+            let message = format!("{} labels; expected at most {MOST_LABELS}", labels.len());
             return Err(MetricsError::Invalid(message));
         }
         for (label, value) in &labels {
             check_name("label", label)?;
-            // Ours in every series, and the histograms' own.
+            // The host adds `plugin` to every series, and `le` to histograms.
             let taken = label == "plugin" || label == "le" || label.starts_with("__");
             if taken || value.len() > LONGEST {
                 return Err(MetricsError::Invalid(format!(
-                    "label {label}: `plugin`, `le` and `__...` are taken, and a value may have \
-                     {LONGEST} bytes"
+                    "label {label}: `plugin`, `le` and `__...` are reserved, and a value has at \
+                     most {LONGEST} bytes"
                 )));
             }
         }
         labels.sort_unstable();
         if labels.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
-            return Err(MetricsError::Invalid("a label is there twice".to_owned()));
+            return Err(MetricsError::Invalid("a label occurs twice".to_owned()));
         }
         let mut series = self.series.lock();
         let series_count: usize = series.values().map(BTreeMap::len).sum();
@@ -154,7 +154,7 @@ impl GuestMetrics {
         let kind = std::mem::discriminant(&new);
         let by_labels = series.entry(name).or_default();
         if by_labels.values().next().is_some_and(|other| std::mem::discriminant(other) != kind) {
-            let message = "the name is that of the other kind of figure".to_owned();
+            let message = "the name already belongs to a metric of another type".to_owned();
             return Err(MetricsError::Invalid(message));
         }
         add(by_labels.entry(labels).or_insert(new));
@@ -162,16 +162,16 @@ impl GuestMetrics {
     }
 }
 
-/// The figures of one plugin, if it may have any.
+/// Custom metrics of one plugin, if the settings grant them.
 #[derive(Clone)]
 pub struct MetricsCapability(pub Option<Arc<GuestMetrics>>);
 
 impl MetricsCapability {
-    /// The figures.
+    /// Returns the custom metrics of the plugin.
     ///
     /// # Errors
     ///
-    /// When they are not granted.
+    /// Fails if the settings do not grant them.
     pub fn get(&self) -> Result<&GuestMetrics, MetricsError> {
         self.0.as_deref().ok_or(MetricsError::NotGranted)
     }
@@ -187,7 +187,7 @@ fn check_name(what: &str, name: &str) -> Result<(), MetricsError> {
         return Ok(());
     }
     Err(MetricsError::Invalid(format!(
-        "a {what} is [a-zA-Z_][a-zA-Z0-9_]*, {LONGEST} bytes at the most"
+        "a {what} must match [a-zA-Z_][a-zA-Z0-9_]* and have at most {LONGEST} bytes"
     )))
 }
 

@@ -1,9 +1,10 @@
-//! Capabilities: what the host offers to guests.
+//! Capabilities: functions that the host provides to guests.
 //!
-//! A capability implements its rules and does not know WebAssembly; [`crate::plugin`]
+//! A capability implements its rules without knowledge of WebAssembly; [`crate::plugin`]
 //! connects it to the contract.
 
 pub mod kv;
 pub mod log;
 pub mod metrics;
+mod spans;
 pub mod stdio;

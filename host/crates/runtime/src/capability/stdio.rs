@@ -1,7 +1,7 @@
 //! Standard output and standard error of a guest, captured for its log.
 //!
-//! Output beyond the limit is discarded without an error, so that a guest does not fail
-//! because it prints too much.
+//! Output beyond the limit is discarded without an error, so that excess output does not
+//! fail a guest.
 
 use std::io;
 use std::mem;
@@ -15,15 +15,15 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// What is kept of one stream, in bytes.
+/// Maximum captured output of one stream, in bytes.
 const CAPACITY: usize = 16 * 1024;
 
-/// One captured stream. Clones share what they capture.
+/// One captured stream. Clones share its buffer.
 #[derive(Clone, Default)]
 pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
 impl CapturedOutput {
-    /// What was written so far, which is then forgotten.
+    /// Returns the captured text, and clears the buffer.
     pub fn take(&self) -> String {
         let bytes = mem::take(&mut *self.0.lock());
         String::from_utf8_lossy(&bytes).into_owned()

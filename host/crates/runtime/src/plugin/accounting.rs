@@ -1,12 +1,13 @@
-//! Accounting of a plugin's replies: its counters and its circuit breakers, kept in step.
+//! Accounting of a plugin's replies: updates its counters and its circuit breakers together.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
+use super::Plugin;
+use super::contract::Hook;
 use super::error::CallError;
-use super::{Hook, Plugin};
 use plugboard_core::call::Call;
 use plugboard_core::verdict::VerdictKind;
 
@@ -45,8 +46,8 @@ impl Plugin {
         self.breaker(Hook::Tools).record_success();
     }
 
-    /// Counts what the guest replied to a tool call or a transfer: whether it declined,
-    /// or its error. An open circuit breaker is not counted.
+    /// Counts the guest's reply to a tool call or a transfer: an answer, a refusal (`declined`)
+    /// or an error. An open circuit breaker is not counted.
     pub fn record_mid_call(
         &self,
         hook: Hook,
@@ -70,8 +71,8 @@ impl Plugin {
         stats.latency.record(elapsed);
     }
 
-    /// Counts an event that the plugin accepted: how long it took, and how long ago the
-    /// event had been accepted.
+    /// Counts an event that the plugin accepted. `took` is the duration of the attempt,
+    /// `delivery_latency` the time since the journal accepted the event.
     pub fn record_delivery(&self, took: Duration, delivery_latency: Duration) {
         let stats = &self.stats.events;
         stats.latency.record(took);
@@ -94,9 +95,8 @@ impl Plugin {
         self.stats.events.dead_lettered.fetch_add(1, Relaxed);
     }
 
-    /// Waits for one of the plugin's own permits for guests that run during calls: half
-    /// of those that all plugins share. `None` is never returned: the semaphore is not
-    /// closed.
+    /// Waits for one of this plugin's permits for tools and transfers. A plugin has half as
+    /// many as all plugins share. Never returns `None`, because the semaphore is not closed.
     pub async fn acquire_mid_call_permit(&self) -> Option<SemaphorePermit<'_>> {
         self.mid_call_permits.acquire().await.ok()
     }

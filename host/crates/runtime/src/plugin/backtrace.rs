@@ -5,33 +5,33 @@ use std::borrow::Cow;
 
 use wasmtime::WasmBacktrace;
 
-/// Frames of a trap's backtrace that its message names.
+/// Maximum number of frames in the message of a trap.
 const MAX_MESSAGE_FRAMES: usize = 4;
 
-/// Longest name of a function that is read, in bytes, mangled.
+/// Longest mangled name of a function that is demangled, in bytes.
 const MAX_NAME: usize = 256;
 
-/// A function that was being run.
+/// Function on the stack of a trapped guest.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Frame {
-    /// Its name, demangled. None: the guest has no names.
+    /// Demangled name. `None`: the guest has no names.
     pub function: Option<String>,
-    /// Its number in its module.
+    /// Index of the function in its module.
     pub index: u32,
-    /// The source file, where the guest kept debug information and the engine reads it.
+    /// Source file, if the guest has debug information and the engine reads it.
     pub file: Option<String>,
-    /// The line in it.
+    /// Line in the source file.
     pub line: Option<u32>,
 }
 
 impl Frame {
-    /// Whether nothing but its number is known.
+    /// Returns whether only the index is known.
     pub fn is_nameless(&self) -> bool {
         self.function.is_none() && self.file.is_none()
     }
 
-    /// Whether it is the machinery's and not the author's: the standard library, the
-    /// SDK, what bindings generators made.
+    /// Returns whether the function belongs to the standard library, the SDK or generated
+    /// bindings, and not to the author's code.
     pub fn is_runtime_code(&self) -> bool {
         const NAMES: [&str; 12] = [
             "std::",
@@ -56,7 +56,7 @@ impl Frame {
     }
 }
 
-/// Every frame, innermost first; of functions that were inlined into others, each.
+/// Returns all frames, innermost first, including each inlined function.
 pub(super) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
     let mut frames = Vec::new();
     for frame in backtrace.frames() {
@@ -79,7 +79,7 @@ pub(super) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
     frames
 }
 
-/// Where a trap happened: the innermost functions that have names.
+/// Returns the location of a trap: the innermost functions that have names.
 pub(super) fn trap_location(backtrace: &WasmBacktrace) -> Option<String> {
     let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
     let frames: Vec<String> = names
@@ -90,8 +90,8 @@ pub(super) fn trap_location(backtrace: &WasmBacktrace) -> Option<String> {
     (!frames.is_empty()).then(|| frames.join(" < "))
 }
 
-/// A name as its author wrote it, as far as one can tell. Names are the guest's, so
-/// long ones are not even read.
+/// Demangles a name, if it is a Rust name. The guest controls its names, so long ones are
+/// not parsed.
 fn demangle(name: &str) -> Cow<'_, str> {
     if name.len() > MAX_NAME {
         return Cow::Owned(format!("a function with a name of {} bytes", name.len()));

@@ -2,8 +2,7 @@
 
 wasmtime::component::bindgen!({
     path: "../../../wit",
-    // With every hook. What a plugin exports of them is found out when it is
-    // loaded.
+    // This world has every hook. Loading determines the hooks that a plugin exports.
     world: "full-plugin",
     imports: {
         "plugboard:plugin/kv.get": async,

@@ -1,15 +1,17 @@
-//! Circuit breaker: a plugin that keeps failing is not called for a while, because each
-//! failure costs a call its time.
+//! Circuit breaker: stops calling a plugin that keeps failing, because each failure costs a
+//! call its time.
 //!
 //! * **Closed**: calls run the plugin. The breaker opens after
-//!   [`BreakerConfig::failures`] failures within [`BreakerConfig::window`], if the plugin
-//!   did not succeed more often than it failed meanwhile.
-//! * **Open**: calls skip the plugin for [`BreakerConfig::pause`].
+//!   [`CircuitBreakerConfig::failure_threshold`] failures within
+//!   [`CircuitBreakerConfig::window`], if the plugin has not succeeded more often than it
+//!   failed since the first of them.
+//! * **Open**: calls skip the plugin for [`CircuitBreakerConfig::open_duration`].
 //! * **Half-open**: one call, the probe, runs the plugin, and closes or opens the breaker.
 //!
-//! A caller can cause failures, for example with a special caller ID. Comparing failures
-//! with successes keeps that caller from disabling the plugin for all others; a verdict
-//! from the cache counts as a success. It does not help while that caller is the only one.
+//! A caller can cause failures, for example with a special caller ID. Because the breaker
+//! compares failures with successes, that caller cannot disable the plugin for all others; a
+//! verdict from the cache counts as a success. The comparison has no effect while that
+//! caller is the only one.
 //!
 //! A new version of a plugin starts with a closed breaker.
 
@@ -20,12 +22,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use plugboard_config::BreakerConfig;
+use plugboard_config::CircuitBreakerConfig;
 
 /// Circuit breaker of one hook of one version of a plugin.
 #[derive(Debug)]
 pub struct CircuitBreaker {
-    config: BreakerConfig,
+    config: CircuitBreakerConfig,
     call_count: AtomicU64,
     // Copy of `state`, read without the lock.
     is_closed: AtomicBool,
@@ -34,7 +36,7 @@ pub struct CircuitBreaker {
 
 #[derive(Debug)]
 enum BreakerState {
-    /// The last failures, and how many calls there had been before each.
+    /// Time of each of the last failures, with the number of calls before it.
     Closed(VecDeque<(Instant, u64)>),
     Open {
         until: Instant,
@@ -46,9 +48,9 @@ enum BreakerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitState {
-    /// The plugin runs.
+    /// Calls run the plugin.
     Closed,
-    /// The plugin is not called.
+    /// Calls skip the plugin.
     Open,
     /// A probe runs, or the next call will be one.
     HalfOpen,
@@ -63,8 +65,8 @@ pub struct BreakerPermit<'a> {
 }
 
 impl CircuitBreaker {
-    /// A closed breaker.
-    pub fn new(config: BreakerConfig) -> Self {
+    /// Creates a closed circuit breaker.
+    pub fn new(config: CircuitBreakerConfig) -> Self {
         Self {
             config,
             call_count: AtomicU64::new(0),
@@ -73,12 +75,12 @@ impl CircuitBreaker {
         }
     }
 
-    /// Counts a call that an earlier answer of the plugin answered.
+    /// Counts a call that the cache answered with an earlier reply of the plugin.
     pub fn record_success(&self) {
         self.call_count.fetch_add(1, Relaxed);
     }
 
-    /// Whether the breaker is closed.
+    /// Returns whether the breaker is closed.
     pub fn is_closed(&self) -> bool {
         self.is_closed.load(Relaxed)
     }
@@ -100,7 +102,8 @@ impl CircuitBreaker {
         Some(BreakerPermit { breaker: self, is_probe })
     }
 
-    /// The state now. Unlike [`CircuitBreaker::try_acquire`], does not start a probe.
+    /// Returns the current state. Unlike [`CircuitBreaker::try_acquire`], does not start a
+    /// probe.
     pub fn circuit_state(&self, now: Instant) -> CircuitState {
         if self.is_closed.load(Relaxed) {
             return CircuitState::Closed;
@@ -121,7 +124,7 @@ impl BreakerPermit<'_> {
             self.is_probe = false;
             let mut state = self.breaker.state.lock();
             *state = BreakerState::Closed(VecDeque::new());
-            // While the lock is held.
+            // Stored while the lock is held, so that the copy agrees with the state.
             self.breaker.is_closed.store(true, Relaxed);
         }
     }
@@ -131,22 +134,23 @@ impl BreakerPermit<'_> {
     pub fn record_failure(mut self, now: Instant) -> bool {
         let breaker = self.breaker;
         let config = &breaker.config;
+        let threshold = config.failure_threshold;
         let call_count = breaker.call_count.fetch_add(1, Relaxed);
         let mut state = breaker.state.lock();
         let should_open = match &mut *state {
-            BreakerState::Closed(_) if config.failures == 0 => false,
+            BreakerState::Closed(_) if threshold == 0 => false,
             BreakerState::Closed(failures) => {
                 let is_expired = |at: &Instant| now.saturating_duration_since(*at) > config.window;
                 while failures.front().is_some_and(|(at, _)| is_expired(at)) {
                     failures.pop_front();
                 }
                 failures.push_back((now, call_count));
-                if failures.len() > config.failures as usize {
+                if failures.len() > threshold as usize {
                     failures.pop_front();
                 }
-                failures.len() == config.failures as usize
+                failures.len() == threshold as usize
                     && failures.front().is_some_and(|(_, count_before)| {
-                        call_count.saturating_sub(*count_before) < 2 * u64::from(config.failures)
+                        call_count.saturating_sub(*count_before) < 2 * u64::from(threshold)
                     })
             }
             BreakerState::Probing => self.is_probe,
@@ -154,7 +158,7 @@ impl BreakerPermit<'_> {
         };
         self.is_probe = false;
         if should_open {
-            *state = BreakerState::Open { until: now + config.pause };
+            *state = BreakerState::Open { until: now + config.open_duration };
             breaker.is_closed.store(false, Relaxed);
         }
         should_open
@@ -179,7 +183,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn breaker() -> CircuitBreaker {
-        CircuitBreaker::new(BreakerConfig { failures: 3, window: 10 * SECOND, pause: 5 * SECOND })
+        CircuitBreaker::new(CircuitBreakerConfig {
+            failure_threshold: 3,
+            window: 10 * SECOND,
+            open_duration: 5 * SECOND,
+        })
     }
 
     fn record_failure(breaker: &CircuitBreaker, at: Instant) -> bool {
@@ -195,7 +203,7 @@ mod tests {
         assert!(record_failure(&breaker, start));
         assert_eq!(breaker.circuit_state(start), CircuitState::Open);
         assert!(breaker.try_acquire(start + 4 * SECOND).is_none());
-        // One call tries, others do without.
+        // One call probes, the others are short-circuited.
         let later = start + 5 * SECOND;
         assert_eq!(breaker.circuit_state(later), CircuitState::HalfOpen);
         let probe = breaker.try_acquire(later).unwrap();

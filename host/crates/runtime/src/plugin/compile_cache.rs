@@ -24,55 +24,55 @@ use wasmtime::component::Component;
 use super::plugin_files::ContentDigest;
 use crate::engine::Engine;
 
-/// The folder's name in the data folder.
+/// Name of the cache folder in the data folder.
 const FOLDER: &str = "compiled";
 
-/// What every file begins with.
+/// First bytes of every file.
 const MAGIC: &[u8] = b"plugboard compiled 1\n";
 
-/// The ending of what is kept; without it, it is being written.
+/// Extension of complete files; a file without it is being written.
 const ENDING: &str = "cwasm";
 
-/// How long nothing is being written.
+/// Age from which an incomplete file counts as abandoned.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Bytes of all files together, beyond which the ones that were not used for
-/// longest go. A hundred plugins in Rust take ten megabytes, one in Python sixty.
+/// Maximum size of all files together, in bytes. Beyond it, the least recently used files are
+/// removed. A hundred plugins in Rust take ten megabytes, one in Python sixty.
 const MAX_TOTAL_SIZE: u64 = 2 << 30;
 
-/// The compile cache of one data folder.
+/// Compile cache of one data folder.
 #[derive(Debug)]
 pub struct CompileCache {
     folder: PathBuf,
-    /// Of the compiler: version, settings, and the processor's features.
+    /// Digest of the compiler's version and settings, and of the processor's features.
     compiler: [u8; 32],
 }
 
 impl CompileCache {
-    /// Opens the cache below a data folder, making it if it is missing.
+    /// Opens the cache below a data folder, and creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// When it cannot be made, or others can write to it.
+    /// Fails if the folder cannot be created, or if other users have access to it.
     pub fn open(data: &Path, engine: &Engine) -> anyhow::Result<Self> {
         let folder = data.join(FOLDER);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let metadata = fs::symlink_metadata(&folder)
-            .with_context(|| format!("cannot look at {}", folder.display()))?;
+            .with_context(|| format!("cannot read the metadata of {}", folder.display()))?;
         ensure!(
             metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw(),
-            "{} must be a folder that belongs to the user Plugboard runs as: compiled code in it \
+            "{} must be a folder of the user that runs Plugboard, because the machine code in it \
              is trusted",
             folder.display()
         );
         ensure!(
             metadata.mode() & 0o077 == 0,
-            "others may enter {}, in which compiled code is trusted; `chmod 700` it, after \
-             removing what is in it",
+            "{} is open to other users, but the machine code in it is trusted; remove its \
+             contents, then `chmod 700` it",
             folder.display()
         );
         let mut hasher = Sha256Hasher(Sha256::new());
@@ -80,7 +80,7 @@ impl CompileCache {
         Ok(Self { folder, compiler: hasher.0.finalize().into() })
     }
 
-    /// The machine code of a component, if it is there and sound.
+    /// Returns the machine code of a component, if the cache has it and it is intact.
     pub(super) fn get(&self, engine: &Engine, digest: ContentDigest) -> Option<Component> {
         let path = self.path(digest);
         match self.read(&path, digest).and_then(|code| deserialize(engine, &code)) {
@@ -90,15 +90,15 @@ impl CompileCache {
                 tracing::warn!(
                     file = %path.display(),
                     reason = format!("{error:#}"),
-                    "compiled code is not used; compiling again"
+                    "cached machine code rejected; compiling again"
                 );
                 None
             }
         }
     }
 
-    /// Keeps the machine code of a component. That it cannot be kept is no reason
-    /// not to use it.
+    /// Stores the machine code of a component. A failure is only logged, because the caller
+    /// can use the code without the cache.
     pub(super) fn put(&self, digest: ContentDigest, component: &Component) {
         let path = self.path(digest);
         let code = component.serialize().map_err(anyhow::Error::from);
@@ -107,14 +107,14 @@ impl CompileCache {
             tracing::warn!(
                 file = %path.display(),
                 reason = format!("{error:#}"),
-                "compiled code is not kept; the next start will compile again"
+                "cannot cache machine code; the next start will compile again"
             );
         }
         if let Err(error) = self.prune() {
             tracing::warn!(
                 folder = %self.folder.display(),
                 reason = format!("{error:#}"),
-                "compiled code that is not needed any more cannot be removed"
+                "cannot remove unused machine code"
             );
         }
     }
@@ -125,45 +125,45 @@ impl CompileCache {
         self.folder.join(format!("{digest}-{compiler}.{ENDING}"))
     }
 
-    /// A file's code, once it is known to be what we wrote.
+    /// Reads a file, and returns its code if this cache wrote it for this component.
     fn read(&self, path: &Path, digest: ContentDigest) -> anyhow::Result<Vec<u8>> {
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)?;
         let metadata = file.metadata()?;
-        ensure!(metadata.is_file(), "it is not a file");
+        ensure!(metadata.is_file(), "it is not a regular file");
         ensure!(
             metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0,
-            "it belongs to another user, or others may write it"
+            "it belongs to another user, or other users may write it"
         );
-        ensure!(metadata.len() <= MAX_TOTAL_SIZE, "it is larger than the cache");
+        ensure!(metadata.len() <= MAX_TOTAL_SIZE, "it is larger than the limit of the cache");
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len())? + 1);
         file.read_to_end(&mut bytes)?;
         let header_len = self.header(digest).len();
-        let (header, rest) = bytes.split_at_checked(header_len).context("it ends early")?;
-        ensure!(header == self.header(digest), "it is of another component or compiler");
-        let (checksum, code) = rest.split_at_checked(32).context("it ends early")?;
-        ensure!(checksum == self.checksum(digest, code), "it is damaged");
-        // So that pruning sees that it is in use.
+        let (header, rest) = bytes.split_at_checked(header_len).context("it is truncated")?;
+        ensure!(header == self.header(digest), "it is for another component or compiler");
+        let (checksum, code) = rest.split_at_checked(32).context("it is truncated")?;
+        ensure!(checksum == self.checksum(digest, code), "its checksum does not match");
+        // The time tells `prune` that the file is in use.
         if let Err(error) = file.set_modified(SystemTime::now()) {
-            tracing::debug!(%error, "cannot set the time of compiled code");
+            tracing::debug!(%error, "cannot set the modification time of a cached file");
         }
-        // In place: it is as long as a file.
+        // In place, without a second buffer of the file's size.
         let start = bytes.len() - code.len();
         bytes.drain(..start);
         Ok(bytes)
     }
 
     fn write(&self, path: &Path, digest: ContentDigest, code: &[u8]) -> anyhow::Result<()> {
-        // Gone again if anything fails before it has its name.
+        // The file is deleted on drop if a step before `persist` fails.
         let mut file = NamedTempFile::new_in(&self.folder)?;
         for part in [&*self.header(digest), &self.checksum(digest, code), code] {
             file.write_all(part)?;
         }
         file.as_file().sync_all()?;
         file.persist(path)?;
-        // So that the name is on the disk, too.
+        // Makes the new name durable as well.
         File::open(&self.folder)?.sync_all()?;
         Ok(())
     }
@@ -176,8 +176,8 @@ impl CompileCache {
         Sha256::new().chain_update(self.header(digest)).chain_update(code).finalize().into()
     }
 
-    /// Removes what was not used for longest until the rest is small enough, and
-    /// what a crash has left half written.
+    /// Removes the least recently used files until the rest is within [`MAX_TOTAL_SIZE`], and
+    /// the incomplete files that a crash has left.
     fn prune(&self) -> anyhow::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -206,10 +206,10 @@ impl CompileCache {
     }
 }
 
-#[expect(unsafe_code, reason = "machine code cannot be checked; where it comes from is")]
+#[expect(unsafe_code, reason = "machine code cannot be validated; its origin is checked")]
 fn deserialize(engine: &Engine, code: &[u8]) -> anyhow::Result<Component> {
-    // SAFETY: the bytes are what `Component::serialize` gave to `put`, as their
-    // checksum says, from a folder in which nobody but ourselves can write.
+    // SAFETY: `Component::serialize` made these bytes in `put`, as their checksum confirms,
+    // and only the user of this process can write to their folder.
     let component = unsafe { Component::deserialize(engine.wasm(), code) };
     component.map_err(anyhow::Error::from)
 }
@@ -218,7 +218,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// A hash that is the same in every process.
+/// Hasher whose result is the same in every process.
 struct Sha256Hasher(Sha256);
 
 impl Hasher for Sha256Hasher {
@@ -226,7 +226,7 @@ impl Hasher for Sha256Hasher {
         self.0.update(bytes);
     }
 
-    /// Not used: the whole digest is.
+    /// Returns zero: the caller uses the whole digest instead.
     fn finish(&self) -> u64 {
         0
     }
@@ -240,7 +240,7 @@ mod tests {
     use crate::engine::Purpose;
     use plugboard_config::EngineConfig;
 
-    /// The smallest component there is.
+    /// Smallest valid component: a header without sections.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn engine() -> Engine {
@@ -265,11 +265,11 @@ mod tests {
         let (_data, engine, cache, digest) = filled_cache();
         let path = cache.path(digest);
         let good = fs::read(&path).unwrap();
-        for place in [0, 30, 60, 90, 120, good.len() / 2, good.len() - 1] {
+        for position in [0, 30, 60, 90, 120, good.len() / 2, good.len() - 1] {
             let mut bad = good.clone();
-            bad[place] ^= 1;
+            bad[position] ^= 1;
             fs::write(&path, bad).unwrap();
-            assert!(cache.get(&engine, digest).is_none(), "byte {place}");
+            assert!(cache.get(&engine, digest).is_none(), "byte {position}");
         }
         for length in [0, 10, 100, good.len() - 1] {
             fs::write(&path, &good[..length]).unwrap();
@@ -287,10 +287,10 @@ mod tests {
         assert!(cache.get(&engine, digest).is_none());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(cache.get(&engine, digest).is_some());
-        // The same bytes, by way of a link.
-        let elsewhere = data.path().join("elsewhere");
-        fs::rename(&path, &elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        // The same bytes behind a symbolic link.
+        let link_target = data.path().join("elsewhere");
+        fs::rename(&path, &link_target).unwrap();
+        std::os::unix::fs::symlink(&link_target, &path).unwrap();
         assert!(cache.get(&engine, digest).is_none());
         fs::set_permissions(&cache.folder, fs::Permissions::from_mode(0o755)).unwrap();
         let error = CompileCache::open(data.path(), &engine).unwrap_err().to_string();

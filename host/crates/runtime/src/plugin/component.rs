@@ -1,40 +1,39 @@
-//! Compiling and linking: from the bytes of a file to a component that fits the
-//! contract, or to a [`LoadError`] that its author can act on.
+//! Compiling and linking: from the bytes of a file to a component that matches the contract,
+//! or to a [`LoadError`] that names the remedy.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::exports::plugboard::plugin::{observer, router, tools, transfers};
 use super::compile_cache::CompileCache;
+use super::contract::{CONTRACT, Hook};
 use super::error::{EngineCondition, EngineError, LoadError};
 use super::guest_state::GuestState;
 use super::plugin_files::ContentDigest;
-use super::{CONTRACT, Hook};
 use crate::capability::log::MAX_MESSAGE;
 use crate::engine::Engine;
 use plugboard_core::text::sanitize;
 
-/// The package name of every version of our contract.
+/// Package name of every version of the contract.
 const PACKAGE: &str = "plugboard:plugin/";
 
-/// What a component may import of the contract, and what each is for.
+/// Interfaces of the contract that a component may import, with their purposes.
 pub(super) const IMPORTS: [(&str, &str); 6] = [
-    ("types", "the types that hooks speak of"),
-    ("log", "lines in the host's log"),
-    ("config", "its settings"),
-    ("kv", "values that outlive a call, by grant"),
+    ("types", "the types of the hooks"),
+    ("log", "lines in the server's log"),
+    ("config", "the plugin's settings"),
+    ("kv", "stored values, by grant"),
     ("http", "requests to other services, by grant"),
-    ("metrics", "figures of its own, by grant"),
+    ("metrics", "metrics of the plugin, by grant"),
 ];
 
-/// The packages of WASI that are linked.
+/// Packages of WASI that are linked.
 const WASI: [&str; 6] =
     ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
-/// A component that was compiled and found to fit the contract. Made once,
-/// however many plugins are made of it.
+/// Compiled component that matches the contract. Plugins with the same file share it.
 pub(super) struct LinkedComponent {
-    /// Of the file, in bytes.
+    /// Size of the file, in bytes.
     pub(super) size: u64,
     pub(super) hooks: Vec<Hook>,
     pub(super) instance_pre: InstancePre<GuestState>,
@@ -45,8 +44,8 @@ pub(super) struct LinkedComponent {
 }
 
 impl LinkedComponent {
-    /// Connects a component of so many bytes with what it imports, and finds what it
-    /// exports.
+    /// Links a component with its imports, and finds its exports. `size` is that of its file,
+    /// in bytes.
     pub(super) fn link(
         linker: &Linker<GuestState>,
         component: &Component,
@@ -73,7 +72,7 @@ impl LinkedComponent {
     }
 }
 
-/// The hooks that a component exports.
+/// Returns the hooks that a component exports.
 fn find_hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Hook>, LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
@@ -91,8 +90,8 @@ fn find_hooks(engine: &wasmtime::Engine, component: &Component) -> Result<Vec<Ho
     Ok(hooks)
 }
 
-/// Whether we have everything that a component wants, by name. Whether
-/// functions and types fit is for the linker to say.
+/// Checks that the host has every interface that a component imports, by name. The linker
+/// checks functions and types.
 fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(), LoadError> {
     let available = IMPORTS.map(|(name, _)| interface_name(name));
     for (name, import) in component.component_type().imports(engine) {
@@ -111,24 +110,24 @@ fn check_imports(engine: &wasmtime::Engine, component: &Component) -> Result<(),
     Ok(())
 }
 
-/// Whether an interface is one of those of WASI that are linked.
+/// Returns whether an interface belongs to a linked package of WASI 0.2.
 pub(super) fn is_wasi(name: &str) -> bool {
     WASI.iter().any(|package| name.starts_with(package))
         && name.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
 }
 
-/// An interface of the contract, of whatever version: its name and the version.
+/// Splits the full name of a contract interface into its name and version.
 pub(super) fn parse_contract_name(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix(PACKAGE)?.split_once('@')
 }
 
-/// The full name of one of our interfaces.
+/// Returns the full name of an interface of the contract.
 pub(super) fn interface_name(name: &str) -> String {
     let (package, version) = CONTRACT.split_once('@').unwrap_or((CONTRACT, ""));
     format!("{package}/{name}@{version}")
 }
 
-/// Refuses a name of our contract with another version.
+/// Rejects an interface of another version of the contract.
 fn check_contract_version(name: &str) -> Result<(), LoadError> {
     let (_, host_version) = CONTRACT.split_once('@').unwrap_or_default();
     match parse_contract_name(name) {
@@ -139,7 +138,7 @@ fn check_contract_version(name: &str) -> Result<(), LoadError> {
     }
 }
 
-/// Machine code for a component, from the cache if it has it.
+/// Compiles a component, or reads its machine code from the cache.
 pub(super) fn compile(
     engine: &Engine,
     cache: Option<&CompileCache>,
@@ -157,7 +156,7 @@ pub(super) fn compile(
     Ok(component)
 }
 
-/// Classifies a compile error. The pool's limits are checked with the compiler's.
+/// Classifies a compile error. The compiler also checks the limits of the pool.
 fn compile_error(error: wasmtime::Error) -> LoadError {
     match EngineCondition::of(&error) {
         Some(EngineCondition::ExceedsPoolLimits) => {
@@ -167,8 +166,8 @@ fn compile_error(error: wasmtime::Error) -> LoadError {
     }
 }
 
-/// Tells what a file is by its first bytes, where a compiler would only say
-/// that it is not what it should be.
+/// Detects the type of a file by its first bytes, for a more specific error than the
+/// compiler's.
 fn check_file_type(bytes: &[u8]) -> Result<(), LoadError> {
     const LAYER_MODULE: &[u8] = &[0, 0];
     if bytes.is_empty() {
@@ -184,7 +183,7 @@ fn check_file_type(bytes: &[u8]) -> Result<(), LoadError> {
                 start: start.flat_map(std::ascii::escape_default).map(char::from).collect(),
             })
         }
-        // After the version stands the layer: 0 for a module, 1 for a component.
+        // The layer follows the version: 0 for a module, 1 for a component.
         Some(rest) if rest.get(2..4) == Some(LAYER_MODULE) => Err(LoadError::CoreModule),
         Some(_) => Ok(()),
     }

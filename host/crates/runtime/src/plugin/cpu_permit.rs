@@ -25,15 +25,16 @@ pub(super) struct CpuScheduler {
 
 struct CpuSchedulerState {
     permit: Option<(CpuPermit, Instant)>,
-    /// Whether the guest is pending because it yielded.
+    /// True if the guest is pending because it yielded.
     is_yielding: bool,
-    /// Time that the guest has computed until its last poll ended.
+    /// CPU time of the guest until the end of its last poll.
     cpu_time: Duration,
     last_poll: Instant,
 }
 
 impl CpuScheduler {
-    /// For a guest that starts now, with a permit if it needs one from the start.
+    /// Creates the scheduler of a guest that starts now, with a permit if the plugin is
+    /// CPU-bound.
     pub(super) fn new(priority: Priority, permit: Option<CpuPermit>) -> Self {
         let now = Instant::now();
         let permit = permit.map(|permit| (permit, now));
@@ -46,7 +47,7 @@ impl CpuScheduler {
         Self { priority, inner: Mutex::new(inner) }
     }
 
-    /// Priority class of the guest.
+    /// Returns the priority class of the guest.
     pub(super) fn priority(&self) -> Priority {
         self.priority
     }
@@ -63,7 +64,7 @@ impl CpuScheduler {
                 let elapsed = inner.last_poll.elapsed();
                 inner.cpu_time += elapsed;
                 if !inner.is_yielding {
-                    // It waits for the host and needs no thread.
+                    // The guest waits for the host and needs no thread.
                     inner.permit = None;
                 }
             }
@@ -72,7 +73,7 @@ impl CpuScheduler {
         .await
     }
 
-    /// CPU time of the guest until now. Called while the guest is polled.
+    /// Returns the CPU time of the guest until now. Called while the guest is polled.
     pub(super) fn cpu_time(&self, now: Instant) -> Duration {
         let inner = self.inner.lock();
         inner.cpu_time + now.saturating_duration_since(inner.last_poll)

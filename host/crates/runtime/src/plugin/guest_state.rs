@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::PluginContext;
 use super::bindings::plugboard::plugin::{config, http, kv, log, metrics, types};
+use super::context::PluginContext;
 use super::cpu_permit::CpuScheduler;
 use super::host_call_text;
 use super::limits::{MAX_HANDLES, ResourceMeter};
@@ -26,21 +26,21 @@ use plugboard_core::text::sanitize;
 use plugboard_egress::{self as outbound, HttpError};
 use plugboard_store::{KvAnswer, KvCommand};
 
-/// Most bytes of randomness that a guest gets at once.
+/// Maximum number of random bytes that a guest gets in one call.
 const MAX_RANDOM: u64 = 64 * 1024;
 
-/// One call's share of the host. It is dropped with the store.
+/// Host-side state of one call. It is dropped with the store.
 pub(super) struct GuestState {
     pub(super) plugin: Arc<PluginContext>,
     pub(super) meter: ResourceMeter,
     pub(super) log: GuestLog,
     pub(super) cpu: Arc<CpuScheduler>,
-    /// When its time is up.
+    /// End of the call's time limit.
     deadline: Instant,
-    /// Capabilities of which a refusal was told: once for each call will do.
+    /// Capabilities whose denial was logged; each is logged once for each call.
     logged_denials: Vec<&'static str>,
-    // Made when the guest first uses WASI: most calls of most guests never do,
-    // and the clocks and generators in it take longer than such a call.
+    // Created when the guest first uses WASI. Most calls never do, and creating its clocks and
+    // generators takes longer than such a call.
     wasi: Option<Box<WasiState>>,
 }
 
@@ -64,27 +64,27 @@ impl GuestState {
         Self { plugin, meter, log, cpu, deadline, logged_denials: Vec::new(), wasi: None }
     }
 
-    /// Counts that the guest did not get what it wanted, and tells of it if that was
-    /// refused, and not only went wrong.
-    fn record_denial(
+    /// Counts a failed host call, and logs it. A denial is a warning, once for each
+    /// capability.
+    fn record_host_call_error(
         &mut self,
         capability: &'static str,
         error: &'static str,
         is_denial: bool,
-        why: &dyn Display,
+        reason: &dyn Display,
     ) {
-        self.plugin.stats.record_denial(capability, error);
-        let why = sanitize(&why.to_string(), MAX_MESSAGE);
+        self.plugin.stats.record_host_call_error(capability, error);
+        let reason = sanitize(&reason.to_string(), MAX_MESSAGE);
         let (plugin, call) = (&*self.plugin.name, self.log.call());
         if !is_denial {
-            tracing::debug!(plugin, call, capability, error, why, "it went wrong for a plugin");
+            tracing::debug!(plugin, call, capability, error, reason, "host call failed");
         } else if !self.logged_denials.contains(&capability) {
-            tracing::warn!(plugin, call, capability, error, why, "refused to a plugin");
+            tracing::warn!(plugin, call, capability, error, reason, "host call denied");
             self.logged_denials.push(capability);
         }
     }
 
-    /// Moves what the guest printed to its log. What it wrote to standard error.
+    /// Moves the guest's output to its log, and returns the text of its standard error.
     pub(super) fn log_output(&mut self) -> String {
         let Some(wasi) = &self.wasi else { return String::new() };
         let (stdout, stderr) = (wasi.stdout.take(), wasi.stderr.take());
@@ -107,12 +107,12 @@ impl GuestState {
         }
     }
 
-    /// Has recorded, if anything is, that the guest calls the host.
+    /// Records the start of a host call, if the plugin has a recorder.
     fn begin_host_call(&self, call: impl FnOnce() -> HostCall) -> Option<PendingHostCall> {
         self.plugin.recorder.as_ref().map(|recorder| recorder.begin_host_call(call()))
     }
 
-    /// Has recorded what came of it.
+    /// Records the result of a host call.
     fn end_host_call(
         &self,
         pending: Option<PendingHostCall>,
@@ -126,13 +126,13 @@ impl GuestState {
 
 impl Drop for GuestState {
     fn drop(&mut self) {
-        // A call that was cancelled has had no other chance.
+        // Logs the output of a cancelled call, which does not end in any other way.
         self.log_output();
     }
 }
 
 impl WasiState {
-    /// A world with clocks, random numbers and nothing else in it.
+    /// Creates a WASI context with clocks and random numbers, and without other resources.
     fn new() -> Self {
         let (stdout, stderr) = (CapturedOutput::default(), CapturedOutput::default());
         let ctx = WasiCtxBuilder::new()
@@ -156,7 +156,7 @@ impl WasiView for GuestState {
     }
 }
 
-/// Everything that a guest may import.
+/// Returns a linker with all functions that a guest may import.
 pub(super) fn build_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -168,7 +168,7 @@ pub(super) fn build_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker
     Ok(linker)
 }
 
-// === The contract's imports ===
+// Host functions: the interfaces of the contract that guests import.
 
 impl log::Host for GuestState {
     fn write(&mut self, level: log::Level, message: String) {
@@ -203,7 +203,7 @@ impl GuestState {
         result.map_err(|error| {
             let is_denial =
                 !matches!(error, GuestKvError::Unavailable(_) | GuestKvError::NotANumber);
-            self.record_denial("kv", error.label(), is_denial, &error);
+            self.record_host_call_error("kv", error.label(), is_denial, &error);
             match error {
                 GuestKvError::NotGranted => kv::Error::NotGranted,
                 GuestKvError::TooLarge(why) => kv::Error::TooLarge(why),
@@ -262,8 +262,8 @@ impl kv::Host for GuestState {
     }
 }
 
-/// Of what is left of a guest's time, what it keeps to say something about a
-/// response that does not come.
+/// Smallest part of the remaining time that an HTTP request may not use, so that the guest can
+/// still answer after a timeout.
 const DEADLINE_RESERVE: Duration = Duration::from_millis(10);
 
 impl http::Host for GuestState {
@@ -291,7 +291,7 @@ impl http::Host for GuestState {
                 Ok(http::Response { status, headers, body })
             }
             Err(error) => {
-                self.record_denial("http", error.label(), error.is_refusal(), &error);
+                self.record_host_call_error("http", error.label(), error.is_refusal(), &error);
                 Err(match error {
                     HttpError::NotGranted(why) => http::Error::NotGranted(why),
                     HttpError::AddressRefused(why) => http::Error::AddressRefused(why),
@@ -314,7 +314,7 @@ impl GuestState {
     ) -> Result<(), metrics::Error> {
         self.end_host_call(pending, || host_call_text::metrics_result(&result));
         result.map_err(|error| {
-            self.record_denial("metrics", error.label(), true, &error);
+            self.record_host_call_error("metrics", error.label(), true, &error);
             match error {
                 MetricsError::NotGranted => metrics::Error::NotGranted,
                 MetricsError::Invalid(why) => metrics::Error::Invalid(why),

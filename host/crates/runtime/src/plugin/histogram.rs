@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use plugboard_core::units;
 
-/// Upper bounds in microseconds: from a decision without I/O (tens) to the
-/// longest time that makes sense for an event's retries.
+/// Upper bounds of the buckets, in microseconds. They range from a decision without I/O
+/// (tens) to the retries of an event (ten minutes).
 pub const BUCKETS_US: [u64; 19] = [
     10,
     25,
@@ -31,11 +31,11 @@ pub const BUCKETS_US: [u64; 19] = [
     600_000_000,
 ];
 
-/// How many times are within each bound and above the one before; the last is
-/// for those above all bounds.
+/// Number of durations in each bucket, not cumulative; the last bucket has the durations
+/// above all bounds.
 pub type Buckets = [u64; BUCKETS_US.len() + 1];
 
-/// A histogram of times.
+/// Histogram of durations, updated without locks.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS_US.len() + 1],
@@ -43,33 +43,32 @@ pub struct Histogram {
     max_us: AtomicU64,
 }
 
-/// The histogram at one moment.
+/// State of a histogram at one moment.
 #[derive(Debug, Default)]
 pub struct HistogramSnapshot {
-    /// By [`BUCKETS_US`].
+    /// Numbers of durations, by the bounds in [`BUCKETS_US`].
     pub buckets: Buckets,
-    /// All of them, in microseconds.
+    /// Sum of all durations, in microseconds.
     pub total_us: u64,
-    /// The longest, in microseconds.
+    /// Longest duration, in microseconds.
     pub max_us: u64,
 }
 
-/// Times in microseconds. The shares are upper bounds of the histogram's
-/// buckets.
+/// Summary of a histogram, in microseconds. The quantiles are upper bounds of the buckets.
 #[derive(Debug, Default, Serialize)]
 pub struct LatencySummary {
-    /// Of all calls.
+    /// Mean of all calls.
     pub mean: u64,
-    /// Half of the calls took no longer.
+    /// Median: half of the calls took no longer.
     pub p50: u64,
-    /// 99 of 100 calls took no longer.
+    /// 99th percentile: 99 of 100 calls took no longer.
     pub p99: u64,
-    /// The slowest call.
+    /// Duration of the slowest call.
     pub max: u64,
 }
 
 impl Histogram {
-    /// Counts a time.
+    /// Counts one duration in its bucket.
     pub fn record(&self, time: Duration) {
         let us = units::micros(time);
         self.total_us.fetch_add(us, Relaxed);
@@ -80,7 +79,7 @@ impl Histogram {
         }
     }
 
-    /// What was counted so far.
+    /// Returns the current state.
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot {
             buckets: self.buckets.each_ref().map(|bucket| bucket.load(Relaxed)),
@@ -91,12 +90,12 @@ impl Histogram {
 }
 
 impl HistogramSnapshot {
-    /// How many.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// In a few figures.
+    /// Returns the mean, quantiles and maximum.
     pub fn summary(&self) -> LatencySummary {
         let count = self.count();
         LatencySummary {
@@ -107,7 +106,7 @@ impl HistogramSnapshot {
         }
     }
 
-    /// The least bound that so many are within.
+    /// Returns the lowest bound that at least `rank` durations do not exceed.
     fn quantile_bound(&self, rank: u64) -> u64 {
         let mut cumulative = 0;
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS_US) {

@@ -1,4 +1,4 @@
-//! The hooks of the contract: calls a plugin's export and validates its answer.
+//! Hooks of the contract: calls a plugin's export and validates its answer.
 //!
 //! [`super::invocation`] creates the instance and enforces the limits.
 
@@ -13,10 +13,12 @@ use wasmtime::component::Instance;
 use super::bindings::exports::plugboard::plugin::{router, tools};
 use super::bindings::plugboard::plugin::types;
 use super::component::LinkedComponent;
+use super::context::PluginContext;
+use super::contract::Hook;
 use super::error::{CallError, MAX_ERROR};
 use super::guest_state::GuestState;
 use super::invocation::{GuestInvocation, InvocationLimits};
-use super::{Hook, Plugin, PluginContext, wit_convert};
+use super::{Plugin, wit_convert};
 use crate::engine::Engine;
 use plugboard_core::call::Call;
 use plugboard_core::decision::{CachePolicy, Decision, Verdict};
@@ -28,38 +30,38 @@ use plugboard_core::text::sanitize;
 /// Longest wait of an event for an instance. After it, the event is retried later.
 const MAX_INSTANCE_WAIT: Duration = Duration::from_secs(10);
 
-/// Longest prompt, in bytes. Prompts of voice agents have some KiB.
+/// Longest prompt, in bytes. Prompts of voice agents have several KiB.
 const MAX_PROMPT: usize = 64 * 1024;
 
-/// Longest reason of a rejection and longest message of a tool's error, in bytes: a
-/// sentence or two.
+/// Longest reason of a rejection and longest message of a tool's error, in bytes. Both are
+/// one or two sentences.
 const MAX_SENTENCE_LEN: usize = 4 * 1024;
 
 /// Longest code of a tool's error, in bytes.
 const MAX_CODE: usize = 128;
 
-/// The answer of a tool.
+/// Answer of a tool.
 #[derive(Clone, Debug)]
 pub enum ToolResult {
-    /// Its result.
+    /// Result of the tool.
     Value {
-        /// JSON for the voice agent.
+        /// Result as JSON, for the voice agent.
         value: Arc<RawValue>,
-        /// Whether and how long the result may be reused for the same arguments.
+        /// Policy for the reuse of the result for the same arguments. `None`: no reuse.
         cache: Option<CachePolicy>,
     },
-    /// The tool's own error, which the voice agent gets as well.
+    /// Error of the tool itself, which the voice agent receives as an answer.
     Error {
-        /// Text for the agent.
+        /// Text for the voice agent.
         message: Arc<str>,
-        /// Machine-readable code.
+        /// Machine-readable code of the error.
         code: Option<Arc<str>>,
     },
 }
 
 impl Plugin {
-    /// Calls the `router` hook: where does this call go? Waits for an instance and for
-    /// the plugin until the deadline.
+    /// Calls the `router` hook, which decides where a call goes. Waits for an instance and
+    /// for the plugin until the deadline.
     ///
     /// # Errors
     ///
@@ -75,10 +77,10 @@ impl Plugin {
         convert_decision(answer.await?.map_err(|error| guest_error(&error))?, &self.context)
     }
 
-    /// Calls the `observer` hook: delivers an event.
+    /// Calls the `observer` hook, which delivers an event.
     ///
-    /// No caller waits for an observer, so it has its whole `event_timeout`, however
-    /// late it gets an instance.
+    /// No caller waits for an observer. Its `event_timeout` therefore starts when it gets an
+    /// instance.
     ///
     /// # Errors
     ///
@@ -101,7 +103,7 @@ impl Plugin {
         answer.await?.map_err(|error| guest_error(&error))
     }
 
-    /// Calls the `tools` hook: invokes a tool. Waits for an instance and for the plugin
+    /// Calls the `tools` hook, which invokes a tool. Waits for an instance and for the plugin
     /// until the deadline.
     ///
     /// # Errors
@@ -130,16 +132,16 @@ impl Plugin {
                 cache: cache.map(convert_cache),
             }),
             Err(tools::ToolError { message, code }) => Ok(ToolResult::Error {
-                // Often the text of a library's error, whose length the author does not
-                // choose: cut it instead of failing.
+                // Truncated instead of rejected, because it is often the text of a library's
+                // error.
                 message: truncate(message, MAX_SENTENCE_LEN).into(),
                 code: code.map(|code| check_length("code", code, MAX_CODE)).transpose()?,
             }),
         }
     }
 
-    /// Calls the `transfers` hook: decides a transfer. Waits for an instance and for the
-    /// plugin until the deadline. `None`: the plugin has no opinion.
+    /// Calls the `transfers` hook, which decides a transfer. Waits for an instance and for the
+    /// plugin until the deadline. `None`: the plugin declined.
     ///
     /// # Errors
     ///
@@ -163,13 +165,13 @@ impl Plugin {
         answer.map(|answer| parse_json("answer", answer)).transpose()
     }
 
-    /// The limits of a call that waits for an instance until its deadline.
+    /// Returns the limits of a call that waits for an instance until its deadline.
     fn invocation_limits(&self, hook: Hook, deadline: Instant) -> InvocationLimits {
         let timeout = self.timeout(hook);
         InvocationLimits { hook, timeout, acquire_deadline: deadline, deadline }
     }
 
-    /// Runs `guest`, a call of one hook, in a fresh instance.
+    /// Runs `guest`, a call of one hook, in a new instance.
     async fn invoke<T>(
         &self,
         limits: &InvocationLimits,
@@ -181,14 +183,13 @@ impl Plugin {
     }
 }
 
-/// The exports of a hook's interface, if the component has it.
+/// Returns the exports of a hook's interface, if the component has it.
 fn exported<E>(exports: &Option<E>, hook: Hook) -> Result<&E, CallError> {
     exports.as_ref().ok_or(CallError::NotExported(hook))
 }
 
-/// Makes an instance and drops it again, so that a component that cannot be
-/// instantiated fails at load and not on its first call. Returns the names of its
-/// tools, if it exports any.
+/// Creates an instance and drops it, so that a component that cannot be instantiated fails
+/// at load and not on its first call. Returns the names of its tools, if it exports any.
 pub(super) async fn run_trial_instance(
     context: &Arc<PluginContext>,
     engine: &Engine,
@@ -241,17 +242,17 @@ fn convert_cache(cache: types::Cache) -> CachePolicy {
 fn parse_json(what: &'static str, text: String) -> Result<Box<RawValue>, CallError> {
     let not_json = |source| CallError::NotJson { what, source };
     json_depth::check(text.as_bytes()).map_err(|error| not_json(error.into()))?;
-    // The error of serde names the position and quotes nothing of the text.
+    // The error of serde has the position and does not quote the text.
     RawValue::from_string(text).map_err(|error| not_json(error.into()))
 }
 
-/// Cuts a text to at most `limit` bytes, at a character boundary.
+/// Truncates a text to at most `limit` bytes, at a character boundary.
 fn truncate(mut text: String, limit: usize) -> String {
     text.truncate(text.floor_char_boundary(limit));
     text
 }
 
-/// Rejects a text that is too long to be kept.
+/// Rejects a text of more than `limit` bytes.
 fn check_length(what: &'static str, text: String, limit: usize) -> Result<Arc<str>, CallError> {
     match text.len() {
         length if length > limit => Err(CallError::TooLong { what, length, limit }),

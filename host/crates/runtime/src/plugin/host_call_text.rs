@@ -11,7 +11,7 @@ use plugboard_core::units::format_duration;
 use plugboard_egress::{HttpError, HttpResponse};
 use plugboard_store::{KvAnswer, KvCommand};
 
-/// A function that is called, with what it is called for.
+/// Creates the record of a host call without its result.
 fn new_host_call(function: &'static str, subject: String, detail: Option<String>) -> HostCall {
     HostCall { function, subject, detail, result: None, error: None, took: None }
 }
@@ -20,7 +20,7 @@ pub(super) fn config_call(key: &str) -> HostCall {
     new_host_call("config.get", key.to_owned(), None)
 }
 
-/// What a setting or a value is: its length, as the text may be a secret.
+/// Describes a setting or a value by its length only, because the text may be a secret.
 pub(super) fn optional_size(bytes: Option<usize>) -> String {
     bytes.map_or_else(|| "none".to_owned(), byte_count)
 }

@@ -1,9 +1,9 @@
-//! Invocation: runs one call of one hook in a fresh instance with limits.
+//! Invocation: runs one call of one hook in a new instance with limits.
 //!
-//! Three bounds limit its time. The epoch interrupts a guest that computes; a timeout
-//! around the whole call ends a guest that waits in a host function; host functions that
-//! wait have timeouts of their own. Dropping the future is safe at any point, because it
-//! drops the store, the instance and the permits.
+//! Three mechanisms limit its time. The epoch interrupts a guest that computes. A timeout of
+//! the whole call ends a guest that waits in a host function. Host functions that wait have
+//! their own timeouts. Dropping the future is safe at any point, because it drops the store,
+//! the instance and the permits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,19 @@ use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
 };
 
+use super::backtrace;
+use super::context::PluginContext;
+use super::contract::Hook;
 use super::cpu_permit::CpuScheduler;
 use super::error::{CallError, EngineCondition, EngineError};
 use super::guest_state::GuestState;
 use super::limits::{MAX_HANDLES, MAX_HOST_CALL_DATA};
-use super::{Hook, PluginContext, backtrace};
 use crate::engine::{CpuPermit, Engine, Priority, Purpose, TICK};
 
-/// Fuel of a guest whose instructions are counted. Its time limits end it, not this.
+/// Fuel of a guest whose instructions are counted. The time limits end the guest first.
 const FUEL: u64 = u64::MAX;
 
-/// A store for one call, and the permits that the call holds.
+/// Store of one call, and the permits that the call holds.
 pub(super) struct GuestInvocation {
     store: Store<GuestState>,
     lease: InstanceLease,
@@ -93,21 +95,21 @@ impl GuestInvocation {
 
 /// Limits of one call.
 pub(super) struct InvocationLimits {
-    /// The hook that is called.
+    /// Hook that is called.
     pub(super) hook: Hook,
-    /// For the guest, once it has an instance.
+    /// Time limit of the guest, from the moment it has an instance.
     pub(super) timeout: Duration,
-    /// For the wait for an instance.
+    /// End of the wait for an instance.
     pub(super) acquire_deadline: Instant,
-    /// For the whole call.
+    /// End of the whole call.
     pub(super) deadline: Instant,
 }
 
-/// Permits of one call, and the time that it has.
+/// Permits of one call, and its time limit.
 struct InstanceLease {
     deadline: Instant,
     timeout: Duration,
-    /// Taken before the start by a plugin that is CPU-bound.
+    /// Acquired before the start if the plugin is CPU-bound.
     cpu_permit: Option<CpuPermit>,
     _instance_permit: OwnedSemaphorePermit,
 }
@@ -125,15 +127,14 @@ impl InstanceLease {
         let now = Instant::now();
         let mut cpu_permit = None;
         if context.overrun_tracker(priority).is_cpu_bound(now) {
-            // Before the slot, so that a queue of CPU-bound guests leaves the pool to
-            // the others.
+            // Acquired before the slot, so that waiting CPU-bound guests do not occupy the pool.
             let cpu_result = timeout_at(now + remaining(now), engine.acquire_cpu(priority)).await;
             cpu_permit = cpu_result.map_err(|_| CallError::Busy)?;
         }
         let instance_permit = match engine.try_acquire_instance() {
             Some(permit) => permit,
             None => {
-                // A guest that has a slot may need the CPU permit to finish.
+                // Released, because a guest that has a slot may need the permit to finish.
                 cpu_permit = None;
                 engine.acquire_instance(acquire_deadline).await.ok_or(CallError::Busy)?
             }
@@ -168,7 +169,7 @@ fn new_store(
     if engine.purpose() == Purpose::Inspect
         && let Err(error) = store.set_fuel(FUEL)
     {
-        tracing::debug!(%error, "instructions cannot be counted");
+        tracing::debug!(%error, "cannot count instructions");
     }
     // Most calls end before the first tick.
     store.set_epoch_deadline(1);
@@ -190,7 +191,7 @@ fn on_tick(
         return UpdateDeadline::Interrupt;
     }
     let state = context.data();
-    // The tick came early in the guest's time, or while it waited for the host.
+    // The guest has computed for less than a tick: it started late or waited for the host.
     if state.cpu.cpu_time(now) < TICK {
         return UpdateDeadline::Continue(1);
     }
@@ -221,6 +222,6 @@ fn to_call_error(error: wasmtime::Error, state: &mut GuestState, timeout: Durati
     }
     CallError::Trap {
         source: EngineError::from_trap(error),
-        said: state.log.last_error().map(str::to_owned),
+        last_message: state.log.last_error().map(str::to_owned),
     }
 }

@@ -8,28 +8,28 @@ use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TA
 use crate::plugin::settings;
 use plugboard_config::PluginLimits;
 
-/// Bytes that a guest may pass at once, to the host or as a decision. The
-/// longest legal decision is a prompt of some KiB.
+/// Maximum number of bytes that a guest may pass at once, to the host or as a decision. The
+/// longest valid decision is a prompt of several KiB.
 pub const MAX_HOST_CALL_DATA: usize = 1 << 20;
 
-/// Component-model handles (streams, pollables) that a guest may hold.
+/// Maximum number of component-model handles (streams, pollables) of a guest.
 pub const MAX_HANDLES: usize = 1_000;
 
-/// The bounds of one plugin.
+/// Resource limits of one plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResourceLimits {
-    /// For one decision, by the clock on the wall.
+    /// Time limit of one decision or transfer, in wall-clock time.
     pub timeout: Duration,
-    /// For one event.
+    /// Time limit of one event.
     pub event_timeout: Duration,
-    /// For one use of a tool.
+    /// Time limit of one tool call.
     pub tool_timeout: Duration,
-    /// Linear memory in bytes, all memories of an instance together.
+    /// Linear memory of an instance, all memories together, in bytes.
     pub memory: usize,
 }
 
 impl ResourceLimits {
-    /// What the settings ask for, else the server's defaults.
+    /// Takes each limit from the settings, else from the server's defaults.
     pub fn new(settings: &settings::Limits, defaults: &PluginLimits) -> Self {
         Self {
             timeout: settings.timeout.unwrap_or(defaults.timeout),
@@ -40,7 +40,7 @@ impl ResourceLimits {
     }
 }
 
-/// Counts what one instance takes, and refuses what is too much.
+/// Measures the memory of one instance, and enforces its limits.
 #[derive(Debug)]
 pub struct ResourceMeter {
     max_memory: usize,
@@ -49,17 +49,17 @@ pub struct ResourceMeter {
 }
 
 impl ResourceMeter {
-    /// A meter for one instance.
+    /// Creates a meter for one instance.
     pub fn new(limits: &ResourceLimits) -> Self {
         Self { max_memory: limits.memory, peak_memory: 0, limit_exceeded: false }
     }
 
-    /// The most memory that the instance had, in bytes.
+    /// Returns the peak memory of the instance, in bytes.
     pub fn peak_memory(&self) -> usize {
         self.peak_memory
     }
 
-    /// Whether the instance wanted more than it may have.
+    /// Returns whether the instance has requested more memory or table elements than allowed.
     pub fn is_limit_exceeded(&self) -> bool {
         self.limit_exceeded
     }

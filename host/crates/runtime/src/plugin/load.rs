@@ -1,5 +1,5 @@
-//! Loading: from a plugin's files to a [`Plugin`] that has been instantiated once, or to
-//! a [`LoadError`]. No call waits for it.
+//! Loading: from a plugin's files to a [`Plugin`] that has passed a trial instance, or to a
+//! [`LoadError`]. No call waits for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -13,6 +13,8 @@ use wasmtime::component::{Component, Linker};
 use super::breaker::CircuitBreaker;
 use super::compile_cache::CompileCache;
 use super::component::{LinkedComponent, compile};
+use super::context::PluginContext;
+use super::contract::Hook;
 use super::error::LoadError;
 use super::guest_state::{GuestState, build_linker};
 use super::limits::ResourceLimits;
@@ -21,27 +23,27 @@ use super::plugin_files::{ContentDigest, PluginContents, PluginFiles, PluginVers
 use super::recorder::Recorder;
 use super::settings::Settings;
 use super::stats::Stats;
-use super::{Hook, Plugin, PluginContext, next_id};
+use super::{Plugin, next_id};
 use crate::capability::kv::Kv;
 use crate::capability::log::MAX_MESSAGE;
 use crate::capability::metrics::MetricsCapability;
 use crate::engine::{Engine, Priority};
-use plugboard_config::{BreakerConfig, Config, KvConfig, PluginLimits};
+use plugboard_config::{CircuitBreakerConfig, Config, KvConfig, PluginLimits};
 use plugboard_core::sts_url::AllowedHosts;
 use plugboard_core::text::sanitize;
 use plugboard_egress::{HttpClient, HttpGrants, HttpLimits, HttpMock};
 use plugboard_store::Store;
 
-/// Timeout of the trial instance, which shares the pool and the CPU with calls.
+/// Time limit of the trial instance, which shares the pool and the CPU with calls.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest number of tools of one plugin. A voice agent with more tools chooses badly.
+/// Maximum number of tools of one plugin. Voice agents choose badly among more tools.
 const MAX_TOOLS: usize = 64;
 
 /// Longest name of a tool, in bytes.
 const MAX_TOOL_NAME: usize = 128;
 
-/// Nice value of threads that load plugins, so that threads that serve calls go first.
+/// Nice value of threads that load plugins, so that threads that serve calls have priority.
 const NICENESS: i32 = 5;
 
 /// Loads plugins from files.
@@ -50,37 +52,37 @@ pub struct Loader {
     pub(super) linker: Linker<GuestState>,
     compile_cache: Option<Arc<CompileCache>>,
     pub(super) defaults: PluginLimits,
-    breaker: BreakerConfig,
-    /// `None` where plugins are only examined.
+    circuit_breaker: CircuitBreakerConfig,
+    /// `None` if plugins are only examined.
     store: Option<Arc<dyn Store>>,
     kv: KvConfig,
     http: HttpLimits,
     /// Answers requests instead of the network.
     script: Option<Arc<HttpMock>>,
-    /// `None` in the server.
+    /// Always `None` in the server.
     pub(super) recorder: Option<Arc<Recorder>>,
-    /// `limits.budget`.
+    /// Value of `limits.decision_timeout` in the configuration.
     decision_timeout: Duration,
     allowed_sts_hosts: Arc<AllowedHosts>,
-    /// Components in use, by digest: the same file under another name or with other
-    /// settings is not compiled again.
+    /// Components in use, by digest. The same file under another name or with other settings
+    /// is not compiled again.
     components: Mutex<HashMap<ContentDigest, Weak<LinkedComponent>>>,
 }
 
-/// Result of loading.
+/// Result of loading a plugin.
 pub enum LoadOutcome {
     /// The plugin can be called.
     Plugin(Arc<Plugin>),
-    /// Its settings disable it.
+    /// The settings disable the plugin.
     Disabled,
 }
 
 impl Loader {
-    /// A loader for one engine, with the store of the plugins' values.
+    /// Creates a loader for one engine, with the store of the plugins' values.
     ///
     /// # Errors
     ///
-    /// If the host functions cannot be linked.
+    /// Fails if the host functions cannot be linked.
     pub fn new(
         engine: Engine,
         cache: Option<CompileCache>,
@@ -93,7 +95,7 @@ impl Loader {
             linker,
             compile_cache: cache.map(Arc::new),
             defaults: config.plugin_limits.clone(),
-            breaker: config.breaker.clone(),
+            circuit_breaker: config.circuit_breaker.clone(),
             store,
             kv: config.kv.clone(),
             http: HttpLimits {
@@ -104,31 +106,31 @@ impl Loader {
             },
             script: None,
             recorder: None,
-            decision_timeout: config.limits.budget,
+            decision_timeout: config.limits.decision_timeout,
             allowed_sts_hosts: Arc::new(config.routing.allowed_sts_hosts.clone()),
             components: Mutex::default(),
         })
     }
 
-    /// Answers the plugins' requests from a script, as far as their grants allow them.
+    /// Answers the plugins' HTTP requests from a mock, within their grants and limits.
     #[must_use]
     pub fn with_script(self, script: Arc<HttpMock>) -> Self {
         Self { script: Some(script), ..self }
     }
 
-    /// Records what the plugins do, one call at a time.
+    /// Records the steps of the plugins, one call at a time.
     #[must_use]
     pub fn with_recorder(self, recorder: Arc<Recorder>) -> Self {
         Self { recorder: Some(recorder), ..self }
     }
 
-    /// Loads one version of a plugin: reads its settings, compiles and links it,
-    /// and makes a first instance. It continues the counters of the version that it
-    /// `replaces`. Compiling is done off the runtime's threads.
+    /// Loads one version of a plugin: reads its settings, compiles and links it, and creates a
+    /// trial instance. It continues the counters of the version that it `replaces`. Compiling
+    /// runs on its own thread.
     ///
     /// # Errors
     ///
-    /// If it cannot be called; the error names the step and what to do.
+    /// Fails if the plugin cannot be called; the error names the step and the remedy.
     pub async fn load(
         &self,
         plugin_files: &PluginFiles,
@@ -143,11 +145,11 @@ impl Loader {
         Ok(LoadOutcome::Plugin(self.build(plugin_files, contents, settings, stats).await?))
     }
 
-    /// Loads a plugin as [`Self::load`] does, also when its settings switch it off.
+    /// Loads a plugin as [`Self::load`] does, even if its settings disable it.
     ///
     /// # Errors
     ///
-    /// If it could not be called when enabled.
+    /// Fails if the plugin could not be called when enabled.
     pub async fn load_ignoring_enabled(
         &self,
         plugin_files: &PluginFiles,
@@ -221,7 +223,7 @@ impl Loader {
             mid_call_permits: Semaphore::new(
                 (self.engine.concurrency_limit(Priority::MidCall) / 2).max(1),
             ),
-            breakers: Hook::ALL.map(|_| CircuitBreaker::new(self.breaker.clone())),
+            breakers: Hook::ALL.map(|_| CircuitBreaker::new(self.circuit_breaker.clone())),
             tools,
             version,
             component,
@@ -232,7 +234,7 @@ impl Loader {
         }))
     }
 
-    /// The client for a plugin's requests. `None`: nothing is granted.
+    /// Creates the client for a plugin's requests. `None`: the settings grant no host.
     async fn http_client(
         &self,
         plugin: &str,
@@ -245,18 +247,18 @@ impl Loader {
         if let Some(script) = &self.script {
             return Ok(Some(HttpClient::with_mock(grants, limits, Arc::clone(script))));
         }
-        // Reads the machine's certificates.
+        // `HttpClient::new` reads the machine's root certificates.
         let create_client = move || {
             HttpClient::new(grants, limits).map_err(|error| LoadError::GrantSetup(Box::new(error)))
         };
         let client = run_on_low_priority_thread("certificates", create_client).await?;
         if let Some(advice) = client.missing_roots_advice() {
-            tracing::warn!(plugin, "its https requests cannot work: {advice}");
+            tracing::warn!(plugin, reason = advice, "HTTPS requests of the plugin cannot work");
         }
         Ok(Some(client))
     }
 
-    /// Checks that the server allows the memory that the settings ask for.
+    /// Checks that the memory limit of the settings is within the server's limit.
     pub(super) fn check_memory(&self, settings: &Settings) -> Result<(), LoadError> {
         let asked = ResourceLimits::new(&settings.limits, &self.defaults).memory;
         let most = self.engine.max_memory();
@@ -266,8 +268,8 @@ impl Loader {
         Ok(())
     }
 
-    /// The component of these bytes, compiled and linked: one in use, one from the
-    /// compile cache, or a new one.
+    /// Returns the compiled and linked component of these bytes: a component in use, else from
+    /// the compile cache, else a new one.
     async fn link_component(
         &self,
         digest: ContentDigest,
@@ -309,12 +311,12 @@ pub(super) async fn parse_settings(
     // Compiling many patterns takes long.
     run_on_low_priority_thread("settings", move || match str::from_utf8(&text) {
         Ok(text) => Ok(Settings::parse(text, &path)?),
-        Err(source) => Err(LoadError::SettingsNotText { path, source }),
+        Err(source) => Err(LoadError::SettingsNotUtf8 { path, source }),
     })
     .await
 }
 
-/// The names of a plugin's tools: those of its settings, else its own.
+/// Returns the names of a plugin's tools: from its settings, else from its exports.
 fn tool_names(
     component: &LinkedComponent,
     settings: &Settings,
@@ -323,28 +325,31 @@ fn tool_names(
     let invalid = |reason: String| Err(LoadError::InvalidToolNames(reason));
     let names = match &settings.tools.names {
         Some(_) if component.tools.is_none() => {
-            return invalid("its settings name some (tools.names), and it exports no tools".into());
+            return invalid("tools.names is set, but the component exports no tools".into());
         }
         Some(names) => names.clone(),
         None => exported,
     };
     if names.len() > MAX_TOOLS {
-        return invalid(format!("there are {}; there may be {MAX_TOOLS}", names.len()));
+        return invalid(format!("{} names; expected at most {MAX_TOOLS}", names.len()));
     }
     let mut unique: Vec<Box<str>> = Vec::with_capacity(names.len());
     for name in names {
         if !(1..=MAX_TOOL_NAME).contains(&name.len()) {
-            return invalid(format!("one has {} bytes, not 1 to {MAX_TOOL_NAME}", name.len()));
+            return invalid(format!(
+                "a name has {} bytes; expected 1 to {MAX_TOOL_NAME}",
+                name.len()
+            ));
         }
         if unique.iter().any(|other| **other == name) {
-            return invalid(format!("{:?} is there twice", sanitize(&name, MAX_MESSAGE)));
+            return invalid(format!("{:?} occurs twice", sanitize(&name, MAX_MESSAGE)));
         }
         unique.push(name.into());
     }
     Ok(unique.into())
 }
 
-/// Runs long computations on a thread of their own with a lower priority than those that
+/// Runs a long computation on a separate thread with a lower priority than the threads that
 /// serve calls. A panic of the compiler fails only the plugin that it compiles.
 async fn run_on_low_priority_thread<T: Send + 'static>(
     name: &str,

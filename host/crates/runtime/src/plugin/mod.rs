@@ -1,6 +1,6 @@
 //! Plugins: one version of a component with its settings, and its state.
 //!
-//! [`Loader`] makes a [`Plugin`] from files, whose methods call its hooks. [`examine`] and
+//! [`Loader`] creates a [`Plugin`] from files; its methods call its hooks. [`examine`] and
 //! [`recorder`] give authors more detail.
 
 mod accounting;
@@ -9,6 +9,8 @@ mod bindings;
 pub mod breaker;
 mod compile_cache;
 mod component;
+mod context;
+mod contract;
 mod cpu_permit;
 pub mod error;
 pub mod examine;
@@ -31,7 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -39,69 +40,25 @@ use tokio::time::Instant;
 use self::breaker::{CircuitBreaker, CircuitState};
 pub use self::compile_cache::CompileCache;
 use self::component::LinkedComponent;
+use self::context::PluginContext;
+pub use self::contract::{CONTRACT, Hook};
 use self::error::CallError;
 pub use self::hooks::ToolResult;
 use self::limits::ResourceLimits;
 pub use self::load::{LoadOutcome, Loader};
-use self::overrun::OverrunTracker;
 pub use self::plugin_files::{ContentDigest, FileFingerprints, PluginFiles, PluginVersion};
-use self::recorder::Recorder;
 use self::settings::Settings;
 use self::stats::{LastError, Stats, StatsSnapshot};
-use crate::capability::kv::Kv;
-use crate::capability::metrics::{GuestMetrics, MetricsCapability};
-use crate::engine::{Engine, Priority};
+use crate::capability::metrics::GuestMetrics;
+use crate::engine::Engine;
 use plugboard_core::call::Call;
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::EventKinds;
-use plugboard_core::sts_url::{AllowedHosts, StsUrl, StsUrlError};
 use plugboard_core::units;
-use plugboard_egress::HttpClient;
 
-/// The package and version of the contract, as in `wit/`.
-pub const CONTRACT: &str = "plugboard:plugin@0.1.0";
-
-/// A hook: an interface of the contract that a plugin can export and the host calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Hook {
-    /// Decides where a call goes.
-    Router,
-    /// Receives the events of calls.
-    Observer,
-    /// Answers tool calls of voice agents.
-    Tools,
-    /// Decides transfers.
-    Transfers,
-}
-
-impl Hook {
-    /// All hooks.
-    pub const ALL: [Self; 4] = [Self::Router, Self::Observer, Self::Tools, Self::Transfers];
-
-    /// Its interface's name in the contract.
-    pub fn interface(self) -> &'static str {
-        match self {
-            Self::Router => "router",
-            Self::Observer => "observer",
-            Self::Tools => "tools",
-            Self::Transfers => "transfers",
-        }
-    }
-
-    /// Priority class of calls of this hook.
-    fn priority(self) -> Priority {
-        match self {
-            Self::Router => Priority::Decision,
-            Self::Observer => Priority::Event,
-            Self::Tools | Self::Transfers => Priority::MidCall,
-        }
-    }
-}
-
-/// One version of a plugin: a component and its settings, ready to be called. Another
-/// file or other settings make another version.
+/// One version of a plugin: a component and its settings, ready to be called. A change of
+/// the file or the settings makes another version.
 pub struct Plugin {
     id: u64,
     /// Shared with the versions before and after this one.
@@ -110,82 +67,82 @@ pub struct Plugin {
     component: Arc<LinkedComponent>,
     context: Arc<PluginContext>,
     engine: Engine,
-    /// One for each hook, in the order of [`Hook::ALL`].
+    /// One breaker for each hook, in the order of [`Hook::ALL`].
     breakers: [CircuitBreaker; Hook::ALL.len()],
-    /// Concurrency limit of its guests for tools and transfers.
+    /// Permits that limit its concurrent guests for tools and transfers.
     mid_call_permits: Semaphore,
-    /// Names of its tools.
+    /// Names of the plugin's tools.
     tools: Box<[Box<str>]>,
-    /// `limits.budget`.
+    /// Value of `limits.decision_timeout` in the configuration.
     decision_timeout: Duration,
     // Behind a lock because it is written on failures only.
     last_failure: Mutex<Option<CallFailure>>,
 }
 
-/// A failed call.
+/// Failed call with its error.
 struct CallFailure {
     call: CallId,
     error: LastError,
 }
 
 impl Plugin {
-    /// A number that no other version has, even of the same file, as long as this
-    /// process runs. State of one version is never used for another.
+    /// Returns an id that is unique in this process, also among versions of the same file.
+    /// State of one version is never used for another.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The counters of the plugins of this name.
+    /// Returns the counters of the plugins of this name.
     pub fn stats(&self) -> StatsSnapshot {
         self.stats.snapshot()
     }
 
-    /// The custom metrics of the plugins of this name.
+    /// Returns the custom metrics of the plugins of this name.
     pub fn guest_metrics(&self) -> &GuestMetrics {
         &self.stats.guest_metrics
     }
 
-    /// Its name: the file name without the extension.
+    /// Returns its name: the file name without the extension.
     pub fn name(&self) -> &Arc<str> {
         &self.context.name
     }
 
-    /// Its settings.
+    /// Returns the settings of this version.
     pub fn settings(&self) -> &Settings {
         &self.context.settings
     }
 
-    /// The digests of its file and its settings.
+    /// Returns the digests of its file and its settings.
     pub fn version(&self) -> PluginVersion {
         self.version
     }
 
-    /// The digest of its file.
+    /// Returns the digest of its file.
     pub fn digest(&self) -> ContentDigest {
         self.version.file
     }
 
-    /// Size of its file, in bytes.
+    /// Returns the size of its file, in bytes.
     pub fn size(&self) -> u64 {
         self.component.size
     }
 
-    /// The hooks that it exports.
+    /// Returns the hooks that it exports.
     pub fn hooks(&self) -> &[Hook] {
         &self.component.hooks
     }
 
-    /// Whether it exports this hook.
+    /// Returns whether it exports this hook.
     pub fn has_hook(&self, hook: Hook) -> bool {
         self.component.hooks.contains(&hook)
     }
 
-    /// Whether the circuit breaker of any of its hooks is not closed.
+    /// Returns whether the circuit breaker of any of its hooks is not closed.
     pub fn is_circuit_open(&self, now: Instant) -> bool {
         self.breakers.iter().any(|breaker| breaker.circuit_state(now) != CircuitState::Closed)
     }
 
-    /// The circuit breaker of a hook.
+    /// Returns the circuit breaker of a hook.
     pub fn breaker(&self, hook: Hook) -> &CircuitBreaker {
         let [router, observer, tools, transfers] = &self.breakers;
         match hook {
@@ -196,12 +153,12 @@ impl Plugin {
         }
     }
 
-    /// Names of its tools: those in its settings, else those that it exports.
+    /// Returns the names of its tools: from its settings, else from its exports.
     pub fn tools(&self) -> &[Box<str>] {
         &self.tools
     }
 
-    /// The kinds of events that it subscribes to.
+    /// Returns the kinds of events that it subscribes to.
     pub fn event_kinds(&self) -> EventKinds {
         if self.has_hook(Hook::Observer) {
             self.settings().events.kinds()
@@ -210,13 +167,13 @@ impl Plugin {
         }
     }
 
-    /// Keeps the error of a call as the last one.
+    /// Stores the error of a call as the last error.
     fn record_failure(&self, call: &Call, error: &CallError) {
         let error = LastError::in_call(error, self.digest().to_string());
         *self.last_failure.lock() = Some(CallFailure { call: call.call_id(), error });
     }
 
-    /// Erases the last error if it is one of this call: its text may quote the caller.
+    /// Erases the last error if it belongs to this call, because its text may quote the caller.
     pub fn erase_last_error(&self, call: &CallSelector) {
         let mut last_failure = self.last_failure.lock();
         last_failure.take_if(|failure| call.matches_id(&failure.call));
@@ -244,7 +201,7 @@ impl Plugin {
                         plugin = &**self.name(),
                         hook = hook.interface(),
                         error = error.label(),
-                        "it keeps failing and is set aside for a while (breaker.pause)"
+                        "circuit breaker opened (circuit_breaker.open_duration)"
                     );
                 }
             }
@@ -253,8 +210,8 @@ impl Plugin {
         result
     }
 
-    /// Keeps the error of a call as the last one, and logs it. An open circuit breaker
-    /// was logged when it opened.
+    /// Stores the error of a call as the last error, and logs it. Ignores an open circuit
+    /// breaker, which was logged when it opened.
     pub fn log_failure(&self, call: &Call, took: Duration, error: &CallError) {
         if matches!(error, CallError::CircuitOpen) {
             return;
@@ -269,18 +226,18 @@ impl Plugin {
         );
     }
 
-    /// The last error of a call.
+    /// Returns the last error of a call.
     pub fn last_error(&self) -> Option<LastError> {
         self.last_failure.lock().as_ref().map(|failure| failure.error.clone())
     }
 
-    /// Whether a failure is the plugin's fault, and not a lack of instances or of time
-    /// that other plugins have used up.
+    /// Returns whether the plugin caused a failure, as opposed to other plugins that used up
+    /// the instances or the time.
     fn is_plugin_fault(&self, hook: Hook, error: &CallError) -> bool {
         match error {
             CallError::Busy => false,
-            // It is, if the plugin had at least this long: its timeout may be longer
-            // than the time for a decision or a tool.
+            // The plugin caused it only if it had at least this long. Its timeout may exceed the
+            // time that a decision or a tool has left.
             CallError::Timeout(elapsed) => {
                 let plugin_timeout = self.timeout(hook);
                 *elapsed
@@ -294,7 +251,7 @@ impl Plugin {
         }
     }
 
-    /// Timeout of calls of this hook.
+    /// Returns the time limit of calls of this hook.
     pub fn timeout(&self, hook: Hook) -> Duration {
         let ResourceLimits { timeout, event_timeout, tool_timeout, .. } = self.context.limits;
         match hook {
@@ -305,51 +262,8 @@ impl Plugin {
     }
 }
 
-/// An id that no other plugin of this process has.
+/// Returns an id that no other plugin of this process has.
 fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
-}
-
-/// The parts of a plugin that its calls share.
-struct PluginContext {
-    name: Arc<str>,
-    settings: Settings,
-    limits: ResourceLimits,
-    allowed_sts_hosts: Arc<AllowedHosts>,
-    /// The last URL template that it returned: most plugins return few.
-    last_url: ArcSwapOption<StsUrl>,
-    /// One for each class, in the order of [`Priority::ALL`]: a plugin may be CPU-bound
-    /// for events and not for decisions.
-    overrun_trackers: [OverrunTracker; Priority::ALL.len()],
-    kv: Kv,
-    /// `None`: nothing is granted.
-    http: Option<HttpClient>,
-    metrics: MetricsCapability,
-    /// `None` in the server.
-    recorder: Option<Arc<Recorder>>,
-    /// Those of the plugin.
-    stats: Arc<Stats>,
-}
-
-impl PluginContext {
-    /// The overruns of a priority class.
-    fn overrun_tracker(&self, priority: Priority) -> &OverrunTracker {
-        let [decision, mid_call, event] = &self.overrun_trackers;
-        match priority {
-            Priority::Decision => decision,
-            Priority::MidCall => mid_call,
-            Priority::Event => event,
-        }
-    }
-
-    /// Validates a URL template of the plugin.
-    fn parse_sts_url(&self, template: String) -> Result<Arc<StsUrl>, StsUrlError> {
-        if let Some(last) = self.last_url.load().as_ref().filter(|url| url.template() == template) {
-            return Ok(Arc::clone(last));
-        }
-        let url = Arc::new(StsUrl::parse(template, &self.allowed_sts_hosts)?);
-        self.last_url.store(Some(Arc::clone(&url)));
-        Ok(url)
-    }
 }

@@ -1,28 +1,28 @@
-//! Overrun tracking: predicts from the last second whether a plugin is CPU-bound.
+//! Overrun tracking: predicts from recent overruns whether a plugin is CPU-bound.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Overruns within a second above which a plugin is CPU-bound. More than one, because
-/// on a busy machine any guest overruns now and then; not many more, because each overrun
-/// holds a thread for two ticks.
+/// Number of overruns within a second above which a plugin is CPU-bound. A single
+/// overrun does not count, because on a busy machine any guest overruns now and then. The
+/// threshold is low, because each overrun holds a thread for two ticks.
 const OVERRUN_THRESHOLD: u64 = 1;
 
-/// How long a plugin counts as CPU-bound after its last overrun.
+/// Time after its last overrun for which a plugin counts as CPU-bound.
 const CPU_BOUND_DURATION: Duration = Duration::from_secs(1);
 
-/// Counts the ticks that the guests of one plugin used up.
+/// Counter of overruns: ticks that the guests of one plugin used up.
 #[derive(Debug)]
 pub struct OverrunTracker {
     start: Instant,
-    // The second since start in the upper half, the count in the lower.
+    // The upper half has the seconds since `start`, the lower half the count.
     overruns: AtomicU64,
 }
 
 impl OverrunTracker {
-    /// For a plugin without overruns.
+    /// Creates a tracker without overruns.
     pub fn new() -> Self {
         Self { start: Instant::now(), overruns: AtomicU64::new(0) }
     }
@@ -30,13 +30,13 @@ impl OverrunTracker {
     /// Counts a tick that a guest used up.
     pub fn record_overrun(&self, now: Instant) {
         let second = self.second(now);
-        // A lost update loses one of many counts.
+        // A lost update is harmless: it loses one of many counts.
         let (last, count) = unpack(self.overruns.load(Relaxed));
         let count = if last == second { count.saturating_add(1) } else { 1 };
         self.overruns.store(second << 32 | count.min(u64::from(u32::MAX)), Relaxed);
     }
 
-    /// Whether the next guest should wait for a CPU permit before it starts.
+    /// Returns whether the next guest should wait for a CPU permit before it starts.
     pub fn is_cpu_bound(&self, now: Instant) -> bool {
         let (last, count) = unpack(self.overruns.load(Relaxed));
         count > OVERRUN_THRESHOLD

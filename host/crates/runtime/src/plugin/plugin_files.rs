@@ -1,4 +1,4 @@
-//! Files of a plugin: reads both consistently and identifies their contents by digest.
+//! Files of a plugin: reads both consistently, and identifies their contents by digest.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -12,30 +12,30 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::LoadError;
 
-/// Largest plugin file. componentize-py makes 18 MB.
+/// Largest plugin file, in bytes. Files of componentize-py have 18 MB.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Largest settings file.
+/// Largest settings file, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
 
-/// A file that was changed less than this before it was read may have been
-/// changed again since, without a change of its times: file systems count in
-/// steps, of up to two seconds.
+/// Age that a change must have for its timestamp to be reliable, with a margin. Timestamps of
+/// file systems have steps of up to two seconds, so a second change within a step is
+/// invisible.
 const TIMESTAMP_GRANULARITY: Duration = Duration::from_secs(3);
 
-/// Where a plugin comes from.
+/// Paths of a plugin's files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PluginFiles {
-    /// The component.
+    /// Path of the component.
     pub file: PathBuf,
-    /// Its settings, which may be missing.
+    /// Path of its settings, which may not exist.
     pub settings: PathBuf,
 }
 
 impl PluginFiles {
-    /// A component and the settings beside it.
+    /// Returns the paths of a component and of the settings beside it.
     pub fn with_adjacent_settings(file: PathBuf) -> Self {
-        // Compiled code has a name of its own, as it may stand beside the plugin.
+        // Compiled code has other settings than a plugin of the same name beside it.
         let is_not_wasm = file.extension().is_none_or(|ending| ending != "wasm");
         let settings = if is_not_wasm {
             file.with_added_extension("toml")
@@ -45,36 +45,36 @@ impl PluginFiles {
         Self { file, settings }
     }
 
-    /// A component and these settings, or else those beside it. Settings that were asked
-    /// for have to be there.
+    /// Returns the paths of a component and of the given settings, else of the settings beside
+    /// it. Given settings must exist.
     ///
     /// # Errors
     ///
-    /// When they were asked for and cannot be read.
+    /// Fails if given settings cannot be read.
     pub fn with_settings(file: PathBuf, settings: Option<PathBuf>) -> Result<Self, LoadError> {
         let Some(settings) = settings else { return Ok(Self::with_adjacent_settings(file)) };
         read(&settings, MAX_SETTINGS)?;
         Ok(Self { file, settings })
     }
 
-    /// The plugin's name.
+    /// Returns the plugin's name.
     ///
     /// # Errors
     ///
-    /// When the file's name is not text.
+    /// Fails if the file name is not UTF-8.
     pub fn name(&self) -> Result<&str, LoadError> {
         let name = self.file.file_stem().and_then(|name| name.to_str());
         name.ok_or_else(|| LoadError::InvalidFileName(self.file.clone()))
     }
 
-    /// The name for people, whatever the file's is.
+    /// Returns the name for display, for any file name.
     pub fn display_name(&self) -> String {
         let is_wasm = self.file.extension().is_some_and(|ending| ending == "wasm");
         let name = if is_wasm { self.file.file_stem() } else { self.file.file_name() };
         name.unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// What the system says of both files, without reading them.
+    /// Returns the fingerprints of both files, without reading their contents.
     pub fn fingerprints(&self) -> FileFingerprints {
         FileFingerprints {
             file: FileFingerprint::read(&self.file),
@@ -82,12 +82,12 @@ impl PluginFiles {
         }
     }
 
-    /// Reads both files, as they were at one moment: changed while they were
-    /// read, they are read again. Blocks.
+    /// Reads a consistent state of both files. If they change meanwhile, it reads them again,
+    /// up to three times. Blocks.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, or does not stop changing.
+    /// Fails if a file cannot be read, or changes during each attempt.
     pub fn read(&self) -> Result<PluginContents, LoadError> {
         const ATTEMPTS: u32 = 3;
         for _ in 0..ATTEMPTS {
@@ -116,21 +116,21 @@ impl PluginFiles {
     }
 }
 
-/// The contents of a plugin's files at one moment.
+/// Contents of a plugin's files at one moment.
 pub struct PluginContents {
-    /// The component.
+    /// Bytes of the component.
     pub bytes: Vec<u8>,
-    /// The settings, if there are any.
+    /// Bytes of the settings, if the file exists.
     pub settings: Option<Vec<u8>>,
-    /// The digests of both.
+    /// Digests of both files.
     pub version: PluginVersion,
     fingerprints: FileFingerprints,
     read_at: SystemTime,
 }
 
 impl PluginContents {
-    /// What to compare with, to see whether the files were changed since. None
-    /// when they were changed so shortly before that one could not see it.
+    /// Returns the fingerprints for the detection of later changes. `None`: the files changed
+    /// so recently that the fingerprints may miss a change.
     pub fn stable_fingerprints(&self) -> Option<FileFingerprints> {
         let is_settled = |stamp: &Option<FileFingerprint>| {
             stamp.is_none_or(|stamp| {
@@ -144,12 +144,12 @@ impl PluginContents {
     }
 }
 
-/// What makes a version of a plugin: its file and its settings.
+/// Version of a plugin: the digests of its file and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginVersion {
-    /// Of the component.
+    /// Digest of the component.
     pub file: ContentDigest,
-    /// Of the settings, if there are any.
+    /// Digest of the settings, if the file exists.
     pub settings: Option<ContentDigest>,
 }
 
@@ -158,12 +158,12 @@ pub struct PluginVersion {
 pub struct ContentDigest([u8; 32]);
 
 impl ContentDigest {
-    /// Of these bytes.
+    /// Computes the digest of these bytes.
     pub fn compute(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest as bytes.
+    /// Returns the digest as bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -181,15 +181,15 @@ impl fmt::Debug for ContentDigest {
     }
 }
 
-/// What the system says of a plugin's files; None for one that is not there.
+/// Fingerprints of a plugin's files; `None` for a file that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileFingerprints {
     file: Option<FileFingerprint>,
     settings: Option<FileFingerprint>,
 }
 
-/// What the system says of a file, links followed. Changes whenever the file is
-/// written or replaced, also by a tool that keeps the modification time.
+/// Metadata of a file, with links followed. It changes whenever the file is written or
+/// replaced, even by a tool that preserves the modification time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileFingerprint {
     device: u64,
@@ -214,12 +214,12 @@ impl FileFingerprint {
     }
 }
 
-/// The bytes of a file that is one: a pipe would never end.
+/// Reads a regular file. Rejects others, because a pipe may never end.
 fn read(path: &Path, max_len: u64) -> Result<Vec<u8>, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     let file = OpenOptions::new()
         .read(true)
-        // Opening a pipe waits for whoever writes to it, else.
+        // Without this flag, opening a pipe would wait for a writer.
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)
         .map_err(unreadable)?;
@@ -231,7 +231,7 @@ fn read(path: &Path, max_len: u64) -> Result<Vec<u8>, LoadError> {
         return Err(LoadError::FileTooLarge { size: metadata.len(), most: max_len });
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    // It may grow while it is read.
+    // The file may grow while it is read.
     let size = file.take(max_len + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64;
     if size > max_len {
         return Err(LoadError::FileTooLarge { size, most: max_len });
@@ -239,7 +239,7 @@ fn read(path: &Path, max_len: u64) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-/// Whether there is nothing of this name, not even a link that leads nowhere.
+/// Returns whether no file of this name exists, not even a dangling link.
 fn is_absent(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
@@ -275,7 +275,7 @@ mod tests {
         std::fs::remove_file(&plugin_files.file).unwrap();
         std::fs::write(&plugin_files.file, "x").unwrap();
         assert_eq!(label(), None);
-        // A link that leads nowhere is not the same as no settings.
+        // A dangling link is an error, unlike absent settings.
         std::os::unix::fs::symlink("nowhere", &plugin_files.settings).unwrap();
         assert_eq!(label(), Some("unreadable"));
     }

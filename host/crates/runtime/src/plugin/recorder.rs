@@ -1,7 +1,7 @@
 //! Recorder of a call's steps, for authors: log lines, host calls, durations, memory.
 //!
-//! `plugboard check` and `plugboard run` use one. The server has none, and a call without
-//! a recorder pays nothing for it.
+//! `plugboard check` and `plugboard run` use a recorder. The server has none, so its calls
+//! have no overhead for it.
 
 use std::time::Duration;
 
@@ -14,109 +14,109 @@ use crate::capability::log::{LogLevel, MAX_LINES, MAX_MESSAGE};
 use plugboard_core::text::truncate;
 use plugboard_core::units::micros;
 
-/// Host calls that are kept of one call of a plugin; of the rest, the number.
+/// Maximum number of recorded host calls of one call; further ones are only counted.
 const MAX_HOST_CALLS: usize = 1_000;
 
-/// Of what a host call was about, and of its answer, what is kept, in bytes.
+/// Longest recorded subject and longest recorded result of a host call, in bytes.
 const MAX_SUBJECT: usize = 1024;
 
-/// Everything that one call of a plugin did.
+/// Record of one call of a plugin.
 #[derive(Debug, Default)]
 pub struct InvocationRecord {
-    /// What it said and what it asked for, in order.
+    /// Log lines and host calls, in order.
     pub steps: Vec<InvocationStep>,
-    /// Lines that it said beyond those that the log takes.
+    /// Number of log lines beyond the limit of the log.
     pub dropped_lines: u32,
-    /// Host calls beyond those that are kept.
+    /// Number of host calls beyond the limit of the recorder.
     pub dropped_calls: u32,
-    /// Until there was an instance, if it came to that.
+    /// Time until the instance existed. `None`: it could not be created.
     pub time_to_instance: Option<Duration>,
-    /// Until its end.
+    /// Time until the end of the call.
     pub duration: Duration,
-    /// Instructions that it took: wasmtime's fuel. None where they are not counted, and
-    /// for a call that did not come to its end, of which it is not known.
+    /// Number of instructions, as fuel of wasmtime. `None` if they are not counted, or if the
+    /// call failed, because the number is then unknown.
     pub instructions: Option<u64>,
-    /// The most linear memory that it had, all memories together, in bytes.
+    /// Peak of linear memory, all memories together, in bytes.
     pub peak_memory: usize,
-    /// Core instances that it is made of, where there is a pool to count them.
+    /// Number of core instances, if a pool counts them.
     pub core_instances: Option<u64>,
-    /// Where it was when it trapped or was interrupted, innermost first.
+    /// Stack at the trap or the interruption, innermost frame first.
     pub backtrace: Vec<Frame>,
 }
 
-/// One thing that it did.
+/// One step of a call.
 #[derive(Debug, Serialize)]
 pub struct InvocationStep {
-    /// When, since it was called.
+    /// Time since the start of the call.
     #[serde(rename = "at_us", serialize_with = "as_micros")]
     pub at: Duration,
-    /// What.
+    /// Kind of the step, with its details.
     #[serde(flatten)]
     pub kind: StepKind,
 }
 
-/// What it did.
+/// Kind of a recorded step.
 #[derive(Debug, Serialize)]
 pub enum StepKind {
-    /// It wrote a line.
+    /// The guest wrote a line.
     #[serde(rename = "log")]
     Log(LogLine),
-    /// It called the host.
+    /// The guest called the host.
     #[serde(rename = "host_call")]
     HostCall(HostCall),
 }
 
-/// A line of its log.
+/// Line of a guest's log.
 #[derive(Debug, Serialize)]
 pub struct LogLine {
-    /// How loud.
+    /// Level of the line.
     pub level: LogLevel,
-    /// By which way it came.
+    /// Channel of the line.
     pub from: LogChannel,
-    /// What it said, cut at what the log takes.
+    /// Text, truncated to the limit of the log.
     pub text: String,
 }
 
-/// Where a guest's words come from.
+/// Channel of a guest's log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogChannel {
-    /// The contract's log.
+    /// Log interface of the contract.
     Log,
-    /// What it printed. When is not known: it is read when the call ends.
+    /// Standard output. Its time is that of the end of the call, when it is read.
     Stdout,
-    /// As [`LogChannel::Stdout`].
+    /// Standard error, read like [`LogChannel::Stdout`].
     Stderr,
 }
 
-/// A function of the host that a guest called.
+/// Call of a host function by a guest.
 #[derive(Debug, Serialize)]
 pub struct HostCall {
     /// Interface and function, such as `kv.get`.
     pub function: &'static str,
-    /// What about: a key, a URL.
+    /// Subject of the call, such as a key or a URL.
     pub subject: String,
-    /// What else it was told, in words.
+    /// Further arguments as text.
     pub detail: Option<String>,
-    /// What came of it, in words.
+    /// Result as text, if the call succeeded.
     pub result: Option<String>,
-    /// Why nothing came of it. Neither: the guest's time was up before.
+    /// Error, if the call failed. Both are `None` if the guest's time ended first.
     pub error: Option<HostCallError>,
-    /// How long the guest waited for it, if there was an answer.
+    /// Duration of the call, if it returned.
     #[serde(rename = "took_us", serialize_with = "as_micros_or_null")]
     pub took: Option<Duration>,
 }
 
-/// Why a guest did not get what it asked for.
+/// Error of a host call.
 #[derive(Debug, Serialize)]
 pub struct HostCallError {
-    /// The word of metrics and logs.
+    /// Label in metrics and logs.
     pub label: &'static str,
-    /// For the author.
+    /// Text for the plugin's author.
     pub message: String,
 }
 
-/// Keeps what a plugin does, one call at a time.
+/// Recorder of a plugin's steps, one call at a time.
 #[derive(Debug, Default)]
 pub struct Recorder(Mutex<Option<Recording>>);
 
@@ -128,19 +128,19 @@ struct Recording {
     record: InvocationRecord,
 }
 
-/// A host call that has no answer yet.
+/// Host call without a result yet.
 pub(super) struct PendingHostCall {
     step_index: Option<usize>,
     started_at: Instant,
 }
 
 impl Recorder {
-    /// What was recorded since this was asked last.
+    /// Takes the record of the last call; empty if no call began since the previous `take`.
     pub fn take(&self) -> InvocationRecord {
         self.0.lock().take().map(|current| current.record).unwrap_or_default()
     }
 
-    /// A call begins.
+    /// Starts the record of a call.
     pub(super) fn begin(&self) {
         let started_at = Instant::now();
         *self.0.lock() = Some(Recording {
@@ -151,7 +151,7 @@ impl Recorder {
         });
     }
 
-    /// There is an instance now.
+    /// Records that the instance exists.
     pub(super) fn record_instance(&self, core_instances: Option<u64>) {
         self.update(|current| {
             current.record.time_to_instance = Some(current.started_at.elapsed());
@@ -159,7 +159,7 @@ impl Recorder {
         });
     }
 
-    /// The call is over.
+    /// Records the end of the call.
     pub(super) fn finish(&self, instructions: Option<u64>, memory: usize) {
         self.update(|Recording { started_at, record, .. }| {
             *record = InvocationRecord {
@@ -171,12 +171,12 @@ impl Recorder {
         });
     }
 
-    /// It was there when it ended before its time.
+    /// Records the backtrace of a trap or an interruption.
     pub(super) fn record_backtrace(&self, backtrace: Vec<Frame>) {
         self.update(|current| current.record.backtrace = backtrace);
     }
 
-    /// The guest said something.
+    /// Records a log line of the guest.
     pub(super) fn record_line(&self, level: LogLevel, from: LogChannel, text: &str) {
         self.update(|recording| {
             recording.lines += 1;
@@ -189,7 +189,7 @@ impl Recorder {
         });
     }
 
-    /// The guest calls the host.
+    /// Records the start of a host call.
     pub(super) fn begin_host_call(&self, mut call: HostCall) -> PendingHostCall {
         let step_index = self.update(|recording| {
             recording.host_calls += 1;
@@ -204,7 +204,7 @@ impl Recorder {
         PendingHostCall { step_index: step_index.flatten(), started_at: Instant::now() }
     }
 
-    /// The host has answered.
+    /// Records the result of a host call.
     pub(super) fn end_host_call(
         &self,
         pending: &PendingHostCall,
@@ -224,7 +224,8 @@ impl Recorder {
         });
     }
 
-    /// Nothing, when there is no call: what a guest prints can come after its end.
+    /// Applies a change to the current record. Returns `None` without one: output of a guest
+    /// can arrive after the record was taken.
     fn update<T>(&self, change: impl FnOnce(&mut Recording) -> T) -> Option<T> {
         self.0.lock().as_mut().map(change)
     }
@@ -263,7 +264,7 @@ mod tests {
         for nth in 0..MAX_HOST_CALLS + 3 {
             let pending = recorder
                 .begin_host_call(host_call_text::kv_call(&nth.to_string(), &KvCommand::Get));
-            recorder.end_host_call(&pending, Ok("there is none".to_owned()));
+            recorder.end_host_call(&pending, Ok("none".to_owned()));
         }
         let record = recorder.take();
         assert_eq!(record.steps.len(), MAX_LINES as usize + MAX_HOST_CALLS);

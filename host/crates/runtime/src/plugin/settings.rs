@@ -16,33 +16,34 @@ use plugboard_core::platforms::Platform;
 use plugboard_core::units;
 use plugboard_egress::HttpGrants;
 
-/// What the operator says about one plugin. Every key may be left out.
+/// The operator's settings of one plugin. Every key is optional.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Whether it is loaded at all.
+    /// Loads the plugin.
     pub enabled: bool,
-    /// Whose calls and events: `avr`, `dsai`, `blackbox`. Empty: all.
+    /// Platforms whose calls and events the plugin receives: `avr`, `dsai`, `blackbox`.
+    /// Empty: all.
     pub platforms: Vec<Platform>,
-    /// What its failure means for the call.
+    /// Consequence of a failure of the plugin for the call.
     pub on_failure: OnFailure,
-    /// Which calls it is asked about and told of. All given fields must match; a field that
-    /// a call lacks does not match. Of each, one pattern, or several of which one must match:
+    /// Calls for which the plugin runs. All given fields must match; a field that the call
+    /// lacks does not match. Each field has one pattern, or a list of which one must match:
     /// `*` is any text, `?` one byte, `[0-9]` one of a set, `{a,b}` either.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// What `config::get` returns. Numbers and booleans are given as text, arrays and
-    /// tables as JSON.
+    /// Values that the plugin reads with `config::get`. Numbers and booleans are passed as
+    /// text, arrays and tables as JSON.
     #[serde(deserialize_with = "config_values")]
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub config: BTreeMap<String, String>,
-    /// Its bounds. What is not given is the server's `[plugin_limits]`.
+    /// Limits of the plugin. The server's `[plugin_limits]` apply to omitted keys.
     pub limits: Limits,
-    /// Which events an observer is told.
+    /// Events that the observer receives.
     pub events: Events,
-    /// Which tools it answers, if it answers tools.
+    /// Tools that the plugin answers.
     pub tools: Tools,
-    /// What it may use beyond its arguments, its settings and the log.
+    /// Capabilities that the plugin may use.
     pub grants: Grants,
 }
 
@@ -67,47 +68,47 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When it is not TOML or not settings; names the line.
+    /// Fails if the text is not TOML or has an invalid key or value; names the line.
     pub fn parse(text: &str, file: &Path) -> Result<Self, TomlError> {
         toml_error::parse(text, file)
     }
 
-    /// Whether the plugin is to be asked about a call.
+    /// Returns whether the plugin runs for a call.
     pub fn accepts_call(&self, call: &Call) -> bool {
         (self.platforms.is_empty() || self.platforms.contains(&call.platform))
             && self.matches.is_match(call)
     }
 }
 
-/// What the failure of a plugin means for the call.
+/// The consequence of a plugin's failure for the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// As if it had no opinion: the next plugin decides.
+    /// The next plugin of the chain decides, as after a pass.
     #[default]
     Pass,
-    /// The rest of the chain is skipped: the fallback takes the call.
+    /// The rest of the chain is skipped, and the call gets the fallback.
     Stop,
 }
 
-/// Bounds of the plugin; what is not given is the server's default.
+/// Limits of the plugin. The server's `[plugin_limits]` apply to omitted keys.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// For one decision, and for a say in a transfer.
+    /// Time limit (wall clock) of one decision or transfer.
     #[serde(deserialize_with = "some_duration")]
     #[schemars(with = "units::DurationText")]
     pub timeout: Option<Duration>,
-    /// For one event.
+    /// Time limit of one event.
     #[serde(deserialize_with = "some_duration")]
     #[schemars(with = "units::DurationText")]
     pub event_timeout: Option<Duration>,
-    /// For one use of a tool. Give a plugin less than half of the platform's time if
-    /// another one is to stand in for it.
+    /// Time limit of one tool call. Keep it below half of the platform's limit, so that
+    /// another plugin with the tool has time to answer after a failure.
     #[serde(deserialize_with = "some_duration")]
     #[schemars(with = "units::DurationText")]
     pub tool_timeout: Option<Duration>,
-    /// Memory of one instance. At most the server's `engine.max_memory`.
+    /// Linear memory of one instance, at most the server's `engine.max_memory`.
     #[serde(deserialize_with = "some_size")]
     #[schemars(with = "units::SizeText")]
     pub memory: Option<usize>,
@@ -121,11 +122,11 @@ fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>
     units::size::deserialize(deserializer).map(Some)
 }
 
-/// Which events an observer is told.
+/// The events that an observer receives.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
-    /// The kinds of events. None: all.
+    /// Kinds of events. None: all.
     kinds: Option<Vec<EventKind>>,
 }
 
@@ -139,44 +140,45 @@ impl Events {
     }
 }
 
-/// Which tools a plugin answers.
+/// The tools that a plugin answers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tools {
-    /// Their names, instead of those that the plugin itself names.
+    /// Names of the tools. None: the names that the plugin itself returns.
     pub names: Option<Vec<String>>,
 }
 
-/// What a plugin may use beyond its arguments, its log and its settings.
+/// The capabilities that a plugin may use.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
-    /// Values that outlive a call.
+    /// Key-value store, whose values outlive a call.
     pub kv: bool,
-    /// Counters and histograms of its own.
+    /// Counters and histograms of the plugin in `GET /metrics`.
     pub metrics: bool,
-    /// Requests to these hosts: `crm.example.com:443`, `*.example.com`, `10.0.0.0/8:8080`.
+    /// HTTP requests to these hosts: `crm.example.com:443`, `*.example.com`,
+    /// `10.0.0.0/8:8080`.
     #[schemars(with = "Vec<String>")]
     pub http: HttpGrants,
 }
 
-/// Which calls a plugin is asked about, judged before any WebAssembly runs. All
-/// given fields must match; a field that a call lacks does not.
+/// The calls for which a plugin runs, checked before any WebAssembly runs. All given fields
+/// must match; a field that the call lacks does not match.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
-    /// Who calls.
+    /// Number of the caller.
     from: Option<Globs>,
-    /// What number was called.
+    /// Called number.
     to: Option<Globs>,
-    /// The platform's agent.
+    /// Voice agent of the platform.
     agent: Option<Globs>,
-    /// Other things that the platform says of the call, by name.
+    /// Further fields of the call, by name.
     metadata: BTreeMap<String, Globs>,
 }
 
 impl Match {
-    /// What is asked of a call, field by field.
+    /// Returns the fields that have patterns, with their patterns.
     pub fn fields(&self) -> impl Iterator<Item = (CallField<'_>, &Globs)> {
         let fixed = [("to", &self.to), ("from", &self.from), ("agent", &self.agent)];
         let fixed = fixed
@@ -193,17 +195,17 @@ impl Match {
     }
 }
 
-/// A field of a call that a match can ask for.
+/// Field of a call that a match can test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallField<'a> {
-    /// One that every platform has.
+    /// Field that every platform has.
     Standard(&'static str),
-    /// By its name.
+    /// Further field of the call, by name.
     Metadata(Cow<'a, str>),
 }
 
 impl CallField<'_> {
-    /// The field, without what it was borrowed from.
+    /// Converts to an owned field.
     pub fn into_owned(self) -> CallField<'static> {
         match self {
             Self::Standard(name) => CallField::Standard(name),
@@ -211,7 +213,7 @@ impl CallField<'_> {
         }
     }
 
-    /// Its text in this call, if it has it.
+    /// Returns the value of the field in a call, if the call has the field.
     pub fn value_in<'a>(&self, call: &'a Call) -> Option<Cow<'a, str>> {
         match self {
             Self::Standard(name) => call.field(name),
@@ -224,14 +226,14 @@ impl CallField<'_> {
 /// byte, `[0-9]` one of a set, `{a,b}` either.
 #[derive(Debug)]
 pub struct Globs {
-    /// Those without a wildcard, in order: most calls are judged by these.
+    /// Patterns without a wildcard, sorted: these decide for most calls.
     literals: Vec<String>,
     patterns: Vec<Glob>,
     set: GlobSet,
 }
 
 impl Globs {
-    /// The patterns.
+    /// Returns the patterns in their original order.
     pub fn patterns(&self) -> &[Glob] {
         &self.patterns
     }
@@ -242,7 +244,7 @@ impl Globs {
     }
 }
 
-/// What a pattern begins with, up to the first character that is special.
+/// Returns the start of a pattern, up to the first special character.
 pub fn literal_prefix(pattern: &Glob) -> &str {
     let special = ['*', '?', '[', ']', '{', '}', '\\', '!'];
     pattern.glob().split(special).next().unwrap_or_default()
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_example_is_read() {
+    fn documented_example_is_parsed() {
         let settings = parse(
             r#"
             enabled = true

@@ -3,11 +3,11 @@
 use tracing::field::Empty;
 use tracing::{Level, Span, span};
 
-use super::{Hook, Plugin};
+use super::Plugin;
+use super::contract::Hook;
 use plugboard_core::span::{CHILD_TARGET, ROOT_TARGET, is_enabled};
-use plugboard_store::KvCommand;
 
-/// A plugin is asked.
+/// Creates the span of a call of a hook.
 pub fn plugin_span(plugin: &Plugin, hook: Hook) -> Span {
     span!(
         target: CHILD_TARGET,
@@ -23,7 +23,7 @@ pub fn plugin_span(plugin: &Plugin, hook: Hook) -> Span {
     )
 }
 
-/// A version of a plugin is loaded: a trace of its own.
+/// Creates the root span of loading a version of a plugin.
 pub fn load_span(name: &str) -> Span {
     if !is_enabled() {
         return Span::none();
@@ -37,30 +37,4 @@ pub fn load_span(name: &str) -> Span {
         error.type = Empty,
         otel.status_code = Empty,
     )
-}
-
-/// A plugin reads or writes one of its values. Not which: a key may be a number.
-pub fn kv_span(key: &str, command: &KvCommand) -> Span {
-    let name = |command: &KvCommand| match command {
-        KvCommand::Get => "kv.get",
-        KvCommand::Set { .. } => "kv.set",
-        KvCommand::Delete => "kv.delete",
-        KvCommand::Increment { .. } => "kv.increment",
-        KvCommand::Swap { .. } => "kv.compare_and_swap",
-    };
-    span!(
-        target: CHILD_TARGET,
-        Level::INFO,
-        "kv",
-        otel.name = name(command),
-        kv.key.length = saturating_i64_len(key.len()),
-        kv.value.length = saturating_i64_len(command.size()),
-        error.type = Empty,
-        otel.status_code = Empty,
-    )
-}
-
-/// A length as attributes have them.
-fn saturating_i64_len(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

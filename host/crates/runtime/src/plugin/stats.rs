@@ -30,15 +30,15 @@ pub(super) struct Stats {
     cached_verdicts: [AtomicU64; 3],
     cache_misses: AtomicU64,
     short_circuited: AtomicU64,
-    /// Of decisions.
+    /// Duration of decisions, including the wait for an instance.
     latency: Histogram,
     // Behind a lock because it is written on failures only.
     failures: Mutex<BTreeMap<&'static str, u64>>,
     pub(super) events: EventStats,
     pub(super) tools: MidCallStats,
     pub(super) transfers: MidCallStats,
-    /// By capability and error.
-    denials: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Numbers of failed host calls, by capability and error.
+    host_call_errors: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// The plugin's custom metrics.
     pub(super) guest_metrics: Arc<GuestMetrics>,
 }
@@ -63,30 +63,30 @@ pub(super) struct MidCallStats {
     pub(super) latency: Histogram,
 }
 
-/// The last error of a plugin.
+/// Last error of a plugin.
 #[derive(Clone, Debug, Serialize)]
 pub struct LastError {
-    /// The step that failed.
+    /// Step of loading or calling that failed.
     pub stage: Stage,
-    /// The label in metrics.
+    /// Label of the error in metrics.
     pub label: &'static str,
-    /// Text for people.
+    /// Text for the author and the operator.
     pub message: String,
     /// SHA-256 of the plugin's file, in hex. `None`: it could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// When it happened.
+    /// Time of the error.
     pub at: jiff::Timestamp,
 }
 
 impl LastError {
-    /// The file of this digest could not be loaded just now. `None`: it could not be
-    /// read.
+    /// Creates an error of loading, with the current time. `digest` is `None` if the file
+    /// could not be read.
     pub fn in_load(error: &LoadError, digest: Option<String>) -> Self {
         Self::new(error.stage(), error.label(), error.to_string(), digest)
     }
 
-    /// A call of the version of this digest failed just now.
+    /// Creates an error of a call of the version of this digest, with the current time.
     pub fn in_call(error: &CallError, digest: String) -> Self {
         Self::new(Stage::Call, error.label(), error.to_string(), Some(digest))
     }
@@ -96,7 +96,7 @@ impl LastError {
     }
 }
 
-/// The counters of a plugin at one moment.
+/// Counters of a plugin at one moment.
 #[derive(Debug, Default)]
 pub struct StatsSnapshot {
     /// Verdicts of the guest.
@@ -112,22 +112,22 @@ pub struct StatsSnapshot {
     pub failures: BTreeMap<&'static str, u64>,
     /// Duration of decisions, including the wait for an instance.
     pub latency: HistogramSnapshot,
-    /// Events, if the plugin is an observer.
+    /// Counters of events, if the plugin is an observer.
     pub events: EventStatsSnapshot,
-    /// Tool calls.
+    /// Counters of tool calls by result.
     pub tools: MidCallStatsSnapshot,
-    /// Transfers.
+    /// Counters of decided and declined transfers.
     pub transfers: MidCallStatsSnapshot,
-    /// Host calls that were denied, by capability and label of the error.
-    pub denials: BTreeMap<(&'static str, &'static str), u64>,
+    /// Host calls that failed, by capability and label of the error.
+    pub host_call_errors: BTreeMap<(&'static str, &'static str), u64>,
 }
 
-/// The counters of an observer at one moment.
+/// Counters of an observer at one moment.
 #[derive(Debug, Default)]
 pub struct EventStatsSnapshot {
     /// Events that the plugin accepted.
     pub delivered: u64,
-    /// Attempts that failed.
+    /// Delivery attempts that failed.
     pub failed: u64,
     /// Events that were moved to the dead-letter queue.
     pub dead_lettered: u64,
@@ -137,14 +137,14 @@ pub struct EventStatsSnapshot {
     pub delivery_latency: HistogramSnapshot,
 }
 
-/// The counters of tool calls or transfers at one moment.
+/// Counters of tool calls or transfers at one moment.
 #[derive(Debug, Default)]
 pub struct MidCallStatsSnapshot {
     /// Answers of the guest.
     pub answered: u64,
-    /// A tool's own errors, or transfers without an opinion.
+    /// Errors that tools returned, or transfers that the guest declined.
     pub declined: u64,
-    /// Failed calls.
+    /// Calls that failed or timed out.
     pub failed: u64,
     /// Answers from the cache.
     pub cached: u64,
@@ -155,7 +155,7 @@ pub struct MidCallStatsSnapshot {
 /// Numbers of decisions by verdict.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct VerdictCounts {
-    /// No opinion.
+    /// The plugin declined to decide.
     pub pass: u64,
     /// The call is routed.
     pub route: u64,
@@ -193,9 +193,9 @@ impl Stats {
         self.short_circuited.fetch_add(1, Relaxed);
     }
 
-    /// Counts a host call that was denied.
-    pub(super) fn record_denial(&self, capability: &'static str, error: &'static str) {
-        *self.denials.lock().entry((capability, error)).or_default() += 1;
+    /// Counts a host call that failed.
+    pub(super) fn record_host_call_error(&self, capability: &'static str, error: &'static str) {
+        *self.host_call_errors.lock().entry((capability, error)).or_default() += 1;
     }
 
     pub(super) fn snapshot(&self) -> StatsSnapshot {
@@ -209,7 +209,7 @@ impl Stats {
             events: self.events.snapshot(),
             tools: self.tools.snapshot(),
             transfers: self.transfers.snapshot(),
-            denials: self.denials.lock().clone(),
+            host_call_errors: self.host_call_errors.lock().clone(),
         }
     }
 }
@@ -260,7 +260,7 @@ mod tests {
         stats.record_run(Duration::from_micros(25), Ok(VerdictKind::Route));
         stats.record_run(Duration::from_secs(3), Err(&CallError::Busy));
         stats.record_cache_hit(VerdictKind::Reject);
-        stats.record_denial("kv", "quota");
+        stats.record_host_call_error("kv", "quota");
         let snapshot = stats.snapshot();
         assert_eq!(
             (
@@ -271,6 +271,6 @@ mod tests {
             (3, 1, 1)
         );
         assert_eq!(snapshot.failures, BTreeMap::from([("busy", 1)]));
-        assert_eq!(snapshot.denials, BTreeMap::from([(("kv", "quota"), 1)]));
+        assert_eq!(snapshot.host_call_errors, BTreeMap::from([(("kv", "quota"), 1)]));
     }
 }

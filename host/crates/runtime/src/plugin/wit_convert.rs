@@ -1,4 +1,4 @@
-//! Conversion of calls and events to the types of the contract, borrowed.
+//! Conversion of calls and events to the borrowed types of the contract.
 
 use super::bindings::plugboard::plugin::types;
 use plugboard_core::call::Call;
@@ -6,7 +6,7 @@ use plugboard_core::event::{CallOutcome, Event, EventBody, Role, Routing};
 use plugboard_core::event_id::EventId;
 use plugboard_core::verdict::VerdictKind;
 
-/// Tells of a call.
+/// Passes a call to the callback, in the types of the contract.
 pub(super) async fn with_wit_call<T>(
     call: &Call,
     callback: impl AsyncFnOnce(types::Call<'_>) -> T,
@@ -15,7 +15,7 @@ pub(super) async fn with_wit_call<T>(
     callback(to_wit_call(call, &metadata)).await
 }
 
-/// Tells of an event.
+/// Passes an event to the callback, in the types of the contract.
 pub(super) async fn with_wit_event<T>(
     event: &Event,
     id: EventId,

@@ -8,17 +8,18 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::AppState;
+use super::super::app_state::AppState;
 use super::super::error::{ErrorResponse, json_response};
+use super::query::query_pairs;
 use plugboard_platform::BadRequest;
 use plugboard_store::{DeadLetter, DeadLetterFilter, DeadLetters, StoreFuture};
 
-/// Dead letters in a response by default, and at most.
+/// Number of dead letters in a response, by default and at most.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 1_000;
 
-/// Dead letters that one request redrives or purges, and those of one step: other writes
-/// wait for it.
+/// Maximum number of dead letters that one request redrives or purges, and that one step
+/// handles, because other writes wait for a step.
 const MAX_PER_REQUEST: u32 = 10_000;
 const MAX_PER_STEP: u32 = 500;
 
@@ -27,7 +28,7 @@ struct DeadLetterListing<'a> {
     /// The number of dead letters of each observer.
     total: Vec<ObserverTotal<'a>>,
     /// The first dead letters; `?after=ID` continues.
-    dead: Vec<DeadLetterDocument<'a>>,
+    dead_letters: Vec<DeadLetterDocument<'a>>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +46,7 @@ struct DeadLetterDocument<'a> {
     kind: &'static str,
     call: &'a str,
     accepted: Option<jiff::Timestamp>,
-    given_up: Option<jiff::Timestamp>,
+    dead_lettered: Option<jiff::Timestamp>,
     attempts: u32,
     error: &'a str,
 }
@@ -62,7 +63,7 @@ pub(super) async fn list(
         total.iter().map(|(observer, count)| ObserverTotal { observer, count: *count }).collect();
     Ok(json_response(&DeadLetterListing {
         total,
-        dead: letters.iter().map(DeadLetterDocument::from).collect(),
+        dead_letters: letters.iter().map(DeadLetterDocument::from).collect(),
     }))
 }
 
@@ -71,14 +72,14 @@ pub(super) async fn redrive(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     #[derive(Serialize)]
-    struct Retried {
-        retried: u64,
+    struct Redriven {
+        redriven: u64,
     }
     let selection = parse_selection(query.as_deref(), MAX_PER_REQUEST, MAX_PER_REQUEST)?;
-    let retried =
+    let redriven =
         apply_in_steps(selection, |step| app.services.store.redrive_dead_letters(step)).await?;
-    tracing::info!(events = retried, "dead letters are tried once more");
-    Ok(json_response(&Retried { retried }))
+    tracing::info!(events = redriven, "dead letters redriven");
+    Ok(json_response(&Redriven { redriven }))
 }
 
 pub(super) async fn purge(
@@ -86,17 +87,17 @@ pub(super) async fn purge(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ErrorResponse> {
     #[derive(Serialize)]
-    struct Discarded {
-        discarded: u64,
+    struct Purged {
+        purged: u64,
     }
     let selection = parse_selection(query.as_deref(), MAX_PER_REQUEST, MAX_PER_REQUEST)?;
-    let discarded =
+    let purged =
         apply_in_steps(selection, |step| app.services.store.purge_dead_letters(step)).await?;
-    tracing::info!(events = discarded, "dead letters are thrown away");
-    Ok(json_response(&Discarded { discarded }))
+    tracing::info!(events = purged, "dead letters purged");
+    Ok(json_response(&Purged { purged }))
 }
 
-/// Applies `action` to the selected letters, step by step. Letters that it handled are not
+/// Applies `action` to the selected letters, step by step. A letter that it handled is not
 /// selected again.
 async fn apply_in_steps(
     selection: DeadLetterFilter,
@@ -125,7 +126,7 @@ impl<'a> From<&'a DeadLetter> for DeadLetterDocument<'a> {
             kind: letter.kind.name(),
             call: &letter.call,
             accepted: time(letter.accepted_at),
-            given_up: time(letter.dead_lettered_at),
+            dead_lettered: time(letter.dead_lettered_at),
             attempts: letter.attempts,
             error: &letter.error,
         }
@@ -139,7 +140,7 @@ fn parse_selection(
     max_limit: u32,
 ) -> Result<DeadLetterFilter, ErrorResponse> {
     let mut selection = DeadLetterFilter { limit, ..DeadLetterFilter::default() };
-    for (name, value) in super::query_pairs(query) {
+    for (name, value) in query_pairs(query) {
         let number = |value: &Cow<'_, str>| {
             value
                 .parse::<u32>()

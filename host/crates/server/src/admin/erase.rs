@@ -7,8 +7,9 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 
-use super::super::AppState;
+use super::super::app_state::AppState;
 use super::super::error::{ErrorResponse, json_response};
+use super::query::query_pairs;
 use crate::erasure;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_platform::BadRequest;
@@ -21,7 +22,7 @@ pub(super) async fn erase(
     let bad_request = |message: String| ErrorResponse::from(BadRequest { message });
     let Path(id) = id.map_err(|_| bad_request("path: the call's id is no UTF-8".to_owned()))?;
     let mut platform = None;
-    for (name, value) in super::query_pairs(query.as_deref()) {
+    for (name, value) in query_pairs(query.as_deref()) {
         match &*name {
             "platform" => platform = Some(value.into_owned()),
             _ => return Err(bad_request("query: expected `platform`".to_owned())),

@@ -12,7 +12,7 @@ use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::AppState;
+use super::super::app_state::AppState;
 use super::super::body::read_body;
 use super::super::error::{ErrorResponse, json_response};
 use plugboard_core::event::Event;
@@ -36,13 +36,13 @@ pub(super) async fn explain(
     let body = read_body(&app.body_budget, &bounds, &head.headers, body, start).await?;
     let (adapter, event) = recognize(&app.adapters, &head.headers, &body.bytes, decision_event)?;
     let generation = app.services.registry.current();
-    let deadline = start + app.config.limits.budget;
+    let deadline = start + app.config.limits.decision_timeout;
     let explanation = app.services.router.explain(&generation, &event.call, deadline).await;
     let Explanation { generation, steps, outcome } = explanation;
     let RoutingOutcome { answer, result: ChainResult { plugin: by, source, failures, .. } } =
         &outcome;
     let answer_text = String::from_utf8_lossy(&adapter.decision_reply(answer).body).into_owned();
-    // Not every platform answers in JSON.
+    // Some platforms do not answer in JSON.
     let answer_json =
         serde_json::from_str(&answer_text).unwrap_or(serde_json::Value::String(answer_text));
     Ok(json_response(&ExplainResponse {
@@ -71,7 +71,7 @@ struct ExplainResponse<'a> {
     generation: u64,
     platform: &'static str,
     plugins: &'a [ExplainStep],
-    /// As in the log.
+    /// The outcome, as in the log.
     outcome: &'static str,
     /// The plugin that decided or stopped the chain.
     by: Option<&'a str>,

@@ -1,8 +1,8 @@
-//! Protection against other web sites that an operator's browser has open: their pages
-//! could send requests from a machine that may use the admin API.
+//! Protection against other web sites that an operator's browser has open. Their pages could
+//! send requests from a machine that may use the admin API.
 //!
-//! Browsers name the site that a request comes from. Other clients (curl, Prometheus) send
-//! no such header, and are not affected.
+//! Browsers send the site that a request comes from. Other clients (curl, Prometheus) send no
+//! such header, and are not affected.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::super::AppState;
+use super::super::app_state::AppState;
 use super::super::error::ErrorResponse;
 
 /// Rejects requests that pages of other sites send.
@@ -41,8 +41,8 @@ pub(super) async fn reject_foreign_host(
 
 fn is_own_site(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter().map(|site| site.as_bytes());
-    // The browser sets this header, no page can. It is checked first, because a proxy in
-    // front may send another `Host` than the page's.
+    // The browser sets this header, and no page can. It is checked first, because a proxy may
+    // send another `Host` than the page's.
     if let (Some(b"same-origin"), None) = (sites.next(), sites.next()) {
         return true;
     }
@@ -52,14 +52,14 @@ fn is_own_site(headers: &HeaderMap) -> bool {
     !from_elsewhere
         && origins.all(|origin| {
             let origin = origin.as_bytes();
-            // A proxy in front may terminate TLS.
+            // A proxy may terminate TLS.
             let authority = origin.strip_prefix(b"http://").or(origin.strip_prefix(b"https://"));
             authority.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host))
         })
 }
 
-/// Whether the request follows a link to the page. The page contains no data, and no other
-/// site can read it or click in it.
+/// Returns whether the request follows a link to the page. The page contains no data, and no
+/// other site can read it or click in it.
 fn is_link_to_the_page(request: &Request) -> bool {
     let has_header = |name, value: &str| request.headers().get(name).is_some_and(|it| it == value);
     request.method() == Method::GET
@@ -138,7 +138,7 @@ mod tests {
         ] {
             assert!(!is_own(host), "{host}");
         }
-        // Browsers always send this header.
+        // A request without the header does not come from a browser.
         assert!(is_own_host(&HeaderMap::new()));
     }
 }

@@ -3,7 +3,6 @@
 //! query is `?numbers=shown`.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,12 @@ use axum::extract::{RawQuery, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::time::Instant;
 
-use super::super::AppState;
+use super::super::app_state::AppState;
 use super::super::error::{ErrorResponse, json_response};
 use super::super::listener::Peer;
+use super::query::query_pairs;
 use crate::live::{LiveMessage, Masking, ReloadSummary, SubscribeError};
 use plugboard_platform::BadRequest;
 
@@ -66,33 +64,11 @@ pub(super) async fn reloads(State(app): State<Arc<AppState>>) -> Response {
 
 fn parse_masking(query: Option<&str>) -> Result<Masking, BadRequest> {
     let mut masking = Masking::Masked;
-    for (name, value) in super::query_pairs(query) {
+    for (name, value) in query_pairs(query) {
         match (&*name, &*value) {
             ("numbers", "shown") => masking = Masking::Unmasked,
             _ => return Err(BadRequest { message: "query: expected `numbers=shown`".to_owned() }),
         }
     }
     Ok(masking)
-}
-
-/// Minimum interval between two audit messages about the same operator.
-const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Logs which operator sees unmasked numbers. An open page asks every other second, so the
-/// log is rate-limited.
-#[derive(Default)]
-pub struct UnmaskAudit(Mutex<Option<(IpAddr, Instant)>>);
-
-impl UnmaskAudit {
-    fn record(&self, masking: Masking, Peer(peer): Peer) {
-        if masking == Masking::Masked {
-            return;
-        }
-        let now = Instant::now();
-        let mut last = self.0.lock();
-        if last.is_none_or(|(last_peer, at)| last_peer != peer || now >= at + AUDIT_INTERVAL) {
-            *last = Some((peer, now));
-            tracing::info!(%peer, "caller numbers are shown to an operator");
-        }
-    }
 }

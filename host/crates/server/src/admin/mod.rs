@@ -7,6 +7,7 @@ mod guard;
 mod live;
 mod page;
 mod plugins;
+mod query;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Serialize;
 
-pub(super) use self::live::UnmaskAudit;
-use super::AppState;
+use super::app_state::AppState;
 use super::error::{ErrorResponse, json_response};
 
-/// How long a reload waits until the observers are adopted.
+/// Maximum wait of a reload until the observers are adopted.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The routes of the admin listener. Probes and the page need no token.
+/// Returns the routes of the admin listener. Probes and the page need no token.
 pub(super) fn routes(app: Arc<AppState>) -> Router {
     let page = page::Page::embedded();
     Router::new()
@@ -67,20 +67,15 @@ async fn authenticate(
     }
 }
 
-/// Decodes the names and values of a query.
-fn query_pairs(query: Option<&str>) -> url::form_urlencoded::Parse<'_> {
-    url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-}
-
-/// Liveness: the process answers.
+/// Answers the liveness probe: the process responds.
 async fn livez() -> Response {
     json_response(&Readiness { status: "ok", broken: Vec::new() })
 }
 
-/// Readiness: 503 while the server stops, and while a plugin is broken that was broken at
-/// the start, so that a rollout stops here instead of routing calls wrongly. Calls are
-/// answered in both cases. A plugin that breaks later does not change it: another version
-/// of it serves.
+/// Answers the readiness probe with 503 while the server stops, or while a plugin is broken
+/// that was broken at the start. A rollout then stops instead of routing calls wrongly. Calls
+/// are answered in both cases. A plugin that breaks later does not change readiness, because
+/// its last good version serves.
 async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     let generation = app.services.registry.current();
     let names = generation.broken().map(|entry| entry.name.as_str());
@@ -102,27 +97,27 @@ struct Readiness<'a> {
     broken: Vec<&'a str>,
 }
 
-/// Reloads the certificate and the plugin folder. When it responds, new calls are decided
-/// by the new generation, and new events are delivered to it.
+/// Reloads the certificate and the plugin folder. When it responds, the new generation decides
+/// new calls and receives new events.
 async fn reload(State(app): State<Arc<AppState>>) -> Result<Response, ErrorResponse> {
     if let Some(tls) = &app.services.tls {
         tls.reload(&app.metrics.network().certificate).await;
     }
     let report = app.services.reload.reload().await?;
     if !app.services.dispatcher.wait_until_adopted(report.generation, ADOPTION_TIMEOUT).await {
-        tracing::warn!("observers are not told of events yet, as the store cannot be used");
+        tracing::warn!("observers do not receive events yet: the store is unavailable");
     }
     Ok(json_response(&*report))
 }
 
-/// For Prometheus.
+/// Renders the metrics for Prometheus.
 async fn metrics(State(app): State<Arc<AppState>>) -> Response {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     match app.metrics.render(&app.services) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(%error, "cannot render the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -1,7 +1,7 @@
-//! `GET /`: the operator page, one document inside the program. It contains no data, and
-//! so needs no token: it uses the admin API like any other client.
+//! `GET /`: the operator page, one document in the program. It contains no data, so it needs no
+//! token: it uses the admin API like any other client.
 //!
-//! Its pieces are separate files, which the compiler joins.
+//! The compiler joins its pieces, which are separate files.
 //!
 //! The script sets text and classes, never markup, so data of callers and plugins stays text.
 
@@ -18,7 +18,7 @@ const PAGE_HTML: &str = concat!(
     include_str!("page/style.css"),
     "</style>\n",
     include_str!("page/body.html"),
-    // A piece uses constants of earlier pieces, and functions of any.
+    // A piece uses constants of earlier pieces only, and functions of all pieces.
     "<script>\n",
     include_str!("page/script/elements.js"),
     include_str!("page/script/words.js"),
@@ -40,7 +40,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The page inside the program.
+    /// Returns the page that the program contains.
     pub(super) fn embedded() -> Self {
         Self { content_security_policy: content_security_policy(PAGE_HTML) }
     }
@@ -67,7 +67,7 @@ fn content_security_policy(page: &str) -> HeaderValue {
         hash_sources(page, "script"),
         hash_sources(page, "style"),
     );
-    // ASCII letters and punctuation: always a valid header value.
+    // The policy has only ASCII letters and punctuation, so it is a valid header value.
     HeaderValue::from_str(&policy)
         .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
@@ -110,7 +110,7 @@ mod tests {
     fn policy_contains_hashes_of_inline_elements() {
         let policy = content_security_policy("<style>b</style><script>a</script>");
         let policy = policy.to_str().unwrap();
-        // printf a | openssl dgst -sha256 -binary | base64
+        // The command is: printf a | openssl dgst -sha256 -binary | base64
         assert!(
             policy.contains("script-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"),
             "{policy}"

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::AppState;
+use super::super::app_state::AppState;
 use super::super::error::json_response;
 use plugboard_registry::PluginEntry;
 use plugboard_runtime::plugin::breaker::CircuitState;
@@ -20,9 +20,8 @@ use plugboard_runtime::plugin::{Hook, Plugin};
 
 pub(super) async fn plugins(State(app): State<Arc<AppState>>) -> Response {
     let generation = app.services.registry.current();
-    let backlogs = app.services.dispatcher.consumer_lags();
-    let plugins =
-        generation.entries.iter().map(|entry| PluginStatus::new(entry, &backlogs)).collect();
+    let lags = app.services.dispatcher.consumer_lags();
+    let plugins = generation.entries.iter().map(|entry| PluginStatus::new(entry, &lags)).collect();
     json_response(&PluginListing { generation: generation.number, plugins })
 }
 
@@ -38,14 +37,14 @@ struct PluginStatus<'a> {
     name: &'a str,
     file: &'a Path,
     state: PluginState,
-    /// Whether the file cannot be loaded while an earlier version serves.
-    outdated: bool,
-    /// The load error, or else the last error in a call.
+    /// True if the file cannot be loaded while an earlier version serves.
+    stale_version: bool,
+    /// The load error, or the last error in a call.
     last_error: Option<LastError>,
-    /// The lag of an observer, in events, roughly.
+    /// The approximate lag of an observer, in events.
     #[serde(skip_serializing_if = "Option::is_none")]
-    backlog: Option<u64>,
-    /// The serving version.
+    lag: Option<u64>,
+    /// The version that serves.
     #[serde(flatten)]
     serving: Option<ServingVersion<'a>>,
 }
@@ -54,14 +53,9 @@ struct PluginStatus<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum PluginState {
-    /// It serves.
     Active,
-    /// Its circuit breaker is open.
-    #[serde(rename = "set_aside")]
     CircuitOpen,
-    /// It could not be loaded.
     Broken,
-    /// The operator disabled it.
     Disabled,
 }
 
@@ -76,13 +70,13 @@ struct ServingVersion<'a> {
     decisions: VerdictCounts,
     cached: VerdictCounts,
     latency_us: LatencySummary,
-    /// Present for observers.
+    /// Statistics of observers only.
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<ObserverReport>,
-    /// Present for plugins with tools.
+    /// Statistics of plugins with tools only.
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<ToolsReport<'a>>,
-    /// Present for plugins with the transfers hook.
+    /// Statistics of plugins with the transfers hook only.
     #[serde(skip_serializing_if = "Option::is_none")]
     transfers: Option<MidCallReport>,
 }
@@ -100,7 +94,7 @@ struct ToolsReport<'a> {
 struct MidCallReport {
     breaker: CircuitState,
     answered: u64,
-    /// Errors that a tool returned itself, or transfers without a decision.
+    /// Number of errors that a tool returned itself, or of transfers without a decision.
     declined: u64,
     failed: u64,
     cached: u64,
@@ -112,16 +106,16 @@ struct MidCallReport {
 struct ObserverReport {
     breaker: CircuitState,
     delivered: u64,
-    /// Failed attempts.
+    /// Number of failed attempts.
     failed: u64,
-    dead: u64,
+    dead_letters: u64,
     latency_us: LatencySummary,
-    /// From acceptance to delivery.
-    delay_us: LatencySummary,
+    /// Time from acceptance to delivery, in microseconds.
+    delivery_latency_us: LatencySummary,
 }
 
 impl<'a> PluginStatus<'a> {
-    fn new(entry: &'a PluginEntry, backlogs: &[(Arc<str>, u64)]) -> Self {
+    fn new(entry: &'a PluginEntry, lags: &[(Arc<str>, u64)]) -> Self {
         let serving = entry.plugin.as_deref().map(ServingVersion::from);
         let state = match &entry.plugin {
             Some(plugin) if plugin.is_circuit_open(Instant::now()) => PluginState::CircuitOpen,
@@ -131,10 +125,17 @@ impl<'a> PluginStatus<'a> {
         };
         let last_call_error = || entry.plugin.as_ref().and_then(|plugin| plugin.last_error());
         let last_error = entry.error.clone().or_else(last_call_error);
-        let backlog = backlogs.iter().find(|(name, _)| **name == entry.name);
-        let backlog = backlog.map(|(_, backlog)| *backlog);
-        let outdated = entry.plugin.is_some() && entry.error.is_some();
-        Self { name: &entry.name, file: &entry.file, state, outdated, last_error, backlog, serving }
+        let lag = lags.iter().find(|(name, _)| **name == entry.name).map(|(_, lag)| *lag);
+        let stale_version = entry.plugin.is_some() && entry.error.is_some();
+        Self {
+            name: &entry.name,
+            file: &entry.file,
+            state,
+            stale_version,
+            last_error,
+            lag,
+            serving,
+        }
     }
 }
 
@@ -160,7 +161,7 @@ impl<'a> From<&'a Plugin> for ServingVersion<'a> {
 }
 
 impl MidCallReport {
-    /// `None`: the plugin does not have the hook.
+    /// Creates the report; `None` if the plugin does not have the hook.
     fn new(plugin: &Plugin, hook: Hook, stats: &MidCallStatsSnapshot) -> Option<Self> {
         if !plugin.has_hook(hook) {
             return None;
@@ -177,7 +178,7 @@ impl MidCallReport {
 }
 
 impl ObserverReport {
-    /// `None`: the plugin is not an observer.
+    /// Creates the report; `None` if the plugin is not an observer.
     fn new(plugin: &Plugin, stats: &EventStatsSnapshot) -> Option<Self> {
         if !plugin.has_hook(Hook::Observer) {
             return None;
@@ -186,9 +187,9 @@ impl ObserverReport {
             breaker: plugin.breaker(Hook::Observer).circuit_state(Instant::now()),
             delivered: stats.delivered,
             failed: stats.failed,
-            dead: stats.dead_lettered,
+            dead_letters: stats.dead_lettered,
             latency_us: stats.latency.summary(),
-            delay_us: stats.delivery_latency.summary(),
+            delivery_latency_us: stats.delivery_latency.summary(),
         })
     }
 }

@@ -1,6 +1,6 @@
-//! The client behind trusted proxies (`X-Forwarded-For`). Each proxy appends the address
-//! that it received the request from. Only the addresses that trusted proxies appended are
-//! reliable; the sender can make up those before them.
+//! The client behind trusted proxies (`X-Forwarded-For`). Each proxy appends the address from
+//! which it received the request. Only the addresses that trusted proxies appended are
+//! reliable, because the sender can forge the addresses before them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,9 +10,8 @@ use plugboard_config::Networks;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Returns the client of a request that a trusted proxy forwarded: the last address that
-/// is not in `trusted`, or the first one if all are. `None`: the header is missing or
-/// invalid.
+/// Returns the client of a request that a trusted proxy forwarded: the last address that is not
+/// in `trusted`, or the first one if all are. `None`: the header is missing or invalid.
 pub(super) fn sender(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
     let mut first = None;
     for line in headers.get_all(FORWARDED_FOR).iter().rev() {
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sender_is_last_address_not_of_a_trusted_proxy() {
+    fn sender_is_last_untrusted_address() {
         let trusted = Networks::parse("10.0.0.0/8, 2001:db8:f::/48").unwrap();
         for (lines, expected) in [
             (&[][..], None),
@@ -61,9 +60,9 @@ mod tests {
             (&["203.0.113.9"], Some("203.0.113.9")),
             (&["203.0.113.9, 10.0.0.2"], Some("203.0.113.9")),
             (&["203.0.113.9, 10.0.0.2,10.0.0.3"], Some("203.0.113.9")),
-            // The sender made up the first address.
+            // The sender forged the first address.
             (&["198.51.100.1, 203.0.113.9"], Some("203.0.113.9")),
-            (&["rubbish, 203.0.113.9, 10.0.0.2"], Some("203.0.113.9")),
+            (&["invalid, 203.0.113.9, 10.0.0.2"], Some("203.0.113.9")),
             (&["\u{fc}, 203.0.113.9"], Some("203.0.113.9")),
             // Several lines form one list, in their order.
             (&["198.51.100.1", "203.0.113.9", "10.0.0.2"], Some("203.0.113.9")),
@@ -72,7 +71,7 @@ mod tests {
             // The platform is inside the proxies' network.
             (&["10.0.0.7"], Some("10.0.0.7")),
             (&["10.0.0.7, 10.0.0.2"], Some("10.0.0.7")),
-            // Ports and brackets.
+            // Addresses with ports and brackets.
             (&["203.0.113.9:5678"], Some("203.0.113.9")),
             (&["[2001:db8::1]:5"], Some("2001:db8::1")),
             (&["[2001:db8::1]"], Some("2001:db8::1")),
@@ -84,8 +83,8 @@ mod tests {
             (&["unknown"], None),
             (&["_hidden"], None),
             (&["203.0.113.9, unknown"], None),
-            (&["203.0.113.9, rubbish, 10.0.0.2"], None),
-            (&["rubbish, 10.0.0.2"], None),
+            (&["203.0.113.9, invalid, 10.0.0.2"], None),
+            (&["invalid, 10.0.0.2"], None),
             (&["203.0.113.9", "\u{fc}"], None),
             (&["203.0.113.9:"], None),
             (&["203.0.113.9:70000"], None),

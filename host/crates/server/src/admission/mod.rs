@@ -1,5 +1,5 @@
-//! Admission control for the webhook listener: allowed networks and rate limits. Checked
-//! when only the head of a request is read.
+//! Admission control for the webhook listener: allowed networks and rate limits. It runs after
+//! only the head of a request is read.
 
 mod forwarded;
 mod rate_limit;
@@ -19,24 +19,25 @@ use plugboard_config::{IngressConfig, Networks};
 /// The path of load balancers' health checks, which are always admitted.
 const HEALTH_PATH: &str = "/health";
 
-/// The admission policy.
+/// The admission policy of the webhook listener.
 pub(super) struct AdmissionPolicy {
     allowed_networks: Networks,
     trusted_proxies: Networks,
     rate_limiter: Option<SenderRateLimiter>,
-    not_allowed: RejectionLog,
+    ip_not_allowed: RejectionLog,
     rate_limited: RejectionLog,
 }
 
 impl AdmissionPolicy {
-    /// The policy of the configuration. `None`: every request is admitted.
+    /// Creates the policy of the configuration. `None`: every request is admitted.
     pub(super) fn new(config: &IngressConfig, network: &NetworkCounters) -> Option<Self> {
-        let IngressConfig { allow, trusted_proxies, rate } = config;
-        (!allow.is_empty() || rate.is_some()).then(|| Self {
-            allowed_networks: allow.clone(),
+        let IngressConfig { allowed_networks, trusted_proxies, rate_limit } = config;
+        (!allowed_networks.is_empty() || rate_limit.is_some()).then(|| Self {
+            allowed_networks: allowed_networks.clone(),
             trusted_proxies: trusted_proxies.clone(),
-            rate_limiter: rate.map(|rate| SenderRateLimiter::new(rate, DefaultClock::default())),
-            not_allowed: RejectionLog::new(network.not_allowed.clone()),
+            rate_limiter: rate_limit
+                .map(|limit| SenderRateLimiter::new(limit, DefaultClock::default())),
+            ip_not_allowed: RejectionLog::new(network.ip_not_allowed.clone()),
             rate_limited: RejectionLog::new(network.rate_limited.clone()),
         })
     }
@@ -45,7 +46,7 @@ impl AdmissionPolicy {
     ///
     /// # Errors
     ///
-    /// The sender is not allowed, or exceeds its rate limit.
+    /// Fails if the sender is not allowed, or exceeds its rate limit.
     pub(super) fn admit<B>(&self, peer: IpAddr, request: &Request<B>) -> Result<(), ErrorResponse> {
         if request.uri().path() == HEALTH_PATH {
             return Ok(());
@@ -53,26 +54,26 @@ impl AdmissionPolicy {
         let sender = if self.trusted_proxies.contains(peer) {
             forwarded::sender(request.headers(), &self.trusted_proxies)
         } else {
-            // Any sender can write the header; only a trusted proxy's counts.
+            // Any sender can write the header, so it counts from a trusted proxy only.
             Some(peer)
         };
         if !self.allowed_networks.is_empty()
             && !sender.is_some_and(|sender| self.allowed_networks.contains(sender))
         {
-            if let Some(refused) = self.not_allowed.record() {
-                log_not_allowed(peer, sender, refused);
+            if let Some(rejected) = self.ip_not_allowed.record() {
+                log_ip_not_allowed(peer, sender, rejected);
             }
             return Err(ErrorResponse::ip_not_allowed());
         }
         let Some(rate_limiter) = &self.rate_limiter else { return Ok(()) };
-        // The requests for which a proxy names no client share one bucket.
+        // Requests without a client address from the proxy share one bucket.
         let sender = sender.unwrap_or(peer);
         rate_limiter.check(sender).map_err(|wait| {
-            if let Some(refused) = self.rate_limited.record() {
+            if let Some(rejected) = self.rate_limited.record() {
                 tracing::warn!(
                     %sender,
-                    refused,
-                    "requests are refused: their sender sends more than senders.rate"
+                    rejected,
+                    "requests rejected: their sender exceeds ingress.rate_limit"
                 );
             }
             ErrorResponse::too_many_requests(wait)
@@ -80,19 +81,18 @@ impl AdmissionPolicy {
     }
 }
 
-fn log_not_allowed(peer: IpAddr, sender: Option<IpAddr>, refused: u64) {
+fn log_ip_not_allowed(peer: IpAddr, sender: Option<IpAddr>, rejected: u64) {
     match sender {
         Some(sender) => tracing::warn!(
             %sender,
             %peer,
-            refused,
-            "requests are refused: their sender is not in senders.allow"
+            rejected,
+            "requests rejected: their sender is not in ingress.allowed_networks"
         ),
         None => tracing::warn!(
             %peer,
-            refused,
-            "requests are refused: this proxy (senders.trusted_proxies) does not say for whom it \
-             sends (X-Forwarded-For)"
+            rejected,
+            "requests rejected: this proxy (ingress.trusted_proxies) sends no valid X-Forwarded-For"
         ),
     }
 }
@@ -104,15 +104,19 @@ mod tests {
     use super::*;
     use plugboard_config::RateLimit;
 
-    fn policy(allow: &str, trusted: &str, rate: Option<u32>) -> (AdmissionPolicy, NetworkCounters) {
+    fn policy(
+        allow: &str,
+        trusted: &str,
+        burst: Option<u32>,
+    ) -> (AdmissionPolicy, NetworkCounters) {
         let networks = |text: &str| {
             if text.is_empty() { Networks::default() } else { Networks::parse(text).unwrap() }
         };
-        let rate = rate.and_then(NonZeroU32::new);
+        let burst = burst.and_then(NonZeroU32::new);
         let config = IngressConfig {
-            allow: networks(allow),
+            allowed_networks: networks(allow),
             trusted_proxies: networks(trusted),
-            rate: rate.map(|rate| RateLimit { per_second: NonZeroU32::MIN, burst: rate }),
+            rate_limit: burst.map(|burst| RateLimit { per_second: NonZeroU32::MIN, burst }),
         };
         let network = NetworkCounters::default();
         (AdmissionPolicy::new(&config, &network).unwrap(), network)
@@ -142,15 +146,15 @@ mod tests {
             // Only trusted proxies may set the header.
             ("198.51.100.1", Some("203.0.113.9"), false),
             ("203.0.113.9", Some("198.51.100.1"), true),
-            ("203.0.113.9", Some("rubbish"), true),
+            ("203.0.113.9", Some("invalid"), true),
             ("10.0.0.1", Some("203.0.113.9"), true),
             ("10.0.0.1", Some("203.0.113.9, 198.51.100.1"), false),
-            ("10.0.0.1", Some("rubbish"), false),
+            ("10.0.0.1", Some("invalid"), false),
             ("10.0.0.1", None, false),
         ] {
             assert_eq!(admit(&policy, peer, forwarded), expected, "{peer} {forwarded:?}");
         }
-        assert_eq!((network.not_allowed.get(), network.rate_limited.get()), (5, 0));
+        assert_eq!((network.ip_not_allowed.get(), network.rate_limited.get()), (5, 0));
         let probe = Request::get("/health").body(()).unwrap();
         assert!(policy.admit("198.51.100.1".parse().unwrap(), &probe).is_ok());
     }
@@ -161,14 +165,14 @@ mod tests {
         let admitted_of_five =
             |peer, forwarded| (0..5).filter(|_| admit(&policy, peer, forwarded)).count();
         assert_eq!(admitted_of_five("203.0.113.9", None), 2);
-        // The header does not open another bucket.
+        // The header of an untrusted sender does not open another bucket.
         assert_eq!(admitted_of_five("203.0.113.9", Some("203.0.113.10")), 0);
         assert_eq!(admitted_of_five("10.0.0.1", Some("203.0.113.11")), 2);
         assert_eq!(admitted_of_five("10.0.0.2", Some("203.0.113.11")), 0);
-        // Requests without a named client share the proxy's bucket.
-        assert_eq!(admitted_of_five("10.0.0.1", Some("rubbish")), 2);
+        // Requests without a valid client address share the proxy's bucket.
+        assert_eq!(admitted_of_five("10.0.0.1", Some("invalid")), 2);
         assert_eq!(admitted_of_five("10.0.0.1", None), 0);
-        assert_eq!((network.not_allowed.get(), network.rate_limited.get()), (0, 5 * 6 - 6));
+        assert_eq!((network.ip_not_allowed.get(), network.rate_limited.get()), (0, 5 * 6 - 6));
     }
 
     #[test]

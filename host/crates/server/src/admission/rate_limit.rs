@@ -1,5 +1,5 @@
-//! The rate limiter: a token bucket per sender. Full buckets are dropped, and their number
-//! is bounded.
+//! The rate limiter: a token bucket per sender. Full buckets are removed, and their number is
+//! bounded.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use moka::sync::Cache;
 
 use plugboard_config::RateLimit;
 
-/// Buckets in memory, some hundred bytes each. Beyond it, the least used senders are not
-/// limited.
+/// Maximum number of buckets in memory, each of some hundred bytes. Beyond it, the least used
+/// senders are not limited.
 const MAX_SENDERS: u64 = 65_536;
 
-/// Prefix of an IPv6 address that identifies a sender, in bits; the sender chooses the
-/// rest (RFC 4291, 2.5.4).
+/// Length of the IPv6 prefix that identifies a sender, in bits. The sender chooses the other
+/// bits (RFC 4291, 2.5.4).
 const IPV6_PREFIX_BITS: u32 = 64;
 
 /// The token buckets of all senders.
@@ -35,10 +35,10 @@ impl<C: Clock + Clone + Send + Sync + 'static> SenderRateLimiter<C>
 where
     C::Instant: Send + Sync,
 {
-    /// A limiter with this rate.
+    /// Creates a limiter with this rate.
     pub(super) fn new(rate: RateLimit, clock: C) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        // By then, the bucket is full again.
+        // Time after which a bucket is full again.
         let refill_seconds = f64::from(rate.burst.get()) / f64::from(rate.per_second.get());
         let idle_timeout = Duration::from_secs_f64(refill_seconds) + Duration::from_secs(1);
         let senders = Cache::builder().max_capacity(MAX_SENDERS).time_to_idle(idle_timeout).build();
@@ -49,7 +49,7 @@ where
     ///
     /// # Errors
     ///
-    /// The bucket is empty; the time until the next token.
+    /// Returns the time until the next token if the bucket is empty.
     pub(super) fn check(&self, sender: IpAddr) -> Result<(), Duration> {
         let new_bucket =
             || Arc::new(RateLimiter::direct_with_clock(self.quota, self.clock.clone()));
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// The address that identifies the sender.
+/// Returns the address that identifies the sender.
 fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -93,49 +93,50 @@ mod tests {
 
     #[test]
     fn limiter_allows_burst_then_rate() {
-        let (pace, clock) = rate_limiter(10, 3);
+        let (limiter, clock) = rate_limiter(10, 3);
         let one = ip("203.0.113.1");
-        let admitted =
-            |pace: &SenderRateLimiter<_>| (0..100).take_while(|_| pace.check(one).is_ok()).count();
-        assert_eq!(admitted(&pace), 3);
-        let wait = pace.check(one).unwrap_err();
+        let admitted = |limiter: &SenderRateLimiter<_>| {
+            (0..100).take_while(|_| limiter.check(one).is_ok()).count()
+        };
+        assert_eq!(admitted(&limiter), 3);
+        let wait = limiter.check(one).unwrap_err();
         assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
         // Each sender has its own bucket.
-        assert!(pace.check(ip("203.0.113.2")).is_ok());
+        assert!(limiter.check(ip("203.0.113.2")).is_ok());
         clock.advance(Duration::from_millis(100));
-        assert_eq!(admitted(&pace), 1);
+        assert_eq!(admitted(&limiter), 1);
         clock.advance(Duration::from_secs(60));
-        assert_eq!(admitted(&pace), 3);
+        assert_eq!(admitted(&limiter), 3);
     }
 
     #[test]
-    fn ipv6_addresses_of_one_64_share_a_bucket() {
-        let (pace, _) = rate_limiter(1, 1);
-        assert!(pace.check(ip("2001:db8:0:1::1")).is_ok());
-        assert!(pace.check(ip("2001:db8:0:1:ffff::2")).is_err());
-        assert!(pace.check(ip("2001:db8:0:2::1")).is_ok());
+    fn ipv6_addresses_of_one_prefix_share_bucket() {
+        let (limiter, _) = rate_limiter(1, 1);
+        assert!(limiter.check(ip("2001:db8:0:1::1")).is_ok());
+        assert!(limiter.check(ip("2001:db8:0:1:ffff::2")).is_err());
+        assert!(limiter.check(ip("2001:db8:0:2::1")).is_ok());
     }
 
     #[test]
     fn number_of_buckets_is_bounded() {
-        let (pace, _) = rate_limiter(1, 1);
+        let (limiter, _) = rate_limiter(1, 1);
         for sender in 0..u32::try_from(MAX_SENDERS).unwrap() * 2 {
-            assert!(pace.check(IpAddr::from(sender.to_be_bytes())).is_ok());
+            assert!(limiter.check(IpAddr::from(sender.to_be_bytes())).is_ok());
         }
-        pace.senders.run_pending_tasks();
-        assert!(pace.senders.entry_count() <= MAX_SENDERS, "{}", pace.senders.entry_count());
+        limiter.senders.run_pending_tasks();
+        assert!(limiter.senders.entry_count() <= MAX_SENDERS, "{}", limiter.senders.entry_count());
     }
 
     #[test]
     fn idle_buckets_are_removed() {
-        let (pace, _) = rate_limiter(1_000, 1);
-        assert!(pace.check(ip("203.0.113.1")).is_ok());
-        pace.senders.run_pending_tasks();
-        assert_eq!(pace.senders.entry_count(), 1);
-        let idle = pace.senders.policy().time_to_idle().unwrap();
+        let (limiter, _) = rate_limiter(1_000, 1);
+        assert!(limiter.check(ip("203.0.113.1")).is_ok());
+        limiter.senders.run_pending_tasks();
+        assert_eq!(limiter.senders.entry_count(), 1);
+        let idle = limiter.senders.policy().time_to_idle().unwrap();
         assert!(idle < Duration::from_secs(2), "{idle:?}");
         std::thread::sleep(idle);
-        pace.senders.run_pending_tasks();
-        assert_eq!(pace.senders.entry_count(), 0);
+        limiter.senders.run_pending_tasks();
+        assert_eq!(limiter.senders.entry_count(), 0);
     }
 }

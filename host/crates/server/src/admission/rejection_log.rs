@@ -1,11 +1,11 @@
-//! Rate-limited log of rejected requests: a rejected sender retries again and again.
+//! Rate-limited log of rejected requests, because a rejected sender retries repeatedly.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 
-/// Minimum interval between two messages for the same reason.
+/// Minimum interval of messages for the same reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The rejections for one reason.
@@ -13,19 +13,19 @@ pub(super) struct RejectionLog {
     counter: Counter,
     unlogged: AtomicU64,
     started: Instant,
-    /// When the next message may be logged, in milliseconds since `started`.
+    /// Time of the next possible message, in milliseconds since `started`.
     next_log_ms: AtomicU64,
 }
 
 impl RejectionLog {
-    /// A log without rejections.
+    /// Creates a log without rejections.
     pub(super) fn new(counter: Counter) -> Self {
         let (untold, next) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { counter, unlogged: untold, started: Instant::now(), next_log_ms: next }
     }
 
-    /// Counts a rejection. If a message is due, returns the number of rejections since the
-    /// last one, this one included.
+    /// Counts a rejection. If a message is due, returns the number of rejections since the last
+    /// message, including this one.
     pub(super) fn record(&self) -> Option<u64> {
         self.record_at(self.started.elapsed())
     }
@@ -36,7 +36,7 @@ impl RejectionLog {
         let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let (now, next) = (milliseconds(now), self.next_log_ms.load(Relaxed));
         let next_allowed = now.saturating_add(milliseconds(LOG_INTERVAL));
-        // Of concurrent rejections, one logs.
+        // The exchange lets one of several concurrent rejections log.
         let should_log = now >= next
             && self.next_log_ms.compare_exchange(next, next_allowed, Relaxed, Relaxed).is_ok();
         should_log.then(|| self.unlogged.swap(0, Relaxed))
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_log_line_a_minute_counts_all_rejections() {
+    fn rejection_log_writes_one_line_a_minute() {
         let counter = Counter::default();
         let log = RejectionLog::new(counter.clone());
         let at = |seconds| log.record_at(Duration::from_secs(seconds));

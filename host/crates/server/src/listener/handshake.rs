@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{WriteTimeoutStream, with_write_timeout};
+use super::write_timeout::{WriteTimeoutStream, with_write_timeout};
 use crate::error::ErrorResponse;
 
 /// First byte of a TLS handshake: the record type (RFC 8446, 5.1).
 const TLS_HANDSHAKE_RECORD: u8 = 22;
 
-/// An accepted connection.
+/// An accepted connection after its first bytes.
 pub(super) enum Handshake {
     /// The TLS handshake is complete.
     Tls(Box<TlsStream<WriteTimeoutStream>>),
@@ -24,7 +24,7 @@ pub(super) enum Handshake {
     Plain(WriteTimeoutStream),
 }
 
-/// Accepts a connection. Has no timeout of its own.
+/// Accepts a connection, without a timeout of its own.
 pub(super) async fn accept_handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -43,8 +43,8 @@ pub(super) async fn accept_handshake(
     Ok(Handshake::Tls(Box::new(stream)))
 }
 
-/// The routes for plain HTTP on a TLS listener: they name the mistake, an `http://` URL in
-/// the platform's settings.
+/// Returns the routes for plain HTTP on a TLS listener. Their error names the mistake, an
+/// `http://` URL in the platform's settings.
 pub(super) fn https_expected_routes() -> Router {
     Router::new().fallback(async || ErrorResponse::https_expected())
 }

@@ -1,5 +1,5 @@
-//! Activities: what operators see of a call. Creating one is cheap: it holds static names
-//! and shared data.
+//! Activities of calls, as operators see them. Creating one is cheap: it holds static names and
+//! shared data.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use plugboard_core::event::{CallOutcome, Event, EventBody, Role};
 use plugboard_core::outcome::{Answer, RoutingOutcome};
 use plugboard_core::text::truncate;
 
-/// Largest size of a call, in bytes, that an activity shares. A larger one is copied
-/// without the fields that are not shown.
+/// Maximum size of a call that an activity shares, in bytes. A larger call is copied without
+/// the fields that are not shown.
 const MAX_SHARED_CALL_BYTES: usize = 4 << 10;
 
-/// Largest text of a trimmed call, and largest name that comes from outside, in bytes.
+/// Maximum length of a text of a trimmed call, and of an external name, in bytes.
 const MAX_TEXT_BYTES: usize = 128;
 
 /// An activity of a call.
 pub struct Activity {
-    /// The call.
+    /// The call of the activity.
     pub call: Arc<Call>,
-    /// Time by the host's clock.
+    /// The time by the host's clock.
     pub at: Timestamp,
     /// The kind of activity, with its details.
     pub kind: ActivityKind,
@@ -50,31 +50,31 @@ pub struct DecisionSummary {
     pub source: &'static str,
     /// The number of plugins that failed in this decision.
     pub failures: u32,
-    /// Whether the voice agent got a prompt.
+    /// True if the voice agent got a prompt.
     pub has_prompt: bool,
-    /// Whether the platform rejects the call.
+    /// True if the platform rejects the call.
     pub is_rejected: bool,
-    /// Time to the answer.
+    /// The time from the request to the answer.
     pub took: Duration,
 }
 
 /// The source of a replayed decision.
-pub const REPLAYED: &str = "repeated";
+pub const REPLAYED: &str = "replayed";
 
 /// The outcome for a tool that no plugin has.
 pub const UNKNOWN_TOOL: &str = "unknown";
 
 /// The summary of a tool or transfer request.
 pub struct MidCallRequest {
-    /// Tool or transfer.
+    /// The kind of the request: tool or transfer.
     pub kind: MidCallKind,
     /// The name of the tool.
     pub name: Option<Box<str>>,
     /// The plugin that answered.
     pub plugin: Option<Arc<str>>,
-    /// The outcome.
+    /// The outcome of the request.
     pub outcome: &'static str,
-    /// Time to the answer.
+    /// The time from the request to the answer.
     pub took: Duration,
 }
 
@@ -82,9 +82,9 @@ pub struct MidCallRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MidCallKind {
-    /// A tool.
+    /// A tool request of a voice agent.
     Tool,
-    /// A transfer.
+    /// A transfer request of the platform.
     Transfer,
 }
 
@@ -94,19 +94,19 @@ pub struct EventSummary {
     pub kind: &'static str,
     /// The speaker, the name of the tool, or the outcome of the call.
     pub detail: Option<Cow<'static, str>>,
-    /// Whether the call has ended.
+    /// True if the call has ended.
     pub ends_call: bool,
 }
 
 impl Activity {
-    /// An activity with the present time.
+    /// Creates an activity with the current time.
     pub(super) fn new(call: &Arc<Call>, kind: ActivityKind) -> Self {
         Self { call: shrink_call(call), at: Timestamp::now(), kind }
     }
 }
 
 impl DecisionSummary {
-    /// The summary of an outcome. `is_replay`: a redelivery got the earlier answer.
+    /// Creates the summary of an outcome. `is_replay`: a redelivery got the earlier answer.
     pub fn new(call: &Call, outcome: &RoutingOutcome, is_replay: bool, took: Duration) -> Self {
         let RoutingOutcome { answer, result: ruling } = outcome;
         let source = if is_replay { REPLAYED } else { ruling.source.name() };
@@ -121,14 +121,14 @@ impl DecisionSummary {
         }
     }
 
-    /// Whether this is the replay of an earlier decision.
+    /// Returns whether this is the replay of an earlier decision.
     pub(super) fn is_replayed(&self) -> bool {
         self.source == REPLAYED
     }
 }
 
 impl MidCallRequest {
-    /// The summary of a tool request.
+    /// Creates the summary of a tool request.
     pub fn tool(
         name: &str,
         plugin: Option<Arc<str>>,
@@ -144,14 +144,14 @@ impl MidCallRequest {
         }
     }
 
-    /// The summary of a transfer request.
+    /// Creates the summary of a transfer request.
     pub fn transfer(plugin: Option<Arc<str>>, outcome: &'static str, took: Duration) -> Self {
         Self { kind: MidCallKind::Transfer, name: None, plugin, outcome, took }
     }
 }
 
 impl EventSummary {
-    /// The summary of an event. It contains no speech and no digits.
+    /// Creates the summary of an event. It contains no speech and no digits.
     pub(super) fn new(event: &Event) -> Self {
         let shorten = |text: &str| Some(Cow::Owned(truncate(text, MAX_TEXT_BYTES).into_owned()));
         let detail = match &event.body {
@@ -184,7 +184,7 @@ impl From<EventSummary> for ActivityKind {
 }
 
 impl ActivityKind {
-    /// Whether the call ends with this activity.
+    /// Returns whether the call ends with this activity.
     pub(super) fn ends_call(&self) -> bool {
         match self {
             Self::Decision(decision) => decision.is_rejected,
@@ -211,7 +211,8 @@ fn shrink_call(call: &Arc<Call>) -> Arc<Call> {
         text.as_deref().map(|text| truncate(text, MAX_TEXT_BYTES).into_owned())
     };
     Arc::new(Call {
-        // In full, because it identifies the call. The adapters limit its length.
+        // The id is kept in full, because it identifies the call. The adapters limit its
+        // length.
         id: call.id.clone(),
         platform: call.platform,
         agent: shorten(&call.agent),

@@ -15,27 +15,27 @@ use plugboard_core::call::Call;
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
-/// Calls in the table.
+/// Maximum number of calls in the table.
 const MAX_CALLS: usize = 200;
 
-/// Activities of one call: the first one and the latest ones.
+/// Maximum number of activities of one call: the first one and the latest ones.
 const MAX_ACTIVITIES_PER_CALL: usize = 64;
 
-/// How long an ended call stays in the table.
+/// Time for which an ended call stays in the table.
 const ENDED_CALL_TTL: Duration = Duration::from_secs(5 * 60);
 
-/// A call in the table.
+/// A call with its activities.
 #[derive(Clone)]
 struct LiveCall {
     call: Arc<Call>,
-    /// Order of arrival.
+    /// The position in the order of arrival.
     seq: u64,
     first_activity_at: Timestamp,
     last_activity_at: Timestamp,
-    /// Arrival of the last activity.
+    /// Arrival time of the last activity.
     last_activity: Instant,
     ended: Option<(Timestamp, Instant)>,
-    /// Whether the voice agent got a prompt. `None`: the decision was not seen.
+    /// True if the voice agent got a prompt. `None`: the decision was not seen.
     prompt: Option<bool>,
     activities: VecDeque<Arc<Activity>>,
     /// Number of activities that were removed to keep the limit.
@@ -49,12 +49,12 @@ pub(super) struct LiveCalls {
     calls: HashMap<CallId, LiveCall>,
 }
 
-/// A snapshot of the table: first the calls in progress, newest first, then the ended
-/// ones, the last one first.
+/// A snapshot of the table: first the calls in progress, newest first, then the ended calls,
+/// latest first.
 #[derive(Default)]
 pub struct LiveCallsSnapshot {
     calls: Vec<LiveCall>,
-    /// Activities that were dropped since the start of the server.
+    /// Number of activities that were dropped since the start of the server.
     dropped: u64,
 }
 
@@ -75,7 +75,7 @@ impl LiveCalls {
         if live_call.ended.is_some()
             && matches!(&activity.kind, ActivityKind::Decision(decision) if !decision.is_replayed())
         {
-            // The id is used again, for another call.
+            // The id is reused for another call.
             *live_call = LiveCall::new(&activity, seq, now);
         }
         if live_call.call.has_no_details() && !activity.call.has_no_details() {
@@ -89,7 +89,8 @@ impl LiveCalls {
         activity
     }
 
-    /// Evicts the call that ended first, or else the call that has been silent longest.
+    /// Evicts the call that ended first, or else the call that has been silent for the longest
+    /// time.
     fn evict_one(&mut self) {
         let evicted = self.calls.iter().min_by_key(|(_, held)| match held.ended {
             Some((_, at)) => (false, at),
@@ -120,7 +121,7 @@ impl LiveCalls {
         self.calls.retain(|_, held| now < held.expires_at(max_age));
     }
 
-    /// The time of the next expiry.
+    /// Returns the time of the next expiry.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.calls.values().map(|held| held.expires_at(self.max_age)).min()
     }
@@ -150,14 +151,14 @@ impl LiveCall {
             self.ended = Some((activity.at, now));
         }
         if self.activities.len() == MAX_ACTIVITIES_PER_CALL {
-            // The first activity is the decision.
+            // Index 0, the decision, is kept.
             self.activities.remove(1);
             self.left_out += 1;
         }
         self.activities.push_back(activity);
     }
 
-    /// The time at which the call expires.
+    /// Returns the time at which the call expires.
     fn expires_at(&self, max_age: Duration) -> Instant {
         self.ended.map_or(self.last_activity + max_age, |(_, at)| at + ENDED_CALL_TTL)
     }

@@ -1,5 +1,4 @@
-//! The history: the latest activities of each kind, reloads and erasures, within a maximum
-//! age.
+//! The history: the latest activities of each kind, reloads and erasures, within a maximum age.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -8,17 +7,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ReloadSummary;
 use super::activity::ActivityKind;
+use super::feed::{FeedEntry, SharedActivity};
 use super::message::{ErasedCall, FeedItem};
-use super::subscribers::{FeedEntry, SharedActivity};
+use super::reload_summary::ReloadSummary;
 
-/// Entries of each kind.
+/// Maximum number of entries of each kind.
 const MAX_DECISIONS: usize = 200;
 const MAX_MID_CALL_REQUESTS: usize = 200;
 const MAX_EVENTS: usize = 500;
 const MAX_RELOADS: usize = 50;
-/// Recent erasures, for subscribers that reconnect and still show the call.
+/// Maximum number of recent erasures, which subscribers that reconnect need.
 const MAX_ERASED_CALLS: usize = 200;
 
 /// The latest entries of a kind, oldest first.
@@ -28,7 +27,7 @@ struct RecentEntries<T> {
 }
 
 struct RecentEntry<T> {
-    /// Sequence number in the feed.
+    /// Sequence number of the entry in the feed.
     seq: u64,
     recorded_at: Instant,
     item: Arc<T>,
@@ -54,7 +53,7 @@ pub(super) struct History {
     decisions: RecentEntries<SharedActivity>,
     mid_call_requests: RecentEntries<SharedActivity>,
     events: RecentEntries<SharedActivity>,
-    /// Reloads concern no call, and do not expire.
+    /// The latest reloads, which concern no call, and do not expire.
     reloads: RecentEntries<ReloadSummary>,
     erased: RecentEntries<ErasedCall>,
 }
@@ -92,7 +91,8 @@ impl History {
         self.reloads.push(seq, now, reload);
     }
 
-    /// Sequence number of the last message: every activity, reload and erasure has one.
+    /// Returns the sequence number of the last message. Every activity, reload and erasure has
+    /// one.
     pub(super) fn last_seq(&self) -> u64 {
         self.last_seq
     }
@@ -128,7 +128,7 @@ impl History {
         self.reloads.entries.iter().rev().map(|entry| Arc::clone(&entry.item)).collect()
     }
 
-    /// Removes the activities that are erased, and records that this call is.
+    /// Removes the erased activities, and records the erasure of the call.
     pub(super) fn remove_erased(&mut self, call: Arc<ErasedCall>, now: Instant) {
         for activities in self.activity_entries_mut() {
             activities.retain(|entry| !entry.item.is_erased());
@@ -138,7 +138,7 @@ impl History {
         self.erased.push(seq, now, call);
     }
 
-    /// The calls that the messages with these sequence numbers erased, oldest first.
+    /// Returns the calls that the messages with these sequence numbers erased, oldest first.
     pub(super) fn erased_calls(&self, seqs: &RangeInclusive<u64>) -> Vec<Arc<ErasedCall>> {
         let erased = self.erased.entries.iter().filter(|entry| seqs.contains(&entry.seq));
         erased.map(|entry| Arc::clone(&entry.item)).collect()
@@ -158,7 +158,7 @@ impl History {
         }
     }
 
-    /// The time of the next expiry.
+    /// Returns the time of the next expiry.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         let kinds = [&self.decisions, &self.mid_call_requests, &self.events].into_iter();
         let activities = kinds.filter_map(|kind| Some(kind.entries.front()?.recorded_at));

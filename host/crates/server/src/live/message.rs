@@ -1,5 +1,5 @@
-//! Messages of the feed: a type and a JSON document. Text from outside is only ever a JSON
-//! string, and callers' numbers are masked unless an operator unmasks them.
+//! Messages of the feed: a type and a JSON document. External text is always a JSON string, and
+//! callers' numbers are masked unless an operator unmasks them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ReloadSummary;
 use super::activity::{
     Activity, ActivityKind, DecisionSummary, EventSummary, MidCallKind, MidCallRequest,
     UNKNOWN_TOOL,
 };
+use super::reload_summary::ReloadSummary;
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::platforms::PLATFORMS;
 use plugboard_core::units::micros;
 
-/// Characters of a masked number that stay visible. A number of fewer than twice as many
-/// shows none.
+/// Number of visible characters of a masked number. A number of fewer than twice as many
+/// characters shows none.
 const VISIBLE_CHARS: usize = 2;
 
-/// Replaces the hidden characters, whatever their number.
+/// Replacement of the hidden characters, independent of their number.
 const MASK: &str = "••••";
 
-/// Whether callers' numbers are masked.
+/// The masking of callers' numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Masking {
     /// Only the last characters are visible.
@@ -36,9 +36,9 @@ pub enum Masking {
 /// A message of the stream.
 #[derive(Debug)]
 pub struct LiveMessage {
-    /// The type.
+    /// The type of the message.
     pub kind: &'static str,
-    /// The JSON document.
+    /// The message as a JSON document.
     pub data: String,
 }
 
@@ -47,7 +47,7 @@ pub struct LiveMessage {
 pub enum FeedItem {
     /// An activity of a call.
     Activity(Arc<Activity>),
-    /// Plugins changed.
+    /// A reload changed some plugins.
     Reload(Arc<ReloadSummary>),
     /// A call was erased, and must not be shown any more.
     Erased(Arc<ErasedCall>),
@@ -57,7 +57,7 @@ pub enum FeedItem {
     Missed(u64),
 }
 
-/// An erased call.
+/// The identity of an erased call.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct ErasedCall {
     call: Arc<str>,
@@ -77,7 +77,7 @@ impl ErasedCall {
 }
 
 impl Masking {
-    /// Masks a number.
+    /// Masks a number if required.
     fn apply(self, number: Option<&str>) -> Option<Cow<'_, str>> {
         let number = number?;
         if self == Self::Unmasked {
@@ -93,7 +93,7 @@ impl Masking {
 }
 
 impl FeedItem {
-    /// Renders the message.
+    /// Renders the item as a message.
     pub fn message(&self, masking: Masking) -> LiveMessage {
         #[derive(Serialize)]
         struct NoFields {}
@@ -122,7 +122,8 @@ impl FeedItem {
 
 impl LiveMessage {
     fn new(kind: &'static str, document: &impl Serialize) -> Self {
-        // Serialization fails only for maps whose keys are not strings; there are none.
+        // Serialization fails only for maps whose keys are not strings, and no document has
+        // one.
         Self { kind, data: serde_json::to_string(document).unwrap_or_default() }
     }
 }
@@ -136,7 +137,7 @@ struct CallActivityDocument<'a> {
     activity: ActivityFields<'a>,
 }
 
-/// The shown fields of an activity.
+/// The fields of an activity that are shown.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum ActivityFields<'a> {
@@ -151,7 +152,7 @@ pub(super) enum ActivityFields<'a> {
         took_us: u64,
     },
     MidCallRequest {
-        what: MidCallKind,
+        kind: MidCallKind,
         name: Option<&'a str>,
         plugin: Option<&'a str>,
         outcome: &'static str,
@@ -164,11 +165,11 @@ pub(super) enum ActivityFields<'a> {
 }
 
 impl ActivityKind {
-    /// The type of the message.
+    /// Returns the type of the message.
     pub(super) fn message_type(&self) -> &'static str {
         match self {
             Self::Decision(_) => "decision",
-            Self::MidCallRequest(_) => "use",
+            Self::MidCallRequest(_) => "mid_call_request",
             Self::Event(_) => "event",
         }
     }
@@ -188,10 +189,10 @@ impl ActivityKind {
                     took_us: micros(*took),
                 }
             }
-            Self::MidCallRequest(MidCallRequest { kind: what, name, plugin, outcome, took }) => {
+            Self::MidCallRequest(MidCallRequest { kind, name, plugin, outcome, took }) => {
                 ActivityFields::MidCallRequest {
-                    what: *what,
-                    // An agent can make up any name, also a number.
+                    kind: *kind,
+                    // An agent can invent any name, also a number.
                     name: name
                         .as_deref()
                         .filter(|_| masking == Masking::Unmasked || *outcome != UNKNOWN_TOOL),
@@ -207,7 +208,7 @@ impl ActivityKind {
     }
 }
 
-/// The numbers of a call, masked if required.
+/// Returns the numbers of a call, masked if required.
 pub(super) fn mask_parties(call: &Call, masking: Masking) -> [Option<Cow<'_, str>>; 2] {
     [&call.from, &call.to].map(|number| masking.apply(number.as_deref()))
 }

@@ -1,10 +1,10 @@
-//! The live feed: recent activities and calls in progress, for operators. In memory,
+//! The live feed: recent activities and calls in progress, for operators. It is in memory,
 //! bounded, and lost at a restart.
 //!
-//! A request handler puts an [`Activity`] into a bounded channel: it takes no lock,
-//! formats no text, and usually allocates nothing. [`LiveTask`] owns all other state. It
-//! drains the channel, then sleeps for a moment, so that activities rarely wake it and a
-//! burst costs one pass. Activities that find the channel full are dropped and counted.
+//! A request handler sends an [`Activity`] to a bounded channel: it takes no lock, formats no
+//! text, and usually allocates nothing. [`LiveTask`] owns all other state. It drains the
+//! channel, then sleeps for a moment, so that activities rarely wake it and a burst costs one
+//! pass. Activities that find the channel full are dropped and counted.
 //!
 //! Bounds of memory: 4,096 queued activities, each with at most 4 KiB of call data; a few
 //! MiB for the history and the calls, whose texts are truncated; and one channel of 1,024
@@ -12,12 +12,13 @@
 
 mod activity;
 mod calls;
+mod feed;
 mod history;
 mod message;
+mod reload_summary;
 mod subscribers;
 mod task;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -29,73 +30,48 @@ pub use self::activity::{
     Activity, ActivityKind, DecisionSummary, EventSummary, MidCallRequest, REPLAYED, UNKNOWN_TOOL,
 };
 pub use self::calls::LiveCallsSnapshot;
-use self::message::ErasedCall;
 pub use self::message::{LiveMessage, Masking};
-pub use self::subscribers::LiveSubscriber;
-use self::task::LiveRequest;
+pub use self::reload_summary::ReloadSummary;
+pub use self::subscribers::{LiveSubscriber, SubscribeError};
 pub use self::task::LiveTask;
+use self::task::{ACTIVITY_QUEUE_CAPACITY, LiveRequest};
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::event::Event;
-use plugboard_registry::reload::{PluginChange, ReloadReport};
+use plugboard_registry::reload::ReloadReport;
 
-/// Queued activities: those of one rest of the task at 200,000 a second.
-const ACTIVITY_QUEUE_CAPACITY: usize = 4_096;
-
-/// Reported events of one delivery. A transcript arrives at once, and may be long.
+/// Maximum number of recorded events of one delivery. A transcript arrives at once, and may be
+/// long.
 const MAX_EVENTS_PER_DELIVERY: usize = 256;
 
-/// Concurrent subscribers.
+/// Maximum number of concurrent subscribers.
 const MAX_SUBSCRIBERS: usize = 16;
 
-/// Reported changes of one reload.
+/// Maximum number of reported changes of one reload.
 const MAX_RELOAD_CHANGES: usize = 100;
 
-/// Reported bytes of a plugin's load error.
+/// Maximum length of a plugin's reported load error, in bytes.
 const MAX_ERROR_BYTES: usize = 512;
 
 /// The handle of the live feed. Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
     activities: mpsc::Sender<Activity>,
-    /// Unbounded: there are as many as requests of operators.
+    /// The requests of operators. The channel is unbounded, because operators send few.
     requests: mpsc::UnboundedSender<LiveRequest>,
     dropped: Arc<AtomicU64>,
     subscriber_slots: Arc<Semaphore>,
 }
 
-/// The changes of one reload.
-#[derive(Debug, serde::Serialize)]
-pub struct ReloadSummary {
-    /// Time of the reload.
-    pub at: Timestamp,
-    /// The generation that serves since then.
-    pub generation: u64,
-    /// The changes, at most `MAX_RELOAD_CHANGES`.
-    pub changes: Vec<PluginChange>,
-    /// The number of further changes.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub left_out: usize,
-}
-
-/// The reason why a subscription is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubscribeError {
-    /// The limit of concurrent subscribers is reached.
-    TooMany,
-    /// The server is stopping.
-    Stopping,
-}
-
-/// Activities of one delivery. They are recorded when this is dropped, also if the sender
-/// hangs up, because its events are accepted all the same.
+/// The activities of one delivery. They are recorded when this is dropped, also if the sender
+/// hangs up, because its events are accepted nevertheless.
 pub struct PendingActivities<'a> {
     live: &'a Live,
     activities: Vec<Activity>,
 }
 
 impl PendingActivities<'_> {
-    /// Drops the activities: the events were not accepted.
+    /// Discards the activities, because the events were not accepted.
     pub fn discard(&mut self) {
         self.activities.clear();
     }
@@ -124,7 +100,7 @@ impl Live {
         (Self { activities, requests, dropped, subscriber_slots }, task)
     }
 
-    /// Records an activity of a call, with the present time.
+    /// Records an activity of a call, with the current time.
     pub fn record(&self, call: &Arc<Call>, kind: ActivityKind) {
         match self.activities.try_reserve() {
             Ok(slot) => slot.send(Activity::new(call, kind)),
@@ -132,7 +108,7 @@ impl Live {
         }
     }
 
-    /// Prepares activities of the last events, to be recorded when these are accepted.
+    /// Prepares activities of the last events, to be recorded when the events are accepted.
     pub fn pending_activities(&self, events: &[Event]) -> PendingActivities<'_> {
         let skipped = events.len().saturating_sub(MAX_EVENTS_PER_DELIVERY);
         if skipped > 0 {
@@ -162,26 +138,13 @@ impl Live {
             left_out: report.changes.len() - changes.len(),
             changes,
         };
-        // Fails only while the process stops.
+        // This fails only while the process stops.
         _ = self.requests.send(LiveRequest::RecordReload(Arc::new(reload)));
     }
 
     /// Erases a call, including its queued activities, and notifies the subscribers.
     pub async fn erase(&self, call: &CallSelector) {
         self.send_request(|done| LiveRequest::Erase(call.clone(), done)).await;
-    }
-
-    /// Subscribes to the feed. The subscriber receives the history first.
-    ///
-    /// # Errors
-    ///
-    /// The limit of subscribers is reached, or the server is stopping.
-    pub async fn subscribe(&self) -> Result<LiveSubscriber, SubscribeError> {
-        let slot = Arc::clone(&self.subscriber_slots).try_acquire_owned();
-        let slot = slot.map_err(|_| SubscribeError::TooMany)?;
-        let subscription = self.send_request(LiveRequest::Subscribe).await;
-        let subscription = subscription.ok_or(SubscribeError::Stopping)?;
-        Ok(LiveSubscriber::new(subscription, self.clone(), slot))
     }
 
     /// Returns the calls in progress and those that ended recently.
@@ -194,13 +157,7 @@ impl Live {
         self.send_request(LiveRequest::Reloads).await.unwrap_or_default()
     }
 
-    /// Returns the calls that the messages with these sequence numbers erased, oldest
-    /// first.
-    async fn erased_calls(&self, seqs: RangeInclusive<u64>) -> Vec<Arc<ErasedCall>> {
-        self.send_request(|reply| LiveRequest::ErasedCalls(seqs, reply)).await.unwrap_or_default()
-    }
-
-    /// Sends a request to the task. `None`: the task has stopped.
+    /// Sends a request to the task, and returns the answer. `None`: the task has stopped.
     async fn send_request<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<T>) -> LiveRequest,
@@ -209,11 +166,6 @@ impl Live {
         self.requests.send(request(reply_sender)).ok()?;
         reply_receiver.await.ok()
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

@@ -1,122 +1,48 @@
-//! The feed's channel and its subscribers.
+//! Subscribers to the feed.
 //!
-//! A message is sent once, to all subscribers. A subscriber that falls more than
-//! [`FEED_CAPACITY`] messages behind loses the oldest ones, and receives their number
-//! instead. Erasures are not lost in such a gap: the subscriber fetches them from the
-//! history.
-//!
-//! An erased call must leave memory at once, but a channel cannot take messages back.
-//! Activities are therefore shared as [`SharedActivity`]: erasing empties it wherever it
-//! is queued, and subscribers skip empty ones.
+//! A subscriber that falls further behind than the capacity of the channel loses the
+//! oldest messages, and receives their number instead. Erasures are not lost in such a
+//! gap: the subscriber fetches them from the history.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::Live;
-use super::activity::Activity;
-use super::message::FeedItem;
-use plugboard_core::call_selector::CallSelector;
+use super::feed::{FeedEntry, Subscription};
+use super::message::{ErasedCall, FeedItem};
+use super::task::LiveRequest;
 
-/// Messages that the channel holds for subscribers, beside the history that each of them
-/// receives first.
-const FEED_CAPACITY: usize = 1_024;
-
-/// An activity until it is erased.
-pub(super) struct SharedActivity(Mutex<Option<Arc<Activity>>>);
-
-impl SharedActivity {
-    /// The activity. `None`: it is erased.
-    fn get(&self) -> Option<Arc<Activity>> {
-        self.0.lock().clone()
-    }
-
-    /// Whether the activity is erased.
-    pub(super) fn is_erased(&self) -> bool {
-        self.0.lock().is_none()
-    }
-
-    fn erase(&self, call: &CallSelector) {
-        self.0.lock().take_if(|activity| call.matches(&activity.call));
-    }
+/// The reason why a subscription is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscribeError {
+    /// The limit of concurrent subscribers is reached.
+    TooMany,
+    /// The server is stopping.
+    Stopping,
 }
 
-/// A queued message.
-#[derive(Clone)]
-pub(super) enum FeedEntry {
-    /// An activity, which may be erased while it is queued.
-    Activity(Arc<SharedActivity>),
-    /// Any other message.
-    Other(FeedItem),
-}
-
-impl FeedEntry {
-    /// The message. `None`: it is erased.
-    fn into_item(self) -> Option<FeedItem> {
-        match self {
-            Self::Activity(activity) => activity.get().map(FeedItem::Activity),
-            Self::Other(item) => Some(item),
-        }
-    }
-}
-
-/// The sending side.
-pub(super) struct Feed {
-    channel: broadcast::Sender<FeedEntry>,
-    /// The activities that the history, the channel or a subscriber still holds, and
-    /// as many at most that none holds any more.
-    activities: Vec<Weak<SharedActivity>>,
-}
-
-impl Feed {
-    pub(super) fn new() -> Self {
-        Self { channel: broadcast::Sender::new(FEED_CAPACITY), activities: Vec::new() }
+impl Live {
+    /// Subscribes to the feed. The subscriber receives the history first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the limit of subscribers is reached, or the server is stopping.
+    pub async fn subscribe(&self) -> Result<LiveSubscriber, SubscribeError> {
+        let slot = Arc::clone(&self.subscriber_slots).try_acquire_owned();
+        let slot = slot.map_err(|_| SubscribeError::TooMany)?;
+        let subscription = self.send_request(LiveRequest::Subscribe).await;
+        let subscription = subscription.ok_or(SubscribeError::Stopping)?;
+        Ok(LiveSubscriber { subscription, live: self.clone(), _slot: slot })
     }
 
-    /// Prepares an activity for the history and the channel, so that it can be erased.
-    pub(super) fn share(&mut self, activity: Arc<Activity>) -> Arc<SharedActivity> {
-        if self.activities.len() == self.activities.capacity() {
-            self.activities.retain(|activity| activity.strong_count() > 0);
-            // As much room as is in use: the cost per activity stays constant.
-            self.activities.reserve(self.activities.len());
-        }
-        let shared = Arc::new(SharedActivity(Mutex::new(Some(activity))));
-        self.activities.push(Arc::downgrade(&shared));
-        shared
+    /// Returns the calls that the messages with these sequence numbers erased, oldest
+    /// first.
+    async fn erased_calls(&self, seqs: RangeInclusive<u64>) -> Vec<Arc<ErasedCall>> {
+        self.send_request(|reply| LiveRequest::ErasedCalls(seqs, reply)).await.unwrap_or_default()
     }
-
-    /// Sends a message to all subscribers.
-    pub(super) fn publish(&self, entry: FeedEntry) {
-        // Fails when there is no subscriber.
-        _ = self.channel.send(entry);
-    }
-
-    /// Erases the activities of a call, also where they are queued.
-    pub(super) fn erase(&self, call: &CallSelector) {
-        self.activities.iter().filter_map(Weak::upgrade).for_each(|activity| activity.erase(call));
-    }
-
-    /// Begins a subscription after message `last_seq`, with the messages before it.
-    pub(super) fn subscribe(
-        &self,
-        mut history: VecDeque<FeedEntry>,
-        last_seq: u64,
-    ) -> Subscription {
-        history.push_back(FeedEntry::Other(FeedItem::CaughtUp));
-        Subscription { backlog: history, channel: self.channel.subscribe(), last_seq }
-    }
-}
-
-/// A subscriber's place in the feed.
-pub(super) struct Subscription {
-    /// Received before the messages of the channel.
-    backlog: VecDeque<FeedEntry>,
-    channel: broadcast::Receiver<FeedEntry>,
-    /// Sequence number of the last message that was taken from the channel or missed.
-    last_seq: u64,
 }
 
 /// A subscriber to the feed.
@@ -127,15 +53,11 @@ pub struct LiveSubscriber {
 }
 
 impl LiveSubscriber {
-    pub(super) fn new(subscription: Subscription, live: Live, slot: OwnedSemaphorePermit) -> Self {
-        Self { subscription, live, _slot: slot }
-    }
-
     /// Waits for the next message. `None`: the feed has stopped.
     pub async fn next(&mut self) -> Option<FeedItem> {
         let Subscription { backlog, channel, last_seq } = &mut self.subscription;
         loop {
-            // A stopped feed does not deliver the messages that are left.
+            // A stopped feed does not deliver the remaining messages.
             if channel.is_closed() {
                 return None;
             }

@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::calls::{LiveCalls, LiveCallsSnapshot};
+use super::feed::{Feed, FeedEntry, Subscription};
 use super::history::History;
 use super::message::{ErasedCall, FeedItem};
-use super::subscribers::{Feed, FeedEntry, Subscription};
-use super::{ACTIVITY_QUEUE_CAPACITY, ReloadSummary};
+use super::reload_summary::ReloadSummary;
 use plugboard_core::call_selector::CallSelector;
 
-/// How long activities are gathered before the task handles them: too short for people to
-/// notice, and long enough that they seldom wake the task.
+/// Maximum number of queued activities: those of one [`GATHER_INTERVAL`] at 200,000 a second.
+pub(super) const ACTIVITY_QUEUE_CAPACITY: usize = 4_096;
+
+/// Time for which the task gathers activities before it handles them. It is too short for
+/// people to notice, and long enough that activities seldom wake the task.
 const GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Requests of operators, and messages that must not be dropped.
@@ -55,7 +58,7 @@ impl LiveTask {
 
     /// Serves the feed until `stop` is cancelled. Subscriptions end then.
     pub async fn run(mut self, stop: CancellationToken) {
-        // While it rests, it does not wait for activities.
+        // Until this time, the task does not wait for activities.
         let mut resume_at = None;
         loop {
             let is_resting = resume_at.is_some();
@@ -67,7 +70,7 @@ impl LiveTask {
                 () = stop.cancelled() => break,
                 request = self.requests.recv() => match request {
                     Some(request) => {
-                        // The answer includes earlier activities, or erases them.
+                        // The request comes after all earlier activities.
                         self.drain_queue();
                         self.handle_request(request);
                     }
@@ -105,7 +108,7 @@ impl LiveTask {
     }
 
     fn handle_request(&mut self, request: LiveRequest) {
-        // The requester may have gone.
+        // The replies fail if the requester has gone.
         match request {
             LiveRequest::Subscribe(reply) => {
                 let (history, last_seq) = (self.history.all(), self.history.last_seq());

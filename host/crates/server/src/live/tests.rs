@@ -1,4 +1,4 @@
-//! What is kept, for how long, and how much of it; who is told, and who is not.
+//! Tests of the live feed: its bounds, expiry, subscribers and erasures.
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -14,10 +14,10 @@ use plugboard_core::testing::call;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// For what should come at once but may be slow on a busy machine.
+/// Timeout of fast operations, which may be slow on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A live feed that runs until the test ends.
+/// Starts a live feed that runs until the test ends.
 fn start_live(max_age: Duration) -> Live {
     let (live, task) = Live::new(max_age);
     tokio::spawn(task.run(CancellationToken::new()));
@@ -54,27 +54,27 @@ fn document(calls: &LiveCallsSnapshot) -> Value {
     serde_json::to_value(calls.document(Masking::Masked)).unwrap()
 }
 
-/// The calls that are known, in order.
+/// Returns the ids of the calls, in order.
 fn ids(calls: &LiveCallsSnapshot) -> Vec<String> {
     let document = document(calls);
     let calls = document["calls"].as_array().unwrap().iter();
     calls.map(|call| call["call"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The next message: its type, and its document.
-async fn next(reader: &mut LiveSubscriber) -> (&'static str, Value) {
-    let item = timeout(TIMEOUT, reader.next()).await.unwrap().unwrap();
+/// Returns the type and the document of the next message.
+async fn next(subscriber: &mut LiveSubscriber) -> (&'static str, Value) {
+    let item = timeout(TIMEOUT, subscriber.next()).await.unwrap().unwrap();
     let LiveMessage { kind, data } = item.message(Masking::Masked);
     (kind, serde_json::from_str(&data).unwrap())
 }
 
-/// What waits for a reader until it has caught up.
-async fn read_history(reader: &mut LiveSubscriber) -> Vec<(&'static str, Value)> {
-    let mut past = Vec::new();
+/// Returns the messages up to the end of the history.
+async fn read_history(subscriber: &mut LiveSubscriber) -> Vec<(&'static str, Value)> {
+    let mut history = Vec::new();
     loop {
-        match next(reader).await {
-            ("caught_up", _) => return past,
-            message => past.push(message),
+        match next(subscriber).await {
+            ("caught_up", _) => return history,
+            message => history.push(message),
         }
     }
 }
@@ -82,7 +82,7 @@ async fn read_history(reader: &mut LiveSubscriber) -> Vec<(&'static str, Value)>
 #[tokio::test]
 async fn subscriber_receives_history_then_new_activities() {
     let live = start_live(DAY);
-    live.record(&call_with_id("a"), decision_activity("ran"));
+    live.record(&call_with_id("a"), decision_activity("plugin"));
     live.record(&call_with_id("a"), event_activity("started"));
     live.record(
         &call_with_id("a"),
@@ -93,42 +93,42 @@ async fn subscriber_receives_history_then_new_activities() {
             SECOND,
         )),
     );
-    let mut reader = live.subscribe().await.unwrap();
-    let before = read_history(&mut reader).await;
+    let mut subscriber = live.subscribe().await.unwrap();
+    let before = read_history(&mut subscriber).await;
     let kinds: Vec<_> = before.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds, ["decision", "event", "use"]);
+    assert_eq!(kinds, ["decision", "event", "mid_call_request"]);
     let mut decision = before[0].1.clone();
     assert!(decision["at"].take().as_str().unwrap().parse::<Timestamp>().is_ok());
     let expected = json!({
         "at": null, "call": "a", "platform": "avr", "agent": null, "from": "•••• 99",
-        "to": "•••• 01", "plugin": "10-a", "outcome": "route", "source": "ran", "failures": 0,
+        "to": "•••• 01", "plugin": "10-a", "outcome": "route", "source": "plugin", "failures": 0,
         "took_us": 120,
     });
     assert_eq!(decision, expected);
-    let mut used = before[2].1.clone();
-    used["at"].take();
+    let mut tool_request = before[2].1.clone();
+    tool_request["at"].take();
     let expected = json!({
-        "at": null, "call": "a", "platform": "avr", "what": "tool", "name": "order_state",
+        "at": null, "call": "a", "platform": "avr", "kind": "tool", "name": "order_state",
         "plugin": "20-b", "outcome": "answered", "took_us": 1_000_000,
     });
-    assert_eq!(used, expected);
-    live.record(&call_with_id("b"), decision_activity("cached"));
-    let (kind, decision) = next(&mut reader).await;
+    assert_eq!(tool_request, expected);
+    live.record(&call_with_id("b"), decision_activity("cache"));
+    let (kind, decision) = next(&mut subscriber).await;
     assert_eq!((kind, &decision["call"]), ("decision", &json!("b")));
-    assert_eq!(decision["source"], "cached");
+    assert_eq!(decision["source"], "cache");
 }
 
 #[tokio::test]
 async fn history_calls_and_timelines_are_bounded() {
     let live = start_live(DAY);
-    // As many as may be on their way at a time.
+    // Each round fills the queue of activities.
     for round in 0..4 {
         for nth in 0..ACTIVITY_QUEUE_CAPACITY / 2 {
             let call = call_with_id(&format!("{round}-{nth}"));
-            live.record(&call, decision_activity("ran"));
+            live.record(&call, decision_activity("plugin"));
             live.record(&call, event_activity("started"));
         }
-        // Which takes them off it.
+        // The request drains the queue.
         live.calls().await;
     }
     let one = call_with_id("one");
@@ -142,34 +142,35 @@ async fn history_calls_and_timelines_are_bounded() {
     assert_eq!(document["dropped"], 0);
     let call = &document["calls"][0];
     assert_eq!((call["timeline"].as_array().unwrap().len(), &call["left_out"]), (64, &json!(36)));
-    let past = read_history(&mut live.subscribe().await.unwrap()).await;
-    let count = |wanted| past.iter().filter(|(kind, _)| *kind == wanted).count();
-    assert_eq!((count("decision"), count("event"), past.len()), (200, 500, 700));
+    let history = read_history(&mut live.subscribe().await.unwrap()).await;
+    let count = |wanted| history.iter().filter(|(kind, _)| *kind == wanted).count();
+    assert_eq!((count("decision"), count("event"), history.len()), (200, 500, 700));
 }
 
 #[tokio::test]
 async fn full_queue_drops_and_counts_activities() {
     let live = start_live(DAY);
-    // The task does not run before this test waits for something.
+    // The task does not run before this test awaits.
     for _ in 0..ACTIVITY_QUEUE_CAPACITY + 10 {
         live.record(&call_with_id("a"), event_activity("interruption"));
     }
     assert_eq!(document(&live.calls().await)["dropped"], 10);
-    live.record(&call_with_id("b"), decision_activity("ran"));
+    live.record(&call_with_id("b"), decision_activity("plugin"));
     assert_eq!(ids(&live.calls().await), ["b", "a"]);
 }
 
 #[tokio::test]
 async fn erased_call_is_removed_everywhere() {
     let live = start_live(DAY);
-    let mut reader = live.subscribe().await.unwrap();
+    let mut subscriber = live.subscribe().await.unwrap();
     let (a, b) = (call_with_id("a"), call_with_id("b"));
     let memory = Arc::downgrade(&a);
     for call in [&a, &b] {
-        live.record(call, decision_activity("ran"));
+        live.record(call, decision_activity("plugin"));
         live.record(call, event_activity("started"));
     }
-    // In the table, in the past and before the reader; and one on its way.
+    // The call is in the table, in the history and in the subscriber's queue, and one activity
+    // is queued.
     assert_eq!(ids(&live.calls().await), ["b", "a"]);
     live.record(&a, event_activity("interruption"));
     drop(a);
@@ -177,19 +178,19 @@ async fn erased_call_is_removed_everywhere() {
     assert!(memory.upgrade().is_none());
     assert_eq!(ids(&live.calls().await), ["b"]);
     let later = read_history(&mut live.subscribe().await.unwrap()).await;
-    let of_erased_call = later.iter().filter(|(_, it)| it["call"] == "a");
-    // Who was away still shows it.
-    assert_eq!(of_erased_call.map(|(kind, _)| *kind).collect::<Vec<_>>(), ["erased"]);
-    assert_eq!(next(&mut reader).await.0, "caught_up");
+    let erased_call_messages = later.iter().filter(|(_, it)| it["call"] == "a");
+    // A subscriber that reconnects still shows the call, and receives the erasure.
+    assert_eq!(erased_call_messages.map(|(kind, _)| *kind).collect::<Vec<_>>(), ["erased"]);
+    assert_eq!(next(&mut subscriber).await.0, "caught_up");
     for kind in ["decision", "event"] {
-        let (told, document) = next(&mut reader).await;
-        assert_eq!((told, &document["call"]), (kind, &json!("b")));
+        let (received_kind, document) = next(&mut subscriber).await;
+        assert_eq!((received_kind, &document["call"]), (kind, &json!("b")));
     }
     let platforms: Vec<&str> = PLATFORMS.iter().map(|platform| platform.name).collect();
     assert_eq!(platforms[..3], ["avr", "dsai", "blackbox"]);
     let erased = json!({"call": "a", "platforms": platforms});
-    assert_eq!(next(&mut reader).await, ("erased", erased));
-    // Of the same name at another platform, it is another call.
+    assert_eq!(next(&mut subscriber).await, ("erased", erased));
+    // The call with the same id at another platform is another call.
     live.erase(&CallSelector::new("b", Some("blackbox")).unwrap()).await;
     assert_eq!(ids(&live.calls().await), ["b"]);
     live.erase(&CallSelector::new("b", Some("dsai")).unwrap()).await;
@@ -197,7 +198,7 @@ async fn erased_call_is_removed_everywhere() {
 }
 
 #[tokio::test]
-async fn slow_subscriber_learns_missed_count_and_others_miss_none() {
+async fn slow_subscriber_receives_missed_count() {
     const ALL: u64 = 3_000;
     let live = start_live(DAY);
     let (mut slow, mut quick) = (live.subscribe().await.unwrap(), live.subscribe().await.unwrap());
@@ -222,16 +223,16 @@ async fn slow_subscriber_learns_missed_count_and_others_miss_none() {
     }
     assert!(missed > 0);
     assert_eq!((received, received + missed), (1_024, ALL));
-    // From there on it misses nothing.
-    live.record(&call, decision_activity("ran"));
+    // The subscriber misses no later message.
+    live.record(&call, decision_activity("plugin"));
     assert_eq!(next(&mut slow).await.0, "decision");
 }
 
 #[tokio::test]
-async fn slow_subscriber_learns_of_calls_erased_in_the_gap() {
+async fn slow_subscriber_receives_erasures_of_missed_messages() {
     let live = start_live(DAY);
-    let mut reader = live.subscribe().await.unwrap();
-    live.record(&call_with_id("a"), decision_activity("ran"));
+    let mut subscriber = live.subscribe().await.unwrap();
+    live.record(&call_with_id("a"), decision_activity("plugin"));
     live.erase(&call_selector("a")).await;
     let fill = async || {
         for _ in 0..1_024 {
@@ -240,21 +241,21 @@ async fn slow_subscriber_learns_of_calls_erased_in_the_gap() {
         live.calls().await;
     };
     fill().await;
-    assert_eq!(next(&mut reader).await.0, "caught_up");
-    assert_eq!(next(&mut reader).await, ("missed", json!({"count": 2})));
-    let (kind, erased) = next(&mut reader).await;
+    assert_eq!(next(&mut subscriber).await.0, "caught_up");
+    assert_eq!(next(&mut subscriber).await, ("missed", json!({"count": 2})));
+    let (kind, erased) = next(&mut subscriber).await;
     assert_eq!((kind, &erased["call"]), ("erased", &json!("a")));
     for _ in 0..1_024 {
-        assert_eq!(next(&mut reader).await.0, "event");
+        assert_eq!(next(&mut subscriber).await.0, "event");
     }
     // An erasure that was received is not sent again after a later gap.
     live.erase(&call_selector("c")).await;
-    assert_eq!(next(&mut reader).await.0, "erased");
+    assert_eq!(next(&mut subscriber).await.0, "erased");
     fill().await;
     live.record(&call_with_id("b"), event_activity("interruption"));
     live.calls().await;
-    assert_eq!(next(&mut reader).await, ("missed", json!({"count": 1})));
-    assert_eq!(next(&mut reader).await.0, "event");
+    assert_eq!(next(&mut subscriber).await, ("missed", json!({"count": 1})));
+    assert_eq!(next(&mut subscriber).await.0, "event");
 }
 
 #[tokio::test]
@@ -262,18 +263,18 @@ async fn subscribers_are_limited_and_dropped_ones_free_slots() {
     let (live, task) = Live::new(DAY);
     let stop = CancellationToken::new();
     tokio::spawn(task.run(stop.clone()));
-    let mut readers = Vec::new();
+    let mut subscribers = Vec::new();
     for _ in 0..MAX_SUBSCRIBERS {
-        readers.push(live.subscribe().await.unwrap());
+        subscribers.push(live.subscribe().await.unwrap());
     }
     assert_eq!(live.subscribe().await.err(), Some(SubscribeError::TooMany));
-    readers.pop();
-    readers.push(live.subscribe().await.unwrap());
+    subscribers.pop();
+    subscribers.push(live.subscribe().await.unwrap());
     stop.cancel();
-    readers.pop();
+    subscribers.pop();
     assert_eq!(live.subscribe().await.err(), Some(SubscribeError::Stopping));
-    for mut reader in readers {
-        assert!(timeout(TIMEOUT, reader.next()).await.unwrap().is_none());
+    for mut subscriber in subscribers {
+        assert!(timeout(TIMEOUT, subscriber.next()).await.unwrap().is_none());
     }
 }
 
@@ -282,52 +283,52 @@ async fn old_activities_expire_without_new_ones() {
     let live = start_live(Duration::from_millis(20));
     let call = call_with_id("a");
     let memory = Arc::downgrade(&call);
-    live.record(&call, decision_activity("ran"));
+    live.record(&call, decision_activity("plugin"));
     drop(call);
-    let gone = async {
+    let released = async {
         while memory.upgrade().is_some() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(TIMEOUT, gone).await.unwrap();
+    timeout(TIMEOUT, released).await.unwrap();
 }
 
 #[test]
 fn ended_calls_come_last_and_expire() {
     let (mut calls, start) = (LiveCalls::new(DAY), Instant::now());
-    let note = |calls: &mut LiveCalls, id: &str, what, seconds: u32| {
-        calls.record(Activity::new(&call_with_id(id), what), start + seconds * SECOND);
+    let record = |calls: &mut LiveCalls, id: &str, kind, seconds: u32| {
+        calls.record(Activity::new(&call_with_id(id), kind), start + seconds * SECOND);
     };
     for (at, id) in (0..).zip(["a", "b", "c"]) {
-        note(&mut calls, id, decision_activity("ran"), at);
+        record(&mut calls, id, decision_activity("plugin"), at);
     }
-    note(&mut calls, "c", event_activity("ended"), 10);
-    note(&mut calls, "a", event_activity("ended"), 20);
-    // What comes late changes nothing.
-    note(&mut calls, "c", event_activity("error"), 30);
-    note(&mut calls, "c", decision_activity("repeated"), 30);
+    record(&mut calls, "c", event_activity("ended"), 10);
+    record(&mut calls, "a", event_activity("ended"), 20);
+    // Late activities do not change an ended call.
+    record(&mut calls, "c", event_activity("error"), 30);
+    record(&mut calls, "c", decision_activity("replayed"), 30);
     let now = calls.snapshot(0);
     assert_eq!(ids(&now), ["b", "a", "c"]);
     let shown = document(&now);
     assert_eq!(shown["calls"][0]["ended"], Value::Null);
     assert!(shown["calls"][2]["ended"].is_string());
-    let of_c = shown["calls"][2]["timeline"].as_array().unwrap();
-    let kinds: Vec<_> = of_c.iter().map(|it| it["type"].as_str().unwrap()).collect();
+    let timeline = shown["calls"][2]["timeline"].as_array().unwrap();
+    let kinds: Vec<_> = timeline.iter().map(|it| it["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["decision", "event", "event", "decision"]);
     assert_eq!(calls.next_expiry(), Some(start + 310 * SECOND));
     calls.remove_expired(start + 309 * SECOND);
     assert_eq!(ids(&calls.snapshot(0)), ["b", "a", "c"]);
     calls.remove_expired(start + 310 * SECOND);
     assert_eq!(ids(&calls.snapshot(0)), ["b", "a"]);
-    // Another call of the same name starts anew.
-    note(&mut calls, "a", decision_activity("ran"), 311);
+    // Another call with the same id begins a new timeline.
+    record(&mut calls, "a", decision_activity("plugin"), 311);
     let shown = document(&calls.snapshot(0));
     assert_eq!(
         (&shown["calls"][0]["call"], &shown["calls"][0]["ended"]),
         (&json!("a"), &json!(null))
     );
     assert_eq!(shown["calls"][0]["timeline"].as_array().unwrap().len(), 1);
-    // One that never ends is not kept for ever.
+    // A call without an end expires.
     calls.remove_expired(start + DAY + SECOND);
     assert_eq!(ids(&calls.snapshot(0)), ["a"]);
 }
@@ -336,19 +337,19 @@ fn ended_calls_come_last_and_expire() {
 fn full_table_evicts_ended_calls_then_most_silent() {
     let (mut calls, start) = (LiveCalls::new(DAY), Instant::now());
     let mut seconds = 0;
-    let mut note = |calls: &mut LiveCalls, id: &str, what| {
+    let mut record = |calls: &mut LiveCalls, id: &str, kind| {
         seconds += 1;
-        calls.record(Activity::new(&call_with_id(id), what), start + seconds * SECOND);
+        calls.record(Activity::new(&call_with_id(id), kind), start + seconds * SECOND);
     };
     for nth in 0..200 {
-        note(&mut calls, &nth.to_string(), decision_activity("ran"));
+        record(&mut calls, &nth.to_string(), decision_activity("plugin"));
     }
-    note(&mut calls, "0", event_activity("interruption"));
-    note(&mut calls, "100", event_activity("ended"));
-    note(&mut calls, "200", decision_activity("ran"));
+    record(&mut calls, "0", event_activity("interruption"));
+    record(&mut calls, "100", event_activity("ended"));
+    record(&mut calls, "200", decision_activity("plugin"));
     let is_listed = |calls: &LiveCalls, id: &str| ids(&calls.snapshot(0)).iter().any(|it| it == id);
     assert!(!is_listed(&calls, "100"));
-    note(&mut calls, "201", decision_activity("ran"));
+    record(&mut calls, "201", decision_activity("plugin"));
     assert!(is_listed(&calls, "0") && !is_listed(&calls, "1"));
     assert_eq!(ids(&calls.snapshot(0)).len(), 200);
 }
@@ -384,9 +385,9 @@ fn event_messages_omit_speech_and_digits() {
     let messages: Vec<_> = bodies
         .into_iter()
         .map(|body| {
-            let what = ActivityKind::from(EventSummary::new(&event(body)));
-            let note = Arc::new(Activity::new(&call_with_id("a"), what));
-            FeedItem::Activity(note).message(Masking::Unmasked).data
+            let kind = ActivityKind::from(EventSummary::new(&event(body)));
+            let activity = Arc::new(Activity::new(&call_with_id("a"), kind));
+            FeedItem::Activity(activity).message(Masking::Unmasked).data
         })
         .collect();
     for message in &messages {

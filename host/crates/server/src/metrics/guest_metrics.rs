@@ -1,4 +1,4 @@
-//! Plugins' own metrics. A metric's name contains the plugin's, so that names never
+//! Metrics of plugins. The name of a metric contains the plugin's name, so that names never
 //! collide.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::mem::discriminant;
 
 use prometheus_client::metrics::MetricType;
 
-use super::collect::{MetricWriter, escape_label_value};
+use super::writer::{MetricWriter, escape_label_value};
 use plugboard_registry::Generation;
 use plugboard_runtime::capability::metrics::{BUCKETS, Metric, MetricLabels};
 
@@ -34,7 +34,7 @@ pub(super) fn encode(out: &mut MetricWriter<'_>, generation: &Generation) -> Res
             Some((_, _, Metric::Histogram { .. })) => MetricType::Histogram,
             _ => MetricType::Counter,
         };
-        out.write_family(&family, "A figure of a plugin's own", kind, |row| {
+        out.write_family(&family, "A custom metric of a plugin", kind, |row| {
             for (plugin, labels, metric) in &rows {
                 let values: Vec<(&str, String)> = labels
                     .iter()
@@ -58,7 +58,7 @@ pub(super) fn encode(out: &mut MetricWriter<'_>, generation: &Generation) -> Res
     Ok(())
 }
 
-/// A plugin name as part of a metric name.
+/// Returns a plugin name as part of a metric name.
 fn metric_name_part(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }

@@ -4,21 +4,24 @@
 
 mod collect;
 mod guest_metrics;
+mod http;
 mod network;
+mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry as Series;
 
 use self::collect::MetricsSnapshot;
 #[doc(hidden)]
 pub use self::collect::sample;
+pub use self::http::{HttpCounters, StatusCounters};
 pub use self::network::NetworkCounters;
 use crate::Services;
 use plugboard_registry::reload::ReloadMetrics;
@@ -34,45 +37,13 @@ pub struct Metrics {
     load_failures: Family<StageLabels, Counter>,
 }
 
-/// Responses by listener and status.
-#[derive(Debug, Default)]
-pub struct HttpCounters {
-    /// Of the webhook listener.
-    pub webhooks: StatusCounters,
-    /// Of the admin listener.
-    pub admin: StatusCounters,
-}
-
-/// Responses by status. Lock-free, because every call counts here.
-#[derive(Debug)]
-pub struct StatusCounters([AtomicU64; 500]);
-
-/// The lowest status; codes are 100 to 599.
-const FIRST_STATUS: u16 = 100;
-
-impl Default for StatusCounters {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-impl StatusCounters {
-    /// Counts a response.
-    pub fn count(&self, status: u16) {
-        let counter =
-            status.checked_sub(FIRST_STATUS).and_then(|index| self.0.get(usize::from(index)));
-        if let Some(counter) = counter {
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// The statuses with at least one response, and their counts.
-    fn nonzero_counts(&self) -> impl Iterator<Item = (u16, u64)> {
-        (FIRST_STATUS..)
-            .zip(&self.0)
-            .map(|(status, counter)| (status, counter.load(Relaxed)))
-            .filter(|(_, count)| *count > 0)
-    }
+/// The program, as the labels of `plugboard_build_info`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BuildInfo {
+    /// The version of the program.
+    pub version: &'static str,
+    /// The abbreviated hash of the commit, or an empty text if it is unknown.
+    pub commit: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,12 +62,12 @@ impl Default for Metrics {
         let (reloads, load_failures) = (Family::default(), Family::default());
         series.register(
             "reloads",
-            "Looks at the plugin folder, by what came of them",
+            "Scans of the plugin folder, by result",
             Family::clone(&reloads),
         );
         series.register(
             "plugin_load_failures",
-            "Versions of plugins that could not be loaded, by stage",
+            "Plugin versions that could not be loaded, by stage",
             Family::clone(&load_failures),
         );
         let network = NetworkCounters::new(&mut series);
@@ -105,25 +76,28 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that include the span counters, if traces are exported.
-    pub fn new(spans: Option<&SpanCounts>) -> Self {
+    /// Creates the metrics of this program, which include the span counters if traces are
+    /// exported.
+    pub fn new(build: BuildInfo, spans: Option<&SpanCounts>) -> Self {
         let mut metrics = Self::default();
-        if let Some(SpanCounts { exported, dropped: lost }) = spans {
+        metrics.series.register("build", "Version and commit of the server", Info::new(build));
+        if let Some(SpanCounts { exported, dropped }) = spans {
             let series = &mut metrics.series;
-            let help = "Spans of traces that the collector took";
+            let help = "Spans that the collector accepted";
             series.register("spans_exported", help, exported.clone());
-            let help = "Spans of traces that the collector did not take, or not in time";
-            series.register("spans_lost", help, lost.clone());
+            let help =
+                "Spans that were dropped because the collector rejected them or was too slow";
+            series.register("spans_dropped", help, dropped.clone());
         }
         metrics
     }
 
-    /// Responses by listener and status.
+    /// Returns the counters of responses by listener and status.
     pub fn http(&self) -> &Arc<HttpCounters> {
         &self.http
     }
 
-    /// The counters of admission and of the certificate.
+    /// Returns the counters of admission and of the certificate.
     pub fn network(&self) -> &NetworkCounters {
         &self.network
     }
@@ -132,7 +106,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// Never in practice: writing to a string does not fail.
+    /// Never fails in practice, because writing to a string does not fail.
     pub fn render(&self, services: &Services) -> Result<String, std::fmt::Error> {
         let snapshot = MetricsSnapshot {
             engine: services.engine.stats(),

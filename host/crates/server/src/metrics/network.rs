@@ -7,14 +7,14 @@ use prometheus_client::registry::Registry as Series;
 
 use plugboard_tls::CertificateCounters;
 
-/// Counters; clones share them.
+/// The counters of the network; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkCounters {
-    /// Requests from addresses that are not in `senders.allow`.
-    pub not_allowed: Counter,
-    /// Requests beyond `senders.rate`.
+    /// Number of requests from addresses that are not in `ingress.allowed_networks`.
+    pub ip_not_allowed: Counter,
+    /// Number of requests beyond `ingress.rate_limit`.
     pub rate_limited: Counter,
-    /// Changes of the certificate's files.
+    /// Counters of the changes of the certificate's files.
     pub certificate: CertificateCounters,
 }
 
@@ -31,8 +31,9 @@ struct TlsReloadLabels {
 impl NetworkCounters {
     /// Registers the counters in `series`, with zero.
     pub(super) fn new(series: &mut Series) -> Self {
-        let (senders, reloads) = (Family::<RejectionLabels, Counter>::default(), Family::default());
-        let rejections = |reason| senders.get_or_create_owned(&RejectionLabels { reason });
+        let (rejected, reloads) =
+            (Family::<RejectionLabels, Counter>::default(), Family::default());
+        let rejections = |reason| rejected.get_or_create_owned(&RejectionLabels { reason });
         let tls_reloads = |result| {
             Family::<TlsReloadLabels, Counter>::get_or_create_owned(
                 &reloads,
@@ -40,16 +41,16 @@ impl NetworkCounters {
             )
         };
         let network = Self {
-            not_allowed: rejections("not_allowed"),
-            rate_limited: rejections("rate"),
+            ip_not_allowed: rejections("ip_not_allowed"),
+            rate_limited: rejections("rate_limited"),
             certificate: CertificateCounters {
                 renewed: tls_reloads("renewed"),
-                rejected: tls_reloads("refused"),
+                rejected: tls_reloads("rejected"),
             },
         };
-        let help = "Requests that were refused for their sender, by reason";
-        series.register("refused_senders", help, senders);
-        let help = "Changes of the certificate's files, by what came of them";
+        let help = "Webhook requests that admission control rejected, by reason";
+        series.register("http_requests_rejected", help, rejected);
+        let help = "Reloads of the certificate files after a change, by result";
         series.register("tls_reloads", help, reloads);
         network
     }

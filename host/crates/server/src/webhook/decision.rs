@@ -1,4 +1,4 @@
-//! Decisions: the platform sets up a call and asks for its destination.
+//! Decisions: the platform sets up a call and requests its destination.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::super::AppState;
-use super::reply_response;
+use super::super::app_state::AppState;
+use super::reply::reply_response;
 use super::span as webhook_span;
 use crate::live::{self, ActivityKind};
 use plugboard_config::RoutingConfig;
@@ -31,7 +31,8 @@ pub(super) async fn respond_with_decision(
     start: Instant,
     span: &Span,
 ) -> Response {
-    let guard = app.services.journal.begin_decision(&event, start + app.config.limits.budget);
+    let guard =
+        app.services.journal.begin_decision(&event, start + app.config.limits.decision_timeout);
     let (outcome, is_replay) = match decide_once(app, &event, start).await {
         Replay::Fresh(outcome) => (outcome, false),
         Replay::Replayed(outcome) => (outcome, true),
@@ -44,7 +45,7 @@ pub(super) async fn respond_with_decision(
     let mut response = reply_response(adapter.decision_reply(&outcome.answer));
     let headers = response.headers_mut();
     headers.insert(CACHE_STATUS, cache_status(app, &outcome, is_replay));
-    // In milliseconds. ASCII digits and a point: always a valid header value.
+    // The unit is milliseconds. ASCII digits and a point are always a valid header value.
     let us = start.elapsed().as_micros();
     let timing = format!("decide;dur={}.{:03}", us / 1_000, us % 1_000);
     if let Ok(timing) = HeaderValue::from_str(&timing) {
@@ -53,7 +54,7 @@ pub(super) async fn respond_with_decision(
     response
 }
 
-/// The `Cache-Status` header (RFC 9211).
+/// Returns the `Cache-Status` header (RFC 9211).
 fn cache_status(app: &AppState, outcome: &RoutingOutcome, is_replay: bool) -> HeaderValue {
     HeaderValue::from_static(match (is_replay, outcome.result.source) {
         (true, _) => "plugboard; hit; detail=delivery",
@@ -69,27 +70,27 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> Replay<Ro
     let Some(deliveries) = &app.services.idempotency else {
         return Replay::Fresh(decide(app, call, start).await);
     };
-    // By platform and not by family: plugins may match one brand only.
+    // The key has the platform and not the family, because plugins may match one brand only.
     let idempotency_key = (call.platform, event.dedup_key());
     let mut own_outcome = None;
-    let ruling = async {
+    let result = async {
         let outcome = decide(app, call, start).await;
-        let ruling = outcome.result.clone();
+        let result = outcome.result.clone();
         own_outcome = Some(outcome);
-        ruling
+        result
     };
-    let deadline = start + app.config.limits.budget;
-    let replay = deliveries.get_or_compute(&call.id, &idempotency_key, deadline, ruling).await;
+    let deadline = start + app.config.limits.decision_timeout;
+    let replay = deliveries.get_or_compute(&call.id, &idempotency_key, deadline, result).await;
     match (replay, own_outcome) {
         (Replay::Fresh(_), Some(outcome)) => Replay::Fresh(outcome),
-        (Replay::Fresh(ruling) | Replay::Replayed(ruling), _) => {
-            Replay::Replayed(replay_answer(app, ruling, call))
+        (Replay::Fresh(result) | Replay::Replayed(result), _) => {
+            Replay::Replayed(replay_answer(app, result, call))
         }
         (Replay::TimedOut, _) => Replay::TimedOut,
     }
 }
 
-/// The fallback for a delivery whose equal is still being decided.
+/// Returns the fallback for a delivery whose equal is still being decided.
 fn timed_out(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     let outcome =
         app.services.router.fallback_outcome(FallbackReason::DeadlineExceeded, None, 0, call);
@@ -97,29 +98,32 @@ fn timed_out(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
     outcome
 }
 
-/// Repeats an earlier result.
-fn replay_answer(app: &AppState, ruling: ChainResult, call: &Call) -> RoutingOutcome {
-    let outcome = app.services.router.replay(ruling, call);
+/// Returns the answer of an earlier result.
+fn replay_answer(app: &AppState, result: ChainResult, call: &Call) -> RoutingOutcome {
+    let outcome = app.services.router.replay(result, call);
     let decision = outcome.answer.name();
-    tracing::info!(call = &*call.id, decision, "delivered again: the same answer");
+    tracing::info!(call = &*call.id, decision, "redelivery answered from the idempotency cache");
     outcome
 }
 
 /// Returns the chain's answer, or the fallback if anything fails.
 async fn decide(app: &AppState, call: &Call, start: Instant) -> RoutingOutcome {
-    let deadline = start + app.config.limits.budget;
+    let deadline = start + app.config.limits.decision_timeout;
     let generation = app.services.registry.current();
     let chain = app.services.router.decide(&generation, call, deadline);
-    // A panic is a bug of the host, but must not lose the call.
+    // A panic is a defect of the host, but must not lose the call.
     let outcome = AssertUnwindSafe(chain).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(call = &*call.id, "the host panicked while it decided; please report it");
+        tracing::error!(
+            call = &*call.id,
+            "Plugboard panicked while it decided a call; please report it"
+        );
         app.services.router.fallback_outcome(FallbackReason::Internal, None, 0, call)
     });
     log_decision(app.services.router.config(), call, &outcome, start);
     outcome
 }
 
-/// Logs a decision: call, plugin, outcome and time. Never numbers or URLs, which may
+/// Logs a decision: call, plugin, outcome and time. It never logs numbers or URLs, which may
 /// contain numbers.
 fn log_decision(answers: &RoutingConfig, call: &Call, outcome: &RoutingOutcome, start: Instant) {
     let plugin = outcome.result.plugin.as_deref().unwrap_or("-");
@@ -128,7 +132,7 @@ fn log_decision(answers: &RoutingConfig, call: &Call, outcome: &RoutingOutcome, 
         tracing::warn!(
             call = &*call.id,
             plugin,
-            "rejected, but the platform cannot reject and no reject_sts_url is set: treated as a pass"
+            "rejection treated as a pass: the platform cannot reject, and reject_sts_url is not set"
         );
     }
     tracing::info!(

@@ -1,11 +1,12 @@
 //! The webhook listener's routes: read the body, authenticate, parse, answer. Everything
 //! that depends on the platform is in its adapter.
 //!
-//! Nesting is limited by counting brackets before anything parses JSON with a stack: the parser
-//! here, the guests' libraries, and the platform, for the answers of tools and transfers.
+//! Nesting is limited by counting brackets before any recursive parser runs: the parser here,
+//! the guests' libraries, and the platform's parser of the answers of tools and transfers.
 
 mod decision;
 mod mid_call;
+mod reply;
 mod span;
 
 use std::sync::Arc;
@@ -13,26 +14,27 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, header, request};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Request, request};
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
+use self::reply::reply_response;
 use self::span::RemoteParent;
-use super::AppState;
+use super::app_state::AppState;
 use super::body::read_body;
 use super::error::{ErrorResponse, json_response};
 use plugboard_core::event::Event;
 use plugboard_core::json_depth;
-use plugboard_platform::{BadRequest, PlatformAdapter, PlatformRequest, Reply};
+use plugboard_platform::{BadRequest, PlatformAdapter, PlatformRequest};
 
-/// Largest body, in bytes, that is parsed on an async worker thread. A larger one takes
-/// about a millisecond, and is parsed on the blocking pool.
+/// Maximum size of a body that is parsed on an async worker thread, in bytes. A larger body
+/// takes about a millisecond, and is parsed on the blocking pool.
 const MAX_INLINE_PARSE_BYTES: usize = 128 << 10;
 
-/// The routes of the webhook listener.
+/// Returns the routes of the webhook listener.
 pub(super) fn routes(app: Arc<AppState>) -> Router {
     let mut routes = Router::new().route("/health", get(health));
     for adapter in &app.adapters {
@@ -119,7 +121,7 @@ async fn parse_request(
     let adapter = Arc::clone(adapter);
     let parse = move || {
         adapter.authenticate(&head.headers, &body)?;
-        // Without a secret, every sender passes, so none is authenticated.
+        // Without a secret, every sender is accepted, so none is authenticated.
         if !adapter.is_unauthenticated() {
             parent.trust();
         }
@@ -133,7 +135,7 @@ async fn parse_request(
     parsed.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
 }
 
-/// Accepts events.
+/// Stores events, and acknowledges them.
 async fn accept_events(app: &AppState, events: Vec<Event>) -> Result<Response, ErrorResponse> {
     let mut activities = app.services.live.pending_activities(&events);
     app.services.journal.accept(events).await.map_err(|error| {
@@ -158,12 +160,6 @@ async fn serve_prompt(
         Ok(None) => Err(ErrorResponse::prompt_not_found()),
         Err(error) => Err(ErrorResponse::from_store_error(&error)),
     }
-}
-
-fn reply_response(reply: Reply) -> Response {
-    let Reply { status, content_type, body } = reply;
-    let content_type = HeaderValue::from_static(content_type);
-    (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
 #[derive(Serialize)]

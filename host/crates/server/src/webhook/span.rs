@@ -1,7 +1,7 @@
 //! Spans of webhook requests.
 //!
-//! A sender may send the trace context of its request (`traceparent`, W3C). It counts only
-//! when the request is authenticated: otherwise a stranger could have all its requests
+//! A sender may send the trace context of its request (`traceparent`, W3C). The context is used
+//! only when the request is authenticated. Otherwise any sender could have all its requests
 //! traced, or write into other traces. Authentication needs the body, so the span begins
 //! before, and gets its parent then.
 
@@ -16,7 +16,7 @@ use plugboard_platform::{PlatformRequest, ToolAnswer};
 use plugboard_routing::mid_call::ToolResponse;
 use plugboard_telemetry::traces::RemoteSpan;
 
-/// Begins the span of a request, if it is sampled or its sender may decide so.
+/// Begins the span of a request, if it is sampled or its sender may request sampling.
 pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
     if !is_enabled() {
         return (
@@ -37,7 +37,7 @@ pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
             http.response.status_code = Empty,
             webhook.kind = Empty,
             webhook.outcome = Empty,
-            webhook.repeated = Empty,
+            webhook.replayed = Empty,
             call.id = Empty,
             call.platform = Empty,
             plugin.name = Empty,
@@ -53,7 +53,7 @@ pub fn begin(path: &'static str, headers: &HeaderMap) -> (Span, RemoteParent) {
     (span.clone(), RemoteParent { span, remote, is_sampled })
 }
 
-/// The trace context that the sender claims.
+/// Returns the trace context that the sender claims.
 fn extract_parent(headers: &HeaderMap) -> Option<RemoteSpan> {
     RemoteSpan::parse(headers.get("traceparent")?.to_str().ok()?)
 }
@@ -67,7 +67,7 @@ pub struct RemoteParent {
 }
 
 impl RemoteParent {
-    /// Makes the claimed context the parent: the sender is authenticated.
+    /// Makes the claimed context the parent, because the sender is authenticated.
     pub fn trust(mut self) {
         if let Some(remote) = self.remote.take() {
             remote.set_as_parent(&self.span);
@@ -77,7 +77,7 @@ impl RemoteParent {
 
 impl Drop for RemoteParent {
     fn drop(&mut self) {
-        // The span exists only because of an unauthenticated claim: do not export it.
+        // The span exists only because of an unauthenticated claim, so it is not exported.
         if let Some(remote) = self.remote.take().filter(|_| !self.is_sampled) {
             remote.set_as_unsampled_parent(&self.span);
         }
@@ -114,21 +114,21 @@ pub fn record_decision(span: &Span, outcome: &RoutingOutcome, is_replay: bool) {
     record_outcome(span, outcome.answer.name(), outcome.result.plugin.as_deref(), is_replay);
 }
 
-/// Records the outcome of a tool request, with the tool's name if some plugin has the
-/// tool: otherwise it may be arbitrary text.
-pub fn record_tool(span: &Span, name: &str, ruling: &ToolResponse, is_replay: bool) {
+/// Records the outcome of a tool request. Records the tool's name only if some plugin has the
+/// tool, because other names may be arbitrary text.
+pub fn record_tool(span: &Span, name: &str, response: &ToolResponse, is_replay: bool) {
     if span.is_disabled() {
         return;
     }
-    if !matches!(ruling.answer, ToolAnswer::Unknown) {
+    if !matches!(response.answer, ToolAnswer::Unknown) {
         span.record("tool.name", name);
     }
-    let source = if ruling.cached { AnswerSource::Cache } else { AnswerSource::Plugin };
+    let source = if response.cached { AnswerSource::Cache } else { AnswerSource::Plugin };
     span.record("plugin.source", source.name());
-    record_outcome(span, ruling.outcome(), ruling.plugin.as_deref(), is_replay);
+    record_outcome(span, response.outcome(), response.plugin.as_deref(), is_replay);
 }
 
-/// Records whether a plugin decided a transfer.
+/// Records the outcome of a transfer: answered or declined.
 pub fn record_transfer(span: &Span, answered: bool, is_replay: bool) {
     record_outcome(span, if answered { "answered" } else { "pass" }, None, is_replay);
 }
@@ -138,7 +138,7 @@ fn record_outcome(span: &Span, outcome: &'static str, plugin: Option<&str>, is_r
         return;
     }
     span.record("webhook.outcome", outcome);
-    span.record("webhook.repeated", is_replay);
+    span.record("webhook.replayed", is_replay);
     if let Some(plugin) = plugin {
         span.record("plugin.name", plugin);
     }
@@ -151,7 +151,7 @@ pub fn record_response(span: &Span, status: u16, error_code: Option<&'static str
     }
     span.record("http.response.status_code", i64::from(status));
     if let Some(code) = error_code {
-        span.record("webhook.outcome", "refused");
+        span.record("webhook.outcome", "rejected");
         span.record("error.type", code);
     }
     // A client error is not an error of the server.

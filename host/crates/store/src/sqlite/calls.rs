@@ -3,24 +3,24 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::writer::WriteContext;
+use super::write_job::WriteContext;
 use crate::CallDocument;
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
-/// The most call contexts: some hours of a large installation. Those that expire
-/// first are removed.
+/// The maximum number of call contexts: some hours of a large installation. Contexts that
+/// expire first are removed.
 const MAX_CALLS: i64 = 200_000;
 
-/// The most bytes of their documents.
+/// The maximum size of all documents, in bytes.
 const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
 
-/// The most rows that one retention run removes.
+/// The maximum number of rows that one retention run removes.
 const MAX_ROWS_REMOVED: i64 = 5_000;
 
 pub(super) fn save(work: &mut WriteContext<'_>, call: &CallDocument) -> rusqlite::Result<()> {
     let CallDocument { id, document, expires_at: until } = call;
-    // Too much if the call had a document before: recounted before it matters.
+    // An upper bound: the call may have had a document before. A recount precedes any removal.
     work.state.call_bytes = work.state.call_bytes.saturating_add(document.len() as u64);
     work.db
         .prepare_cached(

@@ -15,7 +15,7 @@ use super::schema;
 use crate::StoreError;
 use plugboard_config::Durability;
 
-/// The most time to wait for another process that has locked the file.
+/// The maximum wait for another process that has locked the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The number of pages in the write-ahead log at which the writer moves them to the
@@ -32,20 +32,20 @@ pub(super) struct OpenDatabase {
 ///
 /// # Errors
 ///
-/// When another process has the file, or it cannot be opened or migrated.
+/// Fails if another process has locked the file, or if it cannot be opened or migrated.
 pub(super) fn open_database(path: &Path, sync: Durability) -> Result<OpenDatabase, StoreError> {
     if let Some(folder) = path.parent() {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| unavailable(path, FileErrorCause::CreateFolder(error)))?;
     }
-    // Personal data: only for the owner.
+    // The file has personal data, so only its owner may read it.
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     let lock = options.clone().create(true).truncate(false).open(path.with_extension("lock"));
     let lock = lock.map_err(|error| unavailable(path, FileErrorCause::OpenLock(error)))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|error| unavailable(path, FileErrorCause::Locked(error.into())))?;
-    // Only a new file: to open and close a file that SQLite has open ends its locks.
+    // This opens a new file only: closing a file that SQLite has open releases its locks.
     match options.create_new(true).open(path) {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -59,8 +59,8 @@ pub(super) fn open_database(path: &Path, sync: Durability) -> Result<OpenDatabas
             Durability::Normal => "normal",
         };
         db.pragma_update(None, "synchronous", level)?;
-        // Overwrites removed data in the file, because it is personal data. It writes
-        // some more bytes, and takes no measurable time.
+        // Overwrites removed data in the file, because it is personal data. This writes some
+        // more bytes, and takes no measurable time.
         db.pragma_update(None, "secure_delete", true)?;
         db.pragma_update(None, "wal_autocheckpoint", WAL_AUTOCHECKPOINT_PAGES)
     })();

@@ -7,6 +7,7 @@
 //! `secure_delete` overwrites removed rows in the pages. The write-ahead log has the
 //! earlier content of the pages, so it is emptied at the end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use serde::Deserialize;
 
 use super::file_error::{FileErrorCause, unavailable};
 use super::reader::StoreReader;
-use super::writer::{StoreWriter, WriteContext};
-use super::{SqliteStore, calls, journal, kv, wal_checkpoint};
+use super::shared::StoreShared;
+use super::write_job::WriteContext;
+use super::writer::StoreWriter;
+use super::{calls, journal, kv, wal_checkpoint};
 use crate::erase::{ErasedRange, ErasureResult};
-use crate::{Seq, StoreError, StoreFuture};
+use crate::{Seq, StoreError};
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::platforms::Platform;
@@ -34,25 +37,26 @@ const MAX_ROWS_REMOVED: usize = 500;
 const TRUNCATE_ATTEMPTS: usize = 100;
 const TRUNCATE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// A table of events.
+/// A table that contains events.
 #[derive(Clone, Copy)]
 enum EventTable {
-    /// The journal.
     Events,
-    /// Dead letters.
     DeadLetters,
 }
 
 /// Erases everything about the selected calls, except plugins' values.
-pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture<ErasureResult> {
-    // Submitted before the first await, so that it comes after earlier requests.
+pub(super) fn erase_call(
+    eraser: Eraser,
+    shared: Arc<StoreShared>,
+    call: CallSelector,
+) -> impl Future<Output = Result<ErasureResult, StoreError>> + Send + 'static {
+    // This is submitted before the first await, so that the read follows earlier requests.
     let selector = call.clone();
-    let contexts_removed = store.writer.submit(move |work| {
+    let contexts_removed = eraser.writer.submit(move |work| {
         let calls = calls::remove(work, &selector)?;
         Ok((work.state.last_seq(), calls))
     });
-    let (eraser, shared) = (Eraser::new(store), Arc::clone(&store.shared));
-    store.spawn_detached(async move {
+    async move {
         let (up_to, calls) = contexts_removed.await?;
         let dead = eraser.erase(EventTable::DeadLetters, &call, |_| true, Seq::MAX).await?;
         // Some dead letters may have been redriven meanwhile.
@@ -62,14 +66,16 @@ pub(super) fn erase_call(store: &SqliteStore, call: CallSelector) -> StoreFuture
         let events = eraser.erase(EventTable::Events, &call, is_erased, revived_up_to).await?;
         shared.tail.remove_erased(|event| range.contains(event) && call.matches(&event.event.call));
         Ok(ErasureResult { events, dead_letters: dead, calls, range })
-    })
+    }
 }
 
 /// Erases plugins' values about a call. Returns their number.
-pub(super) fn erase_values(store: &SqliteStore, call: Arc<str>) -> StoreFuture<u64> {
-    let earlier_writes = store.writer.submit(|_| Ok(()));
-    let eraser = Eraser::new(store);
-    store.spawn_detached(async move {
+pub(super) fn erase_values(
+    eraser: Eraser,
+    call: Arc<str>,
+) -> impl Future<Output = Result<u64, StoreError>> + Send + 'static {
+    let earlier_writes = eraser.writer.submit(|_| Ok(()));
+    async move {
         earlier_writes.await?;
         let mut cursor = Some((String::new(), String::new()));
         let mut removed = 0;
@@ -89,38 +95,31 @@ pub(super) fn erase_values(store: &SqliteStore, call: Arc<str>) -> StoreFuture<u
             }
         }
         Ok(removed)
-    })
+    }
 }
 
 /// Empties the write-ahead log.
-pub(super) fn truncate_wal(store: &SqliteStore) -> StoreFuture<()> {
-    let (writer, path) = (store.writer.clone(), store.shared.path.clone());
-    store.spawn_detached(async move {
-        for _ in 0..TRUNCATE_ATTEMPTS {
-            // Moves most pages without blocking the writer.
-            let log_path = path.clone();
-            _ = tokio::task::spawn_blocking(move || wal_checkpoint::checkpoint_passive(&log_path))
-                .await;
-            if writer.truncate_wal().await? {
-                return Ok(());
-            }
-            tokio::time::sleep(TRUNCATE_RETRY_DELAY).await;
+pub(super) async fn truncate_wal(writer: StoreWriter, path: PathBuf) -> Result<(), StoreError> {
+    for _ in 0..TRUNCATE_ATTEMPTS {
+        // Moves most pages without blocking the writer.
+        let log_path = path.clone();
+        _ = tokio::task::spawn_blocking(move || wal_checkpoint::checkpoint_passive(&log_path))
+            .await;
+        if writer.truncate_wal().await? {
+            return Ok(());
         }
-        Err(unavailable(&path, FileErrorCause::WalInUse))
-    })
+        tokio::time::sleep(TRUNCATE_RETRY_DELAY).await;
+    }
+    Err(unavailable(&path, FileErrorCause::WalInUse))
 }
 
 /// The two threads that an erasure uses.
-struct Eraser {
-    writer: StoreWriter,
-    reader: StoreReader,
+pub(super) struct Eraser {
+    pub(super) writer: StoreWriter,
+    pub(super) reader: StoreReader,
 }
 
 impl Eraser {
-    fn new(store: &SqliteStore) -> Self {
-        Self { writer: store.writer.clone(), reader: store.page_reader.clone() }
-    }
-
     /// Erases the rows of the selected calls with numbers up to `up_to`. Returns their
     /// number.
     async fn erase(
@@ -153,7 +152,6 @@ impl Eraser {
 /// A row of a selected call.
 struct EventRow {
     number: i64,
-    /// Whether it is for one consumer only.
     has_target: bool,
 }
 
@@ -170,7 +168,7 @@ struct RowScan {
 #[derive(Deserialize)]
 struct IdentifyingFields {
     id: Arc<str>,
-    /// Not a [`Platform`]: another version may have written it.
+    /// The raw value and not a [`Platform`], because another version may have written it.
     platform: serde_json::Value,
 }
 
@@ -193,7 +191,7 @@ fn scan_rows(
              WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?4"
         }
     })?;
-    // As JSON escapes it.
+    // The id in the form that JSON escapes it to.
     let id = serde_json::to_string(&**call.id()).unwrap_or_default();
     let mut rows = select.query(params![after, up_to, id, MAX_ROWS_SCANNED])?;
     let mut scan = RowScan { rows: Vec::new(), scanned: 0, last: after };
@@ -230,7 +228,7 @@ fn remove_rows(
     let mut delete = work.db.prepare_cached(&sql)?;
     let mut removed = 0;
     for number in numbers {
-        // Retention may have removed it.
+        // A retention run may have removed the row.
         let bytes: Option<i64> = delete.query_row([number], |row| row.get(0)).optional()?;
         if let Some(bytes) = bytes {
             work.state.bytes_delta -= bytes;
@@ -240,7 +238,7 @@ fn remove_rows(
     Ok(removed)
 }
 
-/// A namespace and a key.
+/// The namespace and the key of a value.
 type KvKey = (String, String);
 
 /// Returns the keys about a call among the next [`MAX_ROWS_SCANNED`] ones, and the

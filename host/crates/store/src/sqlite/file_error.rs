@@ -22,13 +22,15 @@ struct FileError {
 #[derive(Debug, Error)]
 pub(super) enum FileErrorCause {
     /// The data folder is missing and cannot be created.
-    #[error("cannot make its folder: {0}")]
+    #[error("cannot create its folder: {0}")]
     CreateFolder(#[source] io::Error),
     /// The lock file cannot be opened.
     #[error("cannot lock: {0}")]
     OpenLock(#[source] io::Error),
     /// Another process holds the lock.
-    #[error("another process has it (is Plugboard running twice with this data folder?): {0}")]
+    #[error(
+        "another process has locked it (is Plugboard running twice with this data folder?): {0}"
+    )]
     Locked(#[source] io::Error),
     /// The file cannot be created.
     #[error("cannot open: {0}")]
@@ -37,12 +39,12 @@ pub(super) enum FileErrorCause {
     #[error("cannot be used: {0}")]
     Schema(#[from] SchemaError),
     /// The file was not opened yet, or was closed after an error.
-    #[error("it is not open")]
+    #[error("the database file is not open")]
     NotOpen,
     /// A reader keeps the write-ahead log from being emptied.
     #[error(
-        "its write-ahead log, which may still have what was removed, cannot be emptied while \
-         somebody reads it (a backup, or another tool?)"
+        "its write-ahead log, which may still contain removed data, cannot be emptied while another \
+         process reads it (a backup or another tool?)"
     )]
     WalInUse,
     /// An error of SQLite.
@@ -50,7 +52,7 @@ pub(super) enum FileErrorCause {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Returns the error for the store's callers.
+/// Returns the error that callers of the store receive.
 pub(super) fn unavailable(path: &Path, cause: impl Into<FileErrorCause>) -> StoreError {
     StoreError::Unavailable(Arc::new(FileError { path: path.to_owned(), cause: cause.into() }))
 }
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn store_error_keeps_its_cause() {
         let error = unavailable(Path::new("f"), rusqlite::Error::InvalidQuery);
-        assert_eq!(error.to_string(), "the store cannot be used: f: Query is not read-only");
+        assert_eq!(error.to_string(), "the store is unavailable: f: Query is not read-only");
         let StoreError::Unavailable(file_error) = error else { panic!("{error}") };
         let causes = std::iter::successors(file_error.source(), |&cause| cause.source());
         assert!(causes.last().is_some_and(|cause| cause.is::<rusqlite::Error>()));

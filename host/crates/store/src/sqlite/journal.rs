@@ -1,10 +1,10 @@
 //! Events, checkpoints and dead letters in SQL.
 //!
-//! **Retention.** Events that all consumers have acknowledged are removed after `journal.keep`,
-//! which is also how long a redelivery is recognized. Other events and dead letters are removed
-//! after `journal.max_age`. Beyond `journal.max_size`, acknowledged events are removed at once, and
-//! only deferred appends are accepted. The size counts rows and not the file, whose free pages are
-//! used again.
+//! **Retention.** A run removes events that all consumers have acknowledged after
+//! `journal.retention`, which is also the time for which redeliveries are recognized. It
+//! removes other events and dead letters after `journal.max_age`. Beyond `journal.max_size`, it
+//! removes acknowledged events at once, and the journal accepts only deferred appends. The size
+//! counts rows and not the file, because free pages of the file are reused.
 //!
 //! **Dead letters** contain their event, so they outlive it in the journal. Redriving appends the
 //! event again, for its consumer only.
@@ -15,7 +15,7 @@ use rusqlite::types::{FromSqlError, ToSql};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use tokio::sync::oneshot;
 
-use super::writer::{WriteContext, WriteJob};
+use super::write_job::{WriteContext, WriteJob};
 use super::writer_state::WriterState;
 use crate::{
     AppendBatch, AppendMode, Checkpoint, DeadLetter, DeadLetterFilter, DeadLetters, JournalEvent,
@@ -28,7 +28,8 @@ use plugboard_core::event_id::EventId;
 /// The size of a page, in bytes, after which no further event is read.
 const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// The most rows that one retention run removes from a table: other writes wait.
+/// The maximum number of rows that one retention run removes from a table, because other writes
+/// wait for it.
 const MAX_ROWS_REMOVED: usize = 5_000;
 
 /// The approximate memory of an event beside its texts, in bytes.
@@ -40,7 +41,7 @@ const INSERT: &str =
 
 const EVENT: &str = "seq, identity, accepted, only, kind, timestamp, call, body";
 
-/// Appends the events of one request.
+/// A job that appends the events of one request.
 pub(super) struct AppendJob {
     pub(super) batch: AppendBatch,
     pub(super) mode: AppendMode,
@@ -73,7 +74,7 @@ impl WriteJob for AppendJob {
     }
 
     fn complete(self: Box<Self>, outcome: Result<(), StoreError>) {
-        // The error of a lost append is that it is lost, not why the transaction failed.
+        // A dropped append reports that it was dropped, not why the transaction failed.
         _ = self.reply.send(match (outcome, self.inserted) {
             (Err(_), Err(deferred_error)) => Err(deferred_error),
             (Err(error), Ok(_)) => Err(error),
@@ -184,7 +185,7 @@ fn event_from_row(row: &Row<'_>) -> rusqlite::Result<Option<Arc<JournalEvent>>> 
         Some(Event { call: Arc::new(call), timestamp, body, delivery_id: None })
     };
     let Some(event) = parse() else {
-        tracing::error!(seq, "an event of the journal is not understood, and is left out");
+        tracing::error!(seq, "cannot read an event of the journal; skipping it");
         return Ok(None);
     };
     let only: Option<String> = row.get(3)?;
@@ -199,7 +200,7 @@ fn event_from_row(row: &Row<'_>) -> rusqlite::Result<Option<Arc<JournalEvent>>> 
     })))
 }
 
-// === Checkpoints ===
+// Statements for the checkpoints of consumers.
 
 pub(super) fn consumers(db: &Connection) -> rusqlite::Result<Vec<(String, Checkpoint)>> {
     let mut select = db.prepare("SELECT name, position, undone, kinds, seen FROM observers")?;
@@ -242,7 +243,7 @@ pub(super) fn remove_consumer(db: &Connection, name: &str) -> rusqlite::Result<(
     Ok(())
 }
 
-// === Dead letters ===
+// Statements for the dead-letter queue.
 
 pub(super) fn add_dead_letter(
     work: &mut WriteContext<'_>,
@@ -367,9 +368,9 @@ fn selected_ids(
     select.query_map(values, |row| row.get(0))?.collect()
 }
 
-// === Retention ===
+// Statements for the retention of events.
 
-/// As [`row_bytes`].
+/// The size of a row in SQL, equal to that of [`row_bytes`].
 pub(super) const ROW_BYTES: &str = "octet_length(call) + octet_length(body) + 100";
 
 pub(super) fn enforce_retention(

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::writer::WriteContext;
+use super::write_job::WriteContext;
 use crate::{KvAnswer, KvCommand, KvError};
 
 /// The approximate size of a row beside its key and value, in bytes.
 const ROW_OVERHEAD: usize = 64;
 
-/// The most rows that one transaction removes.
+/// The maximum number of rows that one transaction removes.
 const MAX_ROWS_REMOVED: i64 = 1_000;
 
 pub(super) fn get(
@@ -134,7 +134,7 @@ impl KvSpace<'_, '_> {
         Ok(put.map(|()| KvAnswer::Number(sum)))
     }
 
-    /// Returns the size of a value, expired or not; 0 if there is none.
+    /// Returns the size of a value, expired or not; 0 if the key has no value.
     fn size(&self, key: &str) -> rusqlite::Result<usize> {
         let length: Option<usize> = self
             .work
@@ -163,7 +163,7 @@ impl KvSpace<'_, '_> {
     }
 }
 
-/// Removes a value. Returns whether there was one.
+/// Removes a value. Returns whether the key had one.
 pub(super) fn remove(
     work: &mut WriteContext<'_>,
     namespace: &str,

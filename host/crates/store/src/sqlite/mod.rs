@@ -5,9 +5,9 @@
 //! that to the system: a power failure, but not a crash of the process, can lose the
 //! last transactions.
 //!
-//! The readers have a connection each: one reads pages of the journal for consumers, the other
-//! values and calls, whose requesters wait. The end of the journal is in memory as well (`tail`),
-//! so consumers that keep up do not read the file.
+//! Each reader has its own connection. One reads pages of the journal for consumers. The other
+//! reads values and call contexts, for which requests wait. The end of the journal is in memory
+//! as well (`tail`), so consumers that keep up do not read the file.
 
 mod calls;
 mod database_file;
@@ -17,10 +17,12 @@ mod journal;
 mod kv;
 mod reader;
 mod schema;
+mod shared;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod wal_checkpoint;
+mod write_job;
 mod writer;
 mod writer_state;
 
@@ -34,8 +36,10 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::erase::Eraser;
 use self::journal::AppendJob;
 use self::reader::StoreReader;
+use self::shared::StoreShared;
 use self::tail::JournalTail;
 use self::writer::StoreWriter;
 use self::writer_state::WriterState;
@@ -49,49 +53,33 @@ use plugboard_config::JournalConfig;
 use plugboard_core::call_id::CallId;
 use plugboard_core::call_selector::CallSelector;
 
-/// See the [module](self).
+/// The embedded store, see the [module](self).
 pub struct SqliteStore {
     writer: StoreWriter,
-    /// For consumers, whose reads are large.
+    /// Reads pages for consumers; these reads are large.
     page_reader: StoreReader,
-    /// For guests and call contexts, whose reads are urgent.
+    /// Reads values for guests, and call contexts; these reads are urgent.
     value_reader: StoreReader,
     shared: Arc<StoreShared>,
-    /// The tasks beside the threads.
+    /// The tasks that run beside the threads.
     tasks: TaskTracker,
-    /// Ends erasures.
+    /// Cancelled when the store closes, to end erasures.
     stop: CancellationToken,
     /// The quota of one plugin's values, in bytes.
     max_kv_bytes: usize,
 }
 
-/// The state that the threads share.
-struct StoreShared {
-    path: PathBuf,
-    config: JournalConfig,
-    tail: JournalTail,
-    health: ArcSwapOption<StoreError>,
-}
-
-impl StoreShared {
-    fn set_health(&self, error: Option<StoreError>) {
-        if error.is_some() || self.health.load().is_some() {
-            self.health.store(error.map(Arc::new));
-        }
-    }
-}
-
 impl SqliteStore {
-    /// Starts the threads; must be called within a Tokio runtime. A file that cannot be
-    /// opened is not an error: every write tries to open it again. `max_kv_bytes` is
-    /// the quota of one plugin's values, in bytes.
+    /// Starts the threads. Must be called within a Tokio runtime. A file that cannot be opened
+    /// is not an error, because every write tries to open it again. `max_kv_bytes` is the quota
+    /// of one plugin's values, in bytes.
     ///
     /// # Errors
     ///
-    /// When the system cannot start threads.
+    /// Fails if the system cannot start threads.
     pub fn start(data: &Path, config: JournalConfig, max_kv_bytes: usize) -> anyhow::Result<Self> {
         let path = database_file::database_path(data);
-        let state = WriterState::new(config.keep);
+        let state = WriterState::new(config.retention);
         let health = ArcSwapOption::empty();
         let shared =
             Arc::new(StoreShared { path: path.clone(), config, tail: JournalTail::new(), health });
@@ -111,14 +99,19 @@ impl SqliteStore {
         Ok(Self { writer, page_reader, value_reader, shared, tasks, stop, max_kv_bytes })
     }
 
-    /// Runs work in a task of its own, which goes on when the future is dropped, and
-    /// ends early when the store closes.
+    /// Spawns a task that continues when the future is dropped, and is cancelled when the store
+    /// closes.
     fn spawn_detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> StoreFuture<T> {
         let task = self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(work));
         Box::pin(async { task.await.ok().flatten().unwrap_or(Err(StoreError::Closed)) })
+    }
+
+    /// Returns the handles of the threads that an erasure uses.
+    fn eraser(&self) -> Eraser {
+        Eraser { writer: self.writer.clone(), reader: self.page_reader.clone() }
     }
 
     /// Returns the path of the database file in a data folder.
@@ -153,7 +146,7 @@ impl Store for SqliteStore {
     }
 
     fn consumers(&self) -> StoreFuture<Consumers> {
-        // By the writer, which creates the file if it is missing.
+        // The writer creates the file if it is missing.
         self.writer.submit(|work| {
             let checkpoints = journal::consumers(work.db)?;
             Ok(Consumers { checkpoints, last_seq_before_start: work.state.last_seq_before_start() })
@@ -211,15 +204,15 @@ impl Store for SqliteStore {
     }
 
     fn erase(&self, call: CallSelector) -> StoreFuture<ErasureResult> {
-        erase::erase_call(self, call)
+        self.spawn_detached(erase::erase_call(self.eraser(), Arc::clone(&self.shared), call))
     }
 
     fn erase_values(&self, call: Arc<str>) -> StoreFuture<u64> {
-        erase::erase_values(self, call)
+        self.spawn_detached(erase::erase_values(self.eraser(), call))
     }
 
     fn truncate_wal(&self) -> StoreFuture<()> {
-        erase::truncate_wal(self)
+        self.spawn_detached(erase::truncate_wal(self.writer.clone(), self.shared.path.clone()))
     }
 
     fn enforce_retention(&self, policy: RetentionPolicy) -> StoreFuture<StoreStats> {
@@ -234,7 +227,8 @@ impl Store for SqliteStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.stop.cancel();
-            // Before the writer: the last connection to close empties the log.
+            // The readers close before the writer, because the last connection to close empties
+            // the log.
             self.page_reader.close().await;
             self.value_reader.close().await;
             self.writer.close().await;

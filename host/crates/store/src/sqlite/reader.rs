@@ -1,5 +1,4 @@
-//! A reader thread with a connection of its own, so that reads do not wait for the
-//! writer's disk.
+//! A reader thread with its own connection, so that reads do not wait for the writer's disk.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -17,7 +16,7 @@ type ReadJob = Box<dyn FnOnce(&mut ReaderState) + Send>;
 #[derive(Clone)]
 pub(super) struct StoreReader(SyncSender<ReadJob>);
 
-/// The most queued reads.
+/// The maximum number of queued reads.
 const MAX_QUEUED_READS: usize = 4_096;
 
 struct ReaderState {
@@ -37,7 +36,7 @@ impl StoreReader {
         Ok(Self(jobs))
     }
 
-    /// Queues a read.
+    /// Queues a read, and returns its result.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -59,7 +58,7 @@ impl StoreReader {
         })
     }
 
-    /// Closes the connection.
+    /// Closes the connection after the queued reads.
     pub(super) async fn close(&self) {
         let (reply, done) = oneshot::channel();
         let job: ReadJob = Box::new(move |state| {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 /// The migration steps. `user_version` is the number of steps that a file has taken. A
 /// released step is never changed.
 const MIGRATIONS: [&str; 2] = [
-    // The journal.
+    // Tables of the journal.
     "CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
         identity BLOB NOT NULL,
@@ -39,7 +39,7 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX dead_observer ON dead (observer, id);
     CREATE TABLE sums (events_and_dead INTEGER NOT NULL) STRICT;
     INSERT INTO sums VALUES (0);",
-    // Call contexts, and plugins' values.
+    // Tables of call contexts and of plugins' values.
     "CREATE TABLE calls (
         key TEXT PRIMARY KEY,
         until INTEGER NOT NULL,
@@ -59,17 +59,12 @@ const MIGRATIONS: [&str; 2] = [
 /// The error of a migration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SchemaError {
-    /// The file is of a newer version, whose data this one might damage.
+    /// A newer version wrote the file, and this version might damage its data.
     #[error(
-        "it was written by a newer Plugboard (schema {found}, this one knows {known}); start that \
-         one, or use another data folder"
+        "it was written by a newer Plugboard (schema {found}; this version supports {known}); start \
+         the newer version, or use another data folder"
     )]
-    Newer {
-        /// The version of the file.
-        found: usize,
-        /// The version of this program.
-        known: usize,
-    },
+    Newer { found: usize, known: usize },
     /// An error of SQLite.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -96,7 +91,7 @@ fn migrate_to(db: &mut Connection, version: usize) -> Result<(), SchemaError> {
     transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()?;
     if found > 0 {
-        tracing::info!(from = found, to = version, "the store was brought to this version");
+        tracing::info!(from = found, to = version, "store migrated");
     }
     Ok(())
 }

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 
 use crate::{JournalEvent, JournalPage, Seq};
 
-/// The most events in it.
+/// The maximum number of events in the tail.
 const MAX_EVENTS: usize = 4_096;
 
-/// The most memory of its events, in bytes.
+/// The maximum memory of the events in the tail, in bytes.
 const MAX_BYTES: usize = 8 << 20;
 
-/// See the [module](self).
+/// A ring of the latest events, see the [module](self).
 pub(super) struct JournalTail {
     ring: Mutex<Ring>,
     last: watch::Sender<Seq>,
@@ -25,9 +25,9 @@ pub(super) struct JournalTail {
 struct Ring {
     events: VecDeque<Arc<JournalEvent>>,
     bytes: usize,
-    /// The ring has all events after this sequence number...
+    /// Sequence number after which the ring has all events.
     after: Seq,
-    /// ...up to this one, whose event may be erased.
+    /// Sequence number up to which the ring has all events. The last event may be erased.
     up_to: Seq,
 }
 
@@ -36,9 +36,9 @@ impl JournalTail {
         Self { ring: Mutex::default(), last: watch::Sender::new(0) }
     }
 
-    /// Sets the last event of the file that was opened. Events that the ring does not
-    /// have are then read from the file: those of earlier runs, and those of a
-    /// transaction that was committed though it returned an error.
+    /// Sets the last event of the file that was opened. Events that the ring lacks are then
+    /// read from the file. These are events of earlier runs, and events of a transaction that
+    /// was committed although it returned an error.
     pub(super) fn reset_to(&self, last: Seq) {
         let mut ring = self.ring.lock();
         if last > ring.up_to {
@@ -48,7 +48,7 @@ impl JournalTail {
         }
     }
 
-    /// Adds durable events.
+    /// Adds events that have become durable.
     pub(super) fn push(&self, events: Vec<Arc<JournalEvent>>) {
         let Some(last) = events.last().map(|event| event.seq) else { return };
         let mut ring = self.ring.lock();
@@ -66,7 +66,7 @@ impl JournalTail {
         self.last.send_replace(last);
     }
 
-    /// Returns the events after a sequence number. `None`: the ring lacks some of them.
+    /// Returns the events after a sequence number, or `None` if the ring lacks some of them.
     pub(super) fn read(&self, after: Seq, limit: usize) -> Option<JournalPage> {
         let ring = self.ring.lock();
         if after < ring.after {
@@ -74,14 +74,15 @@ impl JournalTail {
         }
         let start = ring.events.partition_point(|event| event.seq <= after);
         let events: Vec<_> = ring.events.range(start..).take(limit).cloned().collect();
-        // Covers erased events at the end, or a reader would read them again and again.
+        // The page covers erased events at the end. Otherwise a reader would read them
+        // repeatedly.
         let is_complete = events.len() < limit;
         let up_to =
             if is_complete { Some(ring.up_to) } else { events.last().map(|event| event.seq) };
         Some(JournalPage { events, up_to: up_to.map_or(after, |reaches| reaches.max(after)) })
     }
 
-    /// Removes erased events.
+    /// Removes the events of erased calls.
     pub(super) fn remove_erased(&self, is_erased: impl Fn(&JournalEvent) -> bool) {
         let mut ring = self.ring.lock();
         ring.events.retain(|event| !is_erased(event));

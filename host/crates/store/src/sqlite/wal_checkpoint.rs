@@ -1,9 +1,9 @@
-//! The thread that moves pages of the write-ahead log to the file, so that the writer
-//! need not.
+//! The thread that moves pages of the write-ahead log to the file, so that the writer rarely
+//! has to.
 //!
-//! The writer still does when the log has
-//! [`WAL_AUTOCHECKPOINT_PAGES`](super::database_file::WAL_AUTOCHECKPOINT_PAGES) pages:
-//! under load, only the writer can restart the log. There is little left to move then.
+//! The writer still moves pages when the log has
+//! [`WAL_AUTOCHECKPOINT_PAGES`](super::database_file::WAL_AUTOCHECKPOINT_PAGES) pages, because
+//! under load only the writer can restart the log. Few pages are left to move then.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::database_file::connect;
 
-/// The interval; under load, the log grows by some MiB within it.
+/// The interval of checkpoints. Under load, the log grows by some MiB within it.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The handle of the thread, which ends when this is dropped.
@@ -37,7 +37,7 @@ impl WalCheckpointer {
         Ok(Self { has_new_pages, _end: end })
     }
 
-    /// Notes that the log has new pages.
+    /// Records that the log has new pages.
     pub(super) fn mark_written(&self) {
         self.has_new_pages.store(true, Relaxed);
     }
@@ -46,11 +46,11 @@ impl WalCheckpointer {
 /// Moves the pages of the write-ahead log that no reader needs to the file. Blocks the
 /// calling thread, but no other connection.
 pub(super) fn checkpoint_passive(path: &Path) {
-    // A connection for each run, which does not keep a closed or replaced file open.
+    // Each run opens its own connection, so that no closed or replaced file stays open.
     let result =
         connect(path).and_then(|db| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
     if let Err(error) = result {
         // The writer logs persistent errors.
-        tracing::debug!(%error, "the store's log was not moved");
+        tracing::debug!(%error, "WAL checkpoint failed");
     }
 }

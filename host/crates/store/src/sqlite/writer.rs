@@ -1,11 +1,11 @@
 //! The writer thread: group commit.
 //!
-//! The thread drains its queue into one transaction, so that one wait for the disk serves
-//! all jobs in it, and completes the jobs when the transaction is durable.
+//! The thread drains its queue into one transaction, so that one wait for the disk serves all
+//! jobs in it. It completes the jobs when the transaction is durable.
 //!
-//! If a transaction fails, its jobs fail, and the next transaction tries again; on a new
-//! connection, unless the disk was full or the file locked. The store therefore recovers
-//! without a restart.
+//! If a transaction fails, its jobs fail, and the next transaction retries. It uses a new
+//! connection unless the disk was full or the file locked. The store therefore recovers without
+//! a restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,63 +17,37 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::StoreShared;
 use super::database_file::{BUSY_TIMEOUT, OpenDatabase, open_database};
 use super::file_error::{FileErrorCause, unavailable};
 use super::journal::DeferredAppend;
+use super::shared::StoreShared;
 use super::wal_checkpoint::WalCheckpointer;
+use super::write_job::{WriteContext, WriteJob};
 use super::writer_state::WriterState;
 use crate::{StoreError, StoreFuture};
 
-/// The most queued jobs, and their memory in bytes. Further jobs are rejected.
+/// The maximum number of queued jobs, and their memory in bytes. Further jobs are rejected.
 const MAX_QUEUED_JOBS: usize = 16_384;
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 
-/// The most deferred appends in one transaction.
+/// The maximum number of deferred appends in one transaction.
 const MAX_DEFERRED_PER_TRANSACTION: usize = 256;
 
-/// The most jobs in one transaction, which should not take longer than a wait for the
-/// disk.
+/// The maximum number of jobs in one transaction. They should not take longer than a wait for
+/// the disk.
 const MAX_JOBS_PER_TRANSACTION: usize = 1_024;
 
-/// The most time to wait for readers of the write-ahead log when it is emptied. Writes
-/// wait as well.
+/// The maximum wait for readers of the write-ahead log when it is emptied. Writes wait as well.
 const TRUNCATE_BUSY_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// The interval of emptying the write-ahead log, which may have removed data so long.
+/// The interval of emptying the write-ahead log, which may contain removed data for that time.
 const TRUNCATE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The interval of attempts to write deferred appends when there are no other jobs.
 const DEFERRED_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The least time between two log messages that the store is not writable.
+/// The minimum interval of log messages that the store is not writable.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The connection and the state that a job uses.
-pub(super) struct WriteContext<'a> {
-    pub(super) db: &'a Connection,
-    pub(super) state: &'a mut WriterState,
-}
-
-/// A job in a transaction.
-pub(super) trait WriteJob: Send {
-    fn run(&mut self, work: &mut WriteContext<'_>) -> rusqlite::Result<()>;
-    /// Handles a transaction that failed, whether the job ran in it or not.
-    fn roll_back(&mut self, _: &mut WriterState) {}
-    /// Returns whether the job frees space, and must not fail with others that need it.
-    fn frees_space(&self) -> bool {
-        false
-    }
-    /// Returns the memory while the job is queued, in bytes, if it can be large.
-    fn size(&self) -> usize {
-        0
-    }
-    /// Returns whether no caller repeats the job: it may use the whole queue.
-    fn is_deferred(&self) -> bool {
-        false
-    }
-    fn complete(self: Box<Self>, outcome: Result<(), StoreError>);
-}
 
 struct ClosureJob<F, T> {
     closure: Option<F>,
@@ -104,14 +78,14 @@ impl<T: Send, F: FnOnce(&mut WriteContext<'_>) -> rusqlite::Result<T> + Send> Wr
     fn complete(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { result, reply, .. } = *self;
         let answer = outcome.and_then(|()| result.ok_or(StoreError::Closed));
-        // The caller may have dropped the future.
+        // Fails if the caller has dropped the future.
         _ = reply.send(answer);
     }
 }
 
 enum WriterMessage {
     Job(Box<dyn WriteJob>),
-    /// Empties the write-ahead log after the earlier jobs. The reply is whether it is
+    /// Empties the write-ahead log after the earlier jobs. The reply states whether the log is
     /// empty.
     TruncateWal(oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<()>),
@@ -120,7 +94,7 @@ enum WriterMessage {
 /// The handle of the thread.
 #[derive(Clone)]
 pub(super) struct StoreWriter {
-    /// Bounded by `queue_usage`.
+    /// The queue of the thread, bounded by `queue_usage`.
     jobs: Sender<WriterMessage>,
     queue_usage: Arc<QueueUsage>,
 }
@@ -139,8 +113,8 @@ impl QueueUsage {
         let share = if job.is_deferred() { 4 } else { 3 };
         let jobs = self.jobs.fetch_add(1, Relaxed) + 1;
         let bytes = self.bytes.fetch_add(job.size(), Relaxed) + job.size();
-        // A job larger than the limit is accepted only when the queue is empty; otherwise
-        // it never would be.
+        // A job larger than the limit is accepted only when the queue is empty. Otherwise it
+        // would never be accepted.
         let is_alone = bytes == job.size();
         let fits = jobs <= MAX_QUEUED_JOBS / 4 * share
             && (is_alone || bytes <= MAX_QUEUED_BYTES / 4 * share);
@@ -168,7 +142,8 @@ impl StoreWriter {
         let queue_usage = Arc::new(QueueUsage::default());
         let thread_queue_usage = Arc::clone(&queue_usage);
         let (completed_sender, mut completed) = mpsc::unbounded_channel::<CompletedJobs>();
-        // Not on the thread, where each reply would wake a worker of the runtime by itself.
+        // A task sends the replies. On the thread, each reply would wake a worker of the
+        // runtime.
         tasks.spawn(async move {
             while let Some((jobs, outcome)) = completed.recv().await {
                 for job in jobs {
@@ -260,7 +235,7 @@ impl StoreWriter {
         Box::pin(async { answer.await.unwrap_or(Err(StoreError::Closed)) })
     }
 
-    /// Ends the thread after the queued jobs.
+    /// Ends the thread after it has processed the queued jobs.
     pub(super) async fn close(&self) {
         let (reply, ended) = oneshot::channel();
         if self.jobs.send(WriterMessage::Close(reply)).is_ok() {
@@ -274,16 +249,16 @@ struct WriterThread {
     shared: Arc<StoreShared>,
     state: WriterState,
     db: Option<OpenDatabase>,
-    /// When it last logged that the store is not writable.
+    /// Time of the last log message that the store is not writable.
     failure_logged_at: Option<Instant>,
-    /// When the write-ahead log was last emptied by the interval.
+    /// Time at which the write-ahead log was last emptied by the interval.
     wal_truncated_at: Instant,
     checkpoints: WalCheckpointer,
     queue_usage: Arc<QueueUsage>,
     completed: UnboundedSender<CompletedJobs>,
 }
 
-/// Jobs, and the result of their transaction.
+/// Finished jobs with the result of their transaction.
 type CompletedJobs = (Vec<Box<dyn WriteJob>>, Result<(), StoreError>);
 
 impl WriterThread {
@@ -303,7 +278,7 @@ impl WriterThread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            // Lets the thread that submitted the first job submit more of them.
+            // Yields, so that the thread that submitted the first job can submit more.
             std::thread::yield_now();
             let has_capacity = |jobs: &Vec<_>| jobs.len() < MAX_JOBS_PER_TRANSACTION;
             while close_reply.is_none() && truncate_reply.is_none() && has_capacity(&jobs) {
@@ -323,15 +298,15 @@ impl WriterThread {
             if let Some(reply) = truncate_reply.take() {
                 _ = reply.send(self.truncate_wal());
             } else if self.wal_truncated_at.elapsed() > TRUNCATE_INTERVAL {
-                // A failure is retried with the next interval. Retention wakes the thread.
+                // The next interval retries a failure. Retention wakes the thread.
                 self.wal_truncated_at = Instant::now();
                 _ = self.truncate_wal();
             }
         }
         if let Some(lost) = self.state.deferred_count() {
-            tracing::error!(events = lost, "stopping with events that could not be written");
+            tracing::error!(events = lost, "stopping with events that could not be stored");
         }
-        // The last connection to close moves the log to the file.
+        // The last connection to close moves the pages of the log to the file.
         drop(self.db.take());
         if let Some(reply) = close_reply {
             _ = reply.send(());
@@ -425,8 +400,8 @@ impl WriterThread {
             Ok(()) => self.db = Some(open),
             Err(error) => {
                 _ = open.db.execute_batch("ROLLBACK");
-                // After any other error, the connection itself may be at fault: it may
-                // have been opened while the folder was read-only.
+                // Any other error may be a fault of the connection, for example because it was
+                // opened while the folder was read-only.
                 let code = error.sqlite_error_code();
                 if matches!(code, Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) {
                     self.db = Some(open);
@@ -442,14 +417,14 @@ impl WriterThread {
         if self.failure_logged_at.is_none_or(|since| since.elapsed() > FAILURE_LOG_INTERVAL) {
             self.failure_logged_at = Some(Instant::now());
             tracing::error!(
-                "{error}; events are refused (503) until that is mended, calls are decided"
+                "store is not writable; rejecting events with 503, call decisions continue: {error}"
             );
         }
     }
 
     fn record_recovery(&mut self) {
         if self.failure_logged_at.take().is_some() {
-            tracing::info!("the store can be written again");
+            tracing::info!("store is writable again");
         }
         self.shared.set_health(None);
     }

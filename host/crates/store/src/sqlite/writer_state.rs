@@ -1,5 +1,4 @@
-//! The in-memory state of the writer thread, so that it does not query the file for every
-//! event.
+//! In-memory state of the writer thread, so that it does not query the file for every event.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,21 +9,21 @@ use rusqlite::Connection;
 use crate::{AppendBatch, JournalEvent, Seq, unix_ago};
 use plugboard_core::event_id::EventId;
 
-/// The most event ids in each of the two sets.
+/// The maximum number of event ids in each of the two sets.
 const MAX_RECENT_IDS: usize = 500_000;
 
-/// The most deferred appends, and their memory in bytes.
+/// The maximum number of deferred appends, and their memory in bytes.
 const MAX_DEFERRED: usize = 10_000;
 const MAX_DEFERRED_BYTES: usize = 32 << 20;
 
-/// See the [module](self).
+/// State of the writer thread, see the [module](self).
 pub(super) struct WriterState {
     /// The sequence number of the next event.
     next_seq: Seq,
     /// The last sequence number when the file was first opened.
     last_seq_before_start: Option<Seq>,
     recent_ids: RecentEventIds,
-    /// The size of the values in a namespace, in bytes, once it was counted.
+    /// The size of the values in a namespace, in bytes, after the first count.
     pub(super) kv_bytes: HashMap<Arc<str>, usize>,
     /// The events of the current transaction.
     appended: Vec<Arc<JournalEvent>>,
@@ -36,7 +35,7 @@ pub(super) struct WriterState {
     pub(super) bytes_delta: i64,
     /// An upper bound of the size of call contexts, in bytes.
     pub(super) call_bytes: u64,
-    /// Whether the journal has reached its limit.
+    /// True if the journal has reached its limit.
     pub(super) is_full: bool,
 }
 
@@ -59,7 +58,7 @@ impl WriterState {
 
     /// Loads the state from a file that was opened.
     pub(super) fn load(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        // A sequence number is never used twice, even if all events are removed:
+        // A sequence number is never reused, even if all events are removed, because
         // checkpoints refer to it.
         let last: Option<Seq> = db.query_row(
             "SELECT max((SELECT coalesce(max(seq), 0) FROM events),
@@ -87,12 +86,12 @@ impl WriterState {
             rusqlite::Error::QueryReturnedNoRows => Ok(0),
             error => Err(error),
         })?;
-        // The first retention run counts it.
+        // The first retention run replaces this bound by a count.
         self.call_bytes = u64::MAX;
         Ok(())
     }
 
-    /// Remembers an event id. Returns whether it was new.
+    /// Adds an event id to the recent ones. Returns whether it was new.
     pub(super) fn insert_event_id(&mut self, identity: EventId) -> bool {
         self.recent_ids.insert(identity)
     }
@@ -134,7 +133,7 @@ impl WriterState {
         self.deferred.iter().take(limit).cloned().collect()
     }
 
-    /// Removes the first deferred appends, which were written.
+    /// Removes the first deferred appends after they were written.
     pub(super) fn remove_deferred(&mut self, count: usize) {
         for writes in self.deferred.drain(..count.min(self.deferred.len())) {
             self.deferred_bytes = self.deferred_bytes.saturating_sub(writes.size());
@@ -162,7 +161,7 @@ impl WriterState {
     /// Ends a transaction that failed.
     pub(super) fn roll_back(&mut self) {
         for event in self.appended.drain(..) {
-            // The ids of redriven events are not remembered.
+            // Redriven events have no recorded id.
             if event.target.is_none() {
                 self.recent_ids.remove(event.event_id);
             }

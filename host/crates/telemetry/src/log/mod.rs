@@ -1,9 +1,9 @@
 //! The log: lines on standard error, as text for people or as JSON.
 //!
 //! A call must not wait for the reader of the log, nor pay for a system call. Lines are
-//! therefore buffered in memory, and a thread writes them some times a second. If the
-//! reader is too slow, further lines are dropped and counted. (`tracing-appender` queues
-//! each line, and waking its thread cost a quarter of a decision.)
+//! therefore buffered in memory, and a thread writes them several times a second. If the reader
+//! is too slow, further lines are dropped and counted. (`tracing-appender` queues each line,
+//! and waking its thread cost a quarter of a decision.)
 
 mod human;
 
@@ -26,14 +26,14 @@ use self::human::HumanFormat;
 use crate::traces::{self, Traces};
 use plugboard_config::{LogConfig, LogFormat};
 
-/// Longest delay of a line. A person does not notice it, and a busy server writes many lines
-/// at once.
+/// Maximum delay of a line. A person does not notice it, and a busy server writes many lines at
+/// once.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Capacity that the buffer keeps, in bytes: the lines of a busy server in one interval.
 const RETAINED_BYTES: usize = 1 << 20;
 
-/// Largest number of buffered bytes: some seconds of a busy server.
+/// Maximum number of buffered bytes: some seconds of a busy server.
 const MAX_BUFFERED_BYTES: usize = 16 << 20;
 
 /// The running log. Writes the remaining lines when dropped.
@@ -117,12 +117,12 @@ impl LineBuffer {
             mem::swap(&mut buffered.text, text);
             (mem::take(&mut buffered.dropped), buffered.is_closed)
         };
-        // There is no place to report that the log cannot be written.
+        // An error of the log itself cannot be reported.
         _ = out.write_all(text);
         // A burst of lines must not keep its memory.
         text.shrink_to(RETAINED_BYTES);
         if dropped > 0 {
-            tracing::warn!(lines = dropped, "the log is read too slowly; lines were dropped");
+            tracing::warn!(lines = dropped, "standard error is read too slowly; log lines dropped");
         }
         is_closed
     }
@@ -132,7 +132,7 @@ impl LineBuffer {
     }
 }
 
-/// Takes one line from the formatter.
+/// Receives one line from the formatter.
 impl Write for LineBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut buffered = self.lock();

@@ -6,7 +6,7 @@
 //! paths. With the feature `otlp` (on by default) they are exported by OTLP over HTTP.
 //! Without it, [`Traces::start`] fails, so that a configured collector is not ignored.
 //!
-//! Without an endpoint no callsite is enabled, so a span costs a load and a branch.
+//! Without an endpoint no callsite is enabled, so a span costs one load and one branch.
 
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -26,14 +26,14 @@ pub use self::unavailable::{RemoteSpan, Traces};
 /// The numbers of exported and dropped spans. Clones share the counters.
 #[derive(Clone, Debug, Default)]
 pub struct SpanCounts {
-    /// Spans that the collector accepted.
+    /// Number of spans that the collector accepted.
     pub exported: Counter,
-    /// Spans that the collector did not accept in time, or that found the queue full.
+    /// Number of spans that the collector did not accept in time, or that found the queue full.
     pub dropped: Counter,
 }
 
 /// Excludes the spans of traces from a log filter.
 pub fn exclude_spans(level: Targets) -> Targets {
-    // The longest matching target wins, so both are needed.
+    // The longest matching target has priority, so both are needed.
     level.with_target(CHILD_TARGET, LevelFilter::OFF).with_target(ROOT_TARGET, LevelFilter::OFF)
 }

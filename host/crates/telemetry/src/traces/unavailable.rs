@@ -15,11 +15,11 @@ impl Traces {
     ///
     /// # Errors
     ///
-    /// Always.
+    /// Always fails, because the build lacks the exporter.
     pub fn start(_: &TracesConfig) -> anyhow::Result<Self> {
         bail!(
-            "traces.endpoint is set, but this build of Plugboard has no trace exporter; remove the \
-             key, or build with the feature `otlp`"
+            "traces.otlp_endpoint is set, but this build of Plugboard has no trace exporter; \
+             remove the key, or build with the feature `otlp`"
         )
     }
 
@@ -33,7 +33,7 @@ impl Traces {
         match *self {}
     }
 
-    /// Stops the exporter.
+    /// Stops the exporter, which does not exist.
     pub fn stop(self) {
         match self {}
     }
@@ -43,7 +43,7 @@ impl Traces {
 pub enum RemoteSpan {}
 
 impl RemoteSpan {
-    /// Returns None, because no span of this process can have a parent.
+    /// Returns `None`, because no span of this process can have a parent.
     pub fn parse(_: &str) -> Option<Self> {
         None
     }

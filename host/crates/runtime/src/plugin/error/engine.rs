@@ -1,5 +1,5 @@
-//! Errors of wasmtime: their text made safe to print, and the conditions that only
-//! their text tells.
+//! Errors of wasmtime: text that is safe to print, and conditions that only the text
+//! reveals.
 
 use std::error::Error;
 use std::fmt;
@@ -16,8 +16,8 @@ pub(in crate::plugin) const MAX_ERROR: usize = 1024;
 
 /// An error of wasmtime.
 ///
-/// It can quote names from the plugin's file. Its text is therefore cut and on one
-/// line; that of its [source](Error::source) is neither.
+/// It can quote names from the plugin's file. Its text is therefore truncated and on one
+/// line; the text of its [source](Error::source) is neither.
 #[derive(Debug)]
 pub struct EngineError {
     text: String,
@@ -25,17 +25,17 @@ pub struct EngineError {
 }
 
 impl EngineError {
-    /// An error of loading, with the text of all its causes.
+    /// Creates an error of loading, with the text of all causes.
     pub(in crate::plugin) fn new(source: wasmtime::Error) -> Self {
         Self { text: sanitize(&format!("{source:#}"), MAX_MESSAGE), source }
     }
 
-    /// An error that ended a call, with the text of its cause and the functions in which
-    /// it happened.
+    /// Creates the error of a call, with the text of its root cause and the innermost
+    /// functions.
     pub(in crate::plugin) fn from_trap(source: wasmtime::Error) -> Self {
         let mut text = match (source.downcast_ref::<Trap>(), source.downcast_ref::<I32Exit>()) {
             (Some(trap), _) => trap.to_string(),
-            (_, Some(exit)) => format!("it ended itself with exit code {}", exit.0),
+            (_, Some(exit)) => format!("the plugin exited with code {}", exit.0),
             _ => source.root_cause().to_string(),
         };
         let trace = source.downcast_ref::<WasmBacktrace>();
@@ -45,7 +45,7 @@ impl EngineError {
         Self { text: sanitize(&text, MAX_ERROR), source }
     }
 
-    /// An error with this text, for documentation of the errors that have one.
+    /// Creates an error with this text, for the reference of errors.
     pub fn from_text(text: &'static str) -> Self {
         Self { text: text.to_owned(), source: wasmtime::Error::msg(text) }
     }
@@ -63,8 +63,8 @@ impl Error for EngineError {
     }
 }
 
-/// A condition that wasmtime reports by an error whose type is private, so that only
-/// the text tells it. Its tests fail if an update changes the text.
+/// Condition that wasmtime reports by an error of a private type, so that only the text
+/// reveals it. The tests fail if an update changes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::plugin) enum EngineCondition {
     /// The component needs more than the instance pool reserves for one instance.
@@ -74,9 +74,9 @@ pub(in crate::plugin) enum EngineCondition {
 }
 
 impl EngineCondition {
-    /// The condition that this error reports, if it is one of these.
+    /// Returns the condition that an error reports, if it is one of these.
     pub(in crate::plugin) fn of(error: &wasmtime::Error) -> Option<Self> {
-        // Not the contexts: those of a trap quote the guest's function names.
+        // Excludes the contexts, because those of a trap quote the guest's function names.
         if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
             return Some(Self::HostCallFuelExhausted);
         }
@@ -98,7 +98,7 @@ mod tests {
     /// Instantiates core module 0 without arguments.
     const CORE_INSTANCE: &[u8] = &[0x02, 4, 1, 0, 0, 0];
 
-    /// A component that begins with this core module.
+    /// Returns a component that begins with this core module.
     fn component(module_sections: &[u8], rest: &[&[u8]]) -> Vec<u8> {
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         module.extend_from_slice(module_sections);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn component_beyond_pool_limits_is_recognized() {
-        // Three tables, where the pool has two for a module.
+        // Three tables; the pool has two for a module.
         let bytes = component(&[0x04, 10, 3, 0x70, 0, 0, 0x70, 0, 0, 0x70, 0, 0], &[CORE_INSTANCE]);
         let engine = engine::Engine::start(&Default::default(), Purpose::Serve { threads: 1 });
         let error = Component::from_binary(engine.unwrap().wasm(), &bytes).err().unwrap();

@@ -1,4 +1,4 @@
-//! Why a version of a plugin cannot be loaded.
+//! Error of loading a version of a plugin.
 
 use std::path::PathBuf;
 use std::str::Utf8Error;
@@ -8,30 +8,30 @@ use thiserror::Error;
 use super::{CallError, EngineError, Stage};
 use plugboard_config::toml_error::TomlError;
 
-/// Why a version of a plugin cannot be loaded. The text is for the plugin's author and
-/// the operator.
+/// Error of loading a version of a plugin. The text is for the plugin's author and the
+/// operator.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The file or its settings cannot be read.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The file is a folder, a pipe or a device.
-    #[error("{path} is no regular file", path = .0.display())]
+    #[error("{path} is not a regular file", path = .0.display())]
     NotAFile(PathBuf),
     /// The file is being written.
-    #[error("{path} changed while it was read, again and again", path = .0.display())]
+    #[error("{path} kept changing while it was read", path = .0.display())]
     FileChanging(PathBuf),
-    /// The settings are not text.
+    /// The settings are not UTF-8.
     #[error("{path} is not UTF-8", path = .path.display())]
-    SettingsNotText {
-        /// The settings file.
+    SettingsNotUtf8 {
+        /// Path of the settings file.
         path: PathBuf,
-        /// Where it is not UTF-8.
+        /// Position of the invalid bytes.
         source: Utf8Error,
     },
     /// The file name cannot be the plugin's name.
@@ -43,108 +43,112 @@ pub enum LoadError {
     /// The settings ask for more memory than the server allows.
     #[error("limits.memory is {asked} bytes; the server's engine.max_memory is {most}")]
     MemoryTooLarge {
-        /// The plugin's limit, in bytes.
+        /// Limit of the plugin, in bytes.
         asked: usize,
-        /// The server's limit, in bytes.
+        /// Limit of the server, in bytes.
         most: usize,
     },
     /// The file is empty.
-    #[error("the file is empty; was the copy finished? Write to another name, then rename")]
+    #[error("the file is empty; if the copy was not finished, copy to another name, then rename")]
     EmptyFile,
     /// The file is larger than any plugin may be.
-    #[error("the file has {size} bytes; a plugin may have {most}")]
+    #[error("the file has {size} bytes; expected at most {most}")]
     FileTooLarge {
-        /// The file's size, in bytes.
+        /// Size of the file, in bytes.
         size: u64,
-        /// The limit, in bytes.
+        /// Maximum size, in bytes.
         most: u64,
     },
     /// The file is not WebAssembly.
-    #[error("this is not WebAssembly: it starts with {start:?}, not with \"\\0asm\"")]
+    #[error("the file is not WebAssembly: it starts with {start:?} instead of \"\\0asm\"")]
     NotWasm {
-        /// The first bytes, escaped.
+        /// First bytes of the file, escaped.
         start: String,
     },
     /// The file is a core module, not a component.
     #[error(
-        "this is a core module, not a component; build for wasm32-wasip2, which makes components: \
-         `cargo build --release --target wasm32-wasip2`"
+        "the file is a core module, not a component; build for wasm32-wasip2: `cargo build \
+         --release --target wasm32-wasip2`"
     )]
     CoreModule,
     /// Reading or compiling the file panicked: a bug of the host.
-    #[error("the host panicked over it; please report it")]
+    #[error("Plugboard panicked while it loaded the file; please report it")]
     HostPanicked,
     /// The system has no thread left to compile it.
-    #[error("no thread to compile it: {0}")]
+    #[error("cannot start a thread to compile the file: {0}")]
     NoThread(#[source] std::io::Error),
-    /// The file is machine code that another program compiled. It is never run.
-    #[error("this is compiled code (.cwasm), which cannot be checked; deploy the .wasm")]
+    /// The file is machine code that another program compiled. The host never runs it.
+    #[error("the file is machine code (.cwasm), which cannot be verified; deploy the .wasm")]
     Precompiled,
     /// The component needs more than the pool reserves for one instance.
-    #[error("it needs more than this server gives to a plugin: {0}")]
+    #[error("the component exceeds the limits of the engine: {0}")]
     ExceedsEngineLimits(#[source] EngineError),
-    /// The component does not compile: it is damaged, or of another format version.
+    /// The component does not compile: it is damaged, or has another format version.
     #[error(
-        "this is a damaged or unfinished component: {0}; was the copy finished? Write to another \
-         name, then rename"
+        "the component is damaged or incomplete: {0}; if the copy was not finished, copy to \
+         another name, then rename"
     )]
     Malformed(#[source] EngineError),
     /// The component exports no hook.
     #[error(
-        "no hook is exported; expected at least one of: {expected}. It exports {found}. With the \
-         Rust SDK: `plugboard_sdk::export!(MyPlugin: Router)`"
+        "the component exports no hook; expected at least one of: {expected}. It exports {found}. \
+         With the Rust SDK: `plugboard_sdk::export!(MyPlugin: Router)`"
     )]
     NoHook {
-        /// The hooks' interfaces.
+        /// Interfaces of the hooks.
         expected: String,
-        /// The component's exports.
+        /// Exports of the component.
         found: String,
     },
     /// The component is built against another version of the contract.
-    #[error("it speaks {found}; this host speaks {spoken}; build it against that version")]
+    #[error(
+        "the component uses {found}; this server supports {spoken}; build the plugin against that \
+         version"
+    )]
     ContractVersion {
-        /// The plugin's interface, with its version.
+        /// Interface of the plugin, with its version.
         found: String,
-        /// The host's package, with its version.
+        /// Package of the host, with its version.
         spoken: &'static str,
     },
     /// The component imports an interface that the host does not have.
     #[error(
-        "it imports `{import}`, which this host does not have; there are: {known}, and WASI 0.2"
+        "the component imports `{import}`, which this server does not provide; available: {known}, \
+         and WASI 0.2"
     )]
     UnknownImport {
-        /// The interface.
+        /// Name of the interface.
         import: String,
-        /// The interfaces that the host has.
+        /// Interfaces that the host has.
         known: String,
     },
     /// An interface has other functions or types than the contract.
-    #[error("its imports or exports do not fit the contract {spoken}: {source}")]
+    #[error("the component's imports or exports do not match the contract {spoken}: {source}")]
     ContractMismatch {
-        /// The host's package, with its version.
+        /// Package of the host, with its version.
         spoken: &'static str,
-        /// What does not fit.
+        /// Mismatch of names or types.
         source: EngineError,
     },
     /// A granted capability cannot be set up.
-    #[error("what its settings grant cannot be given: {0}")]
+    #[error("cannot set up the capabilities that the settings grant: {0}")]
     GrantSetup(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The tool names, of the component or of the settings, cannot be used.
-    #[error("its tools cannot be known by their names: {0}")]
+    /// The tool names of the component or of the settings are invalid.
+    #[error("invalid tool names: {0}")]
     InvalidToolNames(String),
     /// The component cannot be instantiated.
-    #[error("an instance cannot be made: {0}")]
+    #[error("cannot create an instance: {0}")]
     Instantiate(#[source] CallError),
 }
 
 impl LoadError {
-    /// The label in metrics, the log and `/plugins`; part of the interface.
+    /// Returns the label in metrics, the log and `/plugins`, which is part of the interface.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "unreadable",
             Self::NotAFile(_) => "not_a_file",
-            Self::FileChanging(_) => "changing",
-            Self::SettingsNotText { .. } => "settings_not_text",
+            Self::FileChanging(_) => "file_changing",
+            Self::SettingsNotUtf8 { .. } => "settings_not_utf8",
             Self::InvalidFileName(_) => "name",
             Self::InvalidSettings(_) => "settings",
             Self::MemoryTooLarge { .. } => "memory_too_large",
@@ -155,19 +159,19 @@ impl LoadError {
             Self::HostPanicked => "host_panicked",
             Self::NoThread(_) => "no_thread",
             Self::Precompiled => "precompiled",
-            Self::ExceedsEngineLimits(_) => "too_demanding",
+            Self::ExceedsEngineLimits(_) => "exceeds_engine_limits",
             Self::Malformed(_) => "malformed",
             Self::NoHook { .. } => "no_hook",
             Self::ContractVersion { .. } => "contract_version",
             Self::UnknownImport { .. } => "unknown_import",
-            Self::ContractMismatch { .. } => "mismatch",
+            Self::ContractMismatch { .. } => "contract_mismatch",
             Self::GrantSetup(_) => "grants",
             Self::InvalidToolNames(_) => "tool_names",
             Self::Instantiate(_) => "instantiate",
         }
     }
 
-    /// Whether loading the same files again may succeed, because the cause is not in
+    /// Returns whether loading the same files again may succeed, because the cause is not in
     /// the files.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -179,7 +183,7 @@ impl LoadError {
         )
     }
 
-    /// The step of loading that failed.
+    /// Returns the step of loading that failed.
     pub fn stage(&self) -> Stage {
         match self {
             Self::Unreadable { .. }
@@ -188,7 +192,7 @@ impl LoadError {
             | Self::InvalidFileName(_)
             | Self::EmptyFile
             | Self::FileTooLarge { .. } => Stage::Read,
-            Self::SettingsNotText { .. }
+            Self::SettingsNotUtf8 { .. }
             | Self::InvalidSettings(_)
             | Self::MemoryTooLarge { .. } => Stage::Settings,
             Self::NotWasm { .. }

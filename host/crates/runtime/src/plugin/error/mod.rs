@@ -1,7 +1,7 @@
-//! The errors of plugins: [`LoadError`] until a version serves, [`CallError`] after.
+//! Errors of plugins: [`LoadError`] before a version serves, [`CallError`] afterwards.
 //!
-//! Each variant has a label, which is the value of the metric's label, a field in the
-//! log, and the outcome of the span.
+//! Each variant has a label, which is the value of the metric's label, a field in the log,
+//! and the outcome of the span.
 
 mod call;
 mod engine;
@@ -12,26 +12,26 @@ pub use self::engine::EngineError;
 pub(super) use self::engine::{EngineCondition, MAX_ERROR};
 pub use self::load::LoadError;
 
-/// A step in a plugin's life. Those before [`Stage::Call`] load a version.
+/// Step in the life of a plugin. The steps before [`Stage::Call`] load a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Reading the files.
+    /// Reads the plugin's files.
     Read,
-    /// Understanding the settings.
+    /// Parses and checks the settings.
     Settings,
-    /// Making machine code.
+    /// Compiles the component to machine code.
     Compile,
-    /// Finding hooks and capabilities.
+    /// Links hooks and capabilities by name and type.
     Link,
-    /// Making the first instance.
+    /// Creates the trial instance.
     Instantiate,
-    /// Answering a call.
+    /// Answers a call of a hook.
     Call,
 }
 
 impl Stage {
-    /// The name in the log and in metrics.
+    /// Returns the name in the log and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",

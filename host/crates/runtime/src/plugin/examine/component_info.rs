@@ -1,73 +1,72 @@
-//! Structure of a component, as its file declares it.
+//! Structure of a component, as declared in its file.
 
 use serde::Serialize;
 use wasmtime::component::Component;
 
 use crate::capability::log::MAX_MESSAGE;
-use crate::plugin::Hook;
 use crate::plugin::component::{IMPORTS, interface_name, is_wasi, parse_contract_name};
+use crate::plugin::contract::Hook;
 use plugboard_core::text::sanitize;
 
-/// Bytes of a page of linear memory.
+/// Size of a page of linear memory, in bytes.
 const PAGE: u64 = 64 << 10;
 
-/// What is said of an import that nobody has.
-const UNKNOWN_PURPOSE: &str = "this host does not have it";
+/// Purpose of an import that the host does not provide.
+const UNKNOWN_PURPOSE: &str = "not provided by this server";
 
-/// What a component is made of.
+/// Contents of a component.
 #[derive(Debug, Serialize)]
 pub struct ComponentInfo {
-    /// The versions of our contract that it speaks: one, unless something is wrong.
+    /// Versions of the contract in its imports and exports; one in a valid plugin.
     pub contract: Vec<String>,
-    /// What it can do for us.
+    /// Hooks that it exports.
     pub hooks: Vec<Hook>,
-    /// What else it exports.
+    /// Exports that are not hooks.
     pub other_exports: Vec<String>,
-    /// What it wants of a host.
+    /// Interfaces and functions that it imports.
     pub imports: Vec<Import>,
-    /// What an instance needs, where the file tells.
+    /// Requirements of an instance, if the file declares them.
     pub needs: Option<InstanceRequirements>,
 }
 
-/// An interface or a function that a component wants.
+/// Interface or function that a component imports.
 #[derive(Debug, Serialize)]
 pub struct Import {
-    /// Its full name.
+    /// Full name of the import.
     pub name: String,
-    /// Who has it.
+    /// Provider of the import.
     pub from: ImportOrigin,
-    /// What it is for, and what of it a plugin gets.
-    #[serde(rename = "for")]
+    /// Purpose of the import, and the part of it that a plugin may use.
     pub purpose: &'static str,
 }
 
-/// Who has what is imported.
+/// Provider of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImportOrigin {
-    /// Our contract.
+    /// The contract of Plugboard.
     Contract,
-    /// WASI 0.2.
+    /// The linked packages of WASI 0.2.
     Wasi,
-    /// Nobody that we know.
+    /// No known provider: the component cannot be linked.
     Unknown,
 }
 
-/// What an instance needs before it has run at all.
+/// Requirements of an instance before its first call.
 #[derive(Debug, Serialize)]
 pub struct InstanceRequirements {
-    /// Linear memories.
+    /// Number of linear memories in an instance.
     pub memories: u32,
-    /// Of the largest one, in bytes.
+    /// Initial size of the largest memory, in bytes.
     pub initial_memory: u64,
-    /// Tables.
+    /// Number of tables in an instance.
     pub tables: u32,
-    /// Of the largest one.
+    /// Initial number of elements of the largest table.
     pub table_elements: u64,
 }
 
 impl ComponentInfo {
-    /// Of a component that was compiled.
+    /// Describes a compiled component.
     pub(super) fn new(component: &Component) -> Self {
         let (ty, engine) = (component.component_type(), component.engine());
         let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
@@ -99,7 +98,7 @@ impl ComponentInfo {
         }
     }
 
-    /// Whether it wants this interface of the contract.
+    /// Returns whether it imports this interface of the contract.
     pub(super) fn imports_capability(&self, name: &str) -> bool {
         self.imports.iter().any(|import| import.capability() == Some(name))
     }
@@ -115,7 +114,7 @@ impl Import {
         Self { name: sanitize(name, MAX_MESSAGE), from, purpose }
     }
 
-    /// The interface's name in the contract, if it is one of ours.
+    /// Returns the name of the interface in the contract, if it belongs to it.
     pub fn capability(&self) -> Option<&str> {
         parse_contract_name(&self.name).map(|(interface, _)| interface)
     }
@@ -126,23 +125,23 @@ fn capability_purpose(interface: &str) -> &'static str {
     entry.map_or(UNKNOWN_PURPOSE, |(_, purpose)| purpose)
 }
 
-/// What an interface of WASI is for, and what of it a plugin gets.
+/// Returns the purpose of an interface of WASI, and the part of it that a plugin may use.
 fn wasi_purpose(name: &str) -> &'static str {
     const PURPOSES: [(&str, &str); 14] = [
-        ("wasi:cli/environment@", "the environment: empty"),
-        ("wasi:cli/exit@", "ending itself: a failure of the call"),
-        ("wasi:cli/stdin@", "what is typed: nothing"),
-        ("wasi:cli/stdout@", "printing: into its log"),
-        ("wasi:cli/stderr@", "printing: into its log"),
-        ("wasi:cli/terminal", "a terminal: there is none"),
-        ("wasi:cli/", "being a program"),
-        ("wasi:clocks/", "the time, and sleeping"),
-        ("wasi:filesystem/", "files: there are none"),
-        ("wasi:io/", "waiting, and what streams are made of"),
+        ("wasi:cli/environment@", "environment: empty"),
+        ("wasi:cli/exit@", "exit: a failure of the call"),
+        ("wasi:cli/stdin@", "standard input: empty"),
+        ("wasi:cli/stdout@", "output: into the plugin's log"),
+        ("wasi:cli/stderr@", "output: into the plugin's log"),
+        ("wasi:cli/terminal", "terminal: none"),
+        ("wasi:cli/", "command-line programs"),
+        ("wasi:clocks/", "time and sleeping"),
+        ("wasi:filesystem/", "files: none"),
+        ("wasi:io/", "streams and polling"),
         ("wasi:random/", "random numbers"),
-        ("wasi:sockets/ip-name-lookup@", "looking up names: refused"),
-        ("wasi:sockets/", "the network: refused, use http of the contract"),
-        ("", "something else of WASI"),
+        ("wasi:sockets/ip-name-lookup@", "name lookup: denied"),
+        ("wasi:sockets/", "network: denied, use http of the contract"),
+        ("", "other interfaces of WASI"),
     ];
     let entry = PURPOSES.iter().find(|(start, _)| name.starts_with(start));
     entry.map_or("", |(_, purpose)| purpose)

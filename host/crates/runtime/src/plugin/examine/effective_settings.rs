@@ -1,4 +1,4 @@
-//! Effective settings of a plugin: its own with the server's defaults.
+//! Effective settings of a plugin: its settings file with the server's defaults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,56 +11,56 @@ use super::super::settings::{CallField, OnFailure, Settings};
 use plugboard_core::event::EventKind;
 use plugboard_core::platforms::Platform;
 
-/// What a plugin's settings come to.
+/// Effective settings of a plugin.
 #[derive(Debug, Serialize)]
 pub struct EffectiveSettings {
-    /// The settings file. None: there is none, everything is as by default.
+    /// Settings file. `None`: the file does not exist, and the defaults apply.
     pub file: Option<PathBuf>,
-    /// Whether it is loaded at all.
+    /// True if the server loads the plugin.
     pub enabled: bool,
-    /// Whose calls it is asked about. Empty: everybody's.
+    /// Platforms whose calls it receives. Empty: all.
     pub platforms: Vec<Platform>,
-    /// Patterns, by field, of the calls that it is asked about. Empty: all.
+    /// Patterns of the calls that it receives, by field. Empty: all calls.
     #[serde(rename = "match")]
     pub matches: BTreeMap<String, Vec<String>>,
-    /// What its failure means for the call.
+    /// Consequence of its failure for the call.
     pub on_failure: OnFailure,
-    /// The kinds of events that an observer is told.
+    /// Kinds of events that an observer receives.
     pub events: Vec<EventKind>,
-    /// The names of its values, which may be secrets.
+    /// Keys of its configuration values, without the values, which may be secrets.
     pub config: Vec<String>,
-    /// Its bounds.
+    /// Resource limits of its calls.
     pub limits: EffectiveLimits,
-    /// What it may use.
+    /// Capabilities that it may use.
     pub grants: EffectiveGrants,
 }
 
-/// The bounds of a plugin.
+/// Effective limits of a plugin.
 #[derive(Debug, Serialize)]
 pub struct EffectiveLimits {
-    /// For a decision, and for a say in a transfer, in milliseconds.
+    /// Time limit of a decision or a transfer, in milliseconds.
     pub timeout_ms: u64,
-    /// For an event, in milliseconds.
+    /// Time limit of an event, in milliseconds.
     pub event_timeout_ms: u64,
-    /// For a use of a tool, in milliseconds.
+    /// Time limit of a tool call, in milliseconds.
     pub tool_timeout_ms: u64,
-    /// All linear memories together, in bytes.
+    /// Limit of all linear memories together, in bytes.
     pub memory: usize,
 }
 
-/// What a plugin may use.
+/// Capabilities that a plugin may use.
 #[derive(Debug, Serialize)]
 pub struct EffectiveGrants {
-    /// Values that outlive a call.
+    /// Key-value store, whose values outlive a call.
     pub kv: bool,
-    /// Figures of its own.
+    /// Custom counters and histograms.
     pub metrics: bool,
-    /// Requests to these hosts.
+    /// Hosts that HTTP requests may reach.
     pub http: Vec<String>,
 }
 
 impl EffectiveSettings {
-    /// Of these settings. `file` is where they stand.
+    /// Combines settings and limits. `file` is the settings file, if it exists.
     pub(super) fn new(
         settings: &Settings,
         limits: limits::ResourceLimits,

@@ -1,7 +1,6 @@
 //! Examination of a plugin's files for their author.
 //!
-//! Takes the same steps as loading, and reports what each step found even if a step
-//! fails.
+//! Takes the same steps as loading, and reports the result of each step, even if one fails.
 
 mod component_info;
 mod effective_settings;
@@ -15,7 +14,9 @@ use wasmtime::component::Component;
 
 pub use self::component_info::{ComponentInfo, Import, ImportOrigin};
 pub use self::effective_settings::{EffectiveGrants, EffectiveSettings};
+use super::Plugin;
 use super::component::LinkedComponent;
+use super::contract::Hook;
 use super::error::{CallError, LoadError, Stage};
 use super::limits;
 use super::load::{Loader, parse_settings};
@@ -23,67 +24,66 @@ use super::plugin_files::{PluginContents, PluginFiles, PluginVersion};
 use super::recorder::InvocationRecord;
 use super::settings::Settings;
 use super::stats::Stats;
-use super::{Hook, Plugin};
 
 use plugboard_core::units::micros;
 
-/// What was found out about one plugin.
+/// Result of the examination of one plugin.
 #[derive(Serialize)]
 pub struct PluginReport {
-    /// Its name: the file's, without the ending.
+    /// Name of the plugin: the file name without its extension.
     pub name: String,
-    /// The component.
+    /// Path of the component.
     pub file: PathBuf,
-    /// Of the file. None: it cannot be read.
+    /// Size of the file. `None`: it cannot be read.
     pub bytes: Option<u64>,
-    /// Of the file, in hex.
+    /// SHA-256 of the file, in hex.
     pub sha256: Option<String>,
-    /// Whether it can serve.
+    /// Result: good, broken or disabled.
     pub state: ReportStatus,
-    /// What stands in its way.
+    /// Error that prevents the plugin from serving.
     pub error: Option<ReportedError>,
-    /// What is odd about it, and what to do.
+    /// Warnings, each with a remedy.
     pub warnings: Vec<String>,
-    /// What the file is, in a word.
+    /// Type of the file, such as `component`, if known.
     pub kind: Option<&'static str>,
-    /// What it is made of, if it is a component.
+    /// Contents of the file, if it is a component.
     pub component: Option<ComponentInfo>,
-    /// The tools that it answers.
+    /// Names of its tools.
     pub tools: Vec<String>,
-    /// What its settings come to, if they can be read.
+    /// Effective settings, if they can be read.
     pub settings: Option<EffectiveSettings>,
-    /// How long compiling took, in microseconds.
+    /// Duration of the compilation, in microseconds.
     pub compile_us: Option<u64>,
-    /// What the first instance took.
+    /// Resource use of the trial instance.
     pub instance: Option<TrialRun>,
-    /// The plugin, if it can serve, also when it is switched off.
+    /// Loaded plugin, if it can serve, even if its settings disable it.
     #[serde(skip)]
     pub plugin: Option<Arc<Plugin>>,
-    /// What the first instance did.
+    /// Steps of the trial instance.
     #[serde(skip)]
     pub record: InvocationRecord,
 }
 
-/// Whether a plugin can serve.
+/// Result of an examination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReportStatus {
-    /// It would.
+    /// The plugin can serve.
     Good,
-    /// It cannot.
+    /// The plugin cannot serve.
     Broken,
-    /// Its settings say that it shall not.
+    /// The settings disable the plugin.
     Disabled,
 }
 
-/// What stands in a plugin's way.
+/// Error that prevents a plugin from serving.
 #[derive(Debug, Serialize)]
 pub struct ReportedError {
-    /// Where in the plugin's life.
+    /// Step in the plugin's life that failed.
     pub stage: Stage,
-    /// The word of metrics and logs.
+    /// Label in metrics and logs.
     pub label: &'static str,
-    /// What is wrong, and what to do.
+    /// Text with the cause and the remedy.
     pub message: String,
 }
 
@@ -99,20 +99,19 @@ impl From<&CallError> for ReportedError {
     }
 }
 
-/// What a first instance took.
+/// Resource use of the trial instance.
 #[derive(Debug, Serialize)]
 pub struct TrialRun {
-    /// To make it, and to hear the names of its tools, in microseconds.
+    /// Duration of its creation and of the call for its tool names, in microseconds.
     pub took_us: u64,
-    /// Linear memory that it then had, in bytes.
+    /// Peak of its linear memory, in bytes.
     pub memory: usize,
-    /// Core instances that it is made of, where there is a pool to count them.
+    /// Number of its core instances, if a pool counts them.
     pub core_instances: Option<u64>,
 }
 
 impl Loader {
-    /// Finds out what can be found out about a plugin, and loads it if that can be
-    /// done, also when its settings switch it off.
+    /// Examines a plugin, and loads it if possible, even if its settings disable it.
     pub async fn examine(&self, plugin_files: &PluginFiles) -> PluginReport {
         let mut report = PluginReport::new(plugin_files);
         if let Err(error) = self.inspect(plugin_files, &mut report).await {
@@ -145,7 +144,7 @@ impl Loader {
                 report.state = ReportStatus::Disabled;
             }
         }
-        // Before the verdict on the settings: the component can be looked at without.
+        // Compiles even if the settings are invalid, because the report describes both.
         let start = Instant::now();
         let component = self.compile(version.file, bytes).await;
         if let Ok(component) = &component {
@@ -205,12 +204,12 @@ impl PluginReport {
         }
     }
 
-    /// The hooks that it exports, as far as is known.
+    /// Returns the hooks that it exports; empty if the component cannot be read.
     pub fn hooks(&self) -> &[Hook] {
         self.component.as_ref().map_or(&[], |component| &component.hooks)
     }
 
-    /// What it wants and does not get, and what it is given and does not want.
+    /// Returns warnings about imports without a grant, and about unused grants.
     fn grant_warnings(&self) -> Vec<String> {
         let (Some(component), Some(settings)) = (&self.component, &self.settings) else {
             return Vec::new();
@@ -223,12 +222,12 @@ impl PluginReport {
             .chain([("http", !http.is_empty(), example)])
             .filter_map(|(name, granted, setting)| match (is_imported(name), granted) {
                 (true, false) => Some(format!(
-                    "it imports {name}, and its settings do not grant it: what it asks for is \
-                     refused; set `{setting}`"
+                    "the component imports {name}, but the settings do not grant it, so its \
+                     calls fail; set `{setting}`"
                 )),
                 (false, true) => Some(format!(
-                    "its settings grant {name}, and it does not import it; take `grants.{name}` \
-                     out"
+                    "the settings grant {name}, but the component does not import it; remove \
+                     `grants.{name}`"
                 )),
                 _ => None,
             })
@@ -236,13 +235,13 @@ impl PluginReport {
     }
 }
 
-/// What a file is that is no component, as far as the error tells.
+/// Returns the type of a file that is not a component, if the error reveals it.
 fn file_kind(error: &LoadError) -> Option<&'static str> {
     match error {
         LoadError::EmptyFile => Some("empty file"),
-        LoadError::NotWasm { .. } => Some("no WebAssembly"),
+        LoadError::NotWasm { .. } => Some("not WebAssembly"),
         LoadError::CoreModule => Some("core module"),
-        LoadError::Precompiled => Some("compiled code"),
+        LoadError::Precompiled => Some("machine code"),
         LoadError::Malformed(_) => Some("damaged component"),
         _ => None,
     }

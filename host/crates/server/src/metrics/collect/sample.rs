@@ -1,7 +1,7 @@
 //! Sample metrics in which every family and label occurs, for the reference and its tests.
 
 use super::*;
-use crate::metrics::Metrics;
+use crate::metrics::{BuildInfo, Metrics};
 use plugboard_registry::PluginEntry;
 use plugboard_registry::reload::ReloadMetrics;
 use plugboard_runtime::plugin::error::{CallError, LoadError, Stage};
@@ -17,7 +17,7 @@ impl Collector for SampleCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let stats = StatsSnapshot {
             failures: [(CallError::Busy.label(), 1)].into(),
-            denials: [(("http", "not_granted"), 1)].into(),
+            host_call_errors: [(("http", "not_granted"), 1)].into(),
             ..StatsSnapshot::default()
         };
         let row =
@@ -26,13 +26,14 @@ impl Collector for SampleCollector {
     }
 }
 
-/// Every family, each with a row of each of its labels.
+/// Renders every family, each with a row of each of its labels.
 ///
 /// # Errors
 ///
-/// Never in practice: writing to a string does not fail.
+/// Never fails in practice, because writing to a string does not fail.
 pub fn render_sample() -> Result<String, Error> {
-    let metrics = Metrics::new(Some(&plugboard_telemetry::traces::SpanCounts::default()));
+    let build = BuildInfo { version: "0.1.0", commit: "3155428" };
+    let metrics = Metrics::new(build, Some(&plugboard_telemetry::traces::SpanCounts::default()));
     metrics.record_reconcile(true);
     metrics.record_reconcile(false);
     metrics.record_unreadable_folder();

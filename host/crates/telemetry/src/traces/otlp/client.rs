@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -11,19 +12,21 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use tokio::runtime::{self, Runtime};
 
-use super::EXPORT_TIMEOUT;
 use super::queue::SpanQueue;
 use plugboard_config::TracesConfig;
 use plugboard_tls::client_roots::{self, MissingRootCertificates};
+
+/// Time limit for one batch, retries included.
+pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends requests with reqwest, on a runtime of its own, and keeps the reason of the last
 /// failure. `opentelemetry-otlp` reduces every transport error to "network error", and
 /// the SDK's export thread has no runtime, which reqwest needs.
 pub(super) struct CollectorClient {
     client: Client,
-    /// The reason why https cannot work. None: it can, or the endpoint is plain HTTP.
+    /// The reason why https cannot work. `None`: it works, or the endpoint is plain HTTP.
     missing_roots: Option<MissingRootCertificates>,
-    /// One thread, which also drives idle connections between two batches.
+    /// The runtime with one thread, which also drives idle connections between two batches.
     runtime: Runtime,
     queue: Arc<SpanQueue>,
 }
@@ -44,11 +47,12 @@ impl CollectorClient {
         let (client, missing_roots) = client_roots::build_client(|| {
             Client::builder()
                 .default_headers(headers.clone())
-                // The headers are secrets of this collector.
+                // The client follows no redirects, because the headers are secrets of this
+                // collector.
                 .redirect(Policy::none())
                 .timeout(EXPORT_TIMEOUT)
         })?;
-        let missing_roots = missing_roots.filter(|_| config.endpoint.scheme() == "https");
+        let missing_roots = missing_roots.filter(|_| config.otlp_endpoint.scheme() == "https");
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("traces")
@@ -70,13 +74,13 @@ impl CollectorClient {
 
 impl fmt::Debug for CollectorClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the headers, which are secrets.
+        // The output omits the headers, which are secrets.
         f.write_str("CollectorClient")
     }
 }
 
 impl HttpClient for CollectorClient {
-    // The signature that `async_trait` generates for the trait.
+    // This is the signature that `async_trait` generates for the trait.
     fn send_bytes<'a, 'b>(
         &'a self,
         request: Request<Bytes>,
@@ -86,7 +90,7 @@ impl HttpClient for CollectorClient {
         Self: 'b,
     {
         Box::pin(async move {
-            // Called on the SDK's export thread only, which may block.
+            // The SDK calls this on its export thread, which may block.
             let result = self.runtime.block_on(self.client.send_bytes(request));
             let error = result.as_ref().err().and_then(|error| error.downcast_ref());
             self.queue.set_reason(error.map(|error| self.reason(error)));

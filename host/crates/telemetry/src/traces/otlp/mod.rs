@@ -1,5 +1,5 @@
-//! Export of spans by OTLP over HTTP, from a thread of its own. A collector that is slow or
-//! unreachable costs spans, which are counted, and never delays a call.
+//! Export of spans by OTLP over HTTP, from its own thread. A slow or unreachable collector
+//! causes dropped spans, which are counted, and never delays a call.
 
 mod client;
 mod queue;
@@ -22,21 +22,18 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-use self::client::CollectorClient;
+use self::client::{CollectorClient, EXPORT_TIMEOUT};
 use self::queue::{BoundedSpanProcessor, CountingExporter, MAX_QUEUED_SPANS, SpanQueue};
 pub use self::remote::RemoteSpan;
 use super::SpanCounts;
 use plugboard_config::TracesConfig;
 use plugboard_core::span::{CHILD_TARGET, ROOT_TARGET, set_sample_ratio};
 
-/// Largest number of spans in one request.
+/// Maximum number of spans in one request.
 const MAX_BATCH_SPANS: usize = 512;
 
-/// Longest time that a span waits for its batch to fill.
+/// Maximum time for which a span waits for its batch to fill.
 const EXPORT_DELAY: Duration = Duration::from_secs(1);
-
-/// Time limit for one batch, retries included.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time limit for the export of the remaining spans at shutdown.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,11 +58,11 @@ impl Traces {
         let otlp = OtlpExporter::builder()
             .with_http()
             .with_http_client(client)
-            .with_endpoint(config.endpoint.as_str())
+            .with_endpoint(config.otlp_endpoint.as_str())
             .with_timeout(EXPORT_TIMEOUT)
             .build()
             .context("cannot send traces")?;
-        let endpoint = config.endpoint.origin().ascii_serialization();
+        let endpoint = config.otlp_endpoint.origin().ascii_serialization();
         let exporter = CountingExporter { otlp, endpoint, queue: Arc::clone(&queue) };
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(MAX_QUEUED_SPANS)
@@ -74,7 +71,7 @@ impl Traces {
             .build();
         let batches = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let resource = Resource::builder()
-            .with_service_name(config.service.clone())
+            .with_service_name(config.service_name.clone())
             .with_attribute(opentelemetry::KeyValue::new(
                 "service.version",
                 env!("CARGO_PKG_VERSION"),
@@ -86,7 +83,7 @@ impl Traces {
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .with_span_processor(BoundedSpanProcessor { batches, queue: Arc::clone(&queue) })
             .build();
-        set_sample_ratio(config.sample);
+        set_sample_ratio(config.sample_ratio);
         Ok(Self { provider, queue })
     }
 
@@ -100,8 +97,8 @@ impl Traces {
             .build();
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer_with_scope(scope))
-            // A span's parent is the `tracing` span around it; nothing reads
-            // OpenTelemetry's own current context.
+            // A span's parent is the `tracing` span around it. No code reads OpenTelemetry's
+            // own current context.
             .with_context_activation(false)
             .with_tracked_inactivity(false)
             .with_location(false)
@@ -120,12 +117,15 @@ impl Traces {
         set_sample_ratio(0.0);
         if self.provider.shutdown_with_timeout(FLUSH_TIMEOUT).is_err() {
             let spans = self.queue.len();
-            tracing::warn!(spans, "spans are lost: the collector did not take them in time");
+            tracing::warn!(
+                spans,
+                "spans dropped at shutdown: the collector did not accept them in time"
+            );
         }
     }
 }
 
-/// Passes the spans of traces, and nothing else. A child span needs a span around it.
+/// A filter that passes only the spans of traces. A child span needs a span around it.
 struct SpanFilter;
 
 impl SpanFilter {
@@ -153,8 +153,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for SpanFilter {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // All of our spans have this level, so that lower ones cost no more than without
-        // traces.
+        // All spans of this program have this level, so that lower levels cost no more than
+        // without traces.
         Some(LevelFilter::INFO)
     }
 }
@@ -170,9 +170,12 @@ mod tests {
     use super::*;
 
     fn config(collector: SocketAddr) -> TracesConfig {
-        let endpoint = format!("http://{collector}/v1/traces").parse().unwrap();
-        let service = "plugboard".to_owned();
-        TracesConfig { endpoint, headers: Vec::new(), sample: 1.0, service }
+        TracesConfig {
+            otlp_endpoint: format!("http://{collector}/v1/traces").parse().unwrap(),
+            headers: Vec::new(),
+            sample_ratio: 1.0,
+            service_name: "plugboard".to_owned(),
+        }
     }
 
     /// Records one span, and returns the counts of exported and dropped spans, and the
@@ -220,7 +223,7 @@ mod tests {
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (queue, config) = (Arc::new(SpanQueue::default()), config(gone));
         let client = CollectorClient::new(&config, Arc::clone(&queue)).unwrap();
-        let request = opentelemetry_http::Request::post(config.endpoint.as_str());
+        let request = opentelemetry_http::Request::post(config.otlp_endpoint.as_str());
         let request = request.body(opentelemetry_http::Bytes::new()).unwrap();
         // The future blocks, so it is ready at the first poll.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -1,9 +1,9 @@
 //! The bounded queue between the threads that end spans and the SDK's export thread.
 //!
-//! `BatchSpanProcessor` has a bounded queue too, but does not tell how many spans it
-//! dropped, and a failed export does not tell how many spans it had. Both counts are
-//! metrics and part of a log message, so [`BoundedSpanProcessor`] and [`CountingExporter`]
-//! wrap the SDK's types and count.
+//! `BatchSpanProcessor` has a bounded queue too, but does not report the number of dropped
+//! spans, and a failed export does not report its number of spans. Both counts are metrics and
+//! part of a log message. [`BoundedSpanProcessor`] and [`CountingExporter`] therefore wrap the
+//! SDK's types and count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,14 +19,15 @@ use parking_lot::Mutex;
 use crate::traces::SpanCounts;
 use plugboard_core::text::sanitize;
 
-/// Largest number of spans that wait for export or are being exported. A span takes about
-/// 1 KiB.
+/// Maximum number of spans that wait for export or are being exported. A span takes about 1
+/// KiB.
 pub(super) const MAX_QUEUED_SPANS: usize = 8192;
 
-/// Shortest time between two log messages about dropped spans.
+/// Minimum interval of log messages about dropped spans.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Longest reason in a log message, in bytes: it may quote a library or the collector.
+/// Maximum length of the reason in a log message, in bytes. The reason may quote a library or
+/// the collector.
 const MAX_REASON_BYTES: usize = 300;
 
 /// The number of spans in the queue, and the counts of those that left it.
@@ -39,7 +40,7 @@ pub(super) struct SpanQueue {
 
 #[derive(Debug, Default)]
 struct ExportFailure {
-    /// The transport error of the last request. None: it got a response.
+    /// The transport error of the last request. `None`: the request got a response.
     reason: Option<String>,
     /// The time of the last log message, and the count of dropped spans at that time.
     warned_at: Option<Instant>,
@@ -62,7 +63,7 @@ impl SpanQueue {
         had_room
     }
 
-    /// Sets the reason for the next log message. None: the request got a response.
+    /// Sets the reason for the next log message. `None`: the request got a response.
     pub(super) fn set_reason(&self, reason: Option<String>) {
         self.failure.lock().reason = reason;
     }
@@ -82,14 +83,19 @@ impl SpanQueue {
         }
         let spans = dropped - failure.warned_dropped;
         (failure.warned_at, failure.warned_dropped) = (Some(Instant::now()), dropped);
-        let why = failure.reason.clone().or(error);
-        let why = why.unwrap_or_else(|| "it is slower than spans are made".to_owned());
-        let why = sanitize(&why, MAX_REASON_BYTES);
-        tracing::warn!(endpoint, spans, why, "spans are lost: the collector does not take them");
+        let reason = failure.reason.clone().or(error);
+        let reason = reason.unwrap_or_else(|| "it is slower than spans are created".to_owned());
+        let reason = sanitize(&reason, MAX_REASON_BYTES);
+        tracing::warn!(
+            endpoint,
+            spans,
+            reason,
+            "spans dropped: the OTLP collector rejects them or is too slow"
+        );
     }
 }
 
-/// Passes spans on to the SDK's processor while the queue has room.
+/// A span processor that passes spans to the SDK's processor while the queue has room.
 #[derive(Debug)]
 pub(super) struct BoundedSpanProcessor {
     pub(super) batches: BatchSpanProcessor,
@@ -120,7 +126,7 @@ impl SpanProcessor for BoundedSpanProcessor {
     }
 }
 
-/// Counts the spans of each batch as exported or dropped.
+/// An exporter that counts the spans of each batch as exported or dropped.
 #[derive(Debug)]
 pub(super) struct CountingExporter {
     pub(super) otlp: OtlpExporter,

@@ -11,7 +11,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 pub struct RemoteSpan(SpanContext);
 
 impl RemoteSpan {
-    /// Reads a `traceparent` header. Returns None if it is not valid.
+    /// Reads a `traceparent` header. Returns `None` if it is not valid.
     pub fn parse(traceparent: &str) -> Option<Self> {
         let context = TraceContextPropagator::new().extract(&TraceParentHeader(traceparent));
         let span = context.span();
@@ -27,7 +27,7 @@ impl RemoteSpan {
     /// Makes this the parent of `span`, which must not have children yet. The span is
     /// sampled if the parent is.
     pub fn set_as_parent(self, span: &Span) {
-        // Fails only for a span that has started already, which ours has not.
+        // This fails only for a span that has started already, and this span has not.
         _ = span.set_parent(Context::new().with_remote_span_context(self.0));
     }
 
@@ -37,12 +37,12 @@ impl RemoteSpan {
     }
 }
 
-/// Copies a remote span, without its state, which is text of the sender.
+/// Copies a remote span without its state, which is text of the sender.
 fn with_flags(remote: &SpanContext, flags: TraceFlags) -> SpanContext {
     SpanContext::new(remote.trace_id(), remote.span_id(), flags, true, TraceState::NONE)
 }
 
-/// The only header that is read.
+/// The propagator reads only this header.
 struct TraceParentHeader<'a>(&'a str);
 
 impl Extractor for TraceParentHeader<'_> {

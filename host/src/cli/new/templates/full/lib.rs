@@ -1,9 +1,9 @@
-//! Everything that a plugin can be: says where calls go, is told what happens in them,
-//! answers a tool of voice agents, and has a say in transfers.
+//! All hooks of a plugin: routes calls, observes their events, answers a tool of voice
+//! agents, and decides transfers.
 //!
-//! Take away what is not needed, here, in `export!` and in plugin-name.toml: what a
-//! plugin does not export costs nothing. What it reads with `config` stands there under
-//! `[config]`.
+//! Remove the hooks that you do not need, here, in `export!` and in plugin-name.toml: a
+//! hook that is not exported costs nothing. The values of `config` are in `[config]` of
+//! plugin-name.toml.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use plugboard_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// For how long the host may give the same answer for the same number without asking
-/// again. New settings count at once.
+/// Time for which Plugboard may cache the decision for a number. New settings clear the
+/// cache.
 const TTL: Duration = Duration::from_secs(60);
 
-/// For how long it is remembered that a call was counted. The same event comes again
-/// soon, or not at all.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Time for which the plugin recognizes a redelivered event. Redeliveries come soon, or
+/// not at all.
+const DEDUP_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 struct PluginName;
 
@@ -33,7 +33,7 @@ impl Router for PluginName {
         } else {
             pass()
         };
-        // Name every field of the call that was looked at.
+        // The vary set: every field of the call that the decision depends on.
         Ok(decision.cached(TTL, ["to"]))
     }
 }
@@ -43,9 +43,9 @@ impl Observer for PluginName {
     fn on_event(event: &Event) -> Result<()> {
         if let EventBody::Ended(_) = event.body() {
             let call = event.call();
-            // The same event may come again. Under the call's id, so that it goes when
-            // the operator has the call forgotten.
-            let times = kv::increment_for(&format!("call/{}/ended", call.id()), 1, REMEMBERED)?;
+            // Delivery is at least once. The key has the call's id, so that erasing the
+            // call removes the value.
+            let times = kv::increment_for(&format!("call/{}/ended", call.id()), 1, DEDUP_WINDOW)?;
             if times == 1 {
                 metrics::count("calls", &[("platform", call.platform())], 1)?;
             }
@@ -60,13 +60,13 @@ impl Tools for PluginName {
     }
 }
 
-/// What the agent sends. Other arguments are answered with `INVALID_ARGUMENTS`.
+/// Arguments from the agent. Other arguments are answered with `INVALID_ARGUMENTS`.
 #[derive(Deserialize)]
 struct Query {
     day: String,
 }
 
-/// What the agent gets.
+/// Result for the agent.
 #[derive(Serialize)]
 struct OpeningHours {
     hours: String,
@@ -76,14 +76,14 @@ fn opening_hours(_: &Call, query: Query) -> Result<OpeningHours, ToolError> {
     let mut week: BTreeMap<String, String> = config::table("hours")?.unwrap_or_default();
     match week.remove(&query.day.to_lowercase()) {
         Some(hours) => Ok(OpeningHours { hours }),
-        // An answer for the agent, which can act on it.
-        None => Err(ToolError::new("nobody is there on that day").with_code("CLOSED")),
+        // An error for the agent, which can act on it.
+        None => Err(ToolError::new("closed on that day").with_code("CLOSED")),
     }
 }
 
 impl Transfers for PluginName {
-    /// Answers as the settings say. What stands in such a document, and in its answer,
-    /// is the platform's own.
+    /// Answers with the document in the settings. The platform defines the format of the
+    /// request and of the answer.
     fn on_transfer(_: &Call, _: &TransferRequest) -> Result<Option<TransferAnswer>> {
         let answer: Option<Value> = config::table("transfer")?;
         answer.as_ref().map(TransferAnswer::new).transpose()

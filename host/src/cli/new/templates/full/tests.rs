@@ -5,7 +5,7 @@ use super::*;
 
 const STS_URL: &str = "ws://sts-sales:6030/?uuid={id}";
 
-/// A host with settings as in plugin-name.toml.
+/// A fake host with the settings of plugin-name.toml.
 fn host() -> Host {
     Host::new()
         .with_config("numbers", r#"["5001"]"#)
@@ -15,7 +15,7 @@ fn host() -> Host {
 }
 
 #[test]
-fn a_number_on_the_list_leads_to_the_service() {
+fn listed_number_is_routed_to_service() {
     let url = |to| {
         let call = Call::new("1").with_to(to);
         let decision = host().decide::<PluginName>(&call).unwrap();
@@ -26,7 +26,7 @@ fn a_number_on_the_list_leads_to_the_service() {
 }
 
 #[test]
-fn a_call_counts_once_however_often_its_end_is_told() {
+fn redelivered_end_of_call_counts_once() {
     let host = host();
     let ended = Event::new(Call::new("1"), EventBody::Ended(Default::default()));
     for _ in 0..2 {
@@ -36,7 +36,7 @@ fn a_call_counts_once_however_often_its_end_is_told() {
 }
 
 #[test]
-fn an_agent_is_told_the_hours() {
+fn tool_returns_hours_of_day() {
     let ask = |day| {
         let arguments = json!({ "day": day });
         host().invoke::<PluginName>(&Call::new("1"), "opening_hours", arguments)
@@ -46,7 +46,7 @@ fn an_agent_is_told_the_hours() {
 }
 
 #[test]
-fn a_transfer_is_answered_as_the_settings_say() {
+fn transfer_gets_answer_of_settings() {
     let answer = |host: Host| {
         let call = Call::new("1");
         host.transfer::<PluginName>(&call, json!({})).unwrap()

@@ -1,20 +1,19 @@
-//! Measures how long calls are, for the server's metrics, and says in the log when one
-//! was long.
+//! Measures the duration of calls for the server's metrics, and logs long calls.
 //!
-//! Every event finds a fresh instance, so what is to be known later is kept with `kv`.
-//! What it reads with `config` stands under `[config]` in plugin-name.toml.
+//! Each event runs in a fresh instance, so data for later events is stored with `kv`. The
+//! values of `config` are in `[config]` of plugin-name.toml.
 
 use plugboard_sdk::Ending;
 use plugboard_sdk::prelude::*;
 
-/// For how long a call's start is kept while no end is told.
+/// Time for which the start of a call without an end is stored.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
 struct PluginName;
 
 impl Observer for PluginName {
     fn on_event(event: &Event) -> Result<()> {
-        // The place to change. The settings say which kinds of events it is told.
+        // Change this. The settings select the kinds of events.
         match event.body() {
             EventBody::Started => started(event),
             EventBody::Ended(ending) => ended(event, ending),
@@ -23,8 +22,8 @@ impl Observer for PluginName {
     }
 }
 
-/// Where a call's start is kept: under the call's id, so that it goes when the operator
-/// has the call forgotten.
+/// Key of a call's start. It has the call's id, so that erasing the call removes the
+/// value.
 fn key(event: &Event) -> String {
     format!("call/{}/started", event.call().id())
 }
@@ -36,17 +35,17 @@ fn started(event: &Event) -> Result<()> {
 fn ended(event: &Event, ending: &Ending) -> Result<()> {
     let long: Option<f64> = config::parse("long_call_seconds")?;
     let Some(started) = kv::get_json::<u64>(&key(event))? else {
-        // It began before the plugin was there, or was measured already.
+        // The call started before the plugin was deployed, or was measured already.
         return Ok(());
     };
     let seen = Duration::from_millis(event.unix_ms().saturating_sub(started));
     let seconds = ending.duration.unwrap_or(seen).as_secs_f64();
-    // The same event may come again; only the first time is there something to delete.
+    // Delivery is at least once; only the first delivery finds a value to delete.
     if kv::delete(&key(event))? {
         let platform = event.call().platform();
         metrics::observe("call_seconds", &[("platform", platform)], seconds)?;
         if long.is_some_and(|long| seconds > long) {
-            log::info(format_args!("a long call: {seconds:.0} s"));
+            log::info(format_args!("long call: {seconds:.0} s"));
         }
     }
     Ok(())

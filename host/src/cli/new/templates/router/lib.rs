@@ -1,19 +1,19 @@
-//! Sends the calls of some callers to a service of their own, and leaves all other
-//! calls to the plugins after it.
+//! Routes the calls of some callers to a service, and passes all other calls to the next
+//! plugin.
 //!
-//! What it reads with `config` stands under `[config]` in plugin-name.toml.
+//! The values of `config` are in `[config]` of plugin-name.toml.
 
 use plugboard_sdk::prelude::*;
 
-/// For how long the host may give the same answer to the same caller without asking
-/// again. New settings count at once.
+/// Time for which Plugboard may cache the decision for a caller. New settings clear the
+/// cache.
 const TTL: Duration = Duration::from_secs(60);
 
 struct PluginName;
 
 impl Router for PluginName {
     fn decide(call: &Call) -> Result<Decision> {
-        // The place to change: look at the call, and say where it goes.
+        // Change this: select a destination by the fields of the call.
         let callers: Vec<String> = config::table("callers")?.unwrap_or_default();
         let is_one = callers
             .iter()
@@ -21,10 +21,10 @@ impl Router for PluginName {
         let decision = if is_one {
             route(config::require("sts_url")?)
         } else {
-            // No opinion: the next plugin decides.
+            // The next plugin decides.
             pass()
         };
-        // Name every field of the call that was looked at.
+        // The vary set: every field of the call that the decision depends on.
         Ok(decision.cached(TTL, ["from"]))
     }
 }

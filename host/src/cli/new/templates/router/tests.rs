@@ -4,7 +4,7 @@ use super::*;
 
 const STS_URL: &str = "ws://sts-vip:6030/?uuid={id}";
 
-/// A host with settings as in plugin-name.toml.
+/// A fake host with the settings of plugin-name.toml.
 fn host() -> Host {
     Host::new()
         .with_config("callers", r#"["2000", "2001"]"#)
@@ -16,20 +16,20 @@ fn decide(call: Call) -> Decision {
 }
 
 #[test]
-fn a_caller_on_the_list_goes_to_the_service() {
+fn listed_caller_is_routed_to_service() {
     let decision = decide(Call::new("1").with_from("2001").with_to("5001"));
     assert_eq!(decision.sts_url(), Some(STS_URL));
 }
 
 #[test]
-fn everybody_else_is_left_to_the_next_plugin() {
+fn other_callers_are_passed() {
     for call in [Call::new("1"), Call::new("1").with_from("20010")] {
         assert_eq!(decide(call).sts_url(), None);
     }
 }
 
 #[test]
-fn without_the_url_the_operator_is_told() {
+fn missing_url_is_named_in_error() {
     let host = Host::new().with_config("callers", r#"["2000"]"#);
     let call = Call::new("1").with_from("2000");
     let error = host.decide::<PluginName>(&call).unwrap_err();

@@ -1,7 +1,6 @@
-//! A tool for voice agents, `opening_hours`: tells at which hours of a day somebody is
-//! there.
+//! A tool for voice agents, `opening_hours`: returns the opening hours of a day.
 //!
-//! What it reads with `config` stands under `[config]` in plugin-name.toml.
+//! The values of `config` are in `[config]` of plugin-name.toml.
 
 use std::collections::BTreeMap;
 
@@ -22,18 +21,18 @@ struct PluginName;
 
 impl Tools for PluginName {
     fn tools() -> ToolBox {
-        // The place to change: a function for each tool, by the name that agents use.
+        // Change this: a function for each tool, by the name that agents use.
         ToolBox::new().with("opening_hours", opening_hours)
     }
 }
 
-/// What the agent sends. Other arguments are answered with `INVALID_ARGUMENTS`.
+/// Arguments from the agent. Other arguments are answered with `INVALID_ARGUMENTS`.
 #[derive(Deserialize)]
 struct Query {
     day: String,
 }
 
-/// What the agent gets.
+/// Result for the agent.
 #[derive(Serialize)]
 struct OpeningHours {
     open: bool,
@@ -43,11 +42,10 @@ struct OpeningHours {
 fn opening_hours(_: &Call, query: Query) -> Result<OpeningHours, ToolError> {
     let day = query.day.to_lowercase();
     if !DAYS.contains(&day.as_str()) {
-        // An answer for the agent, which can act on it.
+        // An error for the agent, which can act on it.
         return Err(ToolError::new("day must be one of monday to sunday").with_code("NO_SUCH_DAY"));
     }
-    // What goes wrong here is for the operator, in the log; the agent hears only that
-    // the tool does not work.
+    // This error goes to the operator's log; the agent only learns that the tool failed.
     let mut week: BTreeMap<String, String> = config::table("hours")?.unwrap_or_default();
     let hours = week.remove(&day);
     Ok(OpeningHours {

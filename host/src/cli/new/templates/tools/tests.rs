@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A host with settings as in plugin-name.toml.
+/// A fake host with the settings of plugin-name.toml.
 fn host() -> Host {
     Host::new().with_config("hours", r#"{"monday": "09:00-18:00"}"#)
 }
@@ -13,7 +13,7 @@ fn ask(arguments: Value) -> Result<Value, ToolError> {
 }
 
 #[test]
-fn the_hours_of_a_day_are_those_of_the_settings() {
+fn tool_returns_hours_of_day() {
     let open = json!({"open": true, "hours": "09:00-18:00"});
     assert_eq!(ask(json!({"day": "Monday"})).unwrap(), open);
     let closed = json!({"open": false, "hours": null});
@@ -21,7 +21,7 @@ fn the_hours_of_a_day_are_those_of_the_settings() {
 }
 
 #[test]
-fn what_the_agent_did_wrong_it_is_told() {
+fn invalid_arguments_get_error_codes() {
     let error = ask(json!({"day": "today"})).unwrap_err();
     assert_eq!(error.code(), Some("NO_SUCH_DAY"));
     let error = ask(json!({})).unwrap_err();

@@ -1,7 +1,7 @@
-// What the person at the page does.
+// Actions of the operator on the page.
 
 let toastTimer = 0;
-/** Says it to everybody, once. */
+/** Shows a message for eight seconds, and announces it to screen readers. */
 function say(text) {
   $('toast').textContent = visible(text);
   clearTimeout(toastTimer);
@@ -10,19 +10,19 @@ function say(text) {
 
 function askForToken() {
   $('token-reason').textContent = state.token
-    ? 'That token is not the right one. It is admin_token in the configuration.'
-    : 'It is admin_token in the configuration. This tab keeps it until it is closed.';
+    ? 'The token is invalid. Enter the admin_token of the configuration.'
+    : 'Enter the admin_token of the configuration. It is kept until this tab is closed.';
   if (!$('token-dialog').open) $('token-dialog').showModal();
 }
 
-let discarding = null;
+let purging = null;
 
 const actions = {
   async reload(button) {
     button.disabled = true;
     try {
       const { generation } = await askJson('/reload', { method: 'POST' });
-      say(`Looked at the plugin folder: generation ${generation} serves.`);
+      say(`Plugin folder reloaded: generation ${generation} serves.`);
     } finally {
       button.disabled = !isServed();
       loadPlugins();
@@ -32,8 +32,8 @@ const actions = {
   numbers(button) {
     state.numbers = !state.numbers;
     button.setAttribute('aria-pressed', state.numbers);
-    say(state.numbers ? 'Numbers are shown.' : 'Numbers are masked.');
-    forget();
+    say(state.numbers ? 'Numbers unmasked.' : 'Numbers masked.');
+    resubscribe();
   },
   theme() {
     const themes = ['system', 'light', 'dark'];
@@ -49,35 +49,35 @@ const actions = {
   async copy({ dataset }) {
     try {
       await navigator.clipboard.writeText(dataset.text);
-      say('The call’s id is copied.');
+      say('Call id copied.');
     } catch {
-      // Only https and localhost may copy.
-      say(`This browser does not let the page copy. The id is ${dataset.text}`);
+      // Browsers allow copying only on https and localhost.
+      say(`The browser does not allow copying. The call id is ${dataset.text}`);
     }
   },
   open({ dataset }) {
     const item = [...$('call-list').querySelectorAll('[data-key]')].find(({ dataset: { key } }) => key === dataset.call);
-    if (!item) return say('This call is over, and its timeline is gone.');
+    if (!item) return say('This call has ended, and its timeline has expired.');
     const details = item.querySelector('details');
     details.open = true;
     details.querySelector('summary').focus();
     item.scrollIntoView({ block: 'nearest' });
   },
-  async retry({ dataset }) {
-    const { retried } = await askJson(`/events/dead/retry${selected(dataset)}`, { method: 'POST' });
-    say(`${plural(retried, 'event')} told once more.`);
+  async redrive({ dataset }) {
+    const { redriven } = await askJson(`/events/dead/retry${selected(dataset)}`, { method: 'POST' });
+    say(`${plural(redriven, 'event')} redriven.`);
     loadDead();
     loadPlugins();
   },
-  discard({ dataset }) {
-    discarding = { ...dataset };
-    $('confirm-text').textContent = visible(`Discard ${dataset.what}? It cannot be told once more after that.`);
+  purge({ dataset }) {
+    purging = { ...dataset };
+    $('confirm-text').textContent = visible(`Purge ${dataset.what}? It cannot be redriven afterwards.`);
     $('confirm-dialog').showModal();
   },
-  async 'discard-confirmed'() {
+  async 'purge-confirmed'() {
     $('confirm-dialog').close();
-    const { discarded } = await askJson(`/events/dead${selected(discarding)}`, { method: 'DELETE' });
-    say(`${plural(discarded, 'event')} discarded.`);
+    const { purged } = await askJson(`/events/dead${selected(purging)}`, { method: 'DELETE' });
+    say(`${plural(purged, 'event')} purged.`);
     loadDead();
   },
   example({ dataset }) {
@@ -89,12 +89,12 @@ const actions = {
       drawExplanation(await askJson('/explain', { method: 'POST', body: $('webhook').value }));
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      show('explanation', h('p', 'bad', badge('bad', 'cannot be explained')), h('p', 'said', error.message));
+      show('explanation', h('p', 'bad', badge('bad', 'cannot be explained')), h('p', 'untrusted', error.message));
     }
   },
 };
 
-/** The query that means what a button stands for: one letter, an observer's, or all. */
+/** Returns the query for the dead letters of a button: one letter, those of an observer, or all. */
 function selected({ id, observer }) {
   if (id !== undefined) return `?id=${encodeURIComponent(id)}`;
   return observer === undefined ? '' : `?observer=${encodeURIComponent(observer)}`;
@@ -138,5 +138,5 @@ document.addEventListener('visibilitychange', () => restart());
 
 setTheme(remembered('localStorage', 'plugboard-theme') ?? 'system');
 draw(drawHealth, drawDecisions, drawHappened, drawDead);
-show('explanation', h('p', 'empty', 'What each plugin says of it stands here, in their order: who was asked, who had an answer in the cache, what it decided, what went wrong, how long it took.'));
+show('explanation', h('p', 'empty', 'The answer of each plugin appears here in chain order: whether it ran or the cache answered, its decision or error, and its time.'));
 follow();

@@ -8,16 +8,16 @@ function drawDecisions() {
   $('live-hint').textContent = [
     state.paused && `paused, ${newer < 0 ? 'many' : newer} newer`,
     wanted && `${rows.length} of ${all.length}`,
-    state.missed > 0 && `${plural(state.missed, 'message')} left out, as there were too many`,
+    state.missed > 0 && `${plural(state.missed, 'message')} dropped`,
   ].filter(Boolean).join(' · ');
   if (rows.length === 0) {
     show('decision-table', all.length > 0
-      ? h('p', 'empty', 'No decision has that in it.')
-      : h('p', 'empty', 'No call yet: point a platform’s webhook at this server’s ', h('code', null, '/events'), ' (AVR, DSAI) or ',
-        h('code', null, '/blackbox'), ', or play one with ', h('code', null, 'plugboard simulate http://HOST:PORT/events'), '.'));
+      ? h('p', 'empty', 'No decision contains this text.')
+      : h('p', 'empty', 'No call yet. Set the webhook URL of a platform to this server’s ', h('code', null, '/events'), ' (AVR, DSAI) or ',
+        h('code', null, '/blackbox'), ', or simulate a call with ', h('code', null, 'plugboard simulate http://HOST:PORT/events'), '.'));
     return;
   }
-  const columns = ['Time', 'Call', 'Platform', 'From → to', 'Outcome', 'By', ['Took', 'num'], 'How'];
+  const columns = ['Time', 'Call', 'Platform', 'From → to', 'Outcome', 'By', ['Took', 'num'], 'Source'];
   show('decision-table', table('Decisions, newest first', columns, h('tbody', { role: 'rowgroup' }, rows.map(decisionRow))));
 }
 
@@ -41,7 +41,7 @@ function decisionRow(decision) {
     cell('', '', how(decision)));
 }
 
-/** A call's id, which opens its timeline. */
+/** Returns the call id as a button that opens the timeline. */
 const callLink = (call, platform) => h('button', {
   type: 'button', class: 'link mono', title: call, 'aria-label': `Timeline of call ${call}`,
   'data-action': 'open', 'data-call': callKey({ call, platform }),
@@ -53,8 +53,8 @@ const callKey = ({ call, platform }) => `${platform} ${call}`;
 
 function drawHappened() {
   if (state.happened.length === 0) {
-    show('event-list', h('p', 'empty', 'Nothing yet. What happens in calls stands here: that somebody spoke, a tool was used, a call ended. ',
-      'What was said does not.'));
+    show('event-list', h('p', 'empty', 'No events yet. Events of calls appear here: speech, tools, transfers, ends of calls. ',
+      'The page does not show the content of speech.'));
     return;
   }
   show('event-list', h('ul', 'lines', state.happened.map((item) => h('li', { 'data-key': item.key },
@@ -62,16 +62,19 @@ function drawHappened() {
       item.call !== undefined && callLink(item.call, item.platform))))));
 }
 
-const USES = { answered: 'good', cached: 'good', declined: '', failed: 'bad', unknown: 'bad', late: 'bad', busy: 'bad' };
+const MID_CALL_OUTCOMES = {
+  answered: 'good', cached: 'good', declined: '', failed: 'bad', unknown: 'bad', deadline_exceeded: 'bad', busy: 'bad',
+};
 
-/** An event, a use, a decision or a reload in a few words; the same in the feed and in a call's timeline. */
+/** Returns the short form of an event, a mid-call request, a decision or a reload, for the feed and for timelines. */
 function happening(item) {
   if (item.type === 'decision') {
     return [outcome(item.outcome), item.plugin ? h('span', null, 'by ', h('strong', null, outside(item.plugin))) : 'fallback',
       h('span', null, how(item)), h('span', 'dim', took(item.took_us))];
   }
-  if (item.type === 'use') {
-    return [h('span', null, item.what, ' ', item.name && outside(item.name, 'mono')), badge(USES[item.outcome] ?? 'warn', item.outcome),
+  if (item.type === 'mid_call_request') {
+    const tone = MID_CALL_OUTCOMES[item.outcome] ?? 'warn';
+    return [h('span', null, item.kind, ' ', item.name && outside(item.name, 'mono')), badge(tone, item.outcome.replaceAll('_', ' ')),
       item.plugin && outside(item.plugin), h('span', 'dim', took(item.took_us))];
   }
   if (item.type === 'reload') return [badge('blue', `generation ${item.generation}`), changes(item)];
@@ -79,16 +82,16 @@ function happening(item) {
   return [h('span', item.kind === 'error' ? 'failed' : '', word), item.detail && outside(item.detail, 'dim')];
 }
 
-const changes = ({ changes }) => h('span', null, (changes ?? []).map(({ plugin, what }, nth) => [nth > 0 && ', ', outside(plugin), ` ${what}`]));
+const changes = ({ changes }) => h('span', null, (changes ?? []).map(({ plugin, kind }, nth) => [nth > 0 && ', ', outside(plugin), ` ${kind}`]));
 
 function drawCalls() {
   const { calls, dropped } = state;
   if (!calls) return;
   const running = calls.filter(({ ended }) => !ended).length;
-  $('calls-hint').textContent = [`${count(running)} now`, calls.length > running && `${count(calls.length - running)} over`,
-    dropped > 0 && `${count(dropped)} left out, as there are too many`].filter(Boolean).join(' · ');
+  $('calls-hint').textContent = [`${count(running)} in progress`, calls.length > running && `${count(calls.length - running)} ended`,
+    dropped > 0 && plural(dropped, 'dropped activity', 'dropped activities')].filter(Boolean).join(' · ');
   if (calls.length === 0) {
-    show('call-list', h('p', 'empty', 'No call now. A call stands here from its first webhook to some minutes after its end, and opens to its timeline.'));
+    show('call-list', h('p', 'empty', 'No calls in progress. A call appears with its first webhook, and disappears some minutes after its end. Open a call to see its timeline.'));
     return;
   }
   show('call-list', h('ul', 'lines calls', calls.map((call) => h('li', { 'data-key': callKey(call) },
@@ -99,8 +102,8 @@ function callSummary(call) {
   const { since, ended, platform, agent, timeline } = call;
   return h('summary', null,
     outside(short(call.call), 'mono'), h('span', null, platform, agent && [' ', outside(agent, 'dim')]), h('span', null, ways(call)),
-    ended ? badge('', 'over') : badge('good', `${ago(since)} so far`),
-    call.prompt && h('span', 'tag', 'has a prompt'),
+    ended ? badge('', 'ended') : badge('good', `for ${ago(since)}`),
+    call.prompt && h('span', 'tag', 'prompt'),
     h('span', 'dim', plural(timeline.length, 'step')));
 }
 
@@ -111,19 +114,19 @@ function callTimeline({ call, since, ended, timeline }) {
     h('ol', 'timeline', timeline.map((step) => h('li', null, h('div', 'step', time(step.at), happening(step))))));
 }
 
-const CHANGES = { broken: 'bad', added: 'good', mended: 'good', replaced: 'blue', enabled: 'good' };
+const CHANGES = { broken: 'bad', added: 'good', fixed: 'good', replaced: 'blue', enabled: 'good' };
 
 function drawReloads() {
   const { reloads } = state;
   if (!reloads) return;
   if (reloads.length === 0) {
-    show('reload-list', h('p', 'empty', 'None yet. Whatever is put into the plugin folder, replaced or removed there stands here, with why it was refused.'));
+    show('reload-list', h('p', 'empty', 'No reloads yet. Added, replaced and removed plugins appear here, and errors of plugins that could not be loaded.'));
     return;
   }
   show('reload-list', h('ul', 'lines', reloads.map(({ at, generation, changes }) =>
     h('li', { 'data-key': `${at} ${generation}` },
       h('div', 'step', time(at), h('span', 'dim', `generation ${generation}`)),
-      (changes ?? []).map(({ plugin, what, version, error }) => h('div', null,
-        badge(CHANGES[what] ?? '', what), ' ', outside(plugin), ' ', version && outside(version.slice(0, 8), 'mono dim'),
-        error && h('div', 'said', error)))))));
+      (changes ?? []).map(({ plugin, kind, version, error }) => h('div', null,
+        badge(CHANGES[kind] ?? '', kind), ' ', outside(plugin), ' ', version && outside(version.slice(0, 8), 'mono dim'),
+        error && h('div', 'untrusted', error)))))));
 }

@@ -1,16 +1,16 @@
 'use strict';
 
-// Elements from data, and the least change that makes what is shown like them.
+// Creation of elements from data, and updates of the document with the fewest changes.
 
 const $ = (id) => document.getElementById(id);
 
-// Characters that would be invisible, or change what stands around them: controls, zero-width ones, the switches of
-// writing direction. They are shown as what they are. Line ends stay, and mean something only where CSS says so.
+// Characters that are invisible or change the text around them: control characters, zero-width characters and marks of
+// the writing direction. They are shown as escapes. Line ends stay, and have an effect only where CSS allows it.
 const UNSEEN = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 const visible = (text) =>
   String(text).replace(UNSEEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-/** An element: `h('td', {class: 'num'}, 'text', child, …)`; a text in the second place is the class. */
+/** Creates an element: `h('td', {class: 'num'}, 'text', child, …)`; a text as second argument is the class. */
 function h(tag, attributes, ...children) {
   const element = document.createElement(tag);
   const given = typeof attributes === 'string' ? { class: attributes } : attributes ?? {};
@@ -26,12 +26,12 @@ function h(tag, attributes, ...children) {
   return element;
 }
 
-/** Text from outside in a line of ours: its writing direction ends with it. */
+/** Isolates the writing direction of external text from the line around it. */
 const outside = (text, className) => h('bdi', className, text);
 
 /**
- * Makes `old` like `fresh` with as few changes as possible: focus, selection, scroll positions and opened details stay.
- * Children with a `data-key` are found again by it, others by their place.
+ * Updates `old` to equal `fresh` with the fewest changes: focus, selection, scroll positions and open details stay.
+ * Children with a `data-key` are matched by it, others by their position.
  */
 function morph(old, fresh) {
   for (const { name } of [...old.attributes]) {
@@ -70,18 +70,18 @@ function morphChildren(old, wanted) {
 
 const show = (id, ...content) => morphChildren($(id), content.flat(2).filter(Boolean));
 
-/** A table with these columns: text, or [text, class]. */
+/** Creates a table with these columns: text, or [text, class]. */
 function table(label, columns, bodies) {
   const heads = columns.map((column) => {
     const [text, className] = [column].flat();
     return h('th', { scope: 'col', class: className, role: 'columnheader' }, text);
   });
-  // Roles are said again, as browsers forget them where a narrow screen lays rows out as cards.
+  // The roles are explicit, because browsers drop them when a narrow screen shows rows as cards.
   return h('table', { 'aria-label': label, role: 'table' },
     h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)), bodies);
 }
 
-/** A cell; on a narrow screen its label stands before it. */
+/** Creates a cell. On a narrow screen, its label precedes it. */
 const cell = (className, label, ...content) => h('td', { class: className, 'data-label': label, role: 'cell' }, ...content);
 const row = (className, key, ...cells) => h('tr', { class: className, 'data-key': key, role: 'row' }, ...cells);
 const badge = (tone, text, title) => h('span', { class: `badge ${tone}`, title }, text);

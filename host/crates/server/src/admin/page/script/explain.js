@@ -1,4 +1,4 @@
-// What each plugin says of a call.
+// Explanation of a decision: the reply of each plugin.
 
 const VERDICTS = { route: ['good', 'route'], reject: ['blue', 'reject'], pass: ['', 'pass'] };
 
@@ -7,25 +7,25 @@ function drawExplanation({ platform, plugins, outcome: name, by, failures, answe
     h('p', null, outcome(name), by ? [' by ', h('strong', null, outside(by))] : ' fallback', ' ', how({ failures }),
       h('span', 'dim', ` as ${platform}, generation ${generation}, ${took(us)}`)),
     h('ol', 'steps', plugins.map(explainStep)),
-    h('h3', null, 'The platform would be answered'),
+    h('h3', null, 'Answer to the platform'),
     h('pre', null, typeof answer === 'string' ? answer : JSON.stringify(answer, null, 2)));
 }
 
 function explainStep({ plugin, matched, source, decision, error, took_us: us }) {
   const name = h('strong', null, outside(plugin));
-  if (!matched) return h('li', 'dim', name, ' is not concerned: its [match] does not fit this call.');
-  if (!source) return h('li', 'dim', name, ' was not asked: the call was decided before.');
-  if (source === 'set_aside') {
-    return h('li', 'warn', name, ' ', badge('warn', SOURCES[source]), ' and not asked', h('div', 'said', error?.message ?? 'it keeps failing'));
+  if (!matched) return h('li', 'dim', name, ' does not match this call (platforms, match).');
+  if (!source) return h('li', 'dim', name, ' did not run: the call was decided before.');
+  if (source === 'circuit_open') {
+    return h('li', 'warn', name, ' ', badge('warn', SOURCES[source]), ' and skipped', error && h('div', 'untrusted', error.message));
   }
   if (error) {
-    return h('li', 'bad', name, ' ', badge('bad', `failed: ${error.label}`), h('span', 'dim', ` ${took(us)}`), h('div', 'said', error.message));
+    return h('li', 'bad', name, ' ', badge('bad', `failed: ${error.label}`), h('span', 'dim', ` ${took(us)}`), h('div', 'untrusted', error.message));
   }
   const { verdict, sts_url: url, reason, prompt } = decision ?? {};
   const [tone, word] = VERDICTS[verdict] ?? ['', verdict];
   const details = [url, reason, prompt && `prompt: ${prompt}`].filter(Boolean);
-  return h('li', tone, name, ' ', badge(tone, word), h('span', 'dim', ` ${source === 'cached' ? 'from the cache' : 'asked'}, ${took(us)}`),
-    details.map((text) => h('div', 'said', text)));
+  return h('li', tone, name, ' ', badge(tone, word), h('span', 'dim', ` ${source === 'cache' ? 'from the cache' : 'ran'}, ${took(us)}`),
+    details.map((text) => h('div', 'untrusted', text)));
 }
 
 const EXAMPLES = {

@@ -1,10 +1,7 @@
-// What is wrong, in one look: the bar, the list of problems, the browser's tab.
+// Summary of problems: the header bar, the list of problems and the browser's tab.
 
-/** A plugin's state as this page tells it: an update that was refused is one of its own. */
-function stateOf({ state, last_error: error }) {
-  const refused = error && error.stage !== 'call' && ['active', 'set_aside'].includes(state);
-  return refused ? 'refused' : state;
-}
+/** Returns the state that the page shows; `stale` for a plugin whose update failed. */
+const stateOf = ({ state, stale_version: isStale }) => (isStale ? 'stale' : state);
 
 function problems() {
   const found = [];
@@ -15,8 +12,7 @@ function problems() {
   }
   const letters = deadTotal();
   if (letters > 0) {
-    const text = `${plural(letters, 'event')} that observers could not take ${letters === 1 ? 'waits' : 'wait'} among the`;
-    found.push({ tone: 'warn', letters: text });
+    found.push({ tone: 'warn', letters: `${plural(letters, 'event')} could not be delivered: see the` });
   }
   return found;
 }
@@ -34,10 +30,10 @@ function drawHealth() {
   const [tone, word] = CONNECTIONS[state.connection.state];
   const known = isServed() && state.plugins;
   const well = found.length === 0
-    ? badge('good', 'all is well')
-    : badge(worst, `${plural(found.length, 'thing')} to look at`);
+    ? badge('good', 'no problems')
+    : badge(worst, plural(found.length, 'problem'));
   show('health',
-    known ? well : badge('', 'not known'),
+    known ? well : badge('', 'status unknown'),
     badge(tone, word),
     state.connection.reason && h('span', 'dim', state.connection.reason));
   document.body.classList.toggle('stale', !known && state.plugins !== null);
@@ -51,22 +47,22 @@ function drawHealth() {
 }
 
 function problem({ plugin, word, error, letters, tone }) {
-  if (letters) return h('p', null, badge(tone, 'given up'), ` ${letters} `, h('a', { href: '#dead' }, 'dead letters'), '.');
+  if (letters) return h('p', null, badge(tone, 'undelivered'), ` ${letters} `, h('a', { href: '#dead' }, 'dead letters'), '.');
   return h('div', null,
     h('p', null, badge(tone, word), ' ', h('a', { href: `#${anchor(plugin)}` }, outside(plugin)),
-      error && h('span', 'dim', ` ${told(error)}`)),
-    // The whole of it stands with the plugin.
-    error && h('p', 'said line', error.message));
+      error && h('span', 'dim', ` ${errorPlace(error)}`)),
+    // The section of the plugin has the full text.
+    error && h('p', 'untrusted line', error.message));
 }
 
-/** Where it failed, and when. */
-function told({ stage, label, at }) {
+/** Returns the stage and the age of an error. */
+function errorPlace({ stage, label, at }) {
   const place = stage === 'call' ? 'in a call' : `at ${stage}`;
   return `${place}${label === stage ? '' : `: ${label}`}, ${ago(at)} ago`;
 }
 const anchor = (plugin) => `plugin-${encodeURIComponent(plugin)}`;
 
-/** The browser's tab tells as much. */
+/** Shows the state in the title and icon of the browser's tab. */
 function mark(tone, problems) {
   document.title = problems > 0 ? `(${problems}) Plugboard` : 'Plugboard';
   const colour = { good: '#1a8a4a', warn: '#d98a00', bad: '#d33' }[tone] ?? '#778';

@@ -1,6 +1,6 @@
-// The plugins, in the order of the chain.
+// Section of the plugins, in chain order.
 
-/** What a plugin did, hook by hook, in the same columns for all. */
+/** Returns the statistics of a plugin by hook, in the same columns for all hooks. */
 function hooksOf(plugin) {
   const sum = ({ pass = 0, route = 0, reject = 0 } = {}) => pass + route + reject;
   const { events, tools, transfers } = plugin;
@@ -18,13 +18,13 @@ function hooksOf(plugin) {
     used('transfers', transfers),
     events && {
       hook: 'observer', breaker: events.breaker, calls: events.delivered + events.failed, failures: events.failed,
-      latency: events.latency_us, backlog: plugin.backlog, dead: events.dead,
+      latency: events.latency_us, lag: plugin.lag, deadLetters: events.dead_letters,
     },
   ];
   return hooks.filter(Boolean);
 }
 
-/** Of how many calls a plugin had the last word. */
+/** Returns the number of calls that a plugin decided. */
 function decidedBy({ decisions = {}, cached = {} }) {
   const of = ({ route = 0, reject = 0 }) => route + reject;
   return of(decisions) + of(cached);
@@ -35,14 +35,14 @@ function drawPlugins() {
   if (!plugins) return;
   $('plugins-hint').textContent = `Generation ${state.generation}, counted since the server started`;
   if (plugins.length === 0) {
-    show('plugin-table', h('p', 'empty', 'No plugin yet: every call gets the operator’s fallback. Make one with ',
+    show('plugin-table', h('p', 'empty', 'No plugins: every call gets the operator’s fallback. Create one with ',
       h('code', null, 'plugboard new my-plugin'), ', then ', h('code', null, 'plugboard build my-plugin --deploy PLUGINS'),
-      ' with this server’s plugin folder. It serves as soon as the file is there, without a restart.'));
+      ' with this server’s plugin folder. The plugin serves without a restart.'));
     return;
   }
   const all = plugins.reduce((sum, plugin) => sum + decidedBy(plugin), 0);
-  const columns = ['#', 'Plugin', 'Does', 'State', ['Calls', 'num'], ['Decided', 'num'], ['Failures', 'num'],
-    ['Cached', 'num'], ['p50', 'num'], ['p99', 'num'], 'More'];
+  const columns = ['#', 'Plugin', 'Hook', 'State', ['Calls', 'num'], ['Decided', 'num'], ['Failures', 'num'],
+    ['Cached', 'num'], ['p50', 'num'], ['p99', 'num'], 'Details'];
   show('plugin-table', table('Plugins', columns, plugins.map((plugin, nth) => pluginBody(plugin, nth, all))));
 }
 
@@ -63,15 +63,15 @@ function pluginBody(plugin, nth, all) {
     error && row('note', '', h('td', { colspan: 11, role: 'cell' }, errorNote(error, now))));
 }
 
-function hookCells({ hook, calls, decided, failures, cached, latency, names, backlog, dead }, condition, all) {
+function hookCells({ hook, calls, decided, failures, cached, latency, names, lag, deadLetters }, condition, all) {
   const number = (label, value, text) => (hook ? cell('num', label, text ?? (value === undefined ? '' : count(value))) : cell('num', ''));
   const share = decided !== undefined && calls + cached > 0 && h('span', 'share',
     h('progress', { max: 100, value: percent(decided, all), 'aria-label': `${percent(decided, all)} % of the calls that were decided` }),
     `${percent(decided, all)} %`);
   const more = [
     names?.map((name) => [h('span', 'tag', outside(name)), ' ']),
-    backlog !== undefined && h('span', backlog > 0 ? 'warned' : 'dim', `${count(backlog)} waiting`),
-    dead > 0 && [', ', h('a', { href: '#dead' }, `${count(dead)} given up`)],
+    lag !== undefined && h('span', lag > 0 ? 'warned' : 'dim', `lag ${count(lag)}`),
+    deadLetters > 0 && [', ', h('a', { href: '#dead' }, plural(deadLetters, 'dead letter'))],
   ];
   return [
     cell('', '', hook && h('span', 'tag', HOOKS[hook] ?? hook)),
@@ -87,9 +87,9 @@ function hookCells({ hook, calls, decided, failures, cached, latency, names, bac
 }
 
 function errorNote(error, now) {
-  const tone = ['broken', 'refused'].includes(now) ? 'failed' : now === 'set_aside' ? 'warned' : 'dim';
+  const tone = ['broken', 'stale'].includes(now) ? 'failed' : now === 'circuit_open' ? 'warned' : 'dim';
   return [
-    h('span', tone, 'Last error ', told(error)), ' ', time(error.at),
-    h('div', 'said', error.message),
+    h('span', tone, 'Last error ', errorPlace(error)), ' ', time(error.at),
+    h('div', 'untrusted', error.message),
   ];
 }

@@ -1,4 +1,4 @@
-// Asking the server, and following what it tells.
+// Requests to the server, and the live feed.
 
 class Refused extends Error {
   constructor(status, message) {
@@ -7,7 +7,7 @@ class Refused extends Error {
   }
 }
 
-/** The answer, or why there is none: in the server's own words, or with the status 0 if there is no server. */
+/** Sends a request. Throws the error text of the server, or status 0 if the server cannot be reached. */
 async function ask(path, options = {}) {
   const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
   const response = await fetch(path, { cache: 'no-store', credentials: 'omit', ...options, headers }).catch(unreachable);
@@ -27,7 +27,7 @@ async function askJson(path, options) {
 
 const masked = (path) => (state.numbers ? `${path}?numbers=shown` : path);
 
-/** Asks again and again while there is somebody to see it; the returned function asks at once. */
+/** Runs a task at an interval while the page is visible. The returned function runs it at once. */
 function every(pause, task) {
   let timer = 0;
   const run = async () => {
@@ -36,7 +36,7 @@ function every(pause, task) {
       try {
         await task();
       } catch (error) {
-        // Whether there is a server, and what token it wants, is the stream's to find out.
+        // The stream finds out if the server is reachable, and which token it requires.
         if (error.status === 401) restart();
         else if (!(error instanceof Refused)) reportError(error);
         else if (error.status > 0) say(error.message);
@@ -49,17 +49,17 @@ function every(pause, task) {
 }
 
 const loadPlugins = every(2_000, async () => {
-  const buried = () => (state.plugins ?? []).reduce((sum, { events }) => sum + (events?.dead ?? 0), 0);
-  const before = buried();
+  const deadLetters = () => (state.plugins ?? []).reduce((sum, { events }) => sum + (events?.dead_letters ?? 0), 0);
+  const before = deadLetters();
   const { generation, plugins } = await askJson('/plugins');
   Object.assign(state, { generation, plugins });
   draw(drawHealth, drawPlugins);
-  if (buried() !== before) loadDead();
+  if (deadLetters() !== before) loadDead();
 });
 const loadCalls = every(2_000, async () => {
   const { numbers } = state;
   const { calls, dropped } = await askJson(masked('/calls'));
-  // Asked before somebody masked them.
+  // The operator changed the masking after this request was sent.
   if (numbers !== state.numbers) return;
   Object.assign(state, { calls, dropped });
   draw(drawCalls, drawSections);
@@ -74,13 +74,13 @@ const loadReloads = every(60_000, async () => {
 });
 const loadAll = () => [loadPlugins, loadCalls, loadDead, loadReloads].forEach((load) => load());
 
-/** Server-sent events out of pieces of text. EventSource does as much, but cannot send a token. */
+/** Parser of server-sent events from pieces of text. EventSource cannot send a token. */
 class Messages {
   #rest = '';
   #type = '';
   #data = [];
 
-  /** The messages that this piece completes, as [type, data]. */
+  /** Yields the messages that this piece completes, as [type, data]. */
   *push(piece) {
     const lines = (this.#rest + piece).split(/\r?\n/);
     this.#rest = lines.pop();
@@ -95,21 +95,21 @@ class Messages {
   }
 }
 
-/** The server says something every 15 s. Who hears nothing for longer is alone. */
+/** Maximum silence of a live connection, in milliseconds. The server sends a comment every 15 s. */
 const SILENCE = 40_000;
-/** Between two tries, in milliseconds; the last one goes on. */
+/** Delays before reconnection attempts, in milliseconds; the last one repeats. */
 const PAUSES = [500, 1_000, 2_000, 5_000, 10_000];
 
 let restart = () => {};
 
-/** Follows what happens, for as long as the page is open, from one connection to the next. */
+/** Follows the live feed while the page is open, and reconnects after a connection ends. */
 async function follow() {
   let tries = 0;
   for (;;) {
     const over = new AbortController();
     restart = () => { tries = 0; over.abort(); };
     if (document.hidden) {
-      // Whoever comes back is told what happened lately.
+      // The next connection starts with the recent history.
       await pause(Infinity, over.signal);
       continue;
     }
@@ -119,7 +119,7 @@ async function follow() {
       if (over.signal.aborted && over.signal.reason !== SILENCE) continue;
       lost(error, PAUSES[Math.min(tries, PAUSES.length - 1)]);
     }
-    // Not all at the same moment, if many were cut off together.
+    // Jitter spreads the reconnections of many pages.
     const wait = PAUSES[Math.min(tries++, PAUSES.length - 1)] * (0.75 + Math.random() / 2);
     await pause(state.connection.state === 'locked' ? Infinity : wait, over.signal);
   }
@@ -140,7 +140,7 @@ async function readLive(over, arrived) {
       clearTimeout(silence);
       silence = setTimeout(() => over.abort(SILENCE), SILENCE);
       for (const [type, data] of messages.push(value)) {
-        // A mistake of ours is no reason to connect again.
+        // An error of the page does not end the connection.
         try { heard(type, data); } catch (error) { reportError(error); }
       }
     }
@@ -158,30 +158,30 @@ const pause = (ms, signal) => new Promise((done) => {
 function connected(name, reason = '') {
   const before = state.connection.state;
   state.connection = { state: name, reason };
-  if (name === 'live' && before === 'lost') say('Connected again.');
+  if (name === 'live' && before === 'lost') say('Reconnected.');
   if (name === 'lost' && before !== 'lost') say(`Connection lost: ${reason}`);
   draw(drawHealth);
   if (isServed()) loadAll();
 }
 
 function lost(error, wait) {
-  const again = `trying again every ${Math.max(1, Math.round(wait / 1_000))} s`;
+  const again = `retry every ${Math.max(1, Math.round(wait / 1_000))} s`;
   if (!(error.status > 0)) return connected('lost', again);
   if (error.status === 401) {
     connected('locked');
     return askForToken();
   }
-  // There are readers enough; the rest of the server answers.
+  // The limit of subscribers is reached; other requests still work.
   if (error.status === 503) return connected('full', `${error.message}; ${again}`);
   connected('lost', `${error.message}; ${again}`);
 }
 
-/** Whether what is heard happened before we listened. */
+/** True while the messages are history from before the connection. */
 let isPast = true;
 
 const seen = { decisions: new Set(), happened: new Set() };
 
-/** Puts it where its time belongs, newest first. What is told again after a reconnection is known already. */
+/** Inserts a message by its time, newest first. Ignores messages that are received again after a reconnection. */
 function insert(list, message, data) {
   if (seen[list].has(data)) return;
   const rows = state[list];
@@ -195,11 +195,11 @@ function insert(list, message, data) {
 function heard(type, data) {
   const message = JSON.parse(data);
   if (type === 'decision') insert('decisions', message, data);
-  if (type === 'use' || type === 'event' || type === 'reload') insert('happened', { ...message, type }, data);
+  if (type === 'mid_call_request' || type === 'event' || type === 'reload') insert('happened', { ...message, type }, data);
   if (type === 'caught_up') isPast = false;
   if (type === 'missed') state.missed += message.count;
   if (type === 'erased') erase(message);
-  // What is told of the past is known from what is asked for now.
+  // The current state already includes reloads of the history.
   if (type === 'reload' && !isPast) {
     loadPlugins();
     loadReloads();
@@ -207,7 +207,7 @@ function heard(type, data) {
   drawLive();
 }
 
-/** What the server has forgotten of a call is not shown any longer. */
+/** Removes an erased call. */
 function erase({ call, platforms }) {
   const stays = (row) => row.call !== call || !platforms.includes(row.platform);
   for (const list of ['decisions', 'happened']) {
@@ -219,8 +219,8 @@ function erase({ call, platforms }) {
   loadCalls();
 }
 
-/** What was heard is heard anew, as it is told otherwise now. */
-function forget() {
+/** Clears the lists and reads the feed again, masked or unmasked. */
+function resubscribe() {
   Object.assign(state, { decisions: [], happened: [], paused: null, calls: null });
   Object.values(seen).forEach((keys) => keys.clear());
   draw(drawDecisions, drawHappened, drawCalls);

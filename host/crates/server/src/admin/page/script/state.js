@@ -1,34 +1,34 @@
-// What is known, and when it is drawn.
+// State of the page, and scheduling of updates.
 
-/** At the most, so that a page that is open for weeks does not grow. */
+/** Maximum number of rows, so that a page that is open for weeks does not grow. */
 const ROWS = 200;
 
 const state = {
   connection: { state: 'connecting', reason: '' },
   generation: null, plugins: null, calls: null, dropped: 0, reloads: null, dead: null,
   decisions: [], happened: [], missed: 0,
-  // The decisions as they were when somebody stopped them.
+  // The decisions at the time of the pause; null: not paused.
   paused: null,
-  // Never kept: a page that is loaded again is masked again.
+  // Never stored: a reloaded page masks numbers again.
   numbers: false,
   token: remembered('sessionStorage', 'plugboard-token') ?? '',
 };
 
-/** What the browser keeps for us; nothing where it may not. */
+/** Returns a stored value; null if the browser denies storage. */
 function remembered(storage, key) {
   try { return window[storage].getItem(key); } catch { return null; }
 }
 
 function remember(storage, key, value) {
-  try { window[storage].setItem(key, value); } catch { /* It is asked for again, then. */ }
+  try { window[storage].setItem(key, value); } catch { /* The value is not stored. */ }
 }
 
-/** Whether asking makes sense now: who waits for a server or a token asks in one place only. */
+/** Returns true if requests can succeed. Otherwise only the live feed tries to connect. */
 const isServed = () => ['live', 'full'].includes(state.connection.state);
 
 const waiting = new Set();
 
-/** Draws soon, once, however often it is asked for until then. */
+/** Schedules parts to be drawn once with the next frame. */
 function draw(...parts) {
   if (waiting.size === 0) requestAnimationFrame(() => {
     const now = [...waiting];
@@ -39,7 +39,7 @@ function draw(...parts) {
 }
 
 let liveTimer = 0;
-/** A busy server tells more than anybody can read: five times a second is enough. */
+/** Draws the live lists at most five times a second. */
 function drawLive() {
   liveTimer ||= setTimeout(() => {
     liveTimer = 0;

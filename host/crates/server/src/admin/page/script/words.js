@@ -1,4 +1,4 @@
-// What things are called, and how numbers and times are written.
+// Labels, and the formatting of numbers and times.
 
 const integer = new Intl.NumberFormat('en');
 const count = (n) => integer.format(n ?? 0);
@@ -13,7 +13,7 @@ function took(us) {
   return us < 1_000_000 ? `${(us / 1_000).toPrecision(3)} ms` : `${(us / 1_000_000).toPrecision(3)} s`;
 }
 
-/** A moment: the time of day, with the date if it is not today. */
+/** Formats a time: the time of day, with the date if it is not today. */
 function time(at) {
   const date = new Date(at);
   if (!at || Number.isNaN(date.getTime())) return h('span', 'time', '–');
@@ -22,14 +22,14 @@ function time(at) {
   return h('time', { class: 'time', datetime: at, title: at }, text);
 }
 
-/** How long ago, in words that need not be right to the second. */
+/** Formats the time since a moment, rounded. */
 function ago(at) {
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(at)) / 1_000));
   if (seconds < 100) return `${seconds} s`;
   return seconds < 6_000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3_600)} h`;
 }
 
-/** Both ends, by which an id or a number is known again. */
+/** Shortens an id or a number to both of its ends. */
 function short(text) {
   const shown = visible(text);
   return shown.length > 16 ? `${shown.slice(0, 8)}…${shown.slice(-4)}` : shown;
@@ -38,22 +38,22 @@ const party = (number) => (number === null || number === undefined ? h('span', '
 const ways = ({ from, to }) => [party(from), ' → ', party(to)];
 
 const OUTCOMES = {
-  route: ['good', 'routed', 'A plugin said where the call goes.'],
-  reject: ['blue', 'rejected', 'A plugin refused the call.'],
-  pass: ['', 'undecided', 'Every plugin passed, so the operator’s fallback was answered.'],
-  stopped: ['bad', 'stopped', 'A plugin failed and its on_failure ends the chain, so the fallback was answered.'],
-  late: ['bad', 'too late', 'The time for a decision was over, so the fallback was answered.'],
-  internal: ['bad', 'host failed', 'The host failed over this call, so the fallback was answered.'],
+  route: ['good', 'routed', 'A plugin routed the call.'],
+  reject: ['blue', 'rejected', 'A plugin rejected the call.'],
+  pass: ['', 'undecided', 'Every plugin passed or failed, so the call got the operator’s fallback.'],
+  stopped: ['bad', 'stopped', 'A plugin failed and its on_failure ends the chain, so the call got the fallback.'],
+  deadline_exceeded: ['bad', 'deadline exceeded', 'No plugin decided within limits.decision_timeout, so the call got the fallback.'],
+  internal: ['bad', 'internal error', 'Plugboard itself failed, so the call got the fallback. The log has the error.'],
 };
-const SOURCES = { ran: 'asked', cached: 'cached', set_aside: 'set aside', repeated: 'sent again' };
-const HOOKS = { router: 'decides', tools: 'tools', transfers: 'transfers', observer: 'is told' };
-const BREAKERS = { closed: ['good', 'active'], open: ['warn', 'set aside'], half_open: ['warn', 'on trial'] };
+const SOURCES = { plugin: 'ran', cache: 'cached', circuit_open: 'circuit open', replayed: 'replayed' };
+const HOOKS = { router: 'decides', tools: 'tools', transfers: 'transfers', observer: 'observes' };
+const BREAKERS = { closed: ['good', 'active'], open: ['warn', 'circuit open'], half_open: ['warn', 'half-open'] };
 const STATES = {
-  broken: ['bad', 'broken', 'It could not be loaded, and nothing serves in its place.'],
-  refused: ['bad', 'update refused', 'What is in the folder now could not be loaded; the version before serves on.'],
-  set_aside: ['warn', 'set aside', 'It keeps failing, so it is not asked for a while.'],
-  disabled: ['', 'disabled', 'The operator switched it off.'],
-  active: ['good', 'active', 'It serves.'],
+  broken: ['bad', 'broken', 'The plugin could not be loaded, and no earlier version serves.'],
+  stale: ['bad', 'update failed', 'The version in the folder could not be loaded; the last good version serves.'],
+  circuit_open: ['warn', 'circuit open', 'Its circuit breaker is open after repeated failures, so calls skip the plugin for a while.'],
+  disabled: ['', 'disabled', 'Its settings disable the plugin.'],
+  active: ['good', 'active', 'The plugin serves.'],
 };
 
 function outcome(name) {
@@ -61,7 +61,7 @@ function outcome(name) {
   return badge(tone, word, meaning);
 }
 
-/** How a decision came to be: who was asked, and who failed before. */
+/** Returns the source of a decision and the number of failures before it. */
 const how = ({ source, failures }) => [
   source && h('span', 'dim', SOURCES[source] ?? source, failures > 0 && ', '),
   failures > 0 && h('span', 'warned line', plural(failures, 'failure')),
