@@ -226,7 +226,7 @@ fn every_template_passes_its_tests_and_builds() {
         "built     my-tools: tools, ",
         "built     my-full: router, observer, tools, transfers, ",
         "3 built, 0 failed\n",
-        "\nWhat the server makes of it: curl http://127.0.0.1:9901/plugins\n",
+        "\nState in the server: curl http://127.0.0.1:9901/plugins\n",
     ] {
         assert!(build.stdout.contains(line), "{line:?} is not in:\n{}", build.stdout);
     }

@@ -316,7 +316,7 @@ async fn python_sample_selects_language_by_caller_number() {
     assert_eq!(server.post(from("+4930123456")).await.sts_url(), Some(ROUTING_GUEST_URL));
     let error = server.plugin_status(PYTHON.sample).await["last_error"].clone();
     assert_eq!(error["label"], "guest_error");
-    assert!(contains_text(&error["message"], "no [config.languages.german]"), "{error}");
+    assert!(contains_text(&error["message"], "lack [config.languages.german]"), "{error}");
 }
 
 // === Plugins written in JavaScript ===
@@ -380,6 +380,6 @@ async fn javascript_sample_selects_cheapest_service_with_skills() {
     let (_data, server) = JAVASCRIPT.serve(&folder).await;
     assert_eq!(dial(&server, "5101").await.as_deref(), Some(ROUTING_GUEST_URL));
     let error = server.plugin_status(JAVASCRIPT.sample).await["last_error"].clone();
-    assert!(contains_text(&error["message"], "no config.numbers"), "{error}");
+    assert!(contains_text(&error["message"], "lack config.numbers"), "{error}");
     server.wait_for_log(|line| contains_text(&line["plugin_message"], "at setting (/plugin.js:"));
 }

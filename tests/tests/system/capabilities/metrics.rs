@@ -33,6 +33,7 @@ fn parse(text: &str) -> HashMap<String, (String, Vec<Row>)> {
             let rest = row.0.strip_prefix(&current).unwrap_or_else(|| panic!("{line}"));
             let endings: &[&str] = match &**kind {
                 "counter" => &["_total"],
+                "info" => &["_info"],
                 "histogram" => &["_bucket", "_sum", "_count"],
                 _ => &[""],
             };

@@ -112,7 +112,7 @@ impl Traces {
         &self.queue.counts
     }
 
-    /// Stops sampling, and exports the remaining spans within [`FLUSH_TIMEOUT`].
+    /// Stops sampling, and exports the remaining spans within `FLUSH_TIMEOUT`.
     pub fn stop(self) {
         set_sample_ratio(0.0);
         if self.provider.shutdown_with_timeout(FLUSH_TIMEOUT).is_err() {
