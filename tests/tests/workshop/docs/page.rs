@@ -30,13 +30,21 @@ pub struct Block {
     pub line: usize,
 }
 
-/// Returns README.md, all pages below `docs/`, and the READMEs of plugins and of `deploy/`.
+/// Pages outside of `docs/` and `plugins/`.
+const OTHER_PAGES: [&str; 6] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/README.md",
+];
+
+/// Returns [`OTHER_PAGES`], all pages below `docs/`, and the READMEs of plugins.
 pub fn pages() -> Vec<Page> {
     let root = root();
-    let mut pages: Vec<Page> = ["README.md", "deploy/README.md"]
-        .into_iter()
-        .map(|name| page(&root, root.join(name)))
-        .collect();
+    let mut pages: Vec<Page> =
+        OTHER_PAGES.into_iter().map(|name| page(&root, root.join(name))).collect();
     let mut folders = vec![root.join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
