@@ -43,10 +43,6 @@ use plugboard_tls::Tls;
 /// Time for which the start waits until the dispatcher has adopted the observers.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of decisions in each of the idempotency cache's two maps. It fills a table of
-/// 32,768 slots, enough for the calls of one minute at 400 calls per second.
-const IDEMPOTENCY_CAPACITY: usize = 28_000;
-
 /// Run the server.
 #[derive(clap::Args)]
 pub(super) struct ServeCommand {
@@ -170,10 +166,7 @@ fn serve(
         let services = Services {
             router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
             mid_call: Arc::new(MidCall::new(&engine, &config.cache, &config.idempotency)),
-            idempotency: config
-                .idempotency
-                .ttl
-                .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
+            idempotency: IdempotencyCache::for_decisions(&config.idempotency),
             engine: engine.clone(),
             registry,
             journal,

@@ -26,6 +26,9 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
+use plugboard_config::IdempotencyConfig;
+use plugboard_core::outcome::ChainResult;
+
 /// The maximum delay of a plugin's answer after its deadline: a few ticks of the engine.
 const GRACE: Duration = Duration::from_millis(50);
 
@@ -139,6 +142,17 @@ struct AnswerMaps<A> {
     newer_since: Instant,
     /// Bytes of the texts of the answers since then.
     bytes: usize,
+}
+
+impl IdempotencyCache<ChainResult> {
+    /// Number of decisions in each of the two maps. It fills a table of 32,768 slots, enough
+    /// for the calls of one minute at 400 calls per second.
+    const DECISIONS: usize = 28_000;
+
+    /// Creates the cache of decisions. `None`: it is turned off.
+    pub fn for_decisions(config: &IdempotencyConfig) -> Option<Arc<Self>> {
+        config.ttl.map(|ttl| Arc::new(Self::new(ttl, Self::DECISIONS)))
+    }
 }
 
 impl<A: Weigh + Send + Sync + 'static> IdempotencyCache<A> {

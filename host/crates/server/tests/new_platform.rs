@@ -29,9 +29,6 @@ use plugboard_server::{Server, Services};
 use plugboard_store::Store;
 use plugboard_store::sqlite::SqliteStore;
 
-/// Number of decisions in one of the idempotency cache's two maps.
-const IDEMPOTENCY_CAPACITY: usize = 100;
-
 /// Returns a sample plugin, as `cargo xtask test` builds it.
 fn sample_plugin(name: &str) -> Vec<u8> {
     let test = std::env::current_exe().unwrap();
@@ -83,10 +80,7 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
     let services = Services {
         router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
         mid_call: Arc::new(MidCall::new(&engine, &config.cache, &config.idempotency)),
-        idempotency: config
-            .idempotency
-            .ttl
-            .map(|ttl| Arc::new(IdempotencyCache::new(ttl, IDEMPOTENCY_CAPACITY))),
+        idempotency: IdempotencyCache::for_decisions(&config.idempotency),
         engine,
         registry,
         journal: Arc::new(journal),
