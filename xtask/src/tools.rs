@@ -33,7 +33,7 @@ pub(crate) fn skipping<T>(subject: &str, installed: Result<T>) -> Result<Option<
 /// Installs the programs that commands in the documents use.
 pub(crate) fn prepare_documents() -> Result {
     let installed = || -> Result {
-        for name in ["curl", "openssl"] {
+        for name in ["curl", "openssl", "sqlite3"] {
             command::find_or_install(name, "for the documents' commands")?;
         }
         Ok(())

@@ -1,181 +1,208 @@
-//! Commands of the documents, page by page. Each page runs beside its own server, in a
-//! folder like the repository's.
+//! Commands of the documents, page by page. Those of each machine of a page run in one shell,
+//! in a sandbox.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Instant;
 
-use tempfile::TempDir;
-use tests::{PluginFolder, ServerBuilder, program, skip_or_fail_in_ci};
+use tests::{is_built, skip_or_fail_in_ci};
 
-use super::page::{Block, Page, pages, root};
-use crate::authoring::isolate_build;
+use super::answers::matches_answer;
+use super::machine::Machine;
+use super::not_run;
+use super::page::{Block, Page, pages};
+use super::sandbox::{Sandbox, missing_sandbox, write_stripped_program};
 
-/// Page for authors: it runs without the repository, with cargo and an empty plugin folder.
-const AUTHOR_PAGE: &str = "first-plugin.md";
+/// Programs that the commands, the fakes and the sandbox use.
+const PROGRAMS: [&str; 12] = [
+    "bash", "curl", "flock", "ip", "nsenter", "openssl", "python3", "setpriv", "sqlite3", "ss",
+    "strip", "unshare",
+];
+
+/// Folder of the temporary files that cargo makes for these tests.
+const TMP: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// Profile of the crates that `plugboard new` makes. With it, a crate that is made by hand shares
+/// their built dependencies.
+const TEMPLATE_PROFILE: [(&str, &str); 6] = [
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+    ("CARGO_PROFILE_RELEASE_LTO", "true"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+];
+
+/// Sandboxes at the same time. Some of them wait for others, which build plugins.
+const PARALLEL: usize = 8;
+
+/// Page and machine whose commands run in one shell.
+type Job<'a> = (&'a Page, Machine);
 
 #[test]
 fn documented_commands_work() {
-    let required = "command -v curl && command -v openssl";
-    let found = Command::new("bash").args(["-c", required]).output();
-    if !found.is_ok_and(|found| found.status.success()) {
-        skip_or_fail_in_ci("bash, curl and openssl are needed to run the documents' commands");
+    if let Some(reason) = missing_requirement() {
+        skip_or_fail_in_ci(&format!("cannot run the documents' commands: {reason}"));
         return;
     }
-    let pages: Vec<Page> = pages()
-        .into_iter()
-        .filter(|page| page.blocks().iter().any(|block| block.language == "sh"))
-        .collect();
-    assert!(pages.len() > 4, "only {} pages have commands", pages.len());
+    let program = Path::new(TMP).join("stripped-plugboard");
+    write_stripped_program(&program);
+    let pages = pages();
+    let mut jobs = BTreeSet::new();
+    for (nth, page) in pages.iter().enumerate() {
+        // Those of authors build plugins, which takes longest.
+        let has_commands = |block: &Block| !block.script().trim().is_empty();
+        let blocks = page.blocks().into_iter().filter(has_commands);
+        let machines = blocks.filter_map(|block| Machine::of(page, &block));
+        jobs.extend(machines.map(|machine| (machine != Machine::Author, nth, machine)));
+    }
+    assert!(jobs.len() > 20, "only {} shells", jobs.len());
+    let jobs = jobs.into_iter().map(|(_, nth, machine)| (&pages[nth], machine));
+    let queue: Mutex<VecDeque<Job>> = Mutex::new(jobs.filter(|job| can_run(job.0)).collect());
+    let (failures, authors) = (Mutex::new(Vec::new()), Mutex::new(()));
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            pages.iter().map(|page| (page, scope.spawn(|| run_page(page)))).collect();
-        for (page, thread) in threads {
-            thread.join().unwrap_or_else(|_| panic!("{} failed", page.name));
+        for _ in 0..PARALLEL {
+            scope.spawn(|| {
+                loop {
+                    let job = queue.lock().unwrap().pop_front();
+                    let Some((page, machine)) = job else { break };
+                    // Pages of authors build crates of the same name into the same folder.
+                    let uses_cargo = page.name.starts_with("docs/guide/");
+                    let is_exclusive = machine == Machine::Author && uses_cargo;
+                    let _turn = is_exclusive.then(|| authors.lock().unwrap());
+                    let start = Instant::now();
+                    if let Err(failure) = run_page(page, machine, &program) {
+                        failures.lock().unwrap().push(failure);
+                    }
+                    println!("{:.1?}: {} ({machine:?})", start.elapsed(), page.name);
+                }
+            });
         }
     });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Runs the commands of a page, and compares their output with the documented answers.
-fn run_page(page: &Page) {
-    let work_folder = TempDir::new().unwrap();
-    let is_author_page = page.name.ends_with(AUTHOR_PAGE);
-    let folder = if is_author_page { PluginFolder::new() } else { sample_folder() };
-    let server = ServerBuilder::new(folder.path())
-        .enable_blackbox()
-        // Cargo writes to the same disk at the same time, so an fsync may be slow.
-        .env("PLUGBOARD_JOURNAL_SYNC", "normal")
-        .env("PLUGBOARD_BLACKBOX_HEADERS", "X-API-Key: first-secret")
-        .env("PLUGBOARD_BLACKBOX_SIGNING_SECRETS", "second-secret")
-        .start();
-    if is_author_page {
-        symlink(folder.path(), work_folder.path().join("plugins")).unwrap();
-    }
-    create_repository_layout(work_folder.path(), folder.path());
-
-    let blocks = page.blocks();
-    // An HTTP error fails the test, because of `--fail`.
-    let mut script = String::from(
-        "set -euo pipefail\nout=$PWD/.out\ncurl() { command curl --fail --no-progress-meter \"$@\"; }\n",
-    );
-    for (nth, block) in blocks.iter().enumerate().filter(|(_, block)| block.language == "sh") {
-        let text = block
-            .text
-            .replace("127.0.0.1:9000", server.webhook_address())
-            .replace("127.0.0.1:9901", server.admin_address());
-        script += &format!("{{\n{text}}} > $out/{nth} 2> $out/{nth}.err\n");
-    }
-    // The simulator's defaults are the usual port and a short time limit.
-    let simulate = format!("plugboard simulate {} --timeout 60s", server.events_url());
-    let script = script.replace("plugboard simulate", &simulate);
-    let mut shell = Command::new("bash");
-    shell.args(["-c", &script]).current_dir(work_folder.path()).stdin(Stdio::null());
-    let mut path = program().parent().unwrap().as_os_str().to_owned();
-    if is_author_page {
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap());
-        isolate_build(&mut shell);
-    } else {
-        path.push(":/usr/bin:/bin");
-        shell.env_clear();
-    }
-    let shell = shell.env("PATH", path).status().unwrap();
-
-    let output = |nth: usize, extension: &str| {
-        fs::read_to_string(work_folder.path().join(format!(".out/{nth}{extension}")))
-            .unwrap_or_default()
+/// Returns the program or permission that this machine lacks.
+fn missing_requirement() -> Option<String> {
+    let lacks = |name: &&&str| {
+        let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
+        !found.is_ok_and(|found| found.status.success())
     };
-    let mut last_command = None;
+    if let Some(name) = PROGRAMS.iter().find(lacks) {
+        return Some(format!("{name} is missing"));
+    }
+    let schemas = Path::new(TMP).parent().unwrap().join("schemas/bin/python3");
+    if !schemas.exists() {
+        return Some(format!("{} is missing; run `cargo xtask schemas`", schemas.display()));
+    }
+    missing_sandbox()
+}
+
+/// Returns whether the tools of a page's language are installed.
+fn can_run(page: &Page) -> bool {
+    let languages = [("plugins/python-", "python"), ("plugins/javascript-", "javascript")];
+    let language = languages.iter().find(|(folder, _)| page.name.starts_with(folder));
+    language.is_none_or(|(_, guest)| is_built(guest))
+}
+
+/// Runs the commands of a page on one machine, and compares their output with the documented
+/// answers.
+fn run_page(page: &Page, machine: Machine, program: &Path) -> Result<(), String> {
+    let blocks = page.blocks();
+    let mut script = machine.prepare(page);
     for (nth, block) in blocks.iter().enumerate() {
-        let at = format!("{}:{}", page.name, block.line);
+        let commands = machine.commands(page, block);
+        if !commands.is_empty() {
+            script += &format!("{{\n:\n{commands}}} > /out/{nth} 2> /out/{nth}.err\n");
+        }
+    }
+    script += machine.check();
+    let sandbox = Sandbox::new(&script);
+    let status = sandbox.run(&environment(machine, program));
+    if !status.success() {
+        let last = (0..blocks.len()).rev().find(|nth| sandbox.has_output(&nth.to_string()));
+        let output = |name: String| sandbox.output(&name);
+        let (line, text) =
+            last.map_or((0, "preparation"), |it| (blocks[it].line, &blocks[it].text));
+        let last = last.map_or("installation".to_owned(), |nth| nth.to_string());
+        let (stdout, stderr) = (output(last.clone()), output(format!("{last}.err")));
+        let (shell, log) = (output("sandbox.log".into()), output("server.log".into()));
+        return Err(format!(
+            "{}:{line} ({machine:?}): {status}\n{text}\n{stdout}{stderr}{shell}\n{log}",
+            page.name
+        ));
+    }
+    compare_answers(page, machine, &sandbox)
+}
+
+/// Returns the environment variables of a machine.
+fn environment(machine: Machine, program: &Path) -> Vec<(&'static str, String)> {
+    let mut variables = vec![("DIST_PROGRAM", program.display().to_string())];
+    if machine == Machine::Author {
+        variables.extend(TEMPLATE_PROFILE.map(|(name, value)| (name, value.to_owned())));
+    }
+    variables
+}
+
+/// Compares the documented answers with the output of the `sh` blocks before them.
+fn compare_answers(page: &Page, machine: Machine, sandbox: &Sandbox) -> Result<(), String> {
+    let mut last_command = None;
+    for (nth, block) in page.blocks().iter().enumerate() {
         match (block.language.as_str(), last_command) {
-            ("sh", _) => last_command = Some(nth),
+            ("sh", _) => last_command = (Machine::of(page, block) == Some(machine)).then_some(nth),
             ("json" | "text", Some(command)) if block.before.contains("answers") => {
-                let actual = output(command, "");
-                assert!(
-                    matches_answer(block, &actual),
-                    "{at}: the output differs:\n{actual}{}",
-                    output(command, ".err")
-                );
+                let actual = sandbox.output(&format!("{command}"));
+                if !matches_answer(block, &actual) {
+                    let stderr = sandbox.output(&format!("{command}.err"));
+                    let (name, line) = (&page.name, block.line);
+                    return Err(format!("{name}:{line}: the output differs:\n{actual}{stderr}"));
+                }
             }
             _ => {}
         }
     }
-    let last_started = || {
-        (0..blocks.len()).rev().find(|nth| work_folder.path().join(format!(".out/{nth}")).exists())
-    };
-    if !shell.success() {
-        let nth = last_started().unwrap();
-        let (stdout, stderr) = (output(nth, ""), output(nth, ".err"));
-        let (line, log) = (blocks[nth].line, server.log_text());
-        panic!("{}:{line}: {shell}\n{}\n{stdout}{stderr}\n{log}", page.name, blocks[nth].text);
-    }
+    Ok(())
 }
 
-/// Creates links to the files that exist in the repository after `cargo xtask run`.
-fn create_repository_layout(folder: &Path, plugins: &Path) {
-    fs::create_dir_all(folder.join("target/release")).unwrap();
-    fs::create_dir(folder.join(".out")).unwrap();
-    symlink(root().join("tests"), folder.join("tests")).unwrap();
-    symlink(plugins, folder.join("target/plugins")).unwrap();
-    symlink(program(), folder.join("target/release/plugboard")).unwrap();
-}
-
-/// Returns a plugin folder with the built sample plugins and their settings.
-fn sample_folder() -> PluginFolder {
-    let folder = PluginFolder::new();
-    let built = program().parent().unwrap().parent().unwrap().join("plugins");
-    for entry in fs::read_dir(built).unwrap() {
-        let file = entry.unwrap().path();
-        if file.extension().is_some_and(|it| it == "wasm" || it == "toml") {
-            fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
+impl Block {
+    /// Returns the commands of a `sh` or `console` block as a script, without those that are
+    /// not run.
+    pub fn script(&self) -> String {
+        match self.language.as_str() {
+            "sh" => self.text.clone(),
+            "console" => self
+                .console_commands()
+                .into_iter()
+                .map(|command| match not_run::find(&command) {
+                    Some(entry) => format!("{}\n", entry.instead),
+                    None => command,
+                })
+                .collect(),
+            _ => String::new(),
         }
     }
-    folder
-}
-
-/// Returns whether output matches the documented answer. In the answer, `…` matches any
-/// text, and a digit matches any digit.
-fn matches_answer(block: &Block, output: &str) -> bool {
-    let mask = |text: &str| -> Vec<String> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let digit = |c: char| if c.is_ascii_digit() { '0' } else { c };
-        lines.map(|line| line.chars().map(digit).collect()).collect()
-    };
-    let (patterns, lines) = (mask(&block.text), mask(output));
-    patterns.len() == lines.len()
-        && patterns.iter().zip(&lines).all(|(pattern, line)| matches_pattern(pattern, line))
-}
-
-/// Returns whether a line contains the parts between the `…` of a pattern in this order.
-fn matches_pattern(pattern: &str, line: &str) -> bool {
-    let mut parts = pattern.split('…');
-    let Some(mut rest) = parts.next().and_then(|start| line.strip_prefix(start)) else {
-        return false;
-    };
-    let parts: Vec<&str> = parts.collect();
-    let Some((end, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
-        }
-    }
-    rest.ends_with(end)
 }
 
 #[test]
-fn answer_matches_pattern_except_variable_parts() {
-    for (pattern, line, expected) in [
-        (r#"{"a":"00"}"#, r#"{"a":"00"}"#, true),
-        (r#"{"a":"00"}"#, r#"{"b":"00"}"#, false),
-        ("a…c", "a b c", true),
-        ("a…c…", "a b c d", true),
-        ("a…c", "a b d", false),
-        ("a…x…c", "a b c", false),
-        ("a", "a b", false),
-    ] {
-        assert_eq!(matches_pattern(pattern, line), expected, "{pattern} {line}");
+fn console_blocks_have_prompts_and_valid_names() {
+    let mut used = BTreeSet::new();
+    for page in pages() {
+        for block in page.blocks().into_iter().filter(|block| block.language == "console") {
+            let at = format!("{}:{}", page.name, block.line);
+            assert!(block.text.starts_with("$ "), "{at}");
+            for command in block.console_commands() {
+                if let Some(entry) = not_run::find(&command) {
+                    used.insert(entry.prefix);
+                    not_run::check(&command).unwrap_or_else(|error| panic!("{at}: {error}"));
+                }
+            }
+        }
+    }
+    for entry in &not_run::NOT_RUN {
+        assert!(!entry.reason.is_empty());
+        assert!(used.contains(entry.prefix), "no document has the command {}", entry.prefix);
     }
 }

@@ -148,22 +148,3 @@ fn is_balanced(text: &str) -> bool {
     }
     open.is_empty()
 }
-
-#[test]
-fn console_blocks_name_existing_files() {
-    let mut named = 0;
-    for page in pages() {
-        for block in page.blocks().into_iter().filter(|block| block.language == "console") {
-            assert!(block.text.starts_with("$ "), "{}:{}", page.name, block.line);
-            for word in block.text.split_whitespace() {
-                let top = ["deploy/", "docs/", "tests/", "host/", "guest-sdk/", "wit/", "plugins/"];
-                if top.iter().any(|folder| word.starts_with(folder)) {
-                    named += 1;
-                    let exists = root().join(word).exists();
-                    assert!(exists, "{}:{}: {word} does not exist", page.name, block.line);
-                }
-            }
-        }
-    }
-    assert!(named > 1, "only {named}");
-}

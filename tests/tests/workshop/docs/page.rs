@@ -68,6 +68,11 @@ pub fn pages() -> Vec<Page> {
     pages
 }
 
+/// Returns the page with this path, relative to the repository's root.
+pub fn page_named(name: &str) -> Page {
+    page(&root(), root().join(name))
+}
+
 fn page(root: &Path, path: PathBuf) -> Page {
     let name = path.strip_prefix(root).unwrap().display().to_string();
     let text = fs::read_to_string(&path).unwrap();
@@ -120,5 +125,21 @@ impl Page {
             !is_code && !is_fence
         };
         (1..).zip(self.text.lines()).filter(outside).collect()
+    }
+}
+
+impl Block {
+    /// Returns the commands of a `console` block without their prompts. Each is one or more
+    /// lines.
+    pub fn console_commands(&self) -> Vec<String> {
+        let mut commands = Vec::<String>::new();
+        for line in self.text.lines() {
+            match (line.strip_prefix("$ "), commands.last_mut()) {
+                (Some(command), _) => commands.push(format!("{command}\n")),
+                (None, Some(command)) => *command += &format!("{line}\n"),
+                (None, None) => {}
+            }
+        }
+        commands
     }
 }
