@@ -1,13 +1,16 @@
 //! Comparison: CPU per request of two `plugboard` executables in one run, beside the
 //! bare handler.
 //!
-//! Each round measures every server once. Rounds alternate the order, so that neither
-//! binary always runs first. The result is the ratio of both binaries in the same
-//! round: its median, its middle half and its range.
+//! Each round measures both binaries twice: one, the other, the other, the one. Rounds
+//! alternate which comes first. A drift of the machine within a round therefore affects
+//! both alike. New processes start every few rounds, because the layout of a process in
+//! memory changes its speed by several per cent for as long as it runs. The result is the
+//! ratio of both binaries in the same round: its median, its middle half and its range.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::ensure;
 
@@ -98,55 +101,81 @@ impl Running {
     }
 }
 
+/// Rounds that a process serves before a new one replaces it.
+const ROUNDS_PER_PROCESS: usize = 4;
+
+/// Indices of the servers of a [`Case`].
+const BARE: usize = 0;
+const THIS: usize = 1;
+const OTHER: usize = 2;
+
+/// Servers of a case in the order of their measurements in a round.
+fn order(round: u32) -> [usize; 5] {
+    if round.is_multiple_of(2) {
+        [OTHER, THIS, THIS, OTHER, BARE]
+    } else {
+        [BARE, THIS, OTHER, OTHER, THIS]
+    }
+}
+
+/// CPU time and answered requests of a server in one round.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    cpu: Duration,
+    requests: u64,
+}
+
 /// One kind of request, with a bare handler and both binaries.
-struct Case {
+struct Case<'a> {
     name: &'static str,
     workload: Workload,
     rate: Rate,
-    /// Bare handler, this binary, other binary; each with its CPU time per request in
-    /// microseconds, by round.
-    servers: [(Running, Vec<f64>); 3],
+    start: StartServer<'a>,
+    /// CPU time per request of each server in microseconds, by round.
+    cpu: [Vec<f64>; 3],
 }
 
-impl Case {
+/// Starts one of the two binaries.
+type StartServer<'a> = Box<dyn Fn(&Binary<'_>) -> anyhow::Result<Running> + 'a>;
+
+impl Case<'_> {
+    /// Starts the servers: bare handler, this binary, other binary.
     fn start(
+        &self,
         bench: &Bench,
-        name: &'static str,
-        workload: Workload,
-        rate: Rate,
         [this, other]: &[Binary<'_>; 2],
-        start: impl Fn(&Binary<'_>) -> anyhow::Result<Running>,
-    ) -> anyhow::Result<Self> {
-        eprintln!("compare: starting the servers of: {name}");
-        let servers = [Running::Bare(bench.bare()?), start(this)?, start(other)?];
-        Ok(Self { name, workload, rate, servers: servers.map(|server| (server, Vec::new())) })
+    ) -> anyhow::Result<[Running; 3]> {
+        let servers = [Running::Bare(bench.bare()?), (self.start)(this)?, (self.start)(other)?];
+        if bench.sizes.has_warm_up {
+            // Fills caches and does not count.
+            for running in &servers {
+                bench.load.run(&running.server().url, self.workload, self.rate)?;
+            }
+        }
+        Ok(servers)
     }
 
-    /// Measures every server once.
-    fn measure(&mut self, bench: &Bench, in_reverse: bool) -> anyhow::Result<()> {
-        let mut servers: Vec<_> = self.servers.iter_mut().collect();
-        if in_reverse {
-            servers.reverse();
-        }
-        for (running, cpu) in servers {
+    /// Measures every server in one round.
+    fn measure(&mut self, bench: &Bench, servers: &[Running; 3], round: u32) -> anyhow::Result<()> {
+        let mut sums = [Sum::default(); 3];
+        for nth in order(round) {
+            let (Some(running), Some(sum)) = (servers.get(nth), sums.get_mut(nth)) else {
+                continue;
+            };
             let server = running.server();
             let before = server.cpu_time()?;
             let load = bench.load.run(&server.url, self.workload, self.rate)?;
-            let used = server.cpu_time()?.since(&before);
-            cpu.push(used.as_secs_f64() * 1e6 / load.requests as f64);
+            sum.cpu += server.cpu_time()?.since(&before);
+            sum.requests += load.requests;
+        }
+        for (cpu, sum) in self.cpu.iter_mut().zip(sums) {
+            cpu.push(sum.cpu.as_secs_f64() * 1e6 / sum.requests as f64);
         }
         Ok(())
     }
 
-    /// Discards the measurements so far.
-    fn clear(&mut self) {
-        for (_, cpu) in &mut self.servers {
-            cpu.clear();
-        }
-    }
-
     fn render(&self) -> anyhow::Result<String> {
-        let [bare, this, other] = self.servers.each_ref().map(|(_, cpu)| cpu.as_slice());
+        let [bare, this, other] = self.cpu.each_ref().map(Vec::as_slice);
         let ratio = Ratio::of(this, other)?;
         let span = |(least, greatest)| format!("{least:.3}–{greatest:.3}");
         Ok(format!(
@@ -177,39 +206,34 @@ pub(crate) fn measure(
         Binary { name: "this", path: &this, overrides: &[] },
         Binary { name: "other", path: &other, overrides },
     ];
-    let start = |name, is_cached| {
-        Case::start(bench, name, Workload::Decisions, Rate::Full, &binaries, |binary| {
-            Running::router(bench, binary, is_cached)
-        })
+    let case = |name, workload, rate, start| Case {
+        name,
+        workload,
+        rate,
+        start,
+        cpu: [const { Vec::new() }; 3],
     };
+    let decisions = |name, is_cached| {
+        let start = move |binary: &Binary<'_>| Running::router(bench, binary, is_cached);
+        case(name, Workload::Decisions, Rate::Full, Box::new(start))
+    };
+    let observer = |binary: &Binary<'_>| Running::observer(bench, binary);
     let mut cases = [
-        start("uncached decision", false)?,
-        start("cached decision", true)?,
-        Case::start(
-            bench,
-            "accepted event",
-            Workload::Events,
-            Rate::FullOver(SENDERS),
-            &binaries,
-            |binary| Running::observer(bench, binary),
-        )?,
+        decisions("uncached decision", false),
+        decisions("cached decision", true),
+        case("accepted event", Workload::Events, Rate::FullOver(SENDERS), Box::new(observer)),
     ];
-    // Round 0 fills caches and does not count.
-    let first = if bench.sizes.has_warm_up { 0 } else { 1 };
-    for round in first..=bench.rounds {
-        let in_reverse = round % 2 == 0;
-        let mut order: Vec<&mut Case> = cases.iter_mut().collect();
-        if in_reverse {
-            order.reverse();
+    let rounds: Vec<u32> = (1..=bench.rounds).collect();
+    for rounds in rounds.chunks(ROUNDS_PER_PROCESS) {
+        let mut servers = Vec::new();
+        for case in &cases {
+            eprintln!("compare: starting the servers of: {}", case.name);
+            servers.push(case.start(bench, &binaries)?);
         }
-        for case in order {
-            match round {
-                0 => eprintln!("compare, warm-up: {}", case.name),
-                _ => eprintln!("compare, round {round} of {}: {}", bench.rounds, case.name),
-            }
-            case.measure(bench, in_reverse)?;
-            if round == 0 {
-                case.clear();
+        for round in rounds {
+            for (case, servers) in cases.iter_mut().zip(&servers) {
+                eprintln!("compare, round {round} of {}: {}", bench.rounds, case.name);
+                case.measure(bench, servers, *round)?;
             }
         }
     }
@@ -232,8 +256,9 @@ pub(crate) fn measure(
     }
     write!(
         text,
-        "Medians over {} rounds in alternating order; ratios are of the same round. Accepted \
-         events are durable (sync = full). Every response was checked.",
+        "Medians over {} rounds of two measurements each, new processes every \
+         {ROUNDS_PER_PROCESS} rounds; ratios are of the same round. Accepted events are \
+         durable (sync = full). Every response was checked.",
         bench.rounds
     )?;
     Ok(text)
@@ -242,6 +267,17 @@ pub(crate) fn measure(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn order_of_round_is_fair_to_both_binaries() {
+        for round in 1..5 {
+            let order = order(round);
+            let positions = |server| -> usize {
+                order.iter().enumerate().filter(|(_, it)| **it == server).map(|(at, _)| at).sum()
+            };
+            assert_eq!(positions(THIS), positions(OTHER), "{order:?}");
+        }
+    }
 
     #[test]
     fn overrides_set_and_remove_variables() {
