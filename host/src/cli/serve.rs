@@ -139,9 +139,8 @@ fn serve(
         }
         let generation = registry.current();
         let (plugins, broken) = (generation.plugins().count(), generation.broken().count());
-        for unprotected in
-            platform::adapters(&config).iter().filter(|adapter| adapter.is_unauthenticated())
-        {
+        let adapters = platform::adapters(&config);
+        for unprotected in adapters.iter().filter(|adapter| adapter.is_unauthenticated()) {
             let (platform, path) = (unprotected.name(), unprotected.path());
             tracing::warn!(
                 platform,
@@ -176,7 +175,7 @@ fn serve(
             reload,
             tls: tls.map(Arc::new),
         };
-        let server = Server::bind(config, services, metrics)?;
+        let server = Server::bind(config, adapters, services, metrics)?;
         tracing::info!(
             webhooks = %server.webhook_address()?,
             admin = %server.admin_address()?,

@@ -9,7 +9,7 @@ use thiserror::Error as ThisError;
 
 use crate::call::Call;
 use crate::call_id::CallId;
-use crate::platforms::{PLATFORMS, Platform};
+use crate::platforms::{self, Platform};
 
 /// An id, and optionally a platform family, that selects calls. The type has no `Display`,
 /// because the id is untrusted text.
@@ -78,7 +78,7 @@ impl CallSelector {
     /// Returns the selected identities among the platforms of this version. An identity occurs
     /// once for each platform of its family.
     pub fn call_ids(&self) -> impl Iterator<Item = CallId> {
-        let platforms = PLATFORMS
+        let platforms = platforms::all()
             .iter()
             .filter(|platform| self.family.is_none_or(|selected| selected == platform.family));
         platforms.map(|platform| CallId::new(*platform, Arc::clone(&self.id)))

@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A platform that posts webhooks, one of [`PLATFORMS`].
+/// A platform that posts webhooks, one of [`all`].
 #[derive(Clone, Copy)]
 pub struct Platform(&'static PlatformInfo);
 
@@ -93,18 +93,18 @@ impl JsonSchema for Platform {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = PLATFORMS.iter().map(|platform| platform.name).collect();
+        let names: Vec<&str> = all().iter().map(|platform| platform.name).collect();
         json_schema!({ "type": "string", "enum": names })
     }
 }
 
 impl<'de> Deserialize<'de> for Platform {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        static NAMES: LazyLock<Vec<&str>> =
-            LazyLock::new(|| PLATFORMS.iter().map(|platform| platform.name).collect());
+        static NAMES: OnceLock<Vec<&str>> = OnceLock::new();
+        let names = || NAMES.get_or_init(|| all().iter().map(|platform| platform.name).collect());
         let name = Cow::<str>::deserialize(deserializer)?;
-        let platform = PLATFORMS.iter().find(|platform| platform.name == name).copied();
-        platform.ok_or_else(|| de::Error::unknown_variant(&name, &NAMES))
+        let platform = all().iter().find(|platform| platform.name == name).copied();
+        platform.ok_or_else(|| de::Error::unknown_variant(&name, names()))
     }
 }
 
@@ -138,23 +138,27 @@ pub const BLACKBOX: Platform = Platform::new(&PlatformInfo {
     redelivery_window: Duration::from_secs(3_905),
 });
 
-/// A platform for tests of platform support, absent from releases.
-#[cfg(feature = "toy-platform")]
-pub const TOY: Platform = Platform::new(&PlatformInfo {
-    name: "toy",
-    family: "toy",
-    accepts_sts_url: true,
-    can_reject: true,
-    fetches_prompt: false,
-    supports_mid_call: false,
-    redelivery_window: Duration::ZERO,
-});
+/// The platforms that this version supports.
+const SUPPORTED: [Platform; 3] = [AVR, DSAI, BLACKBOX];
 
-/// All platforms of this build.
-pub const PLATFORMS: &[Platform] = &[
-    AVR,
-    DSAI,
-    BLACKBOX,
-    #[cfg(feature = "toy-platform")]
-    TOY,
-];
+static ALL: OnceLock<Vec<Platform>> = OnceLock::new();
+
+/// Returns all platforms of this process: those that this version supports, and those of [`add`].
+pub fn all() -> &'static [Platform] {
+    ALL.get_or_init(|| SUPPORTED.to_vec())
+}
+
+/// Adds platforms of a program that embeds the server with adapters of its own.
+///
+/// # Errors
+///
+/// Fails after the first use of [`all`], for example by a configuration that was read, because
+/// the list of a process must not change.
+pub fn add(platforms: &[Platform]) -> Result<(), PlatformsInUse> {
+    ALL.set([&SUPPORTED, platforms].concat()).map_err(|_| PlatformsInUse)
+}
+
+/// Platforms were added too late.
+#[derive(Debug, thiserror::Error)]
+#[error("the list of platforms is already in use; add platforms before anything else is done")]
+pub struct PlatformsInUse;

@@ -22,7 +22,7 @@ use super::tests::all_adapters;
 use super::*;
 use plugboard_core::call::Call;
 use plugboard_core::json_depth;
-use plugboard_core::platforms::PLATFORMS;
+use plugboard_core::platforms;
 
 /// Real documents of the platforms.
 const SEEDS: [&str; 16] = [
@@ -144,7 +144,7 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
 fn check_request(message: PlatformRequest) {
     let is_call = |call: &Call| {
         assert!((1..=128).contains(&call.id.len()));
-        assert!(PLATFORMS.contains(&call.platform));
+        assert!(platforms::all().contains(&call.platform));
         for (_, value) in &call.metadata {
             serde_json::from_str::<Value>(value.get()).unwrap();
         }

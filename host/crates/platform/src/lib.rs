@@ -12,8 +12,8 @@
 //!
 //! A new platform is a constant in `plugboard_core::platforms`, a file here with its adapter,
 //! and a line in `ADAPTERS`. Its path, the setting `platforms = [...]`, the log, `/explain` and
-//! the counters follow from these. `toy.rs` is the smallest adapter. A test of the server
-//! serves it from end to end.
+//! the counters follow from these. The smallest adapter is `toy.rs` in the test `new_platform` of
+//! the server, which serves it from end to end.
 
 #![forbid(unsafe_code)]
 
@@ -23,8 +23,6 @@ mod blackbox;
 #[cfg(test)]
 mod fuzz;
 mod json;
-#[cfg(feature = "toy-platform")]
-mod toy;
 
 use std::sync::Arc;
 
@@ -42,12 +40,7 @@ use plugboard_core::json_depth;
 type AdapterFactory = fn(&Config) -> Option<Arc<dyn PlatformAdapter>>;
 
 /// The factories of all adapters.
-const ADAPTERS: &[AdapterFactory] = &[
-    avr::adapter,
-    blackbox::adapter,
-    #[cfg(feature = "toy-platform")]
-    toy::adapter,
-];
+const ADAPTERS: &[AdapterFactory] = &[avr::adapter, blackbox::adapter];
 
 /// Returns the adapters of the enabled platforms.
 pub fn adapters(config: &Config) -> Vec<Arc<dyn PlatformAdapter>> {
@@ -82,7 +75,7 @@ pub fn recognize<'a, T>(
 mod tests {
     use super::*;
     use plugboard_config::{Flags, load};
-    use plugboard_core::platforms::PLATFORMS;
+    use plugboard_core::platforms;
 
     /// Returns the adapters of all platforms.
     pub(super) fn all_adapters() -> Vec<Arc<dyn PlatformAdapter>> {
@@ -94,7 +87,7 @@ mod tests {
     #[test]
     fn every_platform_family_has_adapter() {
         let names: Vec<&str> = all_adapters().iter().map(|adapter| adapter.name()).collect();
-        for platform in PLATFORMS {
+        for platform in platforms::all() {
             assert!(names.contains(&platform.family), "{platform:?}: no adapter in {names:?}");
         }
     }

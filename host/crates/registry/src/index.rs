@@ -14,8 +14,7 @@ use std::sync::Arc;
 use globset::Glob;
 
 use plugboard_core::call::Call;
-use plugboard_core::platforms::PLATFORMS;
-use plugboard_core::platforms::Platform;
+use plugboard_core::platforms::{self, Platform};
 use plugboard_runtime::plugin::Plugin;
 use plugboard_runtime::plugin::settings::{CallField, Settings, literal_prefix};
 
@@ -52,7 +51,7 @@ impl ChainIndex {
     fn from_settings<'a>(chain: impl Iterator<Item = &'a Settings> + Clone) -> Self {
         let platform_index =
             |platform: &Platform| (*platform, PlatformIndex::new(*platform, chain.clone()));
-        Self { platforms: PLATFORMS.iter().map(platform_index).collect() }
+        Self { platforms: platforms::all().iter().map(platform_index).collect() }
     }
 
     /// Returns the positions of the plugins that may match the call, in order, each once.

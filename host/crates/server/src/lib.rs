@@ -37,7 +37,7 @@ use self::metrics::Metrics;
 pub use self::services::Services;
 use self::unmask_audit::UnmaskAudit;
 use plugboard_config::Config;
-use plugboard_platform as platform;
+use plugboard_platform::PlatformAdapter;
 
 /// Maximum number of open connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 256;
@@ -50,12 +50,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds both addresses. Needs a runtime.
+    /// Binds both addresses. Serves the platforms of `adapters`. Needs a runtime.
     ///
     /// # Errors
     ///
     /// Fails if an address cannot be bound.
-    pub fn bind(config: Config, services: Services, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub fn bind(
+        config: Config,
+        adapters: Vec<Arc<dyn PlatformAdapter>>,
+        services: Services,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
         let bind = |key, address| {
             listener::bind(address).with_context(|| format!("cannot listen on {address} ({key})"))
         };
@@ -63,7 +68,7 @@ impl Server {
         let admin = bind("admin", config.admin)?;
         let generation = services.registry.current();
         let app = AppState {
-            adapters: platform::adapters(&config),
+            adapters,
             body_budget: BodyBudget::default(),
             unmask_audit: UnmaskAudit::default(),
             broken_at_start: generation.broken().map(|entry| entry.name.clone()).collect(),

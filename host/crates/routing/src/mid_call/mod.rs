@@ -27,7 +27,7 @@ use plugboard_config::{CacheConfig, IdempotencyConfig};
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
 use plugboard_core::outcome::AnswerSource;
-use plugboard_core::platforms::PLATFORMS;
+use plugboard_core::platforms;
 use plugboard_runtime::engine::{Engine, Priority};
 use plugboard_runtime::plugin::Plugin;
 use plugboard_runtime::plugin::error::CallError;
@@ -132,7 +132,8 @@ impl MidCall {
     /// Creates the service with empty caches and no requests in flight.
     pub fn new(engine: &Engine, cache: &CacheConfig, idempotency: &IdempotencyConfig) -> Self {
         // A tool must not run twice for a delivery while the platform may repeat it.
-        let redelivery_window = PLATFORMS.iter().map(|platform| platform.redelivery_window).max();
+        let redelivery_window =
+            platforms::all().iter().map(|platform| platform.redelivery_window).max();
         let ttl = idempotency.ttl.map(|ttl| ttl.max(redelivery_window.unwrap_or_default()));
         Self {
             permits: Semaphore::new(engine.concurrency_limit(Priority::MidCall)),

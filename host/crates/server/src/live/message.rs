@@ -14,7 +14,7 @@ use super::activity::{
 use super::reload_summary::ReloadSummary;
 use plugboard_core::call::Call;
 use plugboard_core::call_selector::CallSelector;
-use plugboard_core::platforms::PLATFORMS;
+use plugboard_core::platforms;
 use plugboard_core::units::micros;
 
 /// Number of visible characters of a masked number. A number of fewer than twice as many
@@ -66,7 +66,7 @@ pub struct ErasedCall {
 
 impl ErasedCall {
     pub(super) fn new(call: &CallSelector) -> Self {
-        let platforms = PLATFORMS
+        let platforms = platforms::all()
             .iter()
             .filter(|platform| call.family().is_none_or(|family| family == platform.family));
         Self {

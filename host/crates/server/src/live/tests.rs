@@ -8,7 +8,7 @@ use super::calls::LiveCalls;
 use super::message::FeedItem;
 use super::*;
 use plugboard_core::event::{CallEnding, CallOutcome, EventBody};
-use plugboard_core::platforms::PLATFORMS;
+use plugboard_core::platforms;
 use plugboard_core::testing::call;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -186,7 +186,7 @@ async fn erased_call_is_removed_everywhere() {
         let (received_kind, document) = next(&mut subscriber).await;
         assert_eq!((received_kind, &document["call"]), (kind, &json!("b")));
     }
-    let platforms: Vec<&str> = PLATFORMS.iter().map(|platform| platform.name).collect();
+    let platforms: Vec<&str> = platforms::all().iter().map(|platform| platform.name).collect();
     assert_eq!(platforms[..3], ["avr", "dsai", "blackbox"]);
     let erased = json!({"call": "a", "platforms": platforms});
     assert_eq!(next(&mut subscriber).await, ("erased", erased));

@@ -1,7 +1,4 @@
-//! A minimal platform for tests of platform support. It posts lines of words, and receives
-//! lines.
-//!
-//! It is compiled with the feature `toy-platform` only, which no release has.
+//! A minimal platform. It posts lines of words, and receives lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +6,24 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
-use super::adapter::{BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits};
-use plugboard_config::Config;
 use plugboard_config::credentials::Unauthorized;
 use plugboard_core::call::Call;
 use plugboard_core::event::{Event, EventBody};
 use plugboard_core::outcome::Answer;
-use plugboard_core::platforms::TOY;
+use plugboard_core::platforms::{Platform, PlatformInfo};
+use plugboard_platform::{BadRequest, PlatformAdapter, PlatformRequest, Reply, RequestLimits};
 
-pub(super) fn adapter(_: &Config) -> Option<Arc<dyn PlatformAdapter>> {
-    Some(Arc::new(ToyAdapter))
-}
+pub(crate) const TOY: Platform = Platform::new(&PlatformInfo {
+    name: "toy",
+    family: "toy",
+    accepts_sts_url: true,
+    can_reject: true,
+    fetches_prompt: false,
+    supports_mid_call: false,
+    redelivery_window: Duration::ZERO,
+});
 
-struct ToyAdapter;
+pub(crate) struct ToyAdapter;
 
 impl PlatformAdapter for ToyAdapter {
     fn name(&self) -> &'static str {

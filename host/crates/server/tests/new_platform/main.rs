@@ -1,10 +1,12 @@
-//! An unknown platform is served without changes to the server.
+//! A platform that this version does not support is served without changes to the server.
 
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     reason = "clippy.toml allows these in test functions, but not in their helpers"
 )]
+
+mod toy;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
 
+use self::toy::{TOY, ToyAdapter};
 use plugboard_config::{Flags, load};
+use plugboard_core::platforms;
 use plugboard_events::dispatch::Dispatcher;
 use plugboard_events::journal::{Journal, Subscriptions};
 use plugboard_registry::Registry;
@@ -77,6 +81,8 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         dispatcher.wait_until_adopted(registry.current().number, Duration::from_secs(60)).await
     );
     let journal = Journal::new(Arc::clone(&store), interest, config.calls.clone());
+    let mut adapters = plugboard_platform::adapters(&config);
+    adapters.push(Arc::new(ToyAdapter));
     let services = Services {
         router: Arc::new(Router::new(config.routing.clone(), &config.cache)),
         mid_call: Arc::new(MidCall::new(&engine, &config.cache, &config.idempotency)),
@@ -90,11 +96,12 @@ async fn serve(folder: &Path) -> (Server, Arc<dyn Store>) {
         reload,
         tls: None,
     };
-    (Server::bind(config, services, metrics).unwrap(), store)
+    (Server::bind(config, adapters, services, metrics).unwrap(), store)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_platform_is_served_end_to_end() {
+    platforms::add(&[TOY]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
     write("10-number-plan.wasm", &sample_plugin("10-number-plan.wasm"));
@@ -126,7 +133,7 @@ async fn new_platform_is_served_end_to_end() {
     let (status, error) = toy("rings").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(error.contains("expected a verb and a call"), "{error}");
-    let long = post(format!("http://{address}/toy"), true, include_str!("new_platform.rs")).await;
+    let long = post(format!("http://{address}/toy"), true, include_str!("main.rs")).await;
     assert_eq!(long.0, StatusCode::PAYLOAD_TOO_LARGE);
     let unauthorized = post(format!("http://{address}/toy"), false, "rings call-3 +39 5001").await;
     assert_eq!(unauthorized.0, StatusCode::UNAUTHORIZED);
