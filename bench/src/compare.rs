@@ -102,7 +102,7 @@ impl Running {
 }
 
 /// Rounds that a process serves before a new one replaces it.
-const ROUNDS_PER_PROCESS: usize = 4;
+const ROUNDS_PER_PROCESS: usize = 8;
 
 /// Indices of the servers of a [`Case`].
 const BARE: usize = 0;

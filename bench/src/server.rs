@@ -71,7 +71,9 @@ impl Server {
         let url = format!("http://127.0.0.1:{port}/events");
         let mut server = Self { name, url, admin: Some(admin), child };
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let is_listening = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        // The admin listener may come a moment later.
+        while !(is_listening(port) && is_listening(admin)) {
             if let Some(status) = server.child.try_wait()? {
                 bail!("{} ended ({status}):\n{}", program.display(), beginning(&log)?);
             }
