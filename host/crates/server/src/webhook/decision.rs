@@ -1,6 +1,7 @@
 //! Decisions: the platform sets up a call and requests its destination.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
@@ -72,15 +73,18 @@ async fn decide_once(app: &AppState, event: &Event, start: Instant) -> Replay<Ro
     };
     // The key has the platform and not the family, because plugins may match one brand only.
     let idempotency_key = (call.platform, event.dedup_key());
-    let mut own_outcome = None;
-    let result = async {
-        let outcome = decide(app, call, start).await;
-        let result = outcome.result.clone();
-        own_outcome = Some(outcome);
-        result
-    };
     let deadline = start + app.config.limits.decision_timeout;
-    let replay = deliveries.get_or_compute(&call.id, &idempotency_key, deadline, result).await;
+    let mut own_outcome = None;
+    let replay = {
+        // Pinned here: each of the futures that it passes through would reserve its size twice.
+        let result = pin!(async {
+            let outcome = decide(app, call, start).await;
+            let result = outcome.result.clone();
+            own_outcome = Some(outcome);
+            result
+        });
+        deliveries.get_or_compute(&call.id, &idempotency_key, deadline, result).await
+    };
     match (replay, own_outcome) {
         (Replay::Fresh(_), Some(outcome)) => Replay::Fresh(outcome),
         (Replay::Fresh(result) | Replay::Replayed(result), _) => {
