@@ -35,9 +35,19 @@ done
 for path in dev proc sys; do
     mount --rbind "/$path" "$root/$path"
 done
-# Without the sockets of the machine's own services.
+# Without the sockets of the machine's own services, and without its temporary files. What the
+# commands need can be among them.
+needed=("$repository" "$CARGO_HOME" "$RUSTUP_HOME")
+for nth in "${!needed[@]}"; do
+    mkdir -p "$memory/needed$nth" "$root${needed[$nth]}"
+    mount --bind "$root${needed[$nth]}" "$memory/needed$nth"
+done
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+for nth in "${!needed[@]}"; do
+    mkdir -p "$root${needed[$nth]}"
+    mount --bind "$memory/needed$nth" "$root${needed[$nth]}"
+done
 mkdir -p "$root/out" "$root$authoring" "$root/home/author/plugboard" "$root/old"
 mount --bind "$out/files" "$root/out"
 mount --bind "$authoring" "$root$authoring"
